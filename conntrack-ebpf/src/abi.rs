@@ -1,0 +1,222 @@
+//! The ABI between the classifier and the agent: maps, their values, globals.
+//!
+//! Everything here is pinned in bpffs and outlives the agent that wrote it, so
+//! a change to any layout or meaning needs a new [`VERSION`].
+
+/// Version of this ABI; part of the pin path, so that two never mix.
+pub const VERSION: u32 = 1;
+
+/// Array map of [`Page`]s: the two-level port table.
+pub const PAGES: &str = "PAGES";
+/// Array map of [`Slot`]s as `u64`, by rule slot.
+pub const SLOTS: &str = "SLOTS";
+/// Per-CPU array map of [`Counters`], by rule slot.
+pub const COUNTERS: &str = "COUNTERS";
+/// Read-only data of the program: the globals below.
+pub const RODATA: &str = ".rodata";
+
+/// The program's one global, a [`Globals`]; [`RODATA`] holds nothing else.
+pub const GLOBALS: &str = "GLOBALS";
+
+/// What an agent fixes when it loads an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Globals {
+    /// The bits of `skb->mark` that belong to the classifier.
+    pub mark_mask: u32,
+    /// How far a helper mark is shifted left to lie in the mask.
+    pub mark_shift: u32,
+    /// The id of the agent that loaded the program. The program doesn't read
+    /// it; it tells an agent its own instances from another's.
+    pub agent: [u8; 16],
+}
+
+impl Globals {
+    /// Their size in the map, in bytes.
+    pub const SIZE: usize = size_of::<Self>();
+
+    /// As the map holds them.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        bytes[..4].copy_from_slice(&self.mark_mask.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&self.mark_shift.to_ne_bytes());
+        bytes[8..].copy_from_slice(&self.agent);
+        bytes
+    }
+
+    /// Read from the map.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
+        let [m0, m1, m2, m3, s0, s1, s2, s3, agent @ ..] = bytes;
+        Self {
+            mark_mask: u32::from_ne_bytes([m0, m1, m2, m3]),
+            mark_shift: u32::from_ne_bytes([s0, s1, s2, s3]),
+            agent,
+        }
+    }
+}
+
+/// Entries of a page; a port's high byte chooses the page, its low byte the entry.
+pub const PAGE_ENTRIES: usize = 256;
+
+/// A page of the port table. In a root page an entry is the index of a leaf
+/// page; in a leaf page it is a rule slot. 0 means "none" in both: page 0 is
+/// empty, and slot 0 is never used.
+pub type Page = [u16; PAGE_ENTRIES];
+
+/// The page that has no entry and never changes.
+pub const EMPTY_PAGE: u16 = 0;
+/// The first page that can be a leaf; those before it are page 0 and the roots.
+pub const FIRST_LEAF_PAGE: u16 = 3;
+/// The slot that stands for "no rule".
+pub const NO_SLOT: u16 = 0;
+
+/// A transport protocol that can carry a helper's control connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Protocol {
+    /// TCP, IP protocol 6.
+    Tcp = 6,
+    /// UDP, IP protocol 17.
+    Udp = 17,
+}
+
+impl Protocol {
+    /// The page at which a lookup for this protocol starts.
+    #[must_use]
+    #[inline]
+    pub const fn root_page(self) -> u16 {
+        match self {
+            Self::Tcp => 1,
+            Self::Udp => 2,
+        }
+    }
+}
+
+/// What the classifier looks a packet up by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Destination {
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// The destination port, in host byte order.
+    pub port: u16,
+}
+
+/// A rule slot: a helper mark, and the destination that it is for.
+///
+/// A slot names its own destination so that a lookup which raced with a change
+/// of the pages can be told from a true hit: a reader takes a mark only from a
+/// slot that says it is for this packet. One 8-byte value, written whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct Slot(u64);
+
+impl Slot {
+    const PORT_SHIFT: u32 = 32;
+    const PROTOCOL_SHIFT: u32 = 48;
+
+    /// A slot that gives `mark` to packets for `destination`.
+    #[must_use]
+    pub const fn new(destination: Destination, mark: u32) -> Self {
+        Self(Self::key(destination) | mark as u64)
+    }
+
+    #[inline]
+    const fn key(destination: Destination) -> u64 {
+        ((destination.port as u64) << Self::PORT_SHIFT)
+            | ((destination.protocol as u64) << Self::PROTOCOL_SHIFT)
+    }
+
+    /// The slot as the map holds it.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// A slot read from the map.
+    #[must_use]
+    #[inline]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// The helper mark, if this slot is for `destination`.
+    #[must_use]
+    #[inline]
+    pub const fn mark_for(self, destination: Destination) -> Option<u32> {
+        let mark = self.0 ^ Self::key(destination);
+        // Any bit left above the mark is one in which the keys differ.
+        if mark >> Self::PORT_SHIFT == 0 {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "the upper half is zero here"
+            )]
+            Some(mark as u32)
+        } else {
+            None
+        }
+    }
+}
+
+/// What a rule has matched, on one CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Counters {
+    /// Packets; one that GRO merged counts as one, as in iptables.
+    pub packets: u64,
+    /// Bytes from the network header on, as iptables counts them.
+    pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FTP: Destination = Destination {
+        protocol: Protocol::Tcp,
+        port: 21,
+    };
+
+    #[test]
+    fn a_slot_gives_its_mark_to_its_own_destination_alone() {
+        let slot = Slot::from_bits(Slot::new(FTP, u32::MAX).to_bits());
+        assert_eq!(slot.mark_for(FTP), Some(u32::MAX));
+        for other in [
+            Destination { port: 22, ..FTP },
+            Destination {
+                port: 21 << 8,
+                ..FTP
+            },
+            Destination { port: 0, ..FTP },
+            Destination {
+                protocol: Protocol::Udp,
+                ..FTP
+            },
+        ] {
+            assert_eq!(slot.mark_for(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn globals_survive_the_map() {
+        let globals = Globals {
+            mark_mask: 0xff00_0000,
+            mark_shift: 24,
+            agent: *b"0123456789abcdef",
+        };
+        assert_eq!(Globals::from_bytes(globals.to_bytes()), globals);
+    }
+
+    #[test]
+    fn an_unused_slot_matches_nothing() {
+        for port in 0..=u16::MAX {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                assert_eq!(
+                    Slot::default().mark_for(Destination { protocol, port }),
+                    None
+                );
+            }
+        }
+    }
+}

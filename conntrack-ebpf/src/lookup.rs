@@ -1,0 +1,40 @@
+//! The two-level port table, as a reader sees it.
+
+use crate::abi::{Destination, NO_SLOT, Page, Slot};
+
+/// The port table of one router.
+///
+/// Two implementations: the program's maps, and the agent's copy of them, with
+/// which a change is planned and tested.
+pub trait PortTable {
+    /// The page with this index, if there is one.
+    fn page(&self, index: u16) -> Option<&Page>;
+
+    /// The slot with this index, if there is one.
+    fn slot(&self, index: u16) -> Option<Slot>;
+}
+
+/// A packet's rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// The rule slot, by which it is counted.
+    pub slot: u16,
+    /// The helper mark, never 0.
+    pub mark: u32,
+}
+
+/// The rule for `destination`, if there is one.
+#[inline(always)]
+pub fn lookup<T: PortTable + ?Sized>(table: &T, destination: Destination) -> Option<Hit> {
+    let [high, low] = destination.port.to_be_bytes();
+    let root = table.page(destination.protocol.root_page())?;
+    let leaf = table.page(root[usize::from(high)])?;
+    let slot = leaf[usize::from(low)];
+    if slot == NO_SLOT {
+        return None;
+    }
+    match table.slot(slot)?.mark_for(destination) {
+        Some(mark) if mark != 0 => Some(Hit { slot, mark }),
+        _ => None,
+    }
+}
