@@ -1,0 +1,145 @@
+//! The command line.
+
+use std::{error::Error, fmt::Write as _, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    cleanup::cleanup,
+    config::{Config, ConfigError},
+    daemon::{self, RunError},
+    telemetry,
+};
+
+/// Gives routers' traffic its conntrack helpers by eBPF.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent in the foreground.
+    ///
+    /// SIGHUP reads the rules file again. SIGTERM ends the agent and leaves the
+    /// datapath working.
+    Run {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The routers and their helper rules (TOML).
+        #[arg(long, value_name = "FILE")]
+        rules: Option<PathBuf>,
+    },
+    /// Say whether the configuration is good.
+    CheckConfig {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Remove everything that the agent ever put into the kernel.
+    Cleanup {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration (TOML); by default /etc/conntrack-agent/agent.toml if there is one.
+    #[arg(long = "config", value_name = "FILE")]
+    path: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(self.path.as_deref())
+    }
+}
+
+/// What the caller's shell is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Failure = 1,
+    /// `EX_CONFIG` of sysexits.h.
+    Configuration = 78,
+}
+
+/// A failure, and the exit code that goes with it.
+struct Failed(Status, anyhow::Error);
+
+impl From<ConfigError> for Failed {
+    fn from(error: ConfigError) -> Self {
+        Self(Status::Configuration, error.into())
+    }
+}
+
+impl From<RunError> for Failed {
+    fn from(error: RunError) -> Self {
+        let status = match error {
+            RunError::Rules(_) => Status::Configuration,
+            _ => Status::Failure,
+        };
+        Self(status, error.into())
+    }
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Self {
+        Self(Status::Failure, error)
+    }
+}
+
+/// Does what the command line says; data goes to stdout, everything else to
+/// stderr.
+#[must_use]
+pub fn main() -> ExitCode {
+    match execute(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed(status, error)) => {
+            eprintln!("conntrack-agent: {}", sentence(error.as_ref()));
+            ExitCode::from(status as u8)
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "it is the command's output")]
+fn execute(command: Command) -> Result<(), Failed> {
+    match command {
+        Command::Run { config, rules } => {
+            let config = config.load()?;
+            telemetry::init(&config.log);
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(anyhow::Error::from)?;
+            runtime.block_on(daemon::run(&config, rules.as_deref()))?;
+        }
+        Command::CheckConfig { config } => {
+            config.load()?;
+            println!("the configuration is good");
+        }
+        Command::Cleanup { config } => {
+            let config = config.load()?;
+            telemetry::init(&config.log);
+            let removed = cleanup(&config).map_err(anyhow::Error::from)?;
+            println!("{removed}");
+        }
+    }
+    Ok(())
+}
+
+/// An error and what caused it, in one line, each cause said once.
+fn sentence(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            // Writing to a string can't fail.
+            let _ = write!(text, ": {said}");
+        }
+        cause = error.source();
+    }
+    text
+}

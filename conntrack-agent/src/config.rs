@@ -1,0 +1,259 @@
+//! The agent's configuration file: TOML; every key has a default.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use crate::{kernel::Carrier, model::MAX_HELPER_MARK, sources::listed};
+
+/// Where the configuration is looked for when no `--config` is given.
+pub const DEFAULT_PATH: &str = "/etc/conntrack-agent/agent.toml";
+
+/// All that an operator can set. Paths can all be moved, so that two agents on
+/// one host need never meet.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What must survive a restart of the host; mode 0700.
+    pub state_dir: PathBuf,
+    /// What must not: the lock.
+    pub runtime_dir: PathBuf,
+    /// Where maps, programs and links are pinned, inside a bpffs. Where its
+    /// parent is not one, the agent mounts one there.
+    pub bpffs_dir: PathBuf,
+    /// Where named network namespaces are.
+    pub netns_dir: PathBuf,
+    /// What a router's namespaces are called, in front of its id.
+    pub namespace_prefixes: Vec<String>,
+    /// The nft program: a path, or a name to be found in `PATH`.
+    pub nft: PathBuf,
+    /// The bits of `skb->mark` that carry the helper mark into the namespace's
+    /// prerouting chain, where they are cleared again: one run of bits.
+    pub mark_mask: u32,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// The least severe level that is logged.
+    pub level: Level,
+    /// One line of text, or of JSON, an event.
+    pub format: Format,
+}
+
+/// Severity, as tracing has it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "tracing's own levels")]
+pub enum Level {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: a JSON object a line.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/conntrack-agent".into(),
+            runtime_dir: "/run/conntrack-agent".into(),
+            bpffs_dir: "/sys/fs/bpf/conntrack-agent".into(),
+            netns_dir: "/run/netns".into(),
+            namespace_prefixes: vec!["qrouter-".into(), "snat-".into()],
+            nft: "nft".into(),
+            mark_mask: 0xff00_0000,
+            log: Log::default(),
+        }
+    }
+}
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It could not be read.
+    #[error("configuration {} cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is not TOML, or has a key or a value that it must not have.
+    #[error("configuration {} is refused: {source}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What, where.
+        source: Box<toml::de::Error>,
+    },
+    /// A value is out of its range.
+    #[error("configuration {} is refused:{}", path.display(), listed(faults))]
+    Faults {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with which key, and what is allowed.
+        faults: Vec<String>,
+    },
+}
+
+impl Config {
+    /// Reads the file at `path`; without one, the file at [`DEFAULT_PATH`], or
+    /// the defaults if there is none.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if there is a file and any part of it is wrong.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = path.unwrap_or(Path::new(DEFAULT_PATH));
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
+            Err(source) => {
+                return Err(ConfigError::Read {
+                    path: file.to_owned(),
+                    source,
+                });
+            }
+        };
+        Self::parse(file, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|source| ConfigError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        let faults = config.faults();
+        if faults.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Faults {
+                path: path.to_owned(),
+                faults,
+            })
+        }
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for (key, path) in [
+            ("state_dir", &self.state_dir),
+            ("runtime_dir", &self.runtime_dir),
+            ("bpffs_dir", &self.bpffs_dir),
+            ("netns_dir", &self.netns_dir),
+        ] {
+            if !path.is_absolute() || path.parent().is_none() {
+                faults.push(format!(
+                    "{key} = {:?}: an absolute path below / is wanted",
+                    path.display()
+                ));
+            }
+        }
+        // bpffs knows no names with a dot (kernel/bpf/inode.c, bpf_lookup).
+        if self
+            .bpffs_dir
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().contains(&b'.'))
+        {
+            faults.push(format!(
+                "bpffs_dir = {:?}: its last part must not contain a dot, bpffs allows none",
+                self.bpffs_dir.display()
+            ));
+        }
+        if self.namespace_prefixes.is_empty() {
+            faults.push("namespace_prefixes is empty: at least one is wanted".into());
+        }
+        for (index, prefix) in self.namespace_prefixes.iter().enumerate() {
+            let allowed =
+                |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
+            if prefix.is_empty() || prefix.len() > 64 || !prefix.chars().all(allowed) {
+                faults.push(format!(
+                    "namespace_prefixes has {prefix:?}: 1 to 64 letters, digits, - and _ are allowed"
+                ));
+            }
+            if self.namespace_prefixes[..index].contains(prefix) {
+                faults.push(format!("namespace_prefixes has {prefix:?} twice"));
+            }
+        }
+        if self.nft.as_os_str().is_empty() {
+            faults.push("nft is empty: a program's name or path is wanted".into());
+        }
+        if Carrier::mark(self.mark_mask).is_none() {
+            faults.push(format!(
+                "mark_mask = {:#010x}: one run of adjoining bits is wanted, wide enough for {MAX_HELPER_MARK}",
+                self.mark_mask
+            ));
+        }
+        faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        Config::parse(Path::new("agent.toml"), text)
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn an_empty_file_is_the_defaults_and_they_are_good() {
+        assert_eq!(
+            Config::parse(Path::new("x"), "").unwrap(),
+            Config::default()
+        );
+        assert_eq!(Config::default().faults(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_with_what_is_allowed() {
+        for (text, parts) in [
+            ("stat_dir = \"/x\"", &["stat_dir", "state_dir"][..]),
+            ("state_dir = \"x\"", &["state_dir", "absolute"]),
+            ("bpffs_dir = \"/sys/fs/bpf/a.b\"", &["bpffs_dir", "dot"]),
+            ("namespace_prefixes = []", &["namespace_prefixes", "empty"]),
+            ("namespace_prefixes = [\"../\"]", &["\"../\"", "letters"]),
+            ("namespace_prefixes = [\"a\", \"a\"]", &["\"a\"", "twice"]),
+            ("mark_mask = 0", &["mark_mask", "bits"]),
+            ("mark_mask = 0xff0000ff", &["0xff0000ff", "adjoining"]),
+            ("mark_mask = 0x7", &["0x00000007", "wide enough"]),
+            ("mark_mask = -1", &["mark_mask"]),
+            ("nft = \"\"", &["nft"]),
+            ("[log]\nlevel = \"loud\"", &["loud", "info"]),
+            ("[log", &["log"]),
+        ] {
+            let message = refusal(text);
+            for part in parts {
+                assert!(message.contains(part), "{message} lacks {part}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_fault_is_named() {
+        let message = refusal("state_dir = \"x\"\nmark_mask = 0\nnft = \"\"");
+        assert_eq!(message.lines().count(), 4, "{message}");
+    }
+}

@@ -1,0 +1,55 @@
+//! The BPF filesystem that pins live in.
+
+use std::{fs, io, path::Path};
+
+use rustix::{
+    fs::statfs,
+    mount::{MountFlags, mount},
+};
+
+use super::Error;
+
+/// `BPF_FS_MAGIC`, include/uapi/linux/magic.h.
+const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
+
+/// Whether `folder` is inside a bpffs; one that doesn't exist is not.
+#[must_use]
+pub fn is_bpffs(folder: &Path) -> bool {
+    statfs(folder)
+        .is_ok_and(|found| u32::try_from(found.f_type).is_ok_and(|magic| magic == BPF_FS_MAGIC))
+}
+
+/// Whether nobody has pinned anything in the bpffs mounted at `root`.
+///
+/// The kernel itself puts two iterators into each one (kernel/bpf/preload).
+#[must_use]
+pub fn is_unused(root: &Path) -> bool {
+    const PRELOADED: [&str; 2] = ["maps.debug", "progs.debug"];
+    let known = |entry: io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| PRELOADED.iter().any(|name| entry.file_name() == *name))
+    };
+    fs::read_dir(root).is_ok_and(|mut entries| entries.all(known))
+}
+
+/// Sees to it that `folder` is inside a bpffs, by mounting one there if need
+/// be. Returns whether it was.
+///
+/// # Errors
+/// [`Error::NoBpffs`] if there is none and none can be mounted; a folder with
+/// something in it is not mounted over, that would hide it.
+pub fn ensure_mounted(folder: &Path) -> Result<bool, Error> {
+    if is_bpffs(folder) {
+        return Ok(false);
+    }
+    let failed = |source| Error::NoBpffs {
+        path: folder.to_owned(),
+        source,
+    };
+    let mut entries = fs::read_dir(folder).map_err(failed)?;
+    if entries.next().is_some() {
+        return Err(failed(io::ErrorKind::DirectoryNotEmpty.into()));
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("bpf", folder, "bpf", flags, Some(c"mode=0700")).map_err(|error| failed(error.into()))?;
+    Ok(true)
+}

@@ -1,0 +1,190 @@
+//! What can go wrong when the kernel is asked for something.
+
+use std::{io, path::PathBuf};
+
+use aya::{
+    EbpfError,
+    maps::MapError,
+    pin::PinError,
+    programs::{ProgramError, links::LinkError},
+};
+
+/// Why the kernel, or nft on its behalf, did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The namespace is not there any more; all that was in it is gone too.
+    #[error("network namespace {name} went away while the agent was working on it")]
+    NamespaceGone {
+        /// The namespace.
+        name: String,
+    },
+    /// The namespace, or the folder of namespaces, could not be used.
+    #[error("network namespace {name}: {what}")]
+    Namespace {
+        /// The namespace, or the folder.
+        name: String,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The namespace's interfaces could not be listed.
+    #[error("the interfaces of network namespace {name} cannot be listed")]
+    Interfaces {
+        /// The namespace.
+        name: String,
+        /// What netlink said.
+        #[source]
+        source: rtnetlink::Error,
+    },
+    /// There is no nft program.
+    #[error(
+        "the nft program {program:?} cannot be run; install the nftables package, \
+         or set `nft` in the configuration to where it is"
+    )]
+    NftMissing {
+        /// What was tried to run.
+        program: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// nft refused, or printed something that cannot be understood.
+    #[error("nft failed in {place}: {said}")]
+    Nft {
+        /// The namespace.
+        place: String,
+        /// Its words.
+        said: String,
+    },
+    /// The eBPF object could not be loaded.
+    #[error("the eBPF object cannot be loaded")]
+    Object(#[source] Box<EbpfError>),
+    /// The kernel's verifier or the kernel refused a program.
+    #[error(
+        "the kernel refused the classifier: {source}{}",
+        first_line(verifier_log)
+    )]
+    Refused {
+        /// The system call's error.
+        source: io::Error,
+        /// The verifier's log.
+        verifier_log: String,
+    },
+    /// Anything else about a program.
+    #[error("{what}")]
+    Program {
+        /// What was tried.
+        what: String,
+        /// What aya said.
+        #[source]
+        source: Box<ProgramError>,
+    },
+    /// A map could not be read or written.
+    #[error("{what} of map {map}")]
+    Map {
+        /// What was tried.
+        what: &'static str,
+        /// The map's name.
+        map: &'static str,
+        /// What aya said.
+        #[source]
+        source: Box<MapError>,
+    },
+    /// A link could not be opened or replaced.
+    #[error("link {}", path.display())]
+    Link {
+        /// Where it is pinned.
+        path: PathBuf,
+        /// What aya said.
+        #[source]
+        source: Box<LinkError>,
+    },
+    /// Something could not be pinned.
+    #[error("{} cannot be pinned", path.display())]
+    Pin {
+        /// Where it should have been.
+        path: PathBuf,
+        /// What aya said.
+        #[source]
+        source: Box<PinError>,
+    },
+    /// A file or folder could not be made, read or removed.
+    #[error("{} cannot be {what}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried: "made", "removed".
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no bpffs, and none could be mounted.
+    #[error(
+        "no bpffs is mounted at {} and it cannot be mounted there; \
+         mount it (mount -t bpf bpf {}), or move bpffs_dir in the configuration", path.display(), path.display()
+    )]
+    NoBpffs {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A bug: the object or the maps are not what this agent was built with.
+    #[error("the eBPF object has no {0}")]
+    Missing(&'static str),
+}
+
+/// aya's own text repeats the verifier's whole log, which can be thousands of
+/// lines; its last line but the statistics says what was wrong.
+fn first_line(log: &str) -> String {
+    let line = log
+        .lines()
+        .rev()
+        .find(|line| !line.is_empty() && !line.starts_with("processed "));
+    line.map_or_else(String::new, |line| format!(" ({line})"))
+}
+
+impl Error {
+    pub(super) fn program(what: impl Into<String>) -> impl FnOnce(ProgramError) -> Self {
+        move |source| match source {
+            ProgramError::LoadError {
+                io_error,
+                verifier_log,
+            } => {
+                let verifier_log = verifier_log.to_string();
+                tracing::debug!(verifier_log, "the verifier's log");
+                Self::Refused {
+                    source: io_error,
+                    verifier_log,
+                }
+            }
+            source => Self::Program {
+                what: what.into(),
+                source: Box::new(source),
+            },
+        }
+    }
+
+    pub(super) fn map(what: &'static str, map: &'static str) -> impl FnOnce(MapError) -> Self {
+        move |source| Self::Map {
+            what,
+            map,
+            source: Box::new(source),
+        }
+    }
+
+    pub(super) fn file(
+        path: impl Into<PathBuf>,
+        what: &'static str,
+    ) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::File {
+            path: path.into(),
+            what,
+            source,
+        }
+    }
+}

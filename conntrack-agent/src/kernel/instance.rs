@@ -1,0 +1,289 @@
+//! One router's instance: its maps and its program, as they are pinned.
+
+use std::{fs, path::Path};
+
+use aya::{
+    maps::{Array, Map, MapData, PerCpuArray, PerCpuValues},
+    programs::SchedClassifier,
+    util::nr_cpus,
+};
+use conntrack_ebpf::abi::{self, Counters, Destination, Globals, Page, Slot};
+
+use super::{
+    AgentId, Error, Object,
+    pins::{entries, remove_pin},
+};
+use crate::port_table::{Capacity, Image, Write};
+
+/// The pin of the program, made last: an instance that has it is whole.
+pub(super) const PROGRAM: &str = "classify";
+
+/// bpffs knows no name with a dot, so `.rodata` is pinned under another.
+const GLOBALS_PIN: &str = "globals";
+
+/// Of a per-CPU map a value is two numbers: packets and bytes.
+type RawCounters = [u64; 2];
+
+/// An instance that is pinned and can be used.
+pub struct Instance {
+    pages: Array<MapData, Page>,
+    slots: Array<MapData, u64>,
+    counters: PerCpuArray<MapData, RawCounters>,
+    program: SchedClassifier,
+    program_id: u32,
+    globals: Globals,
+}
+
+/// What a folder of pins is worth.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, and taken apart at once"
+)]
+pub enum Usable {
+    /// There is nothing.
+    Absent,
+    /// Something is missing or of another shape: the remains of an agent that
+    /// died at work, or somebody's mischief. To be made anew.
+    Broken,
+    /// A whole instance.
+    Whole(Instance),
+}
+
+impl Instance {
+    /// Loads an instance and pins it into `folder`, which must not exist; all
+    /// maps are empty. Where that fails, nothing of it stays.
+    ///
+    /// # Errors
+    /// [`Error`] if the kernel refuses, or bpffs does.
+    pub fn create(object: &mut Object, folder: &Path, capacity: Capacity) -> Result<(), Error> {
+        let made = fs::create_dir(folder)
+            .map_err(Error::file(folder, "made"))
+            .and_then(|()| pin_new(object, folder, capacity));
+        if made.is_err() {
+            // The first error is the one to tell; a remainder that can't be
+            // removed is found as a broken instance.
+            if let Err(error) = Self::remove(folder) {
+                tracing::warn!(%error, folder = %folder.display(), "could not undo a failed load");
+            }
+        }
+        made
+    }
+
+    /// Opens what is pinned in `folder`.
+    ///
+    /// # Errors
+    /// [`Error`] if the folder can't be read.
+    pub fn open(folder: &Path) -> Result<Usable, Error> {
+        if entries(folder)?.is_empty() {
+            return Ok(if folder.is_dir() {
+                Usable::Broken
+            } else {
+                Usable::Absent
+            });
+        }
+        Ok(match open_whole(folder) {
+            Ok(instance) => Usable::Whole(instance),
+            Err(error) => {
+                tracing::debug!(%error, folder = %folder.display(), "broken instance");
+                Usable::Broken
+            }
+        })
+    }
+
+    /// Removes every pin in `folder`, and the folder; none is fine. The kernel
+    /// frees maps and program when no link uses them any more.
+    ///
+    /// # Errors
+    /// [`Error::File`] if a pin can't be removed.
+    pub fn remove(folder: &Path) -> Result<(), Error> {
+        // The program first: what is left of an interrupted removal must not
+        // look whole.
+        remove_pin(&folder.join(PROGRAM))?;
+        for pin in entries(folder)? {
+            remove_pin(&pin)?;
+        }
+        super::pins::remove_if_empty(folder)
+    }
+
+    /// Which agent loaded it.
+    #[must_use]
+    pub const fn owner(&self) -> AgentId {
+        AgentId::from_bytes(self.globals.agent)
+    }
+
+    /// Whether it was loaded as `object` would load it now.
+    #[must_use]
+    pub fn is_of(&self, object: &Object) -> bool {
+        self.globals == object.globals()
+    }
+
+    /// The kernel's id of its program.
+    #[must_use]
+    pub const fn program_id(&self) -> u32 {
+        self.program_id
+    }
+
+    /// Its program.
+    pub const fn program(&mut self) -> &mut SchedClassifier {
+        &mut self.program
+    }
+
+    /// A copy of its maps.
+    ///
+    /// # Errors
+    /// [`Error::Map`] if they can't be read.
+    pub fn image(&self) -> Result<Image, Error> {
+        let pages: Result<Vec<_>, _> = self.pages.iter().collect();
+        let slots: Result<Vec<_>, _> = self.slots.iter().collect();
+        let slots = slots.map_err(Error::map("reading", abi::SLOTS))?;
+        Ok(Image::new(
+            pages.map_err(Error::map("reading", abi::PAGES))?,
+            slots.into_iter().map(Slot::from_bits).collect(),
+        ))
+    }
+
+    /// Carries out one write.
+    ///
+    /// # Errors
+    /// [`Error::Map`] if the kernel refuses it.
+    pub fn write(&mut self, write: &Write) -> Result<(), Error> {
+        match write {
+            Write::Slot { index, slot } => self
+                .slots
+                .set(u32::from(*index), slot.to_bits(), 0)
+                .map_err(Error::map("writing", abi::SLOTS)),
+            Write::Page { index, page } => self
+                .pages
+                .set(u32::from(*index), **page, 0)
+                .map_err(Error::map("writing", abi::PAGES)),
+            Write::ResetCounters { index } => self.set_counters(*index, |_| RawCounters::default()),
+        }
+    }
+
+    /// What the rule for `destination` has matched, over all CPUs; none if the
+    /// port table has no such rule.
+    ///
+    /// # Errors
+    /// [`Error::Map`] if the maps can't be read.
+    pub fn counters(&self, destination: Destination) -> Result<Option<Counters>, Error> {
+        let Some(hit) = conntrack_ebpf::lookup::lookup(&self.image()?, destination) else {
+            return Ok(None);
+        };
+        let per_cpu = self.raw_counters(hit.slot)?;
+        let sum = |which: usize| per_cpu.iter().map(|values| values[which]).sum();
+        Ok(Some(Counters {
+            packets: sum(0),
+            bytes: sum(1),
+        }))
+    }
+
+    /// Takes over everything that `old` holds: the same rules in the same
+    /// slots, with what they have counted so far.
+    ///
+    /// # Errors
+    /// [`Error::Map`] if a map can't be read or written.
+    pub fn take_over(&mut self, old: &Self) -> Result<(), Error> {
+        let image = old.image()?;
+        let Capacity { pages, slots } = image.capacity();
+        for index in 0..slots {
+            let slot = image.slot_at(index);
+            if slot != Slot::default() {
+                self.write(&Write::Slot { index, slot })?;
+                let counted = old.raw_counters(index)?;
+                self.set_counters(index, |cpu| counted.get(cpu).copied().unwrap_or_default())?;
+            }
+        }
+        for index in 0..pages {
+            let page = Box::new(image.page_at(index));
+            if page.iter().any(|entry| *entry != 0) {
+                self.write(&Write::Page { index, page })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn raw_counters(&self, slot: u16) -> Result<PerCpuValues<RawCounters>, Error> {
+        self.counters
+            .get(&u32::from(slot), 0)
+            .map_err(Error::map("reading", abi::COUNTERS))
+    }
+
+    fn set_counters(
+        &mut self,
+        slot: u16,
+        of_cpu: impl Fn(usize) -> RawCounters,
+    ) -> Result<(), Error> {
+        let failed = Error::map("writing", abi::COUNTERS);
+        let cpus = nr_cpus().map_err(|(path, source)| Error::file(path, "read")(source))?;
+        match PerCpuValues::try_from((0..cpus).map(of_cpu).collect::<Vec<_>>()) {
+            Ok(values) => self
+                .counters
+                .set(u32::from(slot), values, 0)
+                .map_err(failed),
+            Err(source) => Err(failed(source.into())),
+        }
+    }
+}
+
+fn pin_new(object: &mut Object, folder: &Path, capacity: Capacity) -> Result<(), Error> {
+    // Held to the end: the program needs its maps until it is loaded.
+    let mut ebpf = object.load(capacity)?;
+    for (map, pin) in [
+        (abi::PAGES, abi::PAGES),
+        (abi::SLOTS, abi::SLOTS),
+        (abi::COUNTERS, abi::COUNTERS),
+        (abi::RODATA, GLOBALS_PIN),
+    ] {
+        let path = folder.join(pin);
+        let map = ebpf.map(map).ok_or(Error::Missing(map))?;
+        map.pin(&path).map_err(|source| Error::Pin {
+            path,
+            source: Box::new(source),
+        })?;
+    }
+    let program = ebpf.program_mut(PROGRAM).ok_or(Error::Missing(PROGRAM))?;
+    let program: &mut SchedClassifier = program
+        .try_into()
+        .map_err(Error::program("the classifier is no tc program"))?;
+    program
+        .load()
+        .map_err(Error::program("the classifier cannot be loaded"))?;
+    let path = folder.join(PROGRAM);
+    program.pin(&path).map_err(|source| Error::Pin {
+        path,
+        source: Box::new(source),
+    })
+}
+
+fn open_whole(folder: &Path) -> Result<Instance, Error> {
+    let map = |pin: &'static str| -> Result<MapData, Error> {
+        MapData::from_pin(folder.join(pin)).map_err(Error::map("opening", pin))
+    };
+    let array = |pin| map(pin).map(Map::Array);
+    let globals: Array<MapData, [u8; Globals::SIZE]> = array(GLOBALS_PIN)?
+        .try_into()
+        .map_err(Error::map("shape", abi::RODATA))?;
+    let globals = globals
+        .get(&0, 0)
+        .map_err(Error::map("reading", abi::RODATA))?;
+    let program = SchedClassifier::from_pin(folder.join(PROGRAM))
+        .map_err(Error::program("the pinned classifier cannot be opened"))?;
+    let program_id = program
+        .info()
+        .map_err(Error::program("the pinned classifier cannot be examined"))?
+        .id();
+    Ok(Instance {
+        pages: array(abi::PAGES)?
+            .try_into()
+            .map_err(Error::map("shape", abi::PAGES))?,
+        slots: array(abi::SLOTS)?
+            .try_into()
+            .map_err(Error::map("shape", abi::SLOTS))?,
+        counters: Map::PerCpuArray(map(abi::COUNTERS)?)
+            .try_into()
+            .map_err(Error::map("shape", abi::COUNTERS))?,
+        program,
+        program_id,
+        globals: Globals::from_bytes(globals),
+    })
+}

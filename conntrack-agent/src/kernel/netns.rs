@@ -1,0 +1,185 @@
+//! Network namespaces: opening them by name, and working inside one.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::AsFd as _,
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
+    thread,
+};
+
+use rustix::{
+    fs::fstatfs,
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
+
+use super::{Error, sys};
+
+/// `NSFS_MAGIC`, include/uapi/linux/magic.h.
+const NSFS_MAGIC: u32 = 0x6e73_6673;
+
+/// The folder of named network namespaces, as `ip netns` keeps it.
+#[derive(Clone, Debug)]
+pub struct NetnsFolder(PathBuf);
+
+impl NetnsFolder {
+    /// The folder at `path`; it need not exist yet.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Opens the namespace called `name`; none if there is no such one, or if
+    /// what has the name is no namespace (yet: `ip netns add` makes a plain
+    /// file first, then mounts the namespace onto it).
+    ///
+    /// # Errors
+    /// [`Error::Namespace`] if it is there and can't be opened.
+    pub fn open(&self, name: &str) -> Result<Option<Netns>, Error> {
+        let path = self.0.join(name);
+        let failed = |what| {
+            let name = name.to_owned();
+            move |source| Error::Namespace { name, what, source }
+        };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("cannot be opened")(error)),
+        };
+        if !is_nsfs(&file).map_err(failed("cannot be examined"))? {
+            return Ok(None);
+        }
+        Ok(Some(Netns {
+            name: name.to_owned(),
+            path,
+            file,
+        }))
+    }
+
+    /// Every namespace in the folder, by rising name; none if there is no folder.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`] if the folder or a namespace in it can't be read.
+    pub fn all(&self) -> Result<Vec<Netns>, Error> {
+        let unreadable = |source| Error::Namespace {
+            name: self.0.display().to_string(),
+            what: "the folder cannot be listed",
+            source,
+        };
+        let entries = match fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(unreadable(error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            // A name that isn't UTF-8 is none of a router's.
+            if let Ok(name) = entry.map_err(unreadable)?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        let opened = names.iter().map(|name| self.open(name).transpose());
+        opened.flatten().collect()
+    }
+}
+
+/// A network namespace that is held open: it lives at least as long as this.
+#[derive(Debug)]
+pub struct Netns {
+    name: String,
+    path: PathBuf,
+    file: File,
+}
+
+impl Netns {
+    /// Its name in the folder.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether its name still leads to it: a namespace that is deleted while
+    /// somebody holds it open goes on existing, for nobody's use.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        match (fs::metadata(&self.path), self.file.metadata()) {
+            (Ok(named), Ok(held)) => identity(named) != identity(held),
+            _ => true,
+        }
+    }
+
+    /// Does `work` inside the namespace.
+    ///
+    /// On a thread of its own that ends with it: setns(2) moves one thread, and
+    /// one that was moved must never get to other work. Processes and sockets
+    /// that `work` makes are born in the namespace.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`] if it can't be entered; what `work` returns.
+    ///
+    /// # Panics
+    /// If `work` panics.
+    pub fn enter<T: Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send,
+    ) -> Result<T, Error> {
+        on_thread(&self.name, || {
+            move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(|source| Error::Namespace {
+                    name: self.name.clone(),
+                    what: "cannot be entered",
+                    source: source.into(),
+                })?;
+            work()
+        })
+    }
+
+    /// Does `work` inside a new namespace, which is gone when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`] if none can be made; what `work` returns.
+    ///
+    /// # Panics
+    /// If `work` panics.
+    pub fn scratch<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+        const NAME: &str = "(scratch)";
+        on_thread(NAME, || {
+            sys::unshare_network().map_err(|source| Error::Namespace {
+                name: NAME.into(),
+                what: "cannot be made",
+                source,
+            })?;
+            work()
+        })
+    }
+}
+
+fn on_thread<T: Send>(
+    name: &str,
+    work: impl FnOnce() -> Result<T, Error> + Send,
+) -> Result<T, Error> {
+    thread::scope(|scope| {
+        let worker = thread::Builder::new()
+            .name("netns".into())
+            .spawn_scoped(scope, work)
+            .map_err(|source| Error::Namespace {
+                name: name.into(),
+                what: "no thread can be started to enter it",
+                source,
+            })?;
+        match worker.join() {
+            Ok(result) => result,
+            // A panic is a bug; it ends the agent as it would have here.
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+fn is_nsfs(file: &File) -> io::Result<bool> {
+    // The kernel's type for the magic differs by architecture.
+    let magic = fstatfs(file)?.f_type;
+    Ok(u32::try_from(magic).is_ok_and(|magic| magic == NSFS_MAGIC))
+}

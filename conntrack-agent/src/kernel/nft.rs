@@ -1,0 +1,192 @@
+//! Running nft, and the part of its JSON that the binding needs.
+//!
+//! The schema is libnftables-json(5)'s. nft is asked through its program, not
+//! through netlink: nftables' expressions for a mapped `ct helper` are its own
+//! business, and the program is what an operator looks with.
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Error;
+
+/// The nft program.
+#[derive(Clone, Debug)]
+pub struct Nft(PathBuf);
+
+/// What nft said when it failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal(pub(super) String);
+
+impl Refusal {
+    /// Whether it failed because an object that was named does not exist.
+    pub(super) fn is_not_found(&self) -> bool {
+        self.0.contains("No such file or directory")
+    }
+
+    pub(super) fn in_place(self, place: &str) -> Error {
+        Error::Nft {
+            place: place.to_owned(),
+            said: self.0,
+        }
+    }
+}
+
+impl Nft {
+    /// The program at `path`, or of that name in `PATH`.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Carries out all commands in one transaction, in the calling thread's
+    /// network namespace: all of them hold, or none.
+    pub(super) fn transact(&self, commands: &[Change]) -> Result<Result<(), Refusal>, Error> {
+        let input = serde_json::json!({ "nftables": commands }).to_string();
+        let output = self.run(&["-j", "-f", "-"], &input)?;
+        Ok(output.map(|_| ()))
+    }
+
+    /// The listing of a table in family inet, in the calling thread's network
+    /// namespace, without what differs between two equal tables.
+    pub(super) fn list_table(&self, table: &str) -> Result<Result<Value, Refusal>, Error> {
+        let output = self.run(&["-j", "list", "table", "inet", table], "")?;
+        Ok(output.and_then(|json| {
+            let mut listing: Value = serde_json::from_str(&json)
+                .map_err(|error| Refusal(format!("its listing is not JSON: {error}")))?;
+            drop_handles(&mut listing);
+            Ok(listing)
+        }))
+    }
+
+    fn run(&self, arguments: &[&str], input: &str) -> Result<Result<String, Refusal>, Error> {
+        let missing = |source| Error::NftMissing {
+            program: self.0.clone(),
+            source,
+        };
+        let mut child = Command::new(&self.0)
+            .args(arguments)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(missing)?;
+        // nft reads all of its input before it prints anything, so this can't
+        // block on a full pipe; one that ends early is judged by its status.
+        let written = child.stdin.take().map_or(Ok(()), |mut stdin| {
+            match stdin.write_all(input.as_bytes()) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                other => other,
+            }
+        });
+        let output = child.wait_with_output().map_err(missing)?;
+        written.map_err(missing)?;
+        if output.status.success() {
+            return Ok(Ok(String::from_utf8_lossy(&output.stdout).into_owned()));
+        }
+        // nft repeats a message for each command that it concerns; the first
+        // line that says anything is enough.
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.lines().find(|line| !line.trim().is_empty());
+        let said = said.map_or_else(|| output.status.to_string(), |line| line.trim().to_owned());
+        Ok(Err(Refusal(said)))
+    }
+}
+
+/// Handles are numbered by the kernel as objects come; `metainfo` is nft's own.
+fn drop_handles(value: &mut Value) {
+    match value {
+        Value::Array(elements) => {
+            elements.retain(|element| element.get("metainfo").is_none());
+            elements.iter_mut().for_each(drop_handles);
+        }
+        Value::Object(fields) => {
+            fields.remove("handle");
+            fields.values_mut().for_each(drop_handles);
+        }
+        _ => {}
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Change {
+    Add(Object),
+    Delete(Object),
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) enum Object {
+    #[serde(rename = "table")]
+    Table { family: Family, name: String },
+    #[serde(rename = "ct helper")]
+    CtHelper {
+        family: Family,
+        table: String,
+        name: String,
+        #[serde(rename = "type")]
+        kind: &'static str,
+        protocol: &'static str,
+        l3proto: &'static str,
+    },
+    #[serde(rename = "chain")]
+    Chain {
+        family: Family,
+        table: String,
+        name: &'static str,
+        #[serde(rename = "type")]
+        kind: &'static str,
+        hook: &'static str,
+        prio: i32,
+        policy: &'static str,
+    },
+    #[serde(rename = "rule")]
+    Rule {
+        family: Family,
+        table: String,
+        chain: &'static str,
+        expr: Vec<Statement>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Family {
+    Inet,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) enum Statement {
+    #[serde(rename = "match")]
+    Match {
+        op: &'static str,
+        left: Expression,
+        right: Expression,
+    },
+    #[serde(rename = "accept")]
+    Accept(()),
+    #[serde(rename = "ct helper")]
+    SetHelper(Expression),
+    #[serde(rename = "mangle")]
+    Mangle { key: Expression, value: Expression },
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) enum Expression {
+    #[serde(rename = "meta")]
+    Meta { key: &'static str },
+    #[serde(rename = "&")]
+    And(Box<Self>, Box<Self>),
+    #[serde(rename = "map")]
+    Map { key: Box<Self>, data: Box<Self> },
+    #[serde(rename = "set")]
+    Set(Vec<(u32, String)>),
+    #[serde(untagged)]
+    Number(u32),
+}

@@ -1,0 +1,95 @@
+//! The eBPF object that is built into the agent.
+
+use std::{fmt, str::FromStr};
+
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
+use conntrack_ebpf::abi::{self, Globals};
+use uuid::Uuid;
+
+use super::{Carrier, Error};
+use crate::port_table::Capacity;
+
+static CLASSIFIER: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/classifier"));
+
+/// The random name of one agent's installation on one host. All that it makes
+/// in the kernel carries it, and it removes nothing that doesn't.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AgentId(Uuid);
+
+impl AgentId {
+    /// A new one, from the system's random numbers.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    pub(super) const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+}
+
+impl fmt::Display for AgentId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(formatter)
+    }
+}
+
+impl FromStr for AgentId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Uuid::try_parse(text).map(Self)
+    }
+}
+
+/// Loads instances of the object.
+pub struct Object {
+    /// Kept for the life of the process: making one reads and parses the
+    /// kernel's BTF, 5.5 MB, which takes twenty times as long as a load.
+    loader: EbpfLoader<'static>,
+    globals: Globals,
+}
+
+impl Object {
+    /// A loader for one agent's instances.
+    #[must_use]
+    pub fn new(agent: AgentId, carrier: Carrier) -> Self {
+        let globals = Globals {
+            mark_mask: carrier.mask(),
+            mark_shift: carrier.shift(),
+            agent: *agent.0.as_bytes(),
+        };
+        let mut loader = EbpfLoader::new();
+        // The loader wants to borrow them for as long as it lives, which is as
+        // long as the process does.
+        let bytes: &'static [u8] = Box::leak(Box::new(globals.to_bytes()));
+        loader
+            .override_global(abi::GLOBALS, bytes, true)
+            .verifier_log_level(VerifierLogLevel::DISABLE);
+        Self { loader, globals }
+    }
+
+    /// The globals of every instance that it loads.
+    pub(super) const fn globals(&self) -> Globals {
+        self.globals
+    }
+
+    /// Makes the maps of one instance; its programs are not in the kernel yet.
+    pub(super) fn load(&mut self, capacity: Capacity) -> Result<Ebpf, Error> {
+        self.loader
+            .map_max_entries(abi::PAGES, capacity.pages.into())
+            .map_max_entries(abi::SLOTS, capacity.slots.into())
+            .map_max_entries(abi::COUNTERS, capacity.slots.into())
+            .load(CLASSIFIER)
+            .map_err(|source| Error::Object(Box::new(source)))
+    }
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Object")
+            .field("globals", &self.globals)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,148 @@
+//! Where things are pinned.
+//!
+//! ```text
+//! <bpffs_dir>/v1/<router>/instance/{PAGES,SLOTS,COUNTERS,globals,classify}
+//!                         next/…      an instance that is about to take over
+//!                         links/<namespace>:<ifindex>
+//! ```
+//!
+//! `v1` is the ABI's version. bpffs knows no names with a dot.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use conntrack_ebpf::abi;
+
+use super::Error;
+use crate::model::RouterId;
+
+/// The folder with the pins of one ABI version.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    bpffs_dir: PathBuf,
+}
+
+impl Pins {
+    /// The pins below `bpffs_dir`.
+    #[must_use]
+    pub fn new(bpffs_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            bpffs_dir: bpffs_dir.into(),
+        }
+    }
+
+    fn version(&self) -> PathBuf {
+        self.bpffs_dir.join(format!("v{}", abi::VERSION))
+    }
+
+    fn router(&self, router: RouterId) -> PathBuf {
+        self.version().join(router.to_string())
+    }
+
+    /// Where the router's instance is.
+    #[must_use]
+    pub fn instance(&self, router: RouterId) -> PathBuf {
+        self.router(router).join("instance")
+    }
+
+    /// Where a larger instance of the router is made.
+    #[must_use]
+    pub fn next_instance(&self, router: RouterId) -> PathBuf {
+        self.router(router).join("next")
+    }
+
+    /// Where the link of an attachment is pinned.
+    #[must_use]
+    pub fn link(&self, router: RouterId, namespace: &str, interface: u32) -> PathBuf {
+        self.links(router).join(format!("{namespace}:{interface}"))
+    }
+
+    fn links(&self, router: RouterId) -> PathBuf {
+        self.router(router).join("links")
+    }
+
+    /// Every router that something is pinned for.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the folder can't be read.
+    pub fn routers(&self) -> Result<Vec<RouterId>, Error> {
+        let names = entries(&self.version())?;
+        Ok(names
+            .iter()
+            .filter_map(|path| path.file_name()?.to_str()?.parse().ok())
+            .collect())
+    }
+
+    /// Every pinned link of the router.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the folder can't be read.
+    pub fn links_of(&self, router: RouterId) -> Result<Vec<PathBuf>, Error> {
+        entries(&self.links(router))
+    }
+
+    /// Makes the folders that the router's pins go into.
+    ///
+    /// # Errors
+    /// [`Error::File`] if one can't be made.
+    pub fn prepare(&self, router: RouterId) -> Result<(), Error> {
+        let links = self.links(router);
+        fs::create_dir_all(&links).map_err(Error::file(links, "made"))
+    }
+
+    /// Removes what is empty of the router's folders and those above.
+    ///
+    /// # Errors
+    /// [`Error::File`] for any reason other than that one isn't empty.
+    pub fn tidy(&self, router: RouterId) -> Result<(), Error> {
+        let folders = [
+            self.links(router),
+            self.router(router),
+            self.version(),
+            self.bpffs_dir.clone(),
+        ];
+        folders
+            .iter()
+            .try_for_each(|folder| remove_if_empty(folder))
+    }
+}
+
+/// Removes a folder; one that isn't empty, or isn't there, stays as it is.
+pub(crate) fn remove_if_empty(folder: &Path) -> Result<(), Error> {
+    use io::ErrorKind::{DirectoryNotEmpty, NotFound, ResourceBusy};
+    match fs::remove_dir(folder) {
+        // Busy: a mount point, somebody else's to remove.
+        Err(error) if !matches!(error.kind(), DirectoryNotEmpty | NotFound | ResourceBusy) => {
+            Err(Error::file(folder, "removed")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a pin; none is fine.
+pub(super) fn remove_pin(pin: &Path) -> Result<(), Error> {
+    match fs::remove_file(pin) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::file(pin, "removed")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The paths in a folder, sorted; none if there is no folder.
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let unreadable = |error| Error::file(folder, "read")(error);
+    let listing = match fs::read_dir(folder) {
+        Ok(listing) => listing,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let paths: Result<Vec<_>, _> = listing
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect();
+    let mut paths = paths.map_err(unreadable)?;
+    paths.sort();
+    Ok(paths)
+}

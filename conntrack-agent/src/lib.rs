@@ -1,0 +1,22 @@
+//! conntrack-agent: gives routers' traffic its conntrack helpers by eBPF.
+//!
+//! Layers, each knowing only the ones below it; ARCHITECTURE.md has the map:
+//!
+//! - [`cli`], [`daemon`], [`cleanup`]: the commands
+//! - [`sources`]: where rules come from, and how they become checked values
+//! - [`reconcile`]: desired against observed, and the effects that close the gap
+//! - [`port_table`]: a router's rules as the maps hold them (pure)
+//! - [`model`]: the values everything is made of (pure)
+//! - [`kernel`]: the only code that touches the kernel
+
+pub mod cleanup;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod footprint;
+pub mod kernel;
+pub mod model;
+pub mod port_table;
+pub mod reconcile;
+pub mod sources;
+pub mod telemetry;

@@ -1,0 +1,233 @@
+//! The conntrack helpers, as the kernel has them.
+
+use std::fmt;
+
+use conntrack_ebpf::abi::Protocol;
+
+/// The address families that a helper serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Families {
+    /// IPv4 alone.
+    Ipv4,
+    /// IPv4 and IPv6.
+    Both,
+}
+
+/// A conntrack helper and the protocol of its control connection: one value,
+/// because the kernel registers helpers by both, and has only some pairs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Helper(usize);
+
+/// One helper that the kernel can have.
+struct Entry {
+    name: &'static str,
+    protocol: Protocol,
+    families: Families,
+}
+
+const fn entry(name: &'static str, protocol: Protocol, families: Families) -> Entry {
+    Entry {
+        name,
+        protocol,
+        families,
+    }
+}
+
+/// Names, protocols and families as the modules under net/netfilter/ and
+/// net/ipv4/netfilter/ of Linux 6.18 register them, checked by creating each.
+///
+/// A helper's position, from 1, is its helper mark. Marks lie in pinned maps
+/// and in bindings that outlive the agent: append only, never reorder.
+const HELPERS: [Entry; 12] = [
+    entry("ftp", Protocol::Tcp, Families::Both),
+    entry("tftp", Protocol::Udp, Families::Both),
+    entry("sip", Protocol::Udp, Families::Both),
+    entry("sip", Protocol::Tcp, Families::Both),
+    entry("amanda", Protocol::Udp, Families::Both),
+    entry("sane", Protocol::Tcp, Families::Both),
+    entry("irc", Protocol::Tcp, Families::Ipv4),
+    entry("pptp", Protocol::Tcp, Families::Ipv4),
+    entry("netbios-ns", Protocol::Udp, Families::Ipv4),
+    entry("snmp", Protocol::Udp, Families::Ipv4),
+    entry("Q.931", Protocol::Tcp, Families::Both),
+    entry("RAS", Protocol::Udp, Families::Both),
+];
+
+/// The largest helper mark; a carrier must have room for it.
+#[expect(clippy::cast_possible_truncation, reason = "a dozen")]
+pub const MAX_HELPER_MARK: u32 = HELPERS.len() as u32;
+
+/// What was given names no helper.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HelperError {
+    /// No helper has this name.
+    #[error("there is no helper {given:?}; {known} are known")]
+    Unknown {
+        /// The name that was given.
+        given: String,
+        /// All names that there are.
+        known: String,
+    },
+    /// The helper exists, but not for this protocol.
+    #[error("helper {name} does not exist for {given}; it is for {allowed}")]
+    Protocol {
+        /// The helper's name.
+        name: &'static str,
+        /// The protocol that was given.
+        given: &'static str,
+        /// The protocols it exists for.
+        allowed: String,
+    },
+}
+
+/// The name of a protocol as people write it.
+#[must_use]
+pub const fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    }
+}
+
+impl Helper {
+    /// The helper that people call `name`, for `protocol`.
+    ///
+    /// Neutron's `h323` names no kernel helper: for TCP it means Q.931, for UDP
+    /// RAS, the two halves of that protocol (ITU-T H.225.0).
+    ///
+    /// # Errors
+    /// [`HelperError`] if there is none, saying what there is.
+    pub fn new(name: &str, protocol: Protocol) -> Result<Self, HelperError> {
+        let kernel_name = match (name, protocol) {
+            ("h323", Protocol::Tcp) => "Q.931",
+            ("h323", Protocol::Udp) => "RAS",
+            _ => name,
+        };
+        let mut allowed = Vec::new();
+        let mut known_name = None;
+        for helper in Self::all().filter(|helper| helper.name() == kernel_name) {
+            if helper.protocol() == protocol {
+                return Ok(helper);
+            }
+            known_name = Some(helper.name());
+            allowed.push(protocol_name(helper.protocol()));
+        }
+        Err(match known_name {
+            Some(name) => HelperError::Protocol {
+                name,
+                given: protocol_name(protocol),
+                allowed: allowed.join(", "),
+            },
+            None => HelperError::Unknown {
+                given: name.chars().take(64).collect(),
+                known: known_names(),
+            },
+        })
+    }
+
+    /// Every helper that the kernel can have, by rising helper mark.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..HELPERS.len()).map(Self)
+    }
+
+    /// The kernel's name for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        HELPERS[self.0].name
+    }
+
+    /// The protocol of its control connection.
+    #[must_use]
+    pub fn protocol(self) -> Protocol {
+        HELPERS[self.0].protocol
+    }
+
+    /// The address families that it serves.
+    #[must_use]
+    pub fn families(self) -> Families {
+        HELPERS[self.0].families
+    }
+
+    /// Its helper mark, 1 to [`MAX_HELPER_MARK`].
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "an index below a dozen")]
+    pub const fn mark(self) -> u32 {
+        self.0 as u32 + 1
+    }
+}
+
+fn known_names() -> String {
+    let mut names: Vec<_> = Helper::all().map(Helper::name).chain(["h323"]).collect();
+    names.dedup();
+    names.join(", ")
+}
+
+impl fmt::Display for Helper {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl fmt::Debug for Helper {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{}/{}",
+            self.name(),
+            protocol_name(self.protocol())
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_never_change() {
+        let marks: Vec<_> = Helper::all()
+            .map(|h| (h.mark(), format!("{h:?}")))
+            .collect();
+        let expected = [
+            "ftp/tcp",
+            "tftp/udp",
+            "sip/udp",
+            "sip/tcp",
+            "amanda/udp",
+            "sane/tcp",
+            "irc/tcp",
+            "pptp/tcp",
+            "netbios-ns/udp",
+            "snmp/udp",
+            "Q.931/tcp",
+            "RAS/udp",
+        ];
+        let expected: Vec<_> = (1..).zip(expected.map(str::to_owned)).collect();
+        assert_eq!(marks, expected);
+    }
+
+    #[test]
+    fn a_helper_is_found_by_name_and_protocol() {
+        for helper in Helper::all() {
+            assert_eq!(Helper::new(helper.name(), helper.protocol()), Ok(helper));
+        }
+        let alias = |protocol| Helper::new("h323", protocol).unwrap().name();
+        assert_eq!(alias(Protocol::Tcp), "Q.931");
+        assert_eq!(alias(Protocol::Udp), "RAS");
+    }
+
+    #[test]
+    fn a_refusal_says_what_there_is() {
+        let check = |name, protocol, expected: &[&str]| {
+            let error = Helper::new(name, protocol).unwrap_err().to_string();
+            for part in expected {
+                assert!(error.contains(part), "{error} lacks {part}");
+            }
+        };
+        check("ftp", Protocol::Udp, &["ftp", "udp", "it is for tcp"]);
+        check("amanda", Protocol::Tcp, &["amanda", "tcp", "it is for udp"]);
+        check("gopher", Protocol::Tcp, &["\"gopher\"", "tftp", "h323"]);
+        check("FTP", Protocol::Tcp, &["\"FTP\"", "ftp"]);
+        check("", Protocol::Tcp, &["\"\""]);
+    }
+}

@@ -1,0 +1,69 @@
+//! A router's name.
+
+use std::{fmt, str::FromStr};
+
+use uuid::Uuid;
+
+/// The UUID by which Neutron knows a router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouterId(Uuid);
+
+/// What was given is not a router id.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{given:?} is not a router id; a UUID in its hyphenated form is, \
+     like 6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab"
+)]
+pub struct RouterIdError {
+    given: String,
+}
+
+impl FromStr for RouterId {
+    type Err = RouterIdError;
+
+    /// Takes the hyphenated form alone: it is the one that a namespace's name
+    /// has, and two spellings of one router must not look like two routers.
+    fn from_str(given: &str) -> Result<Self, Self::Err> {
+        const HYPHENATED: usize = 36;
+        Uuid::try_parse(given)
+            .ok()
+            .filter(|_| given.len() == HYPHENATED)
+            .map(Self)
+            .ok_or_else(|| RouterIdError {
+                // An error repeats no more of a hostile input than helps.
+                given: given.chars().take(64).collect(),
+            })
+    }
+}
+
+impl fmt::Display for RouterId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_hyphenated_form_is_a_router_id() {
+        const GOOD: &str = "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab";
+        let id: RouterId = GOOD.parse().unwrap();
+        assert_eq!(id.to_string(), GOOD);
+        assert_eq!(GOOD.to_uppercase().parse(), Ok(id));
+        for bad in [
+            "",
+            "router",
+            "6ab1c2d30a1b4c2d8e3f0123456789ab",
+            "{6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab}",
+            "urn:uuid:6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab",
+            "6ab1c2d3-0a1b-4c2d-8e3f-0123456789a",
+            "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ag",
+            "../../../../../../../../../etc/shadow",
+        ] {
+            let error = bad.parse::<RouterId>().unwrap_err().to_string();
+            assert!(error.contains(bad) && error.contains("UUID"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! A router's port table, as the agent plans it: what the maps hold, what they
+//! should hold, and the writes that lead from one to the other. Pure.
+
+mod capacity;
+mod image;
+mod plan;
+
+pub use capacity::{Capacity, TooManyRules};
+pub use image::Image;
+pub use plan::{Wanted, Write, plan};

@@ -1,0 +1,131 @@
+//! How large an instance's maps are.
+
+use std::collections::BTreeSet;
+
+use conntrack_ebpf::abi::FIRST_LEAF_PAGE;
+
+use super::Wanted;
+
+/// Sizes of an instance's maps, in elements. Fixed when they are created; a
+/// router that outgrows its instance gets a larger one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Pages of 512 bytes, the empty page and the roots among them.
+    pub pages: u16,
+    /// Rule slots of 8 bytes, and of 16 bytes of counters on each CPU. Slot 0
+    /// is never used.
+    pub slots: u16,
+}
+
+/// More rules than a slot number can tell apart.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{given} destinations have a rule; a router can have {}", Capacity::MAX.slots - 1)]
+pub struct TooManyRules {
+    /// How many were given.
+    pub given: usize,
+}
+
+impl Capacity {
+    /// Enough for 63 rules in 21 runs of 256 ports: 12.5 KiB, and 1 KiB of
+    /// counters on each CPU.
+    pub const DEFAULT: Self = Self {
+        pages: 24,
+        slots: 64,
+    };
+
+    /// A leaf for each high byte of both protocols; every slot number.
+    pub const MAX: Self = Self {
+        pages: FIRST_LEAF_PAGE + 2 * 256,
+        slots: u16::MAX,
+    };
+
+    /// The default, doubled until `wanted` fits.
+    ///
+    /// # Errors
+    /// [`TooManyRules`] if nothing is large enough.
+    pub fn for_table(wanted: &Wanted) -> Result<Self, TooManyRules> {
+        let too_many = TooManyRules {
+            given: wanted.len(),
+        };
+        let leaves: BTreeSet<_> = wanted
+            .keys()
+            .map(|destination| (destination.protocol, destination.port >> 8))
+            .collect();
+        // At most 512 leaves: two protocols, 256 high bytes.
+        let Ok(leaves) = u16::try_from(leaves.len()) else {
+            return Err(too_many);
+        };
+        let slots = match u16::try_from(wanted.len()) {
+            Ok(rules) if rules < Self::MAX.slots => rules + 1,
+            _ => return Err(too_many),
+        };
+        Ok(Self {
+            pages: doubled(
+                Self::DEFAULT.pages,
+                FIRST_LEAF_PAGE + leaves,
+                Self::MAX.pages,
+            ),
+            slots: doubled(Self::DEFAULT.slots, slots, Self::MAX.slots),
+        })
+    }
+
+    /// The smallest that holds both.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            pages: self.pages.max(other.pages),
+            slots: self.slots.max(other.slots),
+        }
+    }
+
+    /// Whether everything that fits `other` fits this.
+    #[must_use]
+    pub const fn holds(self, other: Self) -> bool {
+        self.pages >= other.pages && self.slots >= other.slots
+    }
+}
+
+fn doubled(mut size: u16, needed: u16, most: u16) -> u16 {
+    while size < needed {
+        size = size.saturating_mul(2).min(most);
+    }
+    size
+}
+
+#[cfg(test)]
+mod tests {
+    use conntrack_ebpf::abi::{Destination, Protocol};
+
+    use super::*;
+
+    fn ports(ports: impl Iterator<Item = u16>) -> Wanted {
+        ports
+            .flat_map(|port| {
+                [Protocol::Tcp, Protocol::Udp].map(|protocol| (Destination { protocol, port }, 1))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn capacity_grows_by_doubling_up_to_a_stated_end() {
+        let check = |wanted: Wanted, pages, slots| {
+            assert_eq!(
+                Capacity::for_table(&wanted),
+                Ok(Capacity { pages, slots }),
+                "{} rules",
+                wanted.len()
+            );
+        };
+        check(Wanted::new(), 24, 64);
+        check(ports(1..=31), 24, 64);
+        check(ports(1..=32), 24, 128);
+        check(ports((0..11).map(|high| high * 256 + 1)), 48, 64);
+        check(ports((0..=255).map(|high| high * 256 + 1)), 515, 1024);
+        check(ports(1..=32767), 384, 65535);
+        let most = ports(1..=u16::MAX);
+        assert_eq!(
+            Capacity::for_table(&most),
+            Err(TooManyRules { given: 2 * 65535 })
+        );
+    }
+}

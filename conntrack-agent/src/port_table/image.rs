@@ -1,0 +1,97 @@
+//! The content of an instance's maps.
+
+use conntrack_ebpf::{
+    abi::{PAGE_ENTRIES, Page, Slot},
+    lookup::PortTable,
+};
+
+use super::{Capacity, Write};
+
+/// A copy of what an instance's maps hold, counters apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    pub(super) pages: Vec<Page>,
+    pub(super) slots: Vec<Slot>,
+}
+
+impl Image {
+    /// What the kernel gives for new maps: all zero.
+    #[must_use]
+    pub fn empty(capacity: Capacity) -> Self {
+        Self {
+            pages: vec![[0; PAGE_ENTRIES]; capacity.pages.into()],
+            slots: vec![Slot::default(); capacity.slots.into()],
+        }
+    }
+
+    /// What was read from the maps.
+    #[must_use]
+    pub fn new(pages: Vec<Page>, slots: Vec<Slot>) -> Self {
+        Self { pages, slots }
+    }
+
+    /// The size of the maps.
+    #[must_use]
+    pub fn capacity(&self) -> Capacity {
+        let size = |elements: usize| u16::try_from(elements).unwrap_or(u16::MAX);
+        Capacity {
+            pages: size(self.pages.len()),
+            slots: size(self.slots.len()),
+        }
+    }
+
+    /// The page with this number; an empty one beyond the end.
+    #[must_use]
+    pub fn page_at(&self, index: u16) -> Page {
+        self.page(index).copied().unwrap_or([0; PAGE_ENTRIES])
+    }
+
+    /// The slot with this number; an unused one beyond the end.
+    #[must_use]
+    pub fn slot_at(&self, index: u16) -> Slot {
+        self.slot(index).unwrap_or_default()
+    }
+
+    /// The same content in larger maps.
+    #[must_use]
+    pub fn resized(&self, capacity: Capacity) -> Self {
+        let mut image = self.clone();
+        image.pages.resize(capacity.pages.into(), [0; PAGE_ENTRIES]);
+        image.slots.resize(capacity.slots.into(), Slot::default());
+        image
+    }
+
+    /// Applies a write to the copy; gives the write that takes it back.
+    ///
+    /// Counters are not part of the image, so a reset of them changes nothing
+    /// here and is its own inverse: the slot it empties counted for no rule.
+    ///
+    /// # Panics
+    /// If the write is for maps of another size.
+    pub fn apply(&mut self, write: &Write) -> Write {
+        match write {
+            Write::Slot { index, slot } => Write::Slot {
+                index: *index,
+                slot: std::mem::replace(&mut self.slots[usize::from(*index)], *slot),
+            },
+            Write::Page { index, page } => Write::Page {
+                index: *index,
+                page: Box::new(std::mem::replace(
+                    &mut self.pages[usize::from(*index)],
+                    **page,
+                )),
+            },
+            Write::ResetCounters { index } => Write::ResetCounters { index: *index },
+        }
+    }
+}
+
+impl PortTable for Image {
+    fn page(&self, index: u16) -> Option<&Page> {
+        self.pages.get(usize::from(index))
+    }
+
+    fn slot(&self, index: u16) -> Option<Slot> {
+        self.slots.get(usize::from(index)).copied()
+    }
+}

@@ -1,0 +1,305 @@
+//! The writes that make a port table what it should be, while it is read.
+//!
+//! The classifier reads the maps at any moment between two writes. What keeps
+//! it from ever giving a packet a mark that neither the old nor the new rules
+//! give is that a slot names its destination: whatever page entry leads to it,
+//! it answers for no other. So the order is only: slots, then the leaves that
+//! lead to them, then the roots that lead to those; and an entry that stays
+//! keeps its slot and its leaf.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use conntrack_ebpf::abi::{
+    Destination, FIRST_LEAF_PAGE, NO_SLOT, PAGE_ENTRIES, Page, Protocol, Slot,
+};
+
+use super::{Capacity, Image};
+
+/// The helper mark that packets for each destination should get.
+pub type Wanted = BTreeMap<Destination, u32>;
+
+/// One write to one element of one map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Give a rule slot its content.
+    Slot {
+        /// The slot's number.
+        index: u16,
+        /// Its content.
+        slot: Slot,
+    },
+    /// Set a slot's counters to zero on every CPU: it is another rule's now.
+    ResetCounters {
+        /// The slot's number.
+        index: u16,
+    },
+    /// Give a page its content.
+    Page {
+        /// The page's number.
+        index: u16,
+        /// Its content.
+        page: Box<Page>,
+    },
+}
+
+/// The writes that lead from `image` to `wanted`, in order; none where all is
+/// as it should be. Works from any image, one that was tampered with included.
+///
+/// # Errors
+/// The capacity that is needed, if the image's maps are too small.
+pub fn plan(image: &Image, wanted: &Wanted) -> Result<Vec<Write>, Capacity> {
+    let needed = Capacity::for_table(wanted).unwrap_or(Capacity::MAX);
+    let target = Layout::of(image, wanted)
+        .and_then(|layout| layout.image(wanted))
+        .ok_or(needed)?;
+    let mut writes = Vec::new();
+    for (index, (before, after)) in (0..).zip(image.slots.iter().zip(&target.slots)) {
+        if before != after {
+            writes.push(Write::Slot {
+                index,
+                slot: *after,
+            });
+            if *after != Slot::default() {
+                writes.push(Write::ResetCounters { index });
+            }
+        }
+    }
+    let pages = (0..).zip(image.pages.iter().zip(&target.pages));
+    let (roots, leaves): (Vec<_>, Vec<_>) = pages
+        .filter(|(_, (before, after))| before != after)
+        .partition(|(index, _)| *index < FIRST_LEAF_PAGE);
+    for (index, (_, after)) in leaves.into_iter().chain(roots) {
+        let page = Box::new(*after);
+        writes.push(Write::Page { index, page });
+    }
+    Ok(writes)
+}
+
+/// A leaf page's place: it serves the ports of `protocol` with this high byte.
+type LeafKey = (Protocol, u8);
+
+/// Which leaf and which slot each destination has.
+struct Layout {
+    capacity: Capacity,
+    leaves: BTreeMap<LeafKey, u16>,
+    slots: BTreeMap<Destination, u16>,
+}
+
+impl Layout {
+    /// What the image has and can stay, then the lowest that is free. None if
+    /// the maps are full.
+    fn of(image: &Image, wanted: &Wanted) -> Option<Self> {
+        let capacity = image.capacity();
+        let keys: BTreeSet<LeafKey> = wanted.keys().map(|to| leaf_key(*to)).collect();
+        let leaves = assign(keys, FIRST_LEAF_PAGE..capacity.pages, |(protocol, high)| {
+            let root = image.pages.get(usize::from(protocol.root_page()))?;
+            Some(root[usize::from(*high)])
+        })?;
+        let slots = assign(wanted.keys().copied(), NO_SLOT + 1..capacity.slots, |to| {
+            let leaf = image.pages.get(usize::from(*leaves.get(&leaf_key(*to))?))?;
+            let slot = leaf[entry(*to)];
+            // Only if it is this destination's already: a slot whose content
+            // was damaged may be another's in truth.
+            image.slots.get(usize::from(slot))?.mark_for(*to)?;
+            Some(slot)
+        })?;
+        Some(Self {
+            capacity,
+            leaves,
+            slots,
+        })
+    }
+
+    /// The maps with just these entries; everything else is zero.
+    fn image(&self, wanted: &Wanted) -> Option<Image> {
+        let mut image = Image::empty(self.capacity);
+        for ((protocol, high), leaf) in &self.leaves {
+            let root = image.pages.get_mut(usize::from(protocol.root_page()))?;
+            root[usize::from(*high)] = *leaf;
+        }
+        for (destination, mark) in wanted {
+            let slot = *self.slots.get(destination)?;
+            let leaf = *self.leaves.get(&leaf_key(*destination))?;
+            image.pages.get_mut(usize::from(leaf))?[entry(*destination)] = slot;
+            *image.slots.get_mut(usize::from(slot))? = Slot::new(*destination, *mark);
+        }
+        Some(image)
+    }
+}
+
+/// Gives each key the number that `present` has for it, where that is free and
+/// in range, and the lowest free number otherwise. None if they run out.
+fn assign<K: Ord + Copy>(
+    keys: impl IntoIterator<Item = K>,
+    range: std::ops::Range<u16>,
+    present: impl Fn(&K) -> Option<u16>,
+) -> Option<BTreeMap<K, u16>> {
+    let mut assigned = BTreeMap::new();
+    let mut taken = BTreeSet::new();
+    let mut homeless = Vec::new();
+    for key in keys {
+        match present(&key) {
+            Some(number) if range.contains(&number) && taken.insert(number) => {
+                assigned.insert(key, number);
+            }
+            _ => homeless.push(key),
+        }
+    }
+    let mut free = range.filter(|number| !taken.contains(number));
+    for key in homeless {
+        assigned.insert(key, free.next()?);
+    }
+    Some(assigned)
+}
+
+fn leaf_key(destination: Destination) -> LeafKey {
+    let [high, _] = destination.port.to_be_bytes();
+    (destination.protocol, high)
+}
+
+fn entry(destination: Destination) -> usize {
+    usize::from(destination.port) % PAGE_ENTRIES
+}
+
+#[cfg(test)]
+mod tests {
+    use conntrack_ebpf::lookup::lookup;
+    use proptest::{collection, prelude::*};
+
+    use super::*;
+
+    fn mark(image: &Image, destination: Destination) -> Option<u32> {
+        lookup(image, destination).map(|hit| hit.mark)
+    }
+
+    fn carry_out(image: &mut Image, writes: &[Write]) {
+        for write in writes {
+            image.apply(write);
+        }
+    }
+
+    fn everywhere() -> impl Iterator<Item = Destination> {
+        [Protocol::Tcp, Protocol::Udp]
+            .into_iter()
+            .flat_map(|protocol| (0..=u16::MAX).map(move |port| Destination { protocol, port }))
+    }
+
+    /// Few enough high bytes that pages are shared, many enough that they are
+    /// not always.
+    fn destination() -> impl Strategy<Value = Destination> {
+        (any::<bool>(), 0u8..6, 0u8..6).prop_map(|(tcp, high, low)| Destination {
+            protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
+            port: u16::from_be_bytes([high * 51, low * 51]),
+        })
+    }
+
+    fn wanted() -> impl Strategy<Value = Wanted> {
+        collection::btree_map(destination(), 1u32..4, 0..20)
+    }
+
+    proptest! {
+        /// Over a row of changes, a reader between any two writes finds for
+        /// each destination what the old or the new rules say, and at the end
+        /// what the new ones say; a second plan has nothing left to write.
+        #[test]
+        fn a_reader_sees_the_old_or_the_new_rules(changes in collection::vec(wanted(), 1..6)) {
+            let mut image = Image::empty(Capacity::DEFAULT);
+            let mut old = Wanted::new();
+            for new in changes {
+                let known: BTreeSet<_> = old.keys().chain(new.keys()).copied().collect();
+                for write in plan(&image, &new).unwrap() {
+                    image.apply(&write);
+                    for at in &known {
+                        let seen = mark(&image, *at);
+                        let allowed = [old.get(at).copied(), new.get(at).copied(), None];
+                        prop_assert!(allowed.contains(&seen), "{at:?} saw {seen:?}");
+                        if old.get(at) == new.get(at) {
+                            prop_assert_eq!(seen, new.get(at).copied(), "{:?} was disturbed", at);
+                        } else if old.contains_key(at) && new.contains_key(at) {
+                            prop_assert_ne!(seen, None, "{:?} had a gap", at);
+                        }
+                    }
+                }
+                prop_assert_eq!(plan(&image, &new).unwrap(), []);
+                old = new;
+            }
+            for at in everywhere() {
+                prop_assert_eq!(mark(&image, at), old.get(&at).copied());
+            }
+        }
+
+        /// Whatever somebody wrote into the maps, one plan makes them right.
+        #[test]
+        fn any_image_is_mended(
+            new in wanted(),
+            damage in collection::vec((0usize..24, 0usize..256, 0u16..70), 0..200),
+            slots in collection::vec((0usize..64, any::<u64>()), 0..70),
+            before in wanted(),
+        ) {
+            let mut image = Image::empty(Capacity::DEFAULT);
+            let writes = plan(&image, &before).unwrap();
+            carry_out(&mut image, &writes);
+            for (page, at, value) in damage {
+                image.pages[page][at] = value;
+            }
+            for (index, bits) in slots {
+                image.slots[index] = Slot::from_bits(bits);
+            }
+            let writes = plan(&image, &new).unwrap();
+            carry_out(&mut image, &writes);
+            for at in everywhere() {
+                prop_assert_eq!(mark(&image, at), new.get(&at).copied());
+            }
+            prop_assert_eq!(plan(&image, &new).unwrap(), []);
+        }
+
+        /// Taking the writes back in reverse restores the image, and what a
+        /// reader sees on the way is again the one or the other.
+        #[test]
+        fn a_change_can_be_taken_back(before in wanted(), after in wanted()) {
+            let mut image = Image::empty(Capacity::DEFAULT);
+            let writes = plan(&image, &before).unwrap();
+            carry_out(&mut image, &writes);
+            let original = image.clone();
+            let undo: Vec<_> = plan(&image, &after).unwrap().iter().map(|write| image.apply(write)).collect();
+            for write in undo.iter().rev() {
+                image.apply(write);
+            }
+            prop_assert_eq!(image, original);
+        }
+    }
+
+    #[test]
+    fn a_table_that_is_too_small_says_what_is_needed() {
+        let image = Image::empty(Capacity::DEFAULT);
+        let many: Wanted = everywhere().skip(1).take(64).map(|at| (at, 1)).collect();
+        let needed = plan(&image, &many).unwrap_err();
+        assert_eq!((needed.pages, needed.slots), (24, 128));
+        let wide: Wanted = everywhere()
+            .step_by(256)
+            .take(22)
+            .map(|at| (at, 1))
+            .collect();
+        let needed = plan(&image, &wide).unwrap_err();
+        assert_eq!((needed.pages, needed.slots), (48, 64));
+    }
+
+    #[test]
+    fn one_rule_is_one_write_of_each_kind() {
+        let image = Image::empty(Capacity::DEFAULT);
+        let at = Destination {
+            protocol: Protocol::Tcp,
+            port: 21,
+        };
+        let writes = plan(&image, &Wanted::from([(at, 1)])).unwrap();
+        let kinds: Vec<_> = writes
+            .iter()
+            .map(|write| match write {
+                Write::Slot { index, .. } => format!("slot {index}"),
+                Write::ResetCounters { index } => format!("counters {index}"),
+                Write::Page { index, .. } => format!("page {index}"),
+            })
+            .collect();
+        assert_eq!(kinds, ["slot 1", "counters 1", "page 3", "page 1"]);
+    }
+}

@@ -1,0 +1,297 @@
+//! The difference between desired and observed, as effects. Pure.
+
+use super::{Effect, InstanceState, NamespaceState, Observed};
+use crate::{
+    kernel::BindingState,
+    port_table::{Capacity, Image, TooManyRules, Wanted, plan},
+};
+
+/// What a router should have: its port table, in each of its namespaces.
+pub type Desired = Wanted;
+
+/// What is desired can't be had.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreachable {
+    /// More rules than an instance can hold.
+    #[error(transparent)]
+    TooManyRules(#[from] TooManyRules),
+}
+
+/// The effects that make `observed` what is `desired`, in the order in which
+/// they must happen; none where all is as it should be.
+///
+/// What is added is complete before the first packet meets it: maps, then the
+/// binding, then the attachments. What is removed goes in reverse. A router
+/// without rules, or without a namespace to have them in, has nothing at all.
+///
+/// # Errors
+/// [`Unreachable`] if no effects lead there.
+pub fn diff(observed: &Observed, desired: &Desired) -> Result<Vec<Effect>, Unreachable> {
+    let mut effects: Vec<_> = observed
+        .dead_links
+        .iter()
+        .cloned()
+        .map(Effect::ReapLink)
+        .collect();
+    if desired.is_empty() || observed.namespaces.is_empty() {
+        removal(observed, &mut effects);
+    } else {
+        instance(&observed.instance, desired, &mut effects)?;
+        for namespace in &observed.namespaces {
+            presence(namespace, &mut effects);
+        }
+    }
+    Ok(effects)
+}
+
+fn instance(
+    state: &InstanceState,
+    desired: &Desired,
+    effects: &mut Vec<Effect>,
+) -> Result<(), Unreachable> {
+    let needed = Capacity::for_table(desired)?;
+    let load = |effects: &mut Vec<Effect>| {
+        effects.push(Effect::LoadInstance(needed));
+        Image::empty(needed)
+    };
+    let image = match state {
+        InstanceState::Absent => load(effects),
+        InstanceState::Broken => {
+            effects.push(Effect::DiscardInstance);
+            load(effects)
+        }
+        InstanceState::Outdated(image) | InstanceState::Current(image) => {
+            let present = image.capacity();
+            let current = matches!(state, InstanceState::Current(_));
+            if current && present.holds(needed) {
+                image.clone()
+            } else {
+                let capacity = present.or(needed);
+                effects.push(Effect::RenewInstance(capacity));
+                image.resized(capacity)
+            }
+        }
+    };
+    let writes = plan(&image, desired).map_err(|_| TooManyRules {
+        given: desired.len(),
+    })?;
+    if !writes.is_empty() {
+        effects.push(Effect::WriteTable(writes));
+    }
+    Ok(())
+}
+
+fn presence(namespace: &NamespaceState, effects: &mut Vec<Effect>) {
+    if namespace.binding != BindingState::Current {
+        effects.push(Effect::Bind {
+            namespace: namespace.name.clone(),
+            instead_of: namespace.binding,
+        });
+    }
+    for interface in namespace.interfaces.iter().filter(|state| !state.attached) {
+        effects.push(Effect::Attach {
+            namespace: namespace.name.clone(),
+            attachment: interface.attachment.clone(),
+        });
+    }
+}
+
+fn removal(observed: &Observed, effects: &mut Vec<Effect>) {
+    for namespace in &observed.namespaces {
+        for interface in namespace.interfaces.iter().filter(|state| state.pinned) {
+            effects.push(Effect::Detach {
+                namespace: namespace.name.clone(),
+                attachment: interface.attachment.clone(),
+            });
+        }
+        if namespace.binding != BindingState::Absent {
+            effects.push(Effect::Unbind {
+                namespace: namespace.name.clone(),
+            });
+        }
+    }
+    if observed.instance != InstanceState::Absent {
+        effects.push(Effect::RemoveInstance);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::{
+        kernel::{Attachment, Interface, Kind},
+        model::{Destination, Protocol},
+        reconcile::InterfaceState,
+    };
+
+    fn desired(ports: impl IntoIterator<Item = u16>) -> Desired {
+        let destination = |port| Destination {
+            protocol: Protocol::Tcp,
+            port,
+        };
+        ports
+            .into_iter()
+            .map(|port| (destination(port), 1))
+            .collect()
+    }
+
+    fn image(desired: &Desired) -> Image {
+        let mut image = Image::empty(Capacity::DEFAULT);
+        for write in plan(&image, desired).unwrap() {
+            image.apply(&write);
+        }
+        image
+    }
+
+    fn namespace(binding: BindingState, attached: bool) -> NamespaceState {
+        NamespaceState {
+            name: "qrouter-1".into(),
+            binding,
+            interfaces: vec![InterfaceState {
+                attachment: Attachment {
+                    interface: Interface {
+                        index: 2,
+                        name: "qr-1".into(),
+                        kind: Kind::Ethernet,
+                    },
+                    pin: "/links/qrouter-1:2".into(),
+                },
+                attached,
+                pinned: attached,
+            }],
+        }
+    }
+
+    fn check(
+        instance: InstanceState,
+        namespaces: Vec<NamespaceState>,
+        desired: &Desired,
+        expected: &[&str],
+    ) {
+        let observed = Observed {
+            instance,
+            namespaces,
+            dead_links: vec![],
+        };
+        let effects = diff(&observed, desired).unwrap();
+        let effects: Vec<_> = effects.iter().map(ToString::to_string).collect();
+        assert_eq!(effects, expected);
+    }
+
+    #[test]
+    fn a_new_router_is_built_from_the_maps_up() {
+        check(
+            InstanceState::Absent,
+            vec![namespace(BindingState::Absent, false)],
+            &desired([21]),
+            &[
+                "load an instance of 24 pages, 64 slots",
+                "4 writes to the port table",
+                "install the binding in qrouter-1",
+                "attach to qr-1 in qrouter-1",
+            ],
+        );
+    }
+
+    #[test]
+    fn nothing_is_done_where_nothing_differs() {
+        let rules = desired([21, 2121]);
+        check(
+            InstanceState::Current(image(&rules)),
+            vec![namespace(BindingState::Current, true)],
+            &rules,
+            &[],
+        );
+        check(InstanceState::Absent, vec![], &desired([]), &[]);
+        check(InstanceState::Absent, vec![], &rules, &[]);
+        check(
+            InstanceState::Absent,
+            vec![namespace(BindingState::Absent, false)],
+            &desired([]),
+            &[],
+        );
+    }
+
+    #[test]
+    fn just_what_is_missing_comes_back() {
+        let rules = desired([21]);
+        let whole = InstanceState::Current(image(&rules));
+        check(
+            whole.clone(),
+            vec![namespace(BindingState::Different, true)],
+            &rules,
+            &["install the binding in qrouter-1"],
+        );
+        check(
+            whole,
+            vec![namespace(BindingState::Current, false)],
+            &rules,
+            &["attach to qr-1 in qrouter-1"],
+        );
+        check(
+            InstanceState::Current(Image::empty(Capacity::DEFAULT)),
+            vec![namespace(BindingState::Current, true)],
+            &rules,
+            &["4 writes to the port table"],
+        );
+        check(
+            InstanceState::Broken,
+            vec![namespace(BindingState::Current, false)],
+            &rules,
+            &[
+                "discard a broken instance",
+                "load an instance of 24 pages, 64 slots",
+                "4 writes to the port table",
+                "attach to qr-1 in qrouter-1",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_router_without_rules_loses_everything_attachments_first() {
+        check(
+            InstanceState::Current(image(&desired([21]))),
+            vec![namespace(BindingState::Current, true)],
+            &desired([]),
+            &[
+                "detach from qr-1 in qrouter-1",
+                "remove the binding from qrouter-1",
+                "remove the instance",
+            ],
+        );
+    }
+
+    #[test]
+    fn an_instance_that_is_outgrown_is_renewed_before_the_table_is_written() {
+        let old = desired([21]);
+        let new = desired(1..=64);
+        check(
+            InstanceState::Current(image(&old)),
+            vec![namespace(BindingState::Current, true)],
+            &new,
+            &[
+                "renew the instance with 24 pages, 128 slots",
+                "127 writes to the port table",
+            ],
+        );
+        check(
+            InstanceState::Outdated(image(&old)),
+            vec![namespace(BindingState::Current, true)],
+            &old,
+            &["renew the instance with 24 pages, 64 slots"],
+        );
+    }
+
+    #[test]
+    fn dead_links_are_reaped() {
+        let observed = Observed {
+            instance: InstanceState::Absent,
+            namespaces: vec![],
+            dead_links: vec![PathBuf::from("/links/gone:7")],
+        };
+        let effects = diff(&observed, &desired([])).unwrap();
+        assert_eq!(effects, [Effect::ReapLink("/links/gone:7".into())]);
+    }
+}

@@ -1,0 +1,96 @@
+//! What can be done to a router. Effects are data: planned without a kernel,
+//! logged as they are, carried out in one place.
+
+use std::{fmt, path::PathBuf};
+
+use crate::{
+    kernel::{Attachment, BindingState},
+    port_table::{Capacity, Write},
+};
+
+/// One step towards what is desired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Remove the remains of an instance that can't be used.
+    DiscardInstance,
+    /// Load an instance with an empty port table.
+    LoadInstance(Capacity),
+    /// Put an instance of this capacity, with the same rules and counters, in
+    /// the place of the one that there is; no packet goes unclassified.
+    RenewInstance(Capacity),
+    /// Write to the port table.
+    WriteTable(Vec<Write>),
+    /// Install the binding in a namespace.
+    Bind {
+        /// The namespace.
+        namespace: String,
+        /// What is there in its place now.
+        instead_of: BindingState,
+    },
+    /// Attach the instance's program to an interface.
+    Attach {
+        /// The interface's namespace.
+        namespace: String,
+        /// The interface and its pin.
+        attachment: Attachment,
+    },
+    /// Detach the program from an interface.
+    Detach {
+        /// The interface's namespace.
+        namespace: String,
+        /// The interface and its pin.
+        attachment: Attachment,
+    },
+    /// Remove a pinned link whose interface or namespace is gone.
+    ReapLink(PathBuf),
+    /// Remove the binding from a namespace.
+    Unbind {
+        /// The namespace.
+        namespace: String,
+    },
+    /// Remove the instance, and with it what its rules have counted.
+    RemoveInstance,
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DiscardInstance => write!(formatter, "discard a broken instance"),
+            Self::LoadInstance(Capacity { pages, slots }) => {
+                write!(
+                    formatter,
+                    "load an instance of {pages} pages, {slots} slots"
+                )
+            }
+            Self::RenewInstance(Capacity { pages, slots }) => {
+                write!(
+                    formatter,
+                    "renew the instance with {pages} pages, {slots} slots"
+                )
+            }
+            Self::WriteTable(writes) => {
+                write!(formatter, "{} writes to the port table", writes.len())
+            }
+            Self::Bind { namespace, .. } => write!(formatter, "install the binding in {namespace}"),
+            Self::Attach {
+                namespace,
+                attachment,
+            } => write!(
+                formatter,
+                "attach to {} in {namespace}",
+                attachment.interface.name
+            ),
+            Self::Detach {
+                namespace,
+                attachment,
+            } => write!(
+                formatter,
+                "detach from {} in {namespace}",
+                attachment.interface.name
+            ),
+            Self::ReapLink(pin) => write!(formatter, "reap the dead link {}", pin.display()),
+            Self::Unbind { namespace } => write!(formatter, "remove the binding from {namespace}"),
+            Self::RemoveInstance => write!(formatter, "remove the instance"),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What the kernel says about a router.
+
+use std::path::PathBuf;
+
+use crate::{
+    kernel::{Attachment, BindingState},
+    port_table::Image,
+};
+
+/// Everything that the kernel holds for one router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// Its instance.
+    pub instance: InstanceState,
+    /// Each of its namespaces that exist.
+    pub namespaces: Vec<NamespaceState>,
+    /// Pinned links that belong to no interface of these namespaces.
+    pub dead_links: Vec<PathBuf>,
+}
+
+/// What is pinned as the router's instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InstanceState {
+    /// Nothing.
+    Absent,
+    /// Remains that can't be used.
+    Broken,
+    /// An instance that was loaded with other globals than now configured.
+    Outdated(Image),
+    /// An instance.
+    Current(Image),
+}
+
+/// What one namespace holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceState {
+    /// Its name.
+    pub name: String,
+    /// What is in the binding's place.
+    pub binding: BindingState,
+    /// Its interfaces that routers' traffic can enter by.
+    pub interfaces: Vec<InterfaceState>,
+}
+
+/// One interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceState {
+    /// The interface, and where its link is or would be pinned.
+    pub attachment: Attachment,
+    /// Whether the instance's program is on its ingress.
+    pub attached: bool,
+    /// Whether there is a link in its pin's place.
+    pub pinned: bool,
+}
