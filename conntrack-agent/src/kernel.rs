@@ -12,6 +12,8 @@ mod interface;
 mod netns;
 mod nft;
 mod object;
+#[cfg(feature = "ebpf-log")]
+mod packet_log;
 mod pins;
 mod sys;
 

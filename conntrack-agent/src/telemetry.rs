@@ -3,10 +3,18 @@
 use std::io::{self, IsTerminal as _};
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{
+    Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 use crate::config::{Format, Level, Log};
 
-/// Sets up logging for the process.
+/// The agent's own events have this prefix, the eBPF object's (if it was built
+/// with any) are under its program's name.
+const OURS: [&str; 2] = ["conntrack_agent", "classifier"];
+
+/// Sets up logging for the process. Of the libraries' events only warnings and
+/// errors are logged.
 pub fn init(log: &Log) {
     let level = match log.level {
         Level::Error => LevelFilter::ERROR,
@@ -15,13 +23,16 @@ pub fn init(log: &Log) {
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
     };
+    let filter = Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_targets(OURS.map(|target| (target, level)));
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_ansi(colour);
-    match log.format {
-        Format::Text => builder.init(),
-        Format::Json => builder.json().flatten_event(true).init(),
-    }
+    let layer = fmt::layer().with_writer(io::stderr).with_ansi(colour);
+    let layer = match log.format {
+        Format::Text => layer.boxed(),
+        Format::Json => layer.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .init();
 }

@@ -12,11 +12,11 @@ pub const PAGES: &str = "PAGES";
 pub const SLOTS: &str = "SLOTS";
 /// Per-CPU array map of [`Counters`], by rule slot.
 pub const COUNTERS: &str = "COUNTERS";
-/// Read-only data of the program: the globals below.
-pub const RODATA: &str = ".rodata";
-
-/// The program's one global, a [`Globals`]; [`RODATA`] holds nothing else.
+/// The program's one global, a [`Globals`].
 pub const GLOBALS: &str = "GLOBALS";
+/// The read-only data section that holds [`GLOBALS`] and nothing else: the
+/// compiler puts constants of its own into `.rodata` proper.
+pub const GLOBALS_SECTION: &str = ".rodata.globals";
 
 /// What an agent fixes when it loads an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

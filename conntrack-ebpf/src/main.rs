@@ -33,6 +33,7 @@ static SLOTS: Array<u64> = Array::with_max_entries(64, 0);
 static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(64, 0);
 
 /// Set by the agent before it loads the program, read-only from then on.
+#[unsafe(link_section = ".rodata.globals")]
 #[unsafe(no_mangle)]
 static GLOBALS: Globals = Globals {
     mark_mask: 0,

@@ -18,7 +18,7 @@ use crate::port_table::{Capacity, Image, Write};
 /// The pin of the program, made last: an instance that has it is whole.
 pub(super) const PROGRAM: &str = "classify";
 
-/// bpffs knows no name with a dot, so `.rodata` is pinned under another.
+/// bpffs knows no name with a dot, so the section is pinned under another.
 const GLOBALS_PIN: &str = "globals";
 
 /// Of a per-CPU map a value is two numbers: packets and bytes.
@@ -232,7 +232,7 @@ fn pin_new(object: &mut Object, folder: &Path, capacity: Capacity) -> Result<(),
         (abi::PAGES, abi::PAGES),
         (abi::SLOTS, abi::SLOTS),
         (abi::COUNTERS, abi::COUNTERS),
-        (abi::RODATA, GLOBALS_PIN),
+        (abi::GLOBALS_SECTION, GLOBALS_PIN),
     ] {
         let path = folder.join(pin);
         let map = ebpf.map(map).ok_or(Error::Missing(map))?;
@@ -252,7 +252,10 @@ fn pin_new(object: &mut Object, folder: &Path, capacity: Capacity) -> Result<(),
     program.pin(&path).map_err(|source| Error::Pin {
         path,
         source: Box::new(source),
-    })
+    })?;
+    #[cfg(feature = "ebpf-log")]
+    super::packet_log::follow(program);
+    Ok(())
 }
 
 fn open_whole(folder: &Path) -> Result<Instance, Error> {
@@ -262,10 +265,10 @@ fn open_whole(folder: &Path) -> Result<Instance, Error> {
     let array = |pin| map(pin).map(Map::Array);
     let globals: Array<MapData, [u8; Globals::SIZE]> = array(GLOBALS_PIN)?
         .try_into()
-        .map_err(Error::map("shape", abi::RODATA))?;
+        .map_err(Error::map("shape", abi::GLOBALS_SECTION))?;
     let globals = globals
         .get(&0, 0)
-        .map_err(Error::map("reading", abi::RODATA))?;
+        .map_err(Error::map("reading", abi::GLOBALS_SECTION))?;
     let program = SchedClassifier::from_pin(folder.join(PROGRAM))
         .map_err(Error::program("the pinned classifier cannot be opened"))?;
     let program_id = program
