@@ -120,7 +120,22 @@ impl Footprint {
     ) -> Result<Self, FootprintError> {
         make_folder(&config.runtime_dir, 0o755, created)?;
         let lock_path = config.runtime_dir.join(LOCK);
-        let lock = lock(&lock_path, true)?;
+        let lock_is_new = !lock_path.exists();
+        let lock = lock(&lock_path)?;
+        let claimed = Self::claim_locked(config, agent, created, lock_path.clone(), lock);
+        if claimed.is_err() && lock_is_new {
+            remove_file(&lock_path)?;
+        }
+        claimed
+    }
+
+    fn claim_locked(
+        config: &Config,
+        agent: AgentId,
+        created: &mut Vec<PathBuf>,
+        lock_path: PathBuf,
+        lock: File,
+    ) -> Result<Self, FootprintError> {
         make_folder(&config.state_dir, 0o700, created)?;
         let path = config.state_dir.join(NAME);
         let known = read(&path)?;
@@ -135,33 +150,18 @@ impl Footprint {
             lock_path,
             _lock: lock,
         };
-        let claimed = footprint.mount_bpffs(config, created).and_then(|()| {
-            footprint.record.created.append(&mut created.clone());
-            footprint.save()
-        });
-        if claimed.is_err() && footprint.fresh {
-            footprint.record.created.clear();
-            footprint.remove_files()?;
+        let mounted = mount_bpffs(config, created)?;
+        footprint.record.created.extend(created.iter().cloned());
+        if let Some(mounted) = &mounted {
+            footprint.record.mounted = Some(mounted.clone());
         }
-        claimed.map(|()| footprint)
-    }
-
-    fn mount_bpffs(
-        &mut self,
-        config: &Config,
-        created: &mut Vec<PathBuf>,
-    ) -> Result<(), FootprintError> {
-        // A checked configuration has a parent here.
-        let Some(parent) = config.bpffs_dir.parent() else {
-            return Ok(());
-        };
-        if !kernel::is_bpffs(parent) {
-            make_folder(parent, 0o755, created)?;
+        if let Err(error) = footprint.save() {
+            if let Some(mounted) = mounted {
+                unmount_if_unused(&mounted)?;
+            }
+            return Err(error);
         }
-        if kernel::ensure_mounted(parent)? {
-            self.record.mounted = Some(parent.to_owned());
-        }
-        Ok(())
+        Ok(footprint)
     }
 
     /// Undoes a claim of an agent that could not start; one that had started
@@ -179,7 +179,7 @@ impl Footprint {
     /// [`FootprintError`] if something can't be removed.
     pub fn remove(self) -> Result<(), FootprintError> {
         if let Some(mounted) = &self.record.mounted {
-            unmount_if_empty(mounted)?;
+            unmount_if_unused(mounted)?;
         }
         self.remove_files()?;
         remove_folders(&self.record.created)
@@ -228,7 +228,7 @@ pub fn existing(config: &Config) -> Result<Option<Footprint>, FootprintError> {
     // After a reboot there is no runtime folder, and nothing runs.
     let mut created = Vec::new();
     make_folder(&config.runtime_dir, 0o755, &mut created)?;
-    let lock = lock(&lock_path, true)?;
+    let lock = lock(&lock_path)?;
     let mut footprint = Footprint {
         path,
         lock_path,
@@ -240,11 +240,27 @@ pub fn existing(config: &Config) -> Result<Option<Footprint>, FootprintError> {
     Ok(Some(footprint))
 }
 
-fn lock(path: &Path, create: bool) -> Result<File, FootprintError> {
+/// Where a bpffs was mounted for the pins, if one had to be.
+fn mount_bpffs(
+    config: &Config,
+    created: &mut Vec<PathBuf>,
+) -> Result<Option<PathBuf>, FootprintError> {
+    // A checked configuration has a parent here.
+    let Some(parent) = config.bpffs_dir.parent() else {
+        return Ok(None);
+    };
+    if !kernel::is_bpffs(parent) {
+        make_folder(parent, 0o755, created)?;
+    }
+    let mounted = kernel::ensure_mounted(parent)?;
+    Ok(mounted.then(|| parent.to_owned()))
+}
+
+fn lock(path: &Path) -> Result<File, FootprintError> {
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
-        .create(create)
+        .create(true)
         .truncate(false)
         .mode(0o644)
         .open(path)
@@ -324,7 +340,7 @@ fn remove_file(path: &Path) -> Result<(), FootprintError> {
 }
 
 /// Others may have come to use a bpffs that the agent mounted.
-fn unmount_if_empty(mounted: &Path) -> Result<(), FootprintError> {
+fn unmount_if_unused(mounted: &Path) -> Result<(), FootprintError> {
     if kernel::is_bpffs(mounted) && kernel::is_unused(mounted) {
         unmount(mounted, UnmountFlags::empty())
             .map_err(|error| failure(mounted, "unmounted")(error.into()))?;
@@ -392,10 +408,10 @@ mod tests {
     fn the_second_to_lock_is_told_who_was_first() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join(LOCK);
-        let held = lock(&path, true).unwrap();
-        let error = lock(&path, true).unwrap_err().to_string();
+        let held = lock(&path).unwrap();
+        let error = lock(&path).unwrap_err().to_string();
         assert!(error.contains(&std::process::id().to_string()), "{error}");
         drop(held);
-        lock(&path, true).unwrap();
+        lock(&path).unwrap();
     }
 }
