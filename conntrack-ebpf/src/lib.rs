@@ -3,7 +3,7 @@
 //! The same code runs in three places: in the kernel as part of the programs
 //! (`main.rs`), in the agent, which writes the maps, and in host tests, where a
 //! byte slice stands in for the packet. So nothing here allocates, panics or
-//! does I/O, and nothing here knows aya; only [`skb`] does, on the BPF target.
+//! does I/O, and nothing here knows aya; only `skb` does, on the BPF target.
 #![cfg_attr(target_arch = "bpf", no_std)]
 #![expect(
     clippy::inline_always,

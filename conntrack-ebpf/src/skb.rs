@@ -46,6 +46,9 @@ pub fn mark(context: &TcContext) -> u32 {
 #[inline(always)]
 #[must_use]
 pub fn ethertype(context: &TcContext) -> u16 {
-    // The field holds a __be16 in the low half.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the field is a __be16, widened"
+    )]
     u16::from_be(context.skb.protocol() as u16)
 }

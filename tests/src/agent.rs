@@ -1,0 +1,229 @@
+//! The agent under test, as a process.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::lab::{Lab, LabDir};
+use crate::process::{Process, Stream};
+
+/// A running `conntrack-agent run`. Dropping it kills it.
+pub struct Agent {
+    process: Process,
+    rules: PathBuf,
+}
+
+/// How a run of the agent ended.
+#[derive(Debug)]
+pub struct Exit {
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// Its data.
+    pub stdout: String,
+    /// Its diagnostics.
+    pub stderr: String,
+}
+
+/// What became of a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// The new rules are in force.
+    Done,
+    /// The old rules stay.
+    Refused,
+}
+
+/// Loading ten routers takes well under a second; the rest is a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+
+impl Agent {
+    /// Writes the lab's configuration and these rules, starts the agent on
+    /// them and waits until it is ready.
+    #[must_use]
+    pub fn start(lab: &Lab, rules: &str) -> Self {
+        Self::start_with(lab, &Config::of(lab), rules)
+    }
+
+    /// The same with a configuration of the caller's.
+    #[must_use]
+    pub fn start_with(lab: &Lab, config: &Config, rules: &str) -> Self {
+        let command = run_command(lab.dir(), config, rules);
+        let process = Process::start(None, command);
+        let ready = process.wait_for_line(0, LIMIT, |line| has_word(line, "ready"));
+        if let Err(error) = ready {
+            panic!("the agent isn't ready: {error}");
+        }
+        Self {
+            process,
+            rules: rules_path(lab.dir()),
+        }
+    }
+
+    /// Changes the rules file and has the agent read it again.
+    pub fn reload(&mut self, rules: &str) -> Reload {
+        fs::write(&self.rules, rules).expect("the rules file");
+        let before = self.process.lines().len();
+        self.process.signal(Signal::HUP);
+        let outcome = self.process.wait_for_line(before, LIMIT, |line| {
+            let refused = line.contains("reload refused");
+            (refused || line.contains("reloaded")).then_some(refused)
+        });
+        match outcome {
+            Ok(false) => Reload::Done,
+            Ok(true) => Reload::Refused,
+            Err(error) => panic!("no answer to SIGHUP: {error}"),
+        }
+    }
+
+    /// Asks it to stop (SIGTERM).
+    #[must_use]
+    pub fn stop(mut self) -> Exit {
+        self.process.signal(Signal::TERM);
+        self.end()
+    }
+
+    /// Kills it (SIGKILL).
+    #[must_use]
+    pub fn kill(mut self) -> Exit {
+        self.process.signal(Signal::KILL);
+        self.end()
+    }
+
+    /// Waits until it has logged a line with `text`.
+    pub fn wait_for_log(&self, text: &str) {
+        let logged = self
+            .process
+            .wait_for_line(0, LIMIT, |line| line.contains(text).then_some(()));
+        logged.unwrap_or_else(|error| panic!("the log lacks {text:?}: {error}"));
+    }
+
+    fn end(mut self) -> Exit {
+        exit(&mut self.process)
+    }
+}
+
+/// Runs `conntrack-agent run`, which must end by itself, through `launcher`
+/// (such as `setpriv …`; empty for none).
+#[must_use]
+pub fn run_to_exit(lab: &Lab, config: &Config, rules: &str, launcher: &[&str]) -> Exit {
+    let command = run_command(lab.dir(), config, rules);
+    exit(&mut Process::start(None, launched(launcher, command)))
+}
+
+/// Runs another subcommand on the lab's configuration, as it was last written.
+#[must_use]
+pub fn subcommand(lab: &Lab, name: &str) -> Exit {
+    let mut command = Command::new(binary());
+    command
+        .arg(name)
+        .arg("--config")
+        .arg(config_path(lab.dir()));
+    exit(&mut Process::start(None, command))
+}
+
+/// The agent's configuration, by key.
+#[derive(Clone, Debug)]
+pub struct Config {
+    keys: Vec<(&'static str, String)>,
+}
+
+impl Config {
+    /// Everything of the agent's in the lab's directory.
+    #[must_use]
+    pub fn of(lab: &Lab) -> Self {
+        let dir = lab.dir();
+        let path = |path: PathBuf| format!("{:?}", path.to_string_lossy());
+        Self {
+            keys: vec![
+                ("state_dir", path(dir.state_dir())),
+                ("runtime_dir", path(dir.run_dir())),
+                ("bpffs_dir", path(dir.agent_bpffs_dir())),
+                ("netns_dir", path(dir.netns_dir())),
+            ],
+        }
+    }
+
+    /// The same with one key set to a TOML value.
+    #[must_use]
+    pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.keys.retain(|(present, _)| *present != key);
+        self.keys.push((key, value.into()));
+        self
+    }
+
+    fn text(&self) -> String {
+        let lines = self
+            .keys
+            .iter()
+            .map(|(key, value)| format!("{key} = {value}\n"));
+        lines.collect()
+    }
+}
+
+/// A word, because "already" is not "ready".
+fn has_word(line: &str, word: &str) -> Option<()> {
+    let mut words = line.split(|c: char| !c.is_alphanumeric());
+    words.any(|found| found == word).then_some(())
+}
+
+fn run_command(dir: &LabDir, config: &Config, rules: &str) -> Command {
+    let config_path = config_path(dir);
+    let rules_path = rules_path(dir);
+    fs::write(&config_path, config.text()).expect("the agent's configuration");
+    fs::write(&rules_path, rules).expect("the rules file");
+    let mut command = Command::new(binary());
+    command.arg("run");
+    command.arg("--config").arg(config_path);
+    command.arg("--rules").arg(rules_path);
+    command
+}
+
+fn launched(launcher: &[&str], command: Command) -> Command {
+    let [program, arguments @ ..] = launcher else {
+        return command;
+    };
+    let mut whole = Command::new(program);
+    whole.args(arguments);
+    whole.arg(command.get_program()).args(command.get_args());
+    whole
+}
+
+fn exit(process: &mut Process) -> Exit {
+    let status = process.wait(LIMIT).unwrap_or_else(|error| {
+        let said = process.lines().join("\n");
+        panic!("{error}; it said:\n{said}")
+    });
+    Exit {
+        code: status.code(),
+        stdout: process.text(Stream::Out),
+        stderr: process.text(Stream::Err),
+    }
+}
+
+fn config_path(dir: &LabDir) -> PathBuf {
+    dir.path().join("agent.toml")
+}
+
+fn rules_path(dir: &LabDir) -> PathBuf {
+    dir.path().join("rules.toml")
+}
+
+/// The binary under test.
+fn binary() -> PathBuf {
+    let built = || {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+        workspace
+            .expect("the workspace")
+            .join("target/release/conntrack-agent")
+    };
+    let path = std::env::var_os("CONNTRACK_AGENT_BIN").map_or_else(built, PathBuf::from);
+    assert!(
+        path.is_file(),
+        "there is no agent at {}: run `cargo xtask build`",
+        path.display()
+    );
+    path
+}

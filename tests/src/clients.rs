@@ -1,0 +1,5 @@
+//! Real clients, whose failures say what failed.
+
+pub mod ftp;
+pub mod sip;
+pub mod tftp;

@@ -1,0 +1,115 @@
+//! Helper rules as a test states them, and the two ways to put them in force.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use crate::agent::Agent;
+use crate::lab::Lab;
+use crate::router::Router;
+
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// One helper rule of a router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The control connection's protocol.
+    pub protocol: Protocol,
+    /// Its destination port.
+    pub port: u16,
+    /// The kernel's name of the helper.
+    pub helper: &'static str,
+}
+
+impl Rule {
+    /// FTP's helper on a port.
+    #[must_use]
+    pub const fn ftp(port: u16) -> Self {
+        Self {
+            protocol: Protocol::Tcp,
+            port,
+            helper: "ftp",
+        }
+    }
+
+    /// TFTP's helper on a port.
+    #[must_use]
+    pub const fn tftp(port: u16) -> Self {
+        Self {
+            protocol: Protocol::Udp,
+            port,
+            helper: "tftp",
+        }
+    }
+
+    /// SIP's helper over UDP on a port.
+    #[must_use]
+    pub const fn sip(port: u16) -> Self {
+        Self {
+            protocol: Protocol::Udp,
+            port,
+            helper: "sip",
+        }
+    }
+}
+
+/// The rules file that gives these routers these rules.
+#[must_use]
+pub fn rules_file(routers: &[(&Router, &[Rule])]) -> String {
+    let mut file = String::new();
+    for (router, rules) in routers {
+        let _infallible = writeln!(file, "[[router]]\nid = \"{}\"\nhelpers = [", router.id());
+        for Rule {
+            protocol,
+            port,
+            helper,
+        } in *rules
+        {
+            let _infallible = writeln!(
+                file,
+                "  {{ protocol = \"{protocol}\", port = {port}, helper = \"{helper}\" }},"
+            );
+        }
+        file.push_str("]\n");
+    }
+    file
+}
+
+/// What puts a scenario's rules in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The agent under test.
+    Agent,
+    /// A plain nftables rule: it shows that the lab itself works, and that a
+    /// scenario which fails with the agent fails because of the agent.
+    PlainNft,
+}
+
+impl By {
+    /// Puts the rules of one router in force, for as long as the answer lives.
+    #[must_use]
+    pub fn install(self, lab: &Lab, router: &Router, rules: &[Rule]) -> Option<Agent> {
+        match self {
+            Self::Agent => Some(Agent::start(lab, &rules_file(&[(router, rules)]))),
+            Self::PlainNft => {
+                router.plain_nft_helpers(rules);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What the agent needs and hasn't got: one clear sentence, and nothing changed.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use conntrack_tests::agent::{Agent, Config, Exit, run_to_exit, subcommand};
+use conntrack_tests::helpers::{Protocol, Rule, rules_file};
+use conntrack_tests::lab::Lab;
+use conntrack_tests::site::{Crossing, Plan, Site};
+use conntrack_tests::snapshot::{Snapshot, assert_same};
+
+const CONTROL: [(Protocol, u16); 1] = [(Protocol::Tcp, 2121)];
+
+/// Runs the agent on a router with one rule; it must end with one of these exit
+/// codes, say so in one sentence with these words, and leave nothing.
+fn check(config: impl Fn(Config) -> Config, launcher: &[&str], codes: &[i32], words: &[&str]) {
+    let lab = Lab::new();
+    let site = Site::new(&lab, &Plan::new(Crossing::Routed4, &CONTROL));
+    let namespaces = [site.router.netns()];
+    let rules = rules_file(&[(&site.router, &[Rule::ftp(2121)])]);
+    let before = Snapshot::take(&lab, &namespaces);
+    let exit = run_to_exit(&lab, &config(Config::of(&lab)), &rules, launcher);
+    assert_refusal(&exit, codes, words);
+    assert_same(&before, &Snapshot::take(&lab, &namespaces));
+}
+
+fn assert_refusal(exit: &Exit, codes: &[i32], words: &[&str]) {
+    let code = exit.code.expect("an exit code");
+    assert!(codes.contains(&code), "exit {code}: {exit:?}");
+    assert_eq!(exit.stdout, "", "diagnostics go to stderr");
+    assert_eq!(exit.stderr.lines().count(), 1, "one sentence: {exit:?}");
+    for word in words {
+        assert!(exit.stderr.contains(word), "it names {word:?}: {exit:?}");
+    }
+}
+
+fn check_without(capability: &str) {
+    let set = format!("--bounding-set=-{}", capability.to_lowercase());
+    let name = format!("CAP_{capability}");
+    check(|config| config, &["setpriv", &set], &[1, 77], &[&name]);
+}
+
+#[test]
+fn without_cap_bpf() {
+    check_without("BPF");
+}
+
+#[test]
+fn without_cap_net_admin() {
+    check_without("NET_ADMIN");
+}
+
+#[test]
+fn without_cap_sys_admin() {
+    check_without("SYS_ADMIN");
+}
+
+#[test]
+fn without_nft() {
+    const NFT: &str = "/nonexistent/nft";
+    let without = |config: Config| config.with("nft", format!("{NFT:?}"));
+    check(without, &[], &[1, 78], &[NFT]);
+}
+
+#[test]
+fn without_a_mounted_bpffs_the_agent_mounts_one_and_cleanup_unmounts_it() {
+    let lab = Lab::without_bpffs();
+    let site = Site::new(&lab, &Plan::new(Crossing::Routed4, &CONTROL));
+    let namespaces = [site.router.netns()];
+    let rules = rules_file(&[(&site.router, &[Rule::ftp(2121)])]);
+    let before = Snapshot::take(&lab, &namespaces);
+
+    let agent = Agent::start(&lab, &rules);
+    assert!(lab.dir().mounts().contains(&lab.dir().bpf_dir()));
+    assert_eq!(agent.stop().code, Some(0));
+
+    let cleanup = subcommand(&lab, "cleanup");
+    assert_eq!(cleanup.code, Some(0), "{cleanup:?}");
+    assert_same(&before, &Snapshot::take(&lab, &namespaces));
+}
+
+#[test]
+fn a_bpffs_that_cannot_be_mounted() {
+    let occupied = |config: Config| config.with("bpffs_dir", "\"/proc/self/agent\"");
+    check(occupied, &[], &[1, 78], &["/proc/self"]);
+}
+
+/// The namespace goes between the agent's finding it and its binding there:
+/// the first nft that runs in it removes it from its folder.
+#[test]
+fn a_namespace_that_vanishes_half_way() {
+    let lab = Lab::new();
+    let stays = Site::new(&lab, &Plan::new(Crossing::Routed4, &CONTROL));
+    let vanishes = Site::new(&lab, &Plan::new(Crossing::Routed4, &CONTROL));
+    let netns = vanishes.router.netns().path();
+    let file = netns.display();
+    let wrapper = lab.dir().path().join("nft");
+    let script = format!(
+        "#!/bin/sh\n\
+         if [ \"$(stat -Lc %i /proc/self/ns/net)\" = \"$(stat -c %i {file})\" ]; then\n\
+         umount --lazy {file}; rm {file}\n\
+         fi\n\
+         exec nft \"$@\"\n"
+    );
+    fs::write(&wrapper, script).expect("the wrapper");
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).expect("its mode");
+
+    let rules = [Rule::ftp(2121)];
+    let rules = rules_file(&[(&stays.router, &rules), (&vanishes.router, &rules)]);
+    let namespaces = [stays.router.netns()];
+    let without_its_mount = || {
+        let mut snapshot = Snapshot::take(&lab, &namespaces);
+        snapshot.forget(netns);
+        snapshot
+    };
+    let before = without_its_mount();
+    let config = Config::of(&lab).with("nft", format!("{:?}", wrapper.to_string_lossy()));
+    let exit = run_to_exit(&lab, &config, &rules, &[]);
+    assert!(!netns.exists(), "it has vanished");
+    assert_eq!(exit.code, Some(1), "{exit:?}");
+    let id = vanishes.router.id().to_string();
+    assert!(
+        exit.stderr.contains(&id),
+        "it names the namespace: {exit:?}"
+    );
+    assert_same(&before, &without_its_mount());
+}

@@ -1,0 +1,19 @@
+//! The product in the lab: real sessions through router namespaces.
+//!
+//! One test program, because cargo runs test programs one after the other and
+//! these tests mostly wait.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests panic, where and with what they found"
+)]
+
+mod environment;
+mod ftp;
+mod itself;
+mod lifecycle;
+mod marks;
+mod routers;
+mod rules_file;
+mod sip;
+mod tftp;

@@ -1,0 +1,413 @@
+//! The loaded program itself, packet by packet, by `BPF_PROG_TEST_RUN`.
+//!
+//! Frames come from etherparse's builder, which is not the parser under test.
+//! After each run everything is checked: the mark, every rule's counters, that
+//! the frame is as it was, and that the host's parser says the same.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+use aya::programs::{ProgramError, TestRun as _, TestRunOptions};
+use conntrack_agent::{
+    kernel::{AgentId, Carrier, Instance, Object, Usable},
+    port_table::{Capacity, Image, Wanted, plan},
+};
+use conntrack_ebpf::{
+    abi::{Counters, Destination, Protocol},
+    lookup::lookup,
+    parse::{self, ETHERNET_HEADER},
+};
+use conntrack_tests::lab::Lab;
+use etherparse::{
+    IpFragOffset, IpNumber, Ipv4Extensions, Ipv4Header, Ipv4Options, PacketBuilder, TcpHeader,
+    UdpHeader,
+};
+use proptest::prelude::*;
+
+const MASK: u32 = 0xff00_0000;
+
+/// The least that `BPF_PROG_TEST_RUN` takes: an IP header without options where
+/// the EtherType says IP, a byte elsewhere (`bpf_prog_test_run_skb`,
+/// net/bpf/test_run.c). What is shorter goes over a real interface,
+/// in truncated.rs.
+fn shortest(ip: Ip) -> usize {
+    match ip {
+        Ip::V4 => ETHERNET_HEADER + 20,
+        Ip::V6 => ETHERNET_HEADER + 40,
+    }
+}
+
+const fn tcp(port: u16) -> Destination {
+    Destination {
+        protocol: Protocol::Tcp,
+        port,
+    }
+}
+
+const fn udp(port: u16) -> Destination {
+    Destination {
+        protocol: Protocol::Udp,
+        port,
+    }
+}
+
+/// Ports at both ends, on both sides of a page boundary, and one that both
+/// protocols have; each with a mark of its own.
+const RULES: [(Destination, u32); 9] = [
+    (tcp(1), 1),
+    (tcp(21), 2),
+    (tcp(255), 3),
+    (tcp(256), 4),
+    (tcp(65535), 5),
+    (udp(69), 6),
+    (udp(5060), 7),
+    (tcp(5060), 8),
+    (udp(65535), 12),
+];
+
+/// A loaded instance in a bpffs of its own.
+struct Loaded {
+    instance: Instance,
+    image: Image,
+    /// Dropped last: its bpffs holds the pins.
+    _lab: Lab,
+}
+
+impl Loaded {
+    fn new() -> Self {
+        let lab = Lab::new();
+        let folder = lab.dir().bpf_dir().join("instance");
+        let mut object = Object::new(AgentId::random(), Carrier::mark(MASK).unwrap());
+        Instance::create(&mut object, &folder, Capacity::DEFAULT).unwrap();
+        let Usable::Whole(mut instance) = Instance::open(&folder).unwrap() else {
+            panic!("the instance that was just made isn't whole");
+        };
+        let wanted = Wanted::from(RULES);
+        for write in plan(&instance.image().unwrap(), &wanted).unwrap() {
+            instance.write(&write).unwrap();
+        }
+        let image = instance.image().unwrap();
+        Self {
+            instance,
+            image,
+            _lab: lab,
+        }
+    }
+
+    fn counters(&self) -> Vec<Counters> {
+        RULES
+            .iter()
+            .map(|(rule, _)| self.instance.counters(*rule).unwrap().expect("a rule"))
+            .collect()
+    }
+
+    /// Runs the program on a frame that arrives with `mark`; what it leaves in
+    /// the mark. The frame must come out as it went in.
+    fn run(&mut self, frame: &[u8], mark: u32) -> u32 {
+        self.try_run(frame, mark).unwrap()
+    }
+
+    /// The same, where the kernel may find the frame too short to run on.
+    fn try_run(&mut self, frame: &[u8], mark: u32) -> Result<u32, ProgramError> {
+        const MARK_AT: usize = 8; // offsetof(struct __sk_buff, mark)
+        const UNSPEC: u32 = u32::MAX; // TC_ACT_UNSPEC, -1
+        let mut context = [0; 256];
+        context[MARK_AT..MARK_AT + 4].copy_from_slice(&mark.to_ne_bytes());
+        let mut context_out = [0; 256];
+        let mut frame_out = vec![0; frame.len()];
+        let result = self.instance.program().test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut frame_out),
+            ctx_in: Some(&context[..MARK_AT + 4]),
+            ctx_out: Some(&mut context_out),
+            ..TestRunOptions::default()
+        })?;
+        assert_eq!(result.return_value, UNSPEC, "the verdict is never ours");
+        assert_eq!(frame_out, frame, "the frame was changed");
+        let mark = context_out[MARK_AT..MARK_AT + 4].try_into().unwrap();
+        Ok(u32::from_ne_bytes(mark))
+    }
+
+    /// One row: this frame belongs to this rule, or to none.
+    fn check(&mut self, what: &str, frame: &[u8], expected: Option<Destination>) {
+        let helper_mark = expected.map_or(0, |at| Wanted::from(RULES)[&at]);
+        for arriving in [0, 0x0400_0002 & !MASK, MASK, 0x7f00_0001, u32::MAX] {
+            let before = self.counters();
+            let left = self.run(frame, arriving);
+            assert_eq!(
+                left,
+                (arriving & !MASK) | (helper_mark << 24),
+                "{what}: mark {arriving:#x} became {left:#x}"
+            );
+            let after = self.counters();
+            for (index, (rule, _)) in RULES.iter().enumerate() {
+                let mut wanted = before[index];
+                if expected == Some(*rule) {
+                    wanted.packets += 1;
+                    wanted.bytes += (frame.len() - ETHERNET_HEADER) as u64;
+                }
+                assert_eq!(after[index], wanted, "{what}: counters of {rule:?}");
+            }
+        }
+        assert_eq!(self.on_host(frame), helper_mark, "{what}: on the host");
+    }
+
+    /// The same parser and lookup, outside of the kernel; 0 for no rule.
+    fn on_host(&self, frame: &[u8]) -> u32 {
+        let ethertype = frame
+            .get(12..14)
+            .map_or(0, |bytes| u16::from_be_bytes(bytes.try_into().unwrap()));
+        parse::destination(frame, ethertype, ETHERNET_HEADER)
+            .ok()
+            .and_then(|destination| lookup(&self.image, destination))
+            .map_or(0, |hit| hit.mark)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Ip {
+    V4,
+    V6,
+}
+
+const BOTH: [Ip; 2] = [Ip::V4, Ip::V6];
+
+fn frame(ip: Ip, to: Destination, payload: &[u8]) -> Vec<u8> {
+    // A source port that has a rule must not matter.
+    const FROM: u16 = 21;
+    let ethernet = PacketBuilder::ethernet2([2; 6], [4; 6]);
+    let packet = match ip {
+        Ip::V4 => ethernet.ipv4([10, 0, 1, 2], [10, 0, 2, 2], 64),
+        Ip::V6 => ethernet.ipv6([0xfd; 16], [0xfc; 16], 64),
+    };
+    let mut bytes = Vec::new();
+    match to.protocol {
+        Protocol::Tcp => packet
+            .tcp(FROM, to.port, 1, 1000)
+            .write(&mut bytes, payload),
+        Protocol::Udp => packet.udp(FROM, to.port).write(&mut bytes, payload),
+    }
+    .unwrap();
+    bytes
+}
+
+/// IPv4 with the header that the caller wants, around a TCP or UDP header.
+fn frame_v4(to: Destination, change: impl FnOnce(&mut Ipv4Header)) -> Vec<u8> {
+    let mut transport = Vec::new();
+    let number = match to.protocol {
+        Protocol::Tcp => {
+            let header = TcpHeader::new(21, to.port, 1, 1000);
+            header.write(&mut transport).unwrap();
+            IpNumber::TCP
+        }
+        Protocol::Udp => {
+            let header = UdpHeader::without_ipv4_checksum(21, to.port, 0).unwrap();
+            header.write(&mut transport).unwrap();
+            IpNumber::UDP
+        }
+    };
+    let length = transport.len().try_into().unwrap();
+    let mut header = Ipv4Header::new(length, 64, number, [10, 0, 1, 2], [10, 0, 2, 2]).unwrap();
+    change(&mut header);
+    let mut bytes = vec![2; 12];
+    bytes.extend(0x0800_u16.to_be_bytes());
+    header.write_raw(&mut bytes).unwrap();
+    Ipv4Extensions::default()
+        .write(&mut bytes, header.protocol)
+        .unwrap();
+    bytes.extend(transport);
+    bytes
+}
+
+fn header_length(ip: Ip, protocol: Protocol) -> usize {
+    let network = match ip {
+        Ip::V4 => 20,
+        Ip::V6 => 40,
+    };
+    let transport = match protocol {
+        Protocol::Tcp => 20,
+        Protocol::Udp => 8,
+    };
+    ETHERNET_HEADER + network + transport
+}
+
+#[test]
+fn a_ruled_port_is_hit_and_its_neighbours_are_not() {
+    let mut loaded = Loaded::new();
+    let rules = RULES.map(|(rule, _)| rule);
+    for ip in BOTH {
+        for rule in rules {
+            let neighbours = [
+                rule.port.wrapping_sub(1),
+                rule.port.wrapping_add(1),
+                rule.port ^ 0x0100,
+                rule.port.swap_bytes(),
+                0,
+            ];
+            for port in [rule.port].into_iter().chain(neighbours) {
+                for protocol in [Protocol::Tcp, Protocol::Udp] {
+                    let to = Destination { protocol, port };
+                    let expected = rules.contains(&to).then_some(to);
+                    let what = format!("{ip:?} {to:?}");
+                    loaded.check(&what, &frame(ip, to, b"payload"), expected);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_packet_that_ends_in_a_header_is_nobodys() {
+    let mut loaded = Loaded::new();
+    for ip in BOTH {
+        for to in [tcp(21), udp(69)] {
+            let whole = frame(ip, to, &[]);
+            let full = header_length(ip, to.protocol);
+            assert_eq!(whole.len(), full);
+            for length in shortest(ip)..=full {
+                let what = format!("{ip:?} {to:?}, {length} bytes");
+                loaded.check(&what, &whole[..length], (length == full).then_some(to));
+            }
+            for length in 0..shortest(ip) {
+                let refused = loaded.try_run(&whole[..length], 0);
+                assert!(refused.is_err(), "{length} bytes: no longer too short?");
+                assert_eq!(loaded.on_host(&whole[..length]), 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn only_a_first_fragment_has_a_port() {
+    let mut loaded = Loaded::new();
+    for to in [tcp(21), udp(69)] {
+        for (offset, more, expected) in [
+            (0, false, Some(to)),
+            (0, true, Some(to)),
+            (1, true, None),
+            (1, false, None),
+            (0x1fff, false, None),
+        ] {
+            let bytes = frame_v4(to, |header| {
+                header.fragment_offset = IpFragOffset::try_new(offset).unwrap();
+                header.more_fragments = more;
+            });
+            let what = format!("{to:?}, fragment at {offset}, more {more}");
+            loaded.check(&what, &bytes, expected);
+        }
+        let what = format!("{to:?}, don't fragment");
+        loaded.check(&what, &frame_v4(to, |h| h.dont_fragment = true), Some(to));
+    }
+    // IPv6 fragments have a header of their own, which is not followed.
+    let mut fragment = frame(Ip::V6, udp(69), b"payload");
+    fragment[20] = 44;
+    loaded.check("IPv6 fragment header", &fragment, None);
+}
+
+#[test]
+fn ip_options_move_the_ports() {
+    let mut loaded = Loaded::new();
+    for words in 1..=10_usize {
+        for to in [tcp(21), udp(69), tcp(22)] {
+            let bytes = frame_v4(to, |header| {
+                header.options = Ipv4Options::try_from(&vec![1; words * 4][..]).unwrap();
+            });
+            let expected = (to.port != 22).then_some(to);
+            loaded.check(&format!("{to:?}, {words} option words"), &bytes, expected);
+        }
+    }
+    for words in 0..5 {
+        let mut bytes = frame(Ip::V4, tcp(21), b"payload");
+        bytes[ETHERNET_HEADER] = 0x40 | words;
+        loaded.check(&format!("header of {words} words"), &bytes, None);
+    }
+}
+
+#[test]
+fn what_is_not_tcp_or_udp_over_ip_is_nobodys() {
+    let mut loaded = Loaded::new();
+    for ip in BOTH {
+        let good = frame(ip, tcp(21), b"payload");
+        let at = match ip {
+            Ip::V4 => ETHERNET_HEADER + 9,
+            Ip::V6 => ETHERNET_HEADER + 6,
+        };
+        for number in (0..=255).filter(|number| ![6, 17].contains(number)) {
+            let mut bytes = good.clone();
+            bytes[at] = number;
+            loaded.check(&format!("{ip:?}, protocol {number}"), &bytes, None);
+        }
+        // ARP, IEEE 802.1Q and 802.1ad, MPLS, PPPoE, IEEE 802.2, the other IP.
+        let other = match ip {
+            Ip::V4 => 0x86dd,
+            Ip::V6 => 0x0800,
+        };
+        for ethertype in [0x0806_u16, 0x8847, 0x8864, 0x0040, 0, 0xffff, other] {
+            let mut bytes = good.clone();
+            bytes[12..14].copy_from_slice(&ethertype.to_be_bytes());
+            loaded.check(&format!("{ip:?}, EtherType {ethertype:#06x}"), &bytes, None);
+        }
+        for version in (0..16).filter(|version| match ip {
+            Ip::V4 => *version != 4,
+            Ip::V6 => *version != 6,
+        }) {
+            let mut bytes = good.clone();
+            bytes[ETHERNET_HEADER] = (version << 4) | (bytes[ETHERNET_HEADER] & 0x0f);
+            loaded.check(&format!("{ip:?}, version {version}"), &bytes, None);
+        }
+    }
+}
+
+#[test]
+fn an_empty_port_table_hits_nothing() {
+    let mut loaded = Loaded::new();
+    for write in plan(&loaded.image, &Wanted::new()).unwrap() {
+        loaded.instance.write(&write).unwrap();
+    }
+    for (rule, _) in RULES {
+        assert_eq!(loaded.run(&frame(Ip::V4, rule, b"x"), MASK | 5), 5);
+        assert_eq!(loaded.instance.counters(rule).unwrap(), None);
+    }
+}
+
+/// A frame that is good but for a few bytes, or its end.
+fn nearly_good() -> impl Strategy<Value = Vec<u8>> {
+    proptest::sample::select(&BOTH[..]).prop_flat_map(|ip| {
+        let damage = proptest::collection::vec((12_usize..64, any::<u8>()), 0..4);
+        let end = shortest(ip)..80;
+        (0..RULES.len(), any::<bool>(), damage, end).prop_map(move |(rule, hit, damage, end)| {
+            let mut to = RULES[rule].0;
+            to.port = if hit { to.port } else { to.port ^ 1 };
+            let mut bytes = frame(ip, to, &[0; 16]);
+            for (at, value) in damage {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = value;
+                }
+            }
+            bytes.truncate(end);
+            bytes
+        })
+    })
+}
+
+#[test]
+fn program_and_host_agree_on_damaged_frames() {
+    let mut loaded = Loaded::new();
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(4096));
+    let loaded = std::cell::RefCell::new(&mut loaded);
+    runner
+        .run(&nearly_good(), |bytes| {
+            // A VLAN tag is taken off before the program sees the packet, so
+            // what the program is asked about is not what the frame says.
+            prop_assume!(![[0x81, 0x00], [0x88, 0xa8]].contains(&[bytes[12], bytes[13]]));
+            let v6 = [bytes[12], bytes[13]] == [0x86, 0xdd];
+            prop_assume!(!v6 || bytes.len() >= shortest(Ip::V6));
+            let mut loaded = loaded.borrow_mut();
+            let expected = loaded.on_host(&bytes);
+            prop_assert_eq!(loaded.run(&bytes, 0) >> 24, expected);
+            Ok(())
+        })
+        .unwrap();
+}

@@ -1,0 +1,157 @@
+//! Frames that end inside the IP header, which `BPF_PROG_TEST_RUN` doesn't
+//! take: sent over a real interface, with the classifier attached to it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use conntrack_agent::{
+    kernel::{AgentId, Attachment, Carrier, Instance, NetnsFolder, Object, Usable},
+    port_table::{Capacity, Wanted, plan},
+};
+use conntrack_ebpf::abi::{Counters, Destination, Protocol};
+use conntrack_tests::{lab::Lab, netns::Netns};
+use etherparse::PacketBuilder;
+use nix::{
+    ifaddrs::getifaddrs,
+    sys::socket::{
+        AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike as _,
+        sendto, setsockopt, socket, sockopt,
+    },
+};
+
+const MASK: u32 = 0xff00_0000;
+const FTP: Destination = Destination {
+    protocol: Protocol::Tcp,
+    port: 2121,
+};
+/// With our bits forged, and one that isn't ours.
+const FORGED: u32 = 0xff00_0001;
+
+/// Counts what comes out of the classifier, of the frames sent here: the veth
+/// has IPv6's own as well. The netdev ingress hook is behind tcx
+/// (`__netif_receive_skb_core`, net/core/dev.c).
+const COUNT: &str = "
+table netdev count {
+    counter clean {}
+    counter ftp {}
+    counter seen {}
+    chain ingress {
+        type filter hook ingress device in0 priority 0;
+        ether saddr != 02:02:02:02:02:02 accept
+        counter name seen
+        meta mark 0x00000001 counter name clean
+        meta mark 0x01000001 counter name ftp
+        drop
+    }
+}";
+
+fn counted(netns: &Netns, name: &str) -> u64 {
+    let listing = netns.tool("nft", ["list", "counter", "netdev", "count", name], "");
+    let words: Vec<_> = listing.split_whitespace().collect();
+    let at = words.iter().position(|word| *word == "packets").unwrap();
+    words[at + 1].parse().unwrap()
+}
+
+/// Sends each frame out of `out0`, so that it comes in by `in0`. Both are in one
+/// namespace, so the mark that the socket gives stays on the packet.
+fn send(netns: &Netns, frames: &[Vec<u8>]) {
+    netns.run(|| {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let raw: OwnedFd = socket(
+            AddressFamily::Packet,
+            SockType::Raw,
+            flags,
+            None::<SockProtocol>,
+        )
+        .expect("a packet socket");
+        setsockopt(&raw, sockopt::Mark, &FORGED).expect("its mark");
+        let out: LinkAddr = getifaddrs()
+            .unwrap()
+            .filter(|interface| interface.interface_name == "out0")
+            .find_map(|interface| interface.address?.as_link_addr().copied())
+            .expect("the address of out0");
+        assert_eq!(out.family(), Some(AddressFamily::Packet));
+        for frame in frames {
+            let sent = sendto(raw.as_raw_fd(), frame, &out, MsgFlags::empty());
+            assert_eq!(sent, Ok(frame.len()));
+        }
+    });
+}
+
+#[test]
+fn a_frame_that_ends_in_the_ip_header_is_nobodys() {
+    let lab = Lab::new();
+    let router = lab.netns("router");
+    router.ip("link add out0 type veth peer name in0");
+    router.ip("link set out0 up");
+    router.ip("link set in0 up");
+
+    let mut object = Object::new(AgentId::random(), Carrier::mark(MASK).unwrap());
+    let folder = lab.dir().bpf_dir().join("instance");
+    Instance::create(&mut object, &folder, Capacity::DEFAULT).unwrap();
+    let Usable::Whole(mut instance) = Instance::open(&folder).unwrap() else {
+        panic!("the instance that was just made isn't whole");
+    };
+    let wanted = Wanted::from([(FTP, 1)]);
+    for write in plan(&instance.image().unwrap(), &wanted).unwrap() {
+        instance.write(&write).unwrap();
+    }
+    let netns = NetnsFolder::new(lab.dir().netns_dir())
+        .open("router")
+        .unwrap()
+        .expect("the namespace");
+    let interfaces = netns.interfaces().unwrap();
+    let interface = interfaces.into_iter().find(|found| found.name == "in0");
+    let attachment = Attachment {
+        interface: interface.expect("in0"),
+        pin: lab.dir().bpf_dir().join("link"),
+    };
+
+    let mut frames = Vec::new();
+    let mut whole_frames = Vec::new();
+    for v4 in [true, false] {
+        let ethernet = PacketBuilder::ethernet2([2; 6], [4; 6]);
+        let packet = if v4 {
+            ethernet.ipv4([10, 0, 1, 2], [10, 0, 2, 2], 64)
+        } else {
+            ethernet.ipv6([0xfd; 16], [0xfc; 16], 64)
+        };
+        let mut whole = Vec::new();
+        packet
+            .tcp(21, FTP.port, 1, 1000)
+            .write(&mut whole, &[])
+            .unwrap();
+        // A packet socket sends nothing that is only an Ethernet header.
+        frames.extend((15..whole.len()).map(|length| whole[..length].to_vec()));
+        whole_frames.push(whole);
+    }
+    let short = frames.len() as u64;
+    let whole = whole_frames.len() as u64;
+
+    // The twin: without the classifier, the forged bits get through.
+    router.nft(COUNT);
+    send(&router, &frames);
+    assert_eq!(counted(&router, "seen"), short);
+    assert_eq!(counted(&router, "clean"), 0);
+    router.tool("nft", ["reset", "counters"], "");
+
+    attachment.attach(&netns, &mut instance).unwrap();
+    send(&router, &frames);
+    send(&router, &whole_frames);
+    assert_eq!(counted(&router, "seen"), short + whole);
+    assert_eq!(counted(&router, "clean"), short);
+    assert_eq!(counted(&router, "ftp"), whole);
+    let bytes = whole_frames
+        .iter()
+        .map(|frame| frame.len() as u64 - 14)
+        .sum();
+    let expected = Counters {
+        packets: whole,
+        bytes,
+    };
+    assert_eq!(instance.counters(FTP).unwrap(), Some(expected));
+}
