@@ -6,16 +6,16 @@ use std::io::{IsTerminal as _, stdout};
 use std::panic::catch_unwind;
 use std::process::ExitCode;
 
-use conntrack_agent::kernel::{Instance, Pins, Usable};
-use conntrack_ebpf::abi::{Counters, Destination, Protocol as AbiProtocol};
+use conntrack_ebpf::abi::Counters;
 use conntrack_tests::agent::{Agent, subcommand};
 use conntrack_tests::clients::ftp::{Failure, Mode, fetch};
 use conntrack_tests::conntrack::connections;
+use conntrack_tests::counters::rule_counters;
 use conntrack_tests::helpers::{Protocol, Rule, rules_file};
-use conntrack_tests::lab::{Lab, LabDir};
-use conntrack_tests::router::Router;
+use conntrack_tests::lab::Lab;
 use conntrack_tests::servers::ftp::FtpServer;
 use conntrack_tests::site::{Crossing, Plan, Site};
+use sha2::{Digest as _, Sha256};
 
 const PORT: u16 = 2121;
 
@@ -113,36 +113,10 @@ fn transfer(site: &Site) -> Result<Vec<u8>, Failure> {
     fetch(&site.client, site.published_address(PORT), Mode::Active)
 }
 
-/// What the classifier has counted for a rule, read from the router's maps.
-fn rule_counters(lab: &LabDir, router: &Router, rule: Rule) -> Result<Counters, String> {
-    let id = router.id().to_string();
-    let id = id.parse().map_err(|error| format!("{id}: {error}"))?;
-    let pins = Pins::new(lab.agent_bpffs_dir());
-    let destination = Destination {
-        protocol: match rule.protocol {
-            Protocol::Tcp => AbiProtocol::Tcp,
-            Protocol::Udp => AbiProtocol::Udp,
-        },
-        port: rule.port,
-    };
-    match Instance::open(&pins.instance(id)) {
-        Ok(Usable::Whole(instance)) => match instance.counters(destination) {
-            Ok(Some(counters)) => Ok(counters),
-            Ok(None) => Err("the router's port table lacks the rule".to_owned()),
-            Err(error) => Err(error.to_string()),
-        },
-        Ok(Usable::Absent | Usable::Broken) => Err("the router has no instance".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// FNV-1a, 64 bits: for people to compare two lines by. The transfer itself is
-/// checked byte by byte.
+/// For people to compare two lines by. The transfer itself is checked byte by
+/// byte.
 fn checksum(bytes: &[u8]) -> String {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("{} bytes, fnv1a {hash:016x}", bytes.len())
+    format!("{} bytes, sha256 {:x}", bytes.len(), Sha256::digest(bytes))
 }
 
 fn note(text: impl Display) {

@@ -8,6 +8,7 @@
     reason = "tests panic, where and with what they found"
 )]
 
+mod adoption;
 mod environment;
 mod ftp;
 mod itself;

@@ -1,0 +1,238 @@
+//! What an agent makes of an instance that is there when it starts, and of one
+//! that has become too small.
+
+use std::fs;
+
+use conntrack_agent::kernel::{AgentId, Carrier, Instance, Object, Pins, Usable};
+use conntrack_agent::port_table::Capacity;
+use conntrack_tests::agent::{Agent, Config, Reload, run_to_exit, subcommand};
+use conntrack_tests::clients::ftp::{Mode, fetch};
+use conntrack_tests::conntrack::assert_helpers;
+use conntrack_tests::counters::rule_counters;
+use conntrack_tests::helpers::{Protocol, Rule, rules_file};
+use conntrack_tests::lab::Lab;
+use conntrack_tests::servers::ftp::FtpServer;
+use conntrack_tests::site::{Crossing, Plan, Site};
+use conntrack_tests::snapshot::{Snapshot, assert_same, ingress_programs};
+
+const PORT: u16 = 2121;
+
+struct Fixture {
+    server: FtpServer,
+    site: Site,
+    lab: Lab,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let lab = Lab::new();
+        let site = Site::new(&lab, &Plan::new(Crossing::Snat4, &[(Protocol::Tcp, PORT)]));
+        let server = FtpServer::start(&site.server, site.server_address(PORT));
+        Self { server, site, lab }
+    }
+
+    fn rules(&self) -> String {
+        rules_file(&[(&self.site.router, &[Rule::ftp(PORT)])])
+    }
+
+    fn assert_works(&self) {
+        let netns = self.site.router.netns();
+        netns.tool("conntrack", ["-F"], "");
+        let address = self.site.published_address(PORT);
+        let came = fetch(&self.site.client, address, Mode::Active);
+        assert!(came.expect("the transfer") == self.server.bytes);
+        assert_helpers(netns, &[(PORT, "ftp")]);
+    }
+
+    fn program(&self) -> Vec<u32> {
+        ingress_programs(self.site.router.netns(), self.site.router.client_side())
+    }
+
+    fn pins(&self) -> Pins {
+        Pins::new(self.lab.dir().agent_bpffs_dir())
+    }
+
+    fn instance(&self) -> std::path::PathBuf {
+        let id = self.site.router.id().to_string();
+        self.pins().instance(id.parse().expect("a router id"))
+    }
+
+    fn next_instance(&self) -> std::path::PathBuf {
+        let id = self.site.router.id().to_string();
+        self.pins().next_instance(id.parse().expect("a router id"))
+    }
+
+    /// Loads an instance as an agent with this id would have.
+    fn load(folder: &std::path::Path, agent: AgentId) {
+        let carrier = Carrier::mark(0xff00_0000).expect("the default");
+        let mut object = Object::new(agent, carrier);
+        Instance::create(&mut object, folder, Capacity::DEFAULT).expect("an instance");
+    }
+
+    fn owner(&self) -> AgentId {
+        match Instance::open(&self.instance()) {
+            Ok(Usable::Whole(instance)) => instance.owner(),
+            _ => panic!("no instance"),
+        }
+    }
+}
+
+#[test]
+fn a_router_that_outgrows_its_instance_gets_a_larger_one_with_its_counters() {
+    let fixture = Fixture::new();
+    let mut agent = Agent::start(&fixture.lab, &fixture.rules());
+    fixture.assert_works();
+    let before = fixture.program();
+    let counted = || {
+        rule_counters(fixture.lab.dir(), &fixture.site.router, Rule::ftp(PORT)).expect("counters")
+    };
+    let small = counted();
+    assert!(small.packets > 0);
+
+    // More slots than the default has, and more pages.
+    let mut rules: Vec<_> = (0..200).map(|high| Rule::tftp(high * 256 + 69)).collect();
+    rules.insert(100, Rule::ftp(PORT));
+    let many = rules_file(&[(&fixture.site.router, &rules)]);
+    assert_eq!(agent.reload(&many), Reload::Done);
+    assert_ne!(fixture.program(), before, "another program, by link update");
+    assert_eq!(fixture.program().len(), 1, "in the old one's place");
+    assert_eq!(counted(), small, "with what was counted so far");
+    fixture.assert_works();
+    assert!(counted().packets > small.packets);
+    assert!(!fixture.next_instance().exists());
+}
+
+#[test]
+fn more_rules_than_slots_are_refused_and_the_old_ones_stay() {
+    let fixture = Fixture::new();
+    let mut agent = Agent::start(&fixture.lab, &fixture.rules());
+    let every_port = |helper: fn(u16) -> Rule| (1..=u16::MAX).map(helper);
+    let rules: Vec<_> = every_port(Rule::ftp)
+        .chain(every_port(Rule::tftp))
+        .collect();
+    let all = rules_file(&[(&fixture.site.router, &rules)]);
+    assert_eq!(agent.reload(&all), Reload::Refused);
+    agent.wait_for_log("131070 destinations have a rule; a router can have 65534");
+    fixture.assert_works();
+}
+
+#[test]
+fn another_mark_mask_needs_another_instance_in_the_same_place() {
+    let fixture = Fixture::new();
+    let agent = Agent::start(&fixture.lab, &fixture.rules());
+    let before = fixture.program();
+    assert_eq!(agent.kill().code, None);
+    let config = Config::of(&fixture.lab).with("mark_mask", "0x00000f00");
+    let _agent = Agent::start_with(&fixture.lab, &config, &fixture.rules());
+    assert_ne!(fixture.program(), before);
+    assert_eq!(fixture.program().len(), 1);
+    let ruleset = fixture.site.router.netns().ruleset();
+    assert!(ruleset.contains("0x00000100 : \"ftp-tcp\""), "{ruleset}");
+    fixture.assert_works();
+}
+
+#[test]
+fn an_agent_that_died_while_an_instance_was_renewed_goes_on_from_there() {
+    let fixture = Fixture::new();
+    let agent = Agent::start(&fixture.lab, &fixture.rules());
+    let program = fixture.program();
+    let owner = fixture.owner();
+    assert_eq!(agent.kill().code, None);
+
+    // It died when the links had the new program and the old pins were gone.
+    fs::rename(fixture.instance(), fixture.next_instance()).expect("a renamed folder");
+    let agent = Agent::start(&fixture.lab, &fixture.rules());
+    assert_eq!(fixture.program(), program, "the same program");
+    assert!(!fixture.next_instance().exists());
+    fixture.assert_works();
+    assert_eq!(agent.kill().code, None);
+
+    // It died before the links had it.
+    Fixture::load(&fixture.next_instance(), owner);
+    let agent = Agent::start(&fixture.lab, &fixture.rules());
+    assert_eq!(fixture.program(), program, "the same program");
+    assert!(!fixture.next_instance().exists());
+    fixture.assert_works();
+    assert_eq!(agent.kill().code, None);
+
+    // It died while it pinned: the instance is not whole.
+    fs::remove_file(fixture.instance().join("SLOTS")).expect("a removed pin");
+    let _agent = Agent::start(&fixture.lab, &fixture.rules());
+    assert_ne!(fixture.program(), program, "a new one in its place");
+    assert_eq!(fixture.program().len(), 1);
+    fixture.assert_works();
+}
+
+#[test]
+fn what_somebody_removed_is_there_again_after_a_reload() {
+    let fixture = Fixture::new();
+    let mut agent = Agent::start(&fixture.lab, &fixture.rules());
+    let router = fixture.site.router.netns();
+    let lab_table = router.tool("nft", ["list", "table", "inet", "lab"], "");
+    router.nft("flush ruleset");
+    router.nft(&lab_table);
+    assert_eq!(agent.reload(&fixture.rules()), Reload::Done);
+    agent.wait_for_log("effects=1");
+    fixture.assert_works();
+}
+
+#[test]
+fn a_lost_footprint_is_recovered_from_what_is_pinned() {
+    let fixture = Fixture::new();
+    let agent = Agent::start(&fixture.lab, &fixture.rules());
+    let (owner, program) = (fixture.owner(), fixture.program());
+    assert_eq!(agent.kill().code, None);
+    let footprint = fixture.lab.dir().state_dir().join("footprint.json");
+    fs::remove_file(&footprint).expect("a removed footprint");
+    let agent = Agent::start(&fixture.lab, &fixture.rules());
+    assert_eq!(fixture.owner(), owner);
+    assert_eq!(fixture.program(), program);
+    assert_eq!(agent.kill().code, None);
+
+    fs::remove_file(&footprint).expect("a removed footprint");
+    let cleanup = subcommand(&fixture.lab, "cleanup");
+    assert_eq!(cleanup.code, Some(0), "{cleanup:?}");
+    assert!(fixture.program().is_empty());
+    let ruleset = fixture.site.router.netns().ruleset();
+    assert!(!ruleset.contains("conntrack-agent"), "{ruleset}");
+}
+
+#[test]
+fn another_agents_instances_are_neither_used_nor_removed() {
+    let fixture = Fixture::new();
+    let folder = fixture.instance();
+    fs::create_dir_all(folder.parent().expect("a folder above")).expect("folders");
+    Fixture::load(&folder, AgentId::random());
+    let mine = fixture.lab.dir().state_dir().join("footprint.json");
+    let text = r#"{"agent":"6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab","created":[],"mounted":null}"#;
+    fs::write(&mine, text).expect("a footprint");
+    let router = fixture.site.router.netns();
+    let before = Snapshot::take(&fixture.lab, &[router]);
+
+    let config = Config::of(&fixture.lab);
+    let exit = run_to_exit(&fixture.lab, &config, &fixture.rules(), &[]);
+    assert_eq!(exit.code, Some(1), "{exit:?}");
+    assert!(exit.stderr.contains("belong to agent"), "{exit:?}");
+    assert_same(&before, &Snapshot::take(&fixture.lab, &[router]));
+
+    let cleanup = subcommand(&fixture.lab, "cleanup");
+    assert_eq!(cleanup.code, Some(0), "{cleanup:?}");
+    assert!(cleanup.stderr.contains("another agent's"), "{cleanup:?}");
+    assert!(folder.join("classify").exists());
+}
+
+#[test]
+fn a_second_agent_is_told_who_runs() {
+    let fixture = Fixture::new();
+    let _agent = Agent::start(&fixture.lab, &fixture.rules());
+    let router = fixture.site.router.netns();
+    let before = Snapshot::take(&fixture.lab, &[router]);
+    let config = Config::of(&fixture.lab);
+    let second = run_to_exit(&fixture.lab, &config, &fixture.rules(), &[]);
+    assert_eq!(second.code, Some(1), "{second:?}");
+    assert!(second.stderr.contains("another agent is running (pid "));
+    let cleanup = subcommand(&fixture.lab, "cleanup");
+    assert_eq!(cleanup.code, Some(1), "{cleanup:?}");
+    assert!(cleanup.stderr.contains("another agent is running (pid "));
+    assert_same(&before, &Snapshot::take(&fixture.lab, &[router]));
+}

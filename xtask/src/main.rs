@@ -1,0 +1,77 @@
+//! `cargo xtask`: everything that building and testing conntrack-agent takes
+//! beyond what cargo does by itself.
+#![forbid(unsafe_code)]
+
+mod apt;
+mod build;
+mod check;
+mod demo;
+mod lab;
+mod leftovers;
+mod manifests;
+mod paths;
+mod policy_rc_d;
+mod privilege;
+mod process;
+mod programs;
+mod say;
+mod setup;
+mod test;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Builds, tests and shows conntrack-agent.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+#[command(after_help = "Start with `cargo xtask setup`, as root; the other commands run it too.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find or make a BPF toolchain, and install the programs that the lab uses
+    ///
+    /// Looks for a rustup nightly with rust-src, then for Debian's rustc-web, and
+    /// for a bpf-linker that links what that compiler emits. What is missing is
+    /// installed with apt-get (as root), and bpf-linker is built into
+    /// ~/.cache/conntrack-agent. Does nothing where nothing is missing.
+    Setup,
+    /// Build the eBPF object, and the agent with the object inside it
+    ///
+    /// Leaves one file: target/release/conntrack-agent.
+    Build(build::Args),
+    /// Show the agent at work in a lab of network namespaces (needs root)
+    Demo,
+    /// Run all tests, and check that they leave nothing behind (needs root)
+    Test(test::Args),
+    /// Formatting, lints on the host and on the BPF target, documentation, manifests
+    Check,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        // Display, not Debug: a failed step's reason is the chain of causes, and
+        // a backtrace through xtask would only bury it.
+        Err(error) => {
+            say::error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Setup => setup::run(),
+        Command::Build(args) => build::run(args),
+        Command::Demo => demo::run(),
+        Command::Test(args) => test::run(&args),
+        Command::Check => check::run(),
+    }
+}
