@@ -31,7 +31,7 @@ const MASK: u32 = 0xff00_0000;
 
 /// The least that `BPF_PROG_TEST_RUN` takes: an IP header without options where
 /// the EtherType says IP, a byte elsewhere (`bpf_prog_test_run_skb`,
-/// net/bpf/test_run.c). What is shorter goes over a real interface,
+/// `net/bpf/test_run.c`). What is shorter goes over a real interface,
 /// in truncated.rs.
 fn shortest(ip: Ip) -> usize {
     match ip {

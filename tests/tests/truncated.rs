@@ -33,7 +33,7 @@ const FORGED: u32 = 0xff00_0001;
 
 /// Counts what comes out of the classifier, of the frames sent here: the veth
 /// has IPv6's own as well. The netdev ingress hook is behind tcx
-/// (`__netif_receive_skb_core`, net/core/dev.c).
+/// (`__netif_receive_skb_core` in `net/core/dev.c`).
 const COUNT: &str = "
 table netdev count {
     counter clean {}
