@@ -77,7 +77,7 @@ impl From<ConfigError> for Failed {
 impl From<RunError> for Failed {
     fn from(error: RunError) -> Self {
         let status = match error {
-            RunError::Rules(_) => Status::Configuration,
+            RunError::Rules(_) | RunError::Refused(_) => Status::Configuration,
             _ => Status::Failure,
         };
         Self(status, error.into())

@@ -7,7 +7,13 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{kernel::Carrier, model::MAX_HELPER_MARK, sources::listed};
+use crate::{
+    engine::Limits,
+    kernel::Carrier,
+    model::{Helper, MAX_HELPER_MARK},
+    port_table::Capacity,
+    sources::listed,
+};
 
 /// Where the configuration is looked for when no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/conntrack-agent/agent.toml";
@@ -33,6 +39,10 @@ pub struct Config {
     /// The bits of `skb->mark` that carry the helper mark into the namespace's
     /// prerouting chain, where they are cleared again: one run of bits.
     pub mark_mask: u32,
+    /// How many rules and routers there may be.
+    pub limits: Limits,
+    /// The helpers that rules may use, by the names that rules use.
+    pub allowed_helpers: Vec<String>,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -81,6 +91,10 @@ impl Default for Config {
             namespace_prefixes: vec!["qrouter-".into(), "snat-".into()],
             nft: "nft".into(),
             mark_mask: 0xff00_0000,
+            limits: Limits::default(),
+            allowed_helpers: Helper::all()
+                .map(|helper| helper.name().to_owned())
+                .collect(),
             log: Log::default(),
         }
     }
@@ -154,6 +168,13 @@ impl Config {
         }
     }
 
+    /// The helpers that rules may use.
+    #[must_use]
+    pub fn allowed(&self) -> Vec<Helper> {
+        let named = self.allowed_helpers.iter().map(|name| Helper::named(name));
+        named.flatten().flatten().collect()
+    }
+
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         for (key, path) in [
@@ -198,6 +219,21 @@ impl Config {
         if self.nft.as_os_str().is_empty() {
             faults.push("nft is empty: a program's name or path is wanted".into());
         }
+        let most = usize::from(Capacity::MAX.slots) - 1;
+        if !(1..=most).contains(&self.limits.rules_per_router) {
+            faults.push(format!(
+                "limits.rules_per_router = {}: 1 to {most} are allowed",
+                self.limits.rules_per_router
+            ));
+        }
+        if self.limits.routers == 0 {
+            faults.push("limits.routers = 0: at least 1 is wanted".into());
+        }
+        for name in &self.allowed_helpers {
+            if let Err(error) = Helper::named(name) {
+                faults.push(format!("allowed_helpers: {error}"));
+            }
+        }
         if Carrier::mark(self.mark_mask).is_none() {
             faults.push(format!(
                 "mark_mask = {:#010x}: one run of adjoining bits is wanted, wide enough for {MAX_HELPER_MARK}",
@@ -241,6 +277,19 @@ mod tests {
             ("mark_mask = 0x7", &["0x00000007", "wide enough"]),
             ("mark_mask = -1", &["mark_mask"]),
             ("nft = \"\"", &["nft"]),
+            (
+                "limits.rules_per_router = 0",
+                &["rules_per_router", "65534"],
+            ),
+            (
+                "limits.rules_per_router = 65535",
+                &["rules_per_router", "65534"],
+            ),
+            ("limits.routers = 0", &["routers"]),
+            (
+                "allowed_helpers = [\"ftp\", \"gopher\"]",
+                &["gopher", "tftp"],
+            ),
             ("[log]\nlevel = \"loud\"", &["loud", "info"]),
             ("[log", &["log"]),
         ] {

@@ -7,11 +7,15 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::Config,
+    engine::{Mapping, Policy, Refusal},
     footprint::{self, Footprint, FootprintError},
     kernel::{self, AgentId, Binding, Carrier, Instance, Nft, Pins, Usable},
-    model::Mapping,
+    model::{Helper, Origin, RuleId},
     reconcile::{ApplyError, Host, Summary, apply},
-    sources::rules_file::{self, RulesFileError},
+    sources::{
+        RuleSet, listed,
+        rules_file::{self, RulesFileError},
+    },
 };
 
 /// Why the agent did not start, or ended.
@@ -48,6 +52,9 @@ pub enum RunError {
     /// The rules could not be applied; nothing of them is.
     #[error("the rules cannot be applied; nothing was changed")]
     Apply(#[source] Box<ApplyError>),
+    /// The mapping can't become what the rules file says.
+    #[error("the rules are refused:{}", listed(.0))]
+    Refused(Vec<Refusal>),
     /// Signals can't be received.
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),
@@ -69,22 +76,27 @@ fn list(missing: &[kernel::Missing]) -> String {
 /// [`RunError`] if it can't start; then it has changed nothing.
 pub async fn run(config: &Config, rules: Option<&Path>) -> Result<(), RunError> {
     // From the cheapest check to the dearest, and nothing made before the last.
-    read_rules(rules, |_| true)?;
+    let policy = |present: Vec<Helper>| Policy::new(config.limits, present, config.allowed());
+    read_rules(rules, &policy(Helper::all().collect()))?;
     require_capabilities()?;
     let agent = identify(config)?;
     let carrier = Carrier::mark(config.mark_mask).ok_or(kernel::Error::Missing("carrier"))?;
     let binding = Binding::probe(Nft::new(&config.nft), agent, carrier)?;
-    let supported = binding.helpers().to_vec();
-    let mapping = read_rules(rules, |helper| supported.contains(&helper))?;
+    let policy = policy(binding.helpers().to_vec());
+    let wanted = read_rules(rules, &policy)?;
 
     let mut hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
 
     let footprint = Footprint::claim(config, agent)?;
-    let mut host = Host::new(config, agent, carrier, binding);
-    match apply(&mut host, &mapping) {
-        Ok(summary) => report("ready", &mapping, summary),
+    let mut agent = Agent {
+        host: Host::new(config, agent, carrier, binding),
+        policy,
+        mapping: Mapping::default(),
+    };
+    match agent.take(&wanted) {
+        Ok(summary) => agent.report("ready", summary),
         Err(error) => {
             if let Err(error) = footprint.abandon() {
                 warn!(
@@ -92,12 +104,12 @@ pub async fn run(config: &Config, rules: Option<&Path>) -> Result<(), RunError> 
                     "could not remove a folder"
                 );
             }
-            return Err(RunError::Apply(Box::new(error)));
+            return Err(error);
         }
     }
     loop {
         tokio::select! {
-            _ = hangup.recv() => reload(&mut host, rules, &supported),
+            _ = hangup.recv() => agent.reload(rules),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -106,41 +118,62 @@ pub async fn run(config: &Config, rules: Option<&Path>) -> Result<(), RunError> 
     Ok(())
 }
 
-fn reload(host: &mut Host, rules: Option<&Path>, supported: &[crate::model::Helper]) {
-    let reloaded = read_rules(rules, |helper| supported.contains(&helper)).and_then(|mapping| {
-        let summary = apply(host, &mapping).map_err(|error| RunError::Apply(Box::new(error)))?;
-        Ok((mapping, summary))
-    });
-    match reloaded {
-        Ok((mapping, summary)) => report("reloaded", &mapping, summary),
-        Err(error) => error!(
-            error = &error as &dyn std::error::Error,
-            "reload refused; the rules stay as they were"
-        ),
+/// A running agent.
+struct Agent {
+    host: Host,
+    policy: Policy,
+    mapping: Mapping,
+}
+
+impl Agent {
+    fn reload(&mut self, rules: Option<&Path>) {
+        let reloaded = read_rules(rules, &self.policy).and_then(|wanted| self.take(&wanted));
+        match reloaded {
+            Ok(summary) => self.report("reloaded", summary),
+            Err(error) => error!(
+                error = &error as &dyn std::error::Error,
+                "reload refused; the rules stay as they were"
+            ),
+        }
+    }
+
+    /// Makes the rules file's rules these, in the mapping and in the kernel, or
+    /// leaves both as they are.
+    fn take(&mut self, wanted: &RuleSet) -> Result<Summary, RunError> {
+        let batch = wanted.operations(&self.mapping, Origin::File, RuleId::random);
+        let change = self
+            .mapping
+            .decide(&self.policy, Origin::File, &batch)
+            .map_err(RunError::Refused)?;
+        self.mapping.commit(&change);
+        apply(&mut self.host, &self.mapping).map_err(|error| {
+            self.mapping.commit(&change.inverse());
+            RunError::Apply(Box::new(error))
+        })
+    }
+
+    fn report(&self, event: &'static str, summary: Summary) {
+        for entry in self.mapping.entries() {
+            if self.mapping.is_shadowed(entry) {
+                let says = entry.rule.says;
+                warn!(router = %says.router, rule = %says, "shadowed: an older rule has this port");
+            }
+        }
+        info!(
+            rules = self.mapping.len(),
+            routers = summary.active,
+            pending = summary.pending,
+            effects = summary.effects,
+            "{event}"
+        );
     }
 }
 
-fn report(event: &'static str, mapping: &Mapping, summary: Summary) {
-    for rule in mapping.shadowed() {
-        warn!(router = %rule.router, %rule, "shadowed: an older rule has this port");
-    }
-    info!(
-        rules = mapping.rules().count(),
-        routers = summary.active,
-        pending = summary.pending,
-        effects = summary.effects,
-        "{event}"
-    );
-}
-
-fn read_rules(
-    rules: Option<&Path>,
-    supported: impl Fn(crate::model::Helper) -> bool,
-) -> Result<Mapping, RunError> {
+fn read_rules(rules: Option<&Path>, policy: &Policy) -> Result<RuleSet, RunError> {
     let Some(path) = rules else {
-        return Ok(Mapping::default());
+        return Ok(RuleSet::default());
     };
-    Ok(rules_file::read(path, supported)?)
+    Ok(rules_file::read(path, policy)?)
 }
 
 /// That the agent may do what it has to.

@@ -6,6 +6,7 @@
 //! - [`sources`]: where rules come from, and how they become checked values
 //! - [`reconcile`]: desired against observed, and the effects that close the gap
 //! - [`port_table`]: a router's rules as the maps hold them (pure)
+//! - [`engine`]: which router has which rules, and who may change that (pure)
 //! - [`model`]: the values everything is made of (pure)
 //! - [`kernel`]: the only code that touches the kernel
 
@@ -13,6 +14,7 @@ pub mod cleanup;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod engine;
 pub mod footprint;
 pub mod kernel;
 pub mod model;

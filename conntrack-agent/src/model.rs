@@ -2,14 +2,12 @@
 //! none can hold a bad state, so nothing below checks again.
 
 mod helper;
-mod mapping;
 mod port;
 mod router;
 mod rule;
 
 pub use conntrack_ebpf::abi::{Destination, Protocol};
 pub use helper::{Families, Helper, HelperError, MAX_HELPER_MARK, protocol_name};
-pub use mapping::Mapping;
 pub use port::{Port, PortError};
 pub use router::{RouterId, RouterIdError};
-pub use rule::HelperRule;
+pub use rule::{HelperRule, Match, Origin, RuleId, RuleIdError};

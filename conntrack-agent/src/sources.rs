@@ -1,7 +1,10 @@
 //! Where rules come from. A source turns what it is given into checked values,
 //! or says all that is wrong with it; nothing behind it sees unchecked input.
 
+mod rule_set;
 pub mod rules_file;
+
+pub use rule_set::RuleSet;
 
 use std::fmt::Display;
 

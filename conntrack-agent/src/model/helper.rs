@@ -118,11 +118,22 @@ impl Helper {
                 given: protocol_name(protocol),
                 allowed: allowed.join(", "),
             },
-            None => HelperError::Unknown {
-                given: name.chars().take(64).collect(),
-                known: known_names(),
-            },
+            None => unknown(name),
         })
+    }
+
+    /// The helpers that people call `name`, for any protocol.
+    ///
+    /// # Errors
+    /// [`HelperError::Unknown`] if there is none, saying what there is.
+    pub fn named(name: &str) -> Result<Vec<Self>, HelperError> {
+        let named = [Protocol::Tcp, Protocol::Udp].map(|protocol| Self::new(name, protocol));
+        let helpers: Vec<_> = named.into_iter().flatten().collect();
+        if helpers.is_empty() {
+            Err(unknown(name))
+        } else {
+            Ok(helpers)
+        }
     }
 
     /// Every helper that the kernel can have, by rising helper mark.
@@ -153,6 +164,13 @@ impl Helper {
     #[expect(clippy::cast_possible_truncation, reason = "an index below a dozen")]
     pub const fn mark(self) -> u32 {
         self.0 as u32 + 1
+    }
+}
+
+fn unknown(name: &str) -> HelperError {
+    HelperError::Unknown {
+        given: name.chars().take(64).collect(),
+        known: known_names(),
     }
 }
 

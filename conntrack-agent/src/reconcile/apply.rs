@@ -8,10 +8,7 @@ use super::{
     Desired, Effect, Unreachable, diff,
     host::{Host, Namespaces},
 };
-use crate::{
-    kernel::Error,
-    model::{Mapping, RouterId},
-};
+use crate::{engine::Mapping, kernel::Error, model::RouterId};
 
 /// What was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

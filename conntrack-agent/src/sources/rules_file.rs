@@ -16,8 +16,12 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+use super::RuleSet;
 use super::listed;
-use crate::model::{Helper, HelperRule, Mapping, Port, Protocol, RouterId};
+use crate::{
+    engine::Policy,
+    model::{Helper, Match, Port, Protocol, RouterId},
+};
 
 /// The largest rules file that is read, in bytes: a million rules or so.
 const MAX_SIZE: u64 = 64 << 20;
@@ -67,11 +71,11 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Reads the file; `supported` says of a helper whether this kernel has it.
+/// Reads the file.
 ///
 /// # Errors
 /// [`RulesFileError`] if any part of the file is wrong; then nothing of it holds.
-pub fn read(path: &Path, supported: impl Fn(Helper) -> bool) -> Result<Mapping, RulesFileError> {
+pub fn read(path: &Path, policy: &Policy) -> Result<RuleSet, RulesFileError> {
     let path = path.to_owned();
     let mut text = String::new();
     let read = std::fs::File::open(&path)
@@ -82,21 +86,21 @@ pub fn read(path: &Path, supported: impl Fn(Helper) -> bool) -> Result<Mapping, 
     if text.len() as u64 > MAX_SIZE {
         return Err(RulesFileError::TooLarge { path });
     }
-    parse(&text, supported).map_err(|faults| RulesFileError::Faults { path, faults })
+    parse(&text, policy).map_err(|faults| RulesFileError::Faults { path, faults })
 }
 
-/// The mapping that a document describes.
+/// The rules that a document describes.
 ///
 /// # Errors
 /// Every fault of the document, if it has any.
-pub fn parse(text: &str, supported: impl Fn(Helper) -> bool) -> Result<Mapping, Vec<Fault>> {
+pub fn parse(text: &str, policy: &Policy) -> Result<RuleSet, Vec<Fault>> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let mut reader = Reader {
         text,
-        supported,
+        policy,
         faults: Vec::new(),
         routers: HashMap::new(),
-        mapping: Mapping::default(),
+        rules: RuleSet::default(),
     };
     for error in errors {
         reader.fault(
@@ -110,7 +114,7 @@ pub fn parse(text: &str, supported: impl Fn(Helper) -> bool) -> Result<Mapping, 
         reader.document(document.get_ref());
     }
     if reader.faults.is_empty() {
-        Ok(reader.mapping)
+        Ok(reader.rules)
     } else {
         reader
             .faults
@@ -121,16 +125,16 @@ pub fn parse(text: &str, supported: impl Fn(Helper) -> bool) -> Result<Mapping, 
 
 type Value<'a> = Spanned<DeValue<'a>>;
 
-struct Reader<'t, S> {
+struct Reader<'t> {
     text: &'t str,
-    supported: S,
+    policy: &'t Policy,
     faults: Vec<Fault>,
     /// Where each router was named, to say so when it is named again.
     routers: HashMap<RouterId, usize>,
-    mapping: Mapping,
+    rules: RuleSet,
 }
 
-impl<S: Fn(Helper) -> bool> Reader<'_, S> {
+impl Reader<'_> {
     fn document(&mut self, document: &DeTable<'_>) {
         self.keys(document, &["router"]);
         if let Some(routers) = document.get("router") {
@@ -156,6 +160,7 @@ impl<S: Fn(Helper) -> bool> Reader<'_, S> {
                 );
                 return None;
             }
+            self.rules.name(parsed);
             Some(parsed)
         });
         let Some(helpers) = self.required(table, "helpers", &span) else {
@@ -184,11 +189,8 @@ impl<S: Fn(Helper) -> bool> Reader<'_, S> {
                 [Ok(helper), _] | [_, Ok(helper)] => helper,
                 [Err(error), _] => return self.parsed(value, Err(error)),
             };
-            if !(self.supported)(helper) {
-                self.fault(
-                    &value.span(),
-                    format!("this kernel has no conntrack helper {helper:?}"),
-                );
+            if let Some(objection) = self.policy.objection(helper) {
+                self.fault(&value.span(), objection.to_string());
                 return None;
             }
             Some(helper)
@@ -197,15 +199,15 @@ impl<S: Fn(Helper) -> bool> Reader<'_, S> {
         else {
             return;
         };
-        let rule = HelperRule {
+        let says = Match {
             router,
             port,
             helper,
         };
-        if !self.mapping.insert(rule) {
+        if !self.rules.insert(says) {
             self.fault(
                 &span,
-                format!("duplicate: router {router} already has {rule}"),
+                format!("duplicate: router {router} already has {says}"),
             );
         }
     }
@@ -361,9 +363,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::Limits;
 
     const A: &str = "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab";
     const B: &str = "7ab1c2d3-0a1b-4c2d-8e3f-0123456789ab";
+
+    fn anything() -> Policy {
+        Policy::new(Limits::default(), Helper::all(), Helper::all())
+    }
+
+    fn without_snmp() -> Policy {
+        let present = Helper::all().filter(|helper| helper.name() != "snmp");
+        Policy::new(Limits::default(), present, Helper::all())
+    }
 
     fn one(entry: &str) -> String {
         format!("[[router]]\nid = \"{A}\"\nhelpers = [\n  {entry},\n]\n")
@@ -376,8 +388,8 @@ mod tests {
              {{ protocol = \"udp\", port = 0x45, helper = \"tftp\" }} ]\n\
              [[router]]\nid = \"{B}\"\n[[router.helpers]]\nprotocol = \"udp\"\nport = 1719\nhelper = \"h323\"\n"
         );
-        let mapping = parse(&text, |_| true).unwrap();
-        let rules: Vec<_> = mapping.rules().map(ToString::to_string).collect();
+        let set = parse(&text, &anything()).unwrap();
+        let rules: Vec<_> = set.rules().map(ToString::to_string).collect();
         assert_eq!(
             rules,
             [
@@ -391,16 +403,16 @@ mod tests {
     #[test]
     fn no_rules_is_a_good_file() {
         for text in ["", "# nothing yet\n", "router = []"] {
-            assert_eq!(parse(text, |_| true), Ok(Mapping::default()), "{text:?}");
+            assert_eq!(parse(text, &anything()), Ok(RuleSet::default()), "{text:?}");
         }
         let no_helpers = format!("[[router]]\nid = \"{A}\"\nhelpers = []");
-        assert_eq!(parse(&no_helpers, |_| true), Ok(Mapping::default()));
+        assert_eq!(parse(&no_helpers, &anything()).unwrap().rules().count(), 0);
     }
 
     #[test]
     fn each_fault_is_named_with_its_place() {
         let check = |text: &str, line: usize, parts: &[&str]| {
-            let faults = parse(text, |helper| helper.name() != "snmp").unwrap_err();
+            let faults = parse(text, &without_snmp()).unwrap_err();
             assert_eq!(faults.len(), 1, "{faults:?}");
             assert_eq!(faults[0].line, line, "{faults:?}");
             for part in parts {
@@ -491,7 +503,7 @@ mod tests {
         let text = "[[router]]\nid = \"x\"\nhelpers = [\n \
             { protocol = \"tcp\", port = 0, helper = \"gopher\" },\n \
             { protocol = \"carrot\", port = 1, helper = \"ftp\" },\n]\nextra = 1\n";
-        let lines: Vec<_> = parse(text, |_| true)
+        let lines: Vec<_> = parse(text, &anything())
             .unwrap_err()
             .iter()
             .map(|fault| fault.line)
@@ -502,7 +514,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in "\\PC*") {
-            let _ = parse(&text, |_| true);
+            let _ = parse(&text, &anything());
         }
 
         #[test]
@@ -511,7 +523,7 @@ mod tests {
                 one(r#"{ protocol = "tcp", port = 21, helper = "ftp" }"#).chars().collect();
             let at = at.min(text.len() - 1);
             text.splice(at..=at, with.chars());
-            let _ = parse(&text.into_iter().collect::<String>(), |_| true);
+            let _ = parse(&text.into_iter().collect::<String>(), &anything());
         }
     }
 }

@@ -103,17 +103,35 @@ fn a_router_that_outgrows_its_instance_gets_a_larger_one_with_its_counters() {
 }
 
 #[test]
-fn more_rules_than_slots_are_refused_and_the_old_ones_stay() {
+fn more_rules_than_allowed_are_refused_and_the_old_ones_stay() {
     let fixture = Fixture::new();
-    let mut agent = Agent::start(&fixture.lab, &fixture.rules());
-    let every_port = |helper: fn(u16) -> Rule| (1..=u16::MAX).map(helper);
-    let rules: Vec<_> = every_port(Rule::ftp)
-        .chain(every_port(Rule::tftp))
-        .collect();
-    let all = rules_file(&[(&fixture.site.router, &rules)]);
-    assert_eq!(agent.reload(&all), Reload::Refused);
-    agent.wait_for_log("131070 destinations have a rule; a router can have 65534");
+    let limits = "{ rules_per_router = 3 }";
+    let config = Config::of(&fixture.lab).with("limits", limits);
+    let mut agent = Agent::start_with(&fixture.lab, &config, &fixture.rules());
+    let rules = |count| {
+        let rules: Vec<_> = (1..count)
+            .map(Rule::tftp)
+            .chain([Rule::ftp(PORT)])
+            .collect();
+        rules_file(&[(&fixture.site.router, &rules)])
+    };
+    assert_eq!(agent.reload(&rules(4)), Reload::Refused);
+    agent.wait_for_log("would have 4 rules; 3 are allowed");
     fixture.assert_works();
+    assert_eq!(agent.reload(&rules(3)), Reload::Done);
+    fixture.assert_works();
+}
+
+#[test]
+fn a_helper_that_the_operator_does_not_allow_is_refused() {
+    let fixture = Fixture::new();
+    let config = Config::of(&fixture.lab).with("allowed_helpers", "[\"tftp\"]");
+    let exit = run_to_exit(&fixture.lab, &config, &fixture.rules(), &[]);
+    assert_eq!(exit.code, Some(78), "{exit:?}");
+    assert!(
+        exit.stderr
+            .contains("helper ftp is not allowed on this host")
+    );
 }
 
 #[test]

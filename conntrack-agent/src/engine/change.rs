@@ -1,0 +1,50 @@
+//! What a request changes, decided and not yet done.
+
+use std::collections::BTreeSet;
+
+use super::Entry;
+use crate::model::RouterId;
+
+/// The difference between the mapping before a request and after it. It can be
+/// made durable, brought to the kernel, and turned round.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    pub(super) removed: Vec<Entry>,
+    pub(super) added: Vec<Entry>,
+}
+
+impl Change {
+    /// The entries that go. A rule that changes goes, and comes back changed.
+    #[must_use]
+    pub fn removed(&self) -> &[Entry] {
+        &self.removed
+    }
+
+    /// The entries that come.
+    #[must_use]
+    pub fn added(&self) -> &[Entry] {
+        &self.added
+    }
+
+    /// Whether nothing changes.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.removed.is_empty() && self.added.is_empty()
+    }
+
+    /// The routers that it concerns.
+    #[must_use]
+    pub fn routers(&self) -> BTreeSet<RouterId> {
+        let entries = self.removed.iter().chain(&self.added);
+        entries.map(|entry| entry.rule.says.router).collect()
+    }
+
+    /// The change that takes this one back.
+    #[must_use]
+    pub fn inverse(self) -> Self {
+        Self {
+            removed: self.added,
+            added: self.removed,
+        }
+    }
+}

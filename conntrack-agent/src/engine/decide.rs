@@ -1,0 +1,321 @@
+//! Whether a batch may happen, and what it changes.
+//!
+//! Works on the mapping and a sheet of what the batch has changed so far, so
+//! that an operation sees those before it, a refused batch has touched nothing,
+//! and one change among many rules costs what one among few does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Change, Entry, Mapping, NewRule, Operation, Policy, Reason, Refusal};
+use crate::model::{Destination, HelperRule, Match, Origin, Protocol, RouterId, RuleId};
+
+impl Mapping {
+    /// What the batch changes, asked for by `origin`; nothing is changed yet.
+    /// An empty batch, and one that asks for what is there, change nothing.
+    ///
+    /// # Errors
+    /// Every reason against it; then nothing of it may happen.
+    pub fn decide(
+        &self,
+        policy: &Policy,
+        origin: Origin,
+        batch: &[Operation],
+    ) -> Result<Change, Vec<Refusal>> {
+        let mut sheet = Sheet {
+            mapping: self,
+            policy,
+            origin,
+            staged: BTreeMap::new(),
+            fresh: BTreeMap::new(),
+            touched: BTreeMap::new(),
+            next_age: self.next_age(),
+            operation: 0,
+            refusals: Vec::new(),
+        };
+        for (index, operation) in batch.iter().enumerate() {
+            sheet.operation = index;
+            sheet.carry_out(operation);
+        }
+        sheet.check_limits();
+        if sheet.refusals.is_empty() {
+            Ok(sheet.change())
+        } else {
+            Err(sheet.refusals)
+        }
+    }
+}
+
+struct Sheet<'a> {
+    mapping: &'a Mapping,
+    policy: &'a Policy,
+    origin: Origin,
+    /// Each rule that the batch has touched, as it is now; none if it is gone.
+    staged: BTreeMap<RuleId, Option<Entry>>,
+    /// Where staged rules are or were: a hint to find them by.
+    fresh: BTreeMap<(RouterId, Destination), BTreeSet<RuleId>>,
+    /// Each router that it has touched, with the operation that did last.
+    touched: BTreeMap<RouterId, usize>,
+    next_age: u64,
+    operation: usize,
+    refusals: Vec<Refusal>,
+}
+
+impl Sheet<'_> {
+    fn carry_out(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Create(rule) => self.create(*rule),
+            Operation::Update {
+                id,
+                router,
+                port,
+                helper,
+            } => {
+                let Some(entry) = self.own(*id) else { return };
+                let of = entry.rule.says.router;
+                if let Some(given) = router.filter(|given| *given != of) {
+                    self.refuse(Reason::OtherRouter { id: *id, of, given });
+                }
+                let says = Match {
+                    router: of,
+                    port: port.unwrap_or(entry.rule.says.port),
+                    helper: helper.unwrap_or(entry.rule.says.helper),
+                };
+                if self.may_say(says, Some(*id)) {
+                    let rule = HelperRule { says, ..entry.rule };
+                    self.stage(*id, Some(Entry { rule, ..entry }));
+                }
+            }
+            Operation::Delete(id) => {
+                if self.own(*id).is_some() {
+                    self.stage(*id, None);
+                }
+            }
+            Operation::Clear(router) => {
+                for id in self.own_of(*router) {
+                    self.stage(id, None);
+                }
+            }
+            Operation::Replace { router, rules } => self.replace(*router, rules),
+        }
+    }
+
+    fn create(&mut self, rule: NewRule) {
+        let taken = self.get(rule.id).is_some();
+        if taken {
+            self.refuse(Reason::IdTaken(rule.id));
+        }
+        if self.may_say(rule.says, None) && !taken {
+            let entry = Entry {
+                rule: HelperRule {
+                    id: rule.id,
+                    says: rule.says,
+                    origin: self.origin,
+                },
+                age: self.next_age,
+            };
+            self.next_age += 1;
+            self.stage(rule.id, Some(entry));
+        }
+    }
+
+    fn replace(&mut self, router: RouterId, rules: &[NewRule]) {
+        let mut keep = BTreeSet::new();
+        let mut create = Vec::new();
+        for rule in rules {
+            let given = rule.says.router;
+            if given != router {
+                self.refuse(Reason::OtherRouter {
+                    id: rule.id,
+                    of: router,
+                    given,
+                });
+                continue;
+            }
+            match self.saying(rule.says) {
+                // Twice in the set that is asked for is once too often.
+                Some(by) if !keep.insert(by) => self.refuse(Reason::Duplicate {
+                    says: rule.says,
+                    by,
+                }),
+                // It stays, if it would be let in today.
+                Some(_) => {
+                    if let Some(reason) = self.policy.objection(rule.says.helper) {
+                        self.refuse(reason);
+                    }
+                }
+                None => create.push(*rule),
+            }
+        }
+        for id in self.own_of(router) {
+            if !keep.contains(&id) {
+                self.stage(id, None);
+            }
+        }
+        for rule in create {
+            self.create(rule);
+        }
+    }
+
+    /// Checks everything about what a rule is to say; `of` is the rule itself,
+    /// if it is there already.
+    fn may_say(&mut self, says: Match, of: Option<RuleId>) -> bool {
+        let mut reasons: Vec<_> = self.policy.objection(says.helper).into_iter().collect();
+        if let Some(by) = self.saying(says).filter(|by| Some(*by) != of) {
+            reasons.push(Reason::Duplicate { says, by });
+        }
+        let fine = reasons.is_empty();
+        for reason in reasons {
+            self.refuse(reason);
+        }
+        fine
+    }
+
+    /// The origin's rule that says just this. What two origins say in common is
+    /// no duplicate: neither could change the other's.
+    fn saying(&self, says: Match) -> Option<RuleId> {
+        let destination = says.destination();
+        let there = self.mapping.ranked(says.router, destination);
+        let staged = self.fresh.get(&(says.router, destination));
+        there
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .chain(staged.into_iter().flatten())
+            .copied()
+            .find(|id| {
+                self.get(*id).is_some_and(|entry| {
+                    entry.rule.says == says && entry.rule.origin == self.origin
+                })
+            })
+    }
+
+    /// The rule, if the origin may change it.
+    fn own(&mut self, id: RuleId) -> Option<Entry> {
+        let Some(entry) = self.get(id) else {
+            self.refuse(Reason::NoSuchRule(id));
+            return None;
+        };
+        let owner = entry.rule.origin;
+        if owner != self.origin {
+            let asker = self.origin;
+            self.refuse(Reason::NotYours { id, owner, asker });
+            return None;
+        }
+        Some(entry)
+    }
+
+    /// The origin's rules on a router.
+    fn own_of(&self, router: RouterId) -> Vec<RuleId> {
+        const FIRST: Destination = Destination {
+            protocol: Protocol::Tcp,
+            port: 0,
+        };
+        const LAST: Destination = Destination {
+            protocol: Protocol::Udp,
+            port: u16::MAX,
+        };
+        let there = self.mapping.of(router).map(|entry| entry.rule.id);
+        let staged = self.fresh.range((router, FIRST)..=(router, LAST));
+        let ids: BTreeSet<_> = there
+            .chain(staged.flat_map(|(_, ids)| ids.iter().copied()))
+            .collect();
+        let own = |id: &RuleId| {
+            self.get(*id).is_some_and(|entry| {
+                entry.rule.says.router == router && entry.rule.origin == self.origin
+            })
+        };
+        ids.into_iter().filter(own).collect()
+    }
+
+    fn get(&self, id: RuleId) -> Option<Entry> {
+        match self.staged.get(&id) {
+            Some(staged) => *staged,
+            None => self.mapping.get(id).copied(),
+        }
+    }
+
+    fn stage(&mut self, id: RuleId, entry: Option<Entry>) {
+        for says in [self.get(id), entry]
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.rule.says)
+        {
+            self.touched.insert(says.router, self.operation);
+        }
+        if let Some(Entry { rule, .. }) = entry {
+            let place = (rule.says.router, rule.says.destination());
+            self.fresh.entry(place).or_default().insert(id);
+        }
+        self.staged.insert(id, entry);
+    }
+
+    /// Of the batch as a whole: one that first adds and then removes is judged
+    /// by what it leaves.
+    fn check_limits(&mut self) {
+        let limits = self.policy.limits();
+        let mut counts: BTreeMap<RouterId, usize> = self
+            .touched
+            .keys()
+            .map(|router| (*router, self.mapping.rules_of(*router)))
+            .collect();
+        let mut routers = self.mapping.routers_in_use();
+        for (id, staged) in &self.staged {
+            // A rule stays with its router, so the one count takes both.
+            if let Some(before) = self.mapping.get(*id)
+                && let Some(count) = counts.get_mut(&before.rule.says.router)
+            {
+                *count -= 1;
+            }
+            if let Some(after) = staged
+                && let Some(count) = counts.get_mut(&after.rule.says.router)
+            {
+                *count += 1;
+            }
+        }
+        for (router, count) in counts {
+            let before = self.mapping.rules_of(router);
+            match (before, count) {
+                (0, 1..) => routers += 1,
+                (1.., 0) => routers -= 1,
+                _ => {}
+            }
+            // What is over a limit that was lowered may stay, but not grow.
+            if count > limits.rules_per_router && count > before {
+                self.operation = self.touched.get(&router).copied().unwrap_or_default();
+                self.refuse(Reason::TooManyRules {
+                    router,
+                    count,
+                    limit: limits.rules_per_router,
+                });
+            }
+        }
+        if routers > limits.routers && routers > self.mapping.routers_in_use() {
+            self.operation = self.touched.values().copied().max().unwrap_or_default();
+            self.refuse(Reason::TooManyRouters {
+                count: routers,
+                limit: limits.routers,
+            });
+        }
+    }
+
+    fn refuse(&mut self, reason: Reason) {
+        self.refusals.push(Refusal {
+            operation: self.operation,
+            reason,
+        });
+    }
+
+    fn change(self) -> Change {
+        let mut change = Change::default();
+        for (id, after) in self.staged {
+            let before = self.mapping.get(id).copied();
+            if before != after {
+                change.removed.extend(before);
+                change.added.extend(after);
+            }
+        }
+        // By age, which is the order in which they were asked for.
+        change.added.sort_by_key(|entry| entry.age);
+        change.removed.sort_by_key(|entry| entry.age);
+        change
+    }
+}

@@ -1,0 +1,205 @@
+//! The mapping: router → {helper rules}.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::{
+    engine::Change,
+    model::{Destination, Helper, HelperRule, Origin, RouterId, RuleId},
+};
+
+/// A rule and its age: the number of rules that there ever were before it. Of
+/// several rules on one destination the one with the least wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The rule.
+    pub rule: HelperRule,
+    /// Its age, unique in a mapping.
+    pub age: u64,
+}
+
+/// Rules by age, oldest first.
+type Ranked = BTreeMap<u64, RuleId>;
+
+/// The rules of one router.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Router {
+    /// No list in it is empty.
+    pub(super) destinations: BTreeMap<Destination, Ranked>,
+    /// Rules in all lists.
+    pub(super) rules: usize,
+}
+
+/// All rules, by their names and by their routers.
+///
+/// Invariants, checked by the property tests after every step: both indexes
+/// hold the same rules; a router without rules is not in them; no two entries
+/// have one age, and all ages are below the next one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mapping {
+    entries: HashMap<RuleId, Entry>,
+    routers: BTreeMap<RouterId, Router>,
+    next_age: u64,
+}
+
+/// Entries that can't all be in one mapping.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Inconsistent {
+    /// Two have one name.
+    #[error("two rules are called {0}")]
+    Id(RuleId),
+    /// Two have one age.
+    #[error("rule {0} has the age of another one")]
+    Age(RuleId),
+}
+
+impl Mapping {
+    /// The mapping with these entries, read from where they were kept.
+    ///
+    /// # Errors
+    /// [`Inconsistent`] if no mapping can have had them.
+    pub fn from_entries(entries: impl IntoIterator<Item = Entry>) -> Result<Self, Inconsistent> {
+        let mut mapping = Self::default();
+        let mut ages = BTreeSet::new();
+        for entry in entries {
+            if mapping.entries.contains_key(&entry.rule.id) {
+                return Err(Inconsistent::Id(entry.rule.id));
+            }
+            if !ages.insert(entry.age) {
+                return Err(Inconsistent::Age(entry.rule.id));
+            }
+            mapping.insert(entry);
+        }
+        Ok(mapping)
+    }
+
+    /// Makes a change that was decided on this very mapping.
+    pub fn commit(&mut self, change: &Change) {
+        for entry in &change.removed {
+            self.remove(entry);
+        }
+        for entry in &change.added {
+            self.insert(*entry);
+        }
+    }
+
+    /// The rule with this name.
+    #[must_use]
+    pub fn get(&self, id: RuleId) -> Option<&Entry> {
+        self.entries.get(&id)
+    }
+
+    /// All routers that have a rule.
+    #[must_use]
+    pub fn routers(&self) -> BTreeSet<RouterId> {
+        self.routers.keys().copied().collect()
+    }
+
+    /// All routers on which an origin has a rule.
+    #[must_use]
+    pub fn routers_of(&self, origin: Origin) -> BTreeSet<RouterId> {
+        let rules = self.entries.values().map(|entry| entry.rule);
+        let own = rules.filter(|rule| rule.origin == origin);
+        own.map(|rule| rule.says.router).collect()
+    }
+
+    /// All entries, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// The entries of a router, by destination, oldest first.
+    pub fn of(&self, router: RouterId) -> impl Iterator<Item = &Entry> {
+        let destinations = self.routers.get(&router).map(|router| &router.destinations);
+        destinations
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .flat_map(Ranked::values)
+            .filter_map(|id| self.entries.get(id))
+    }
+
+    /// How many rules there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no rule.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The helper by destination: of several rules on one, the oldest wins.
+    #[must_use]
+    pub fn winners(&self, router: RouterId) -> BTreeMap<Destination, Helper> {
+        let Some(router) = self.routers.get(&router) else {
+            return BTreeMap::new();
+        };
+        let winner = |ranked: &Ranked| {
+            let (_, id) = ranked.first_key_value()?;
+            Some(self.entries.get(id)?.rule.says.helper)
+        };
+        router
+            .destinations
+            .iter()
+            .filter_map(|(destination, ranked)| Some((*destination, winner(ranked)?)))
+            .collect()
+    }
+
+    /// Whether an older rule has this one's destination.
+    #[must_use]
+    pub fn is_shadowed(&self, entry: &Entry) -> bool {
+        let says = entry.rule.says;
+        self.ranked(says.router, says.destination())
+            .and_then(|ranked| ranked.keys().next())
+            .is_some_and(|oldest| *oldest < entry.age)
+    }
+
+    pub(super) const fn next_age(&self) -> u64 {
+        self.next_age
+    }
+
+    pub(super) fn ranked(&self, router: RouterId, destination: Destination) -> Option<&Ranked> {
+        self.routers.get(&router)?.destinations.get(&destination)
+    }
+
+    pub(super) fn rules_of(&self, router: RouterId) -> usize {
+        self.routers.get(&router).map_or(0, |router| router.rules)
+    }
+
+    pub(super) fn routers_in_use(&self) -> usize {
+        self.routers.len()
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        let says = entry.rule.says;
+        self.next_age = self.next_age.max(entry.age.saturating_add(1));
+        self.entries.insert(entry.rule.id, entry);
+        let router = self.routers.entry(says.router).or_default();
+        router.rules += 1;
+        router
+            .destinations
+            .entry(says.destination())
+            .or_default()
+            .insert(entry.age, entry.rule.id);
+    }
+
+    fn remove(&mut self, entry: &Entry) {
+        let says = entry.rule.says;
+        self.entries.remove(&entry.rule.id);
+        let Some(router) = self.routers.get_mut(&says.router) else {
+            return;
+        };
+        if let Some(ranked) = router.destinations.get_mut(&says.destination())
+            && ranked.remove(&entry.age).is_some()
+        {
+            router.rules -= 1;
+            if ranked.is_empty() {
+                router.destinations.remove(&says.destination());
+            }
+        }
+        if router.rules == 0 {
+            self.routers.remove(&says.router);
+        }
+    }
+}
