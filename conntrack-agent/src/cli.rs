@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     cleanup::cleanup,
     config::{Config, ConfigError},
-    daemon::{self, RunError},
+    daemon::{self, Rebuild, RunError},
     telemetry,
 };
 
@@ -31,6 +31,9 @@ enum Command {
         /// The routers and their helper rules (TOML).
         #[arg(long, value_name = "FILE")]
         rules: Option<PathBuf>,
+        /// Make a store that was lost again, from what is pinned or from the rules file.
+        #[arg(long, value_enum, value_name = "FROM")]
+        rebuild: Option<Rebuild>,
     },
     /// Say whether the configuration is good.
     CheckConfig {
@@ -106,14 +109,18 @@ pub fn main() -> ExitCode {
 #[expect(clippy::print_stdout, reason = "it is the command's output")]
 fn execute(command: Command) -> Result<(), Failed> {
     match command {
-        Command::Run { config, rules } => {
+        Command::Run {
+            config,
+            rules,
+            rebuild,
+        } => {
             let config = config.load()?;
             telemetry::init(&config.log);
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .map_err(anyhow::Error::from)?;
-            runtime.block_on(daemon::run(&config, rules.as_deref()))?;
+            runtime.block_on(daemon::run(&config, rules.as_deref(), rebuild))?;
         }
         Command::CheckConfig { config } => {
             config.load()?;

@@ -7,16 +7,26 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::Config,
-    engine::{Mapping, Policy, Refusal},
+    engine::{Entry, Inconsistent, Mapping, Policy, Refusal},
     footprint::{self, Footprint, FootprintError},
     kernel::{self, AgentId, Binding, Carrier, Instance, Nft, Pins, Usable},
-    model::{Helper, Origin, RuleId},
+    model::{Helper, HelperRule, Origin, RuleId},
     reconcile::{ApplyError, Host, Summary, apply},
     sources::{
         RuleSet, listed,
         rules_file::{self, RulesFileError},
     },
+    store::{self, Store, StoreError},
 };
+
+/// What a store that was lost is made again from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Rebuild {
+    /// The rules that are in force, as the pinned port tables have them.
+    Pins,
+    /// The rules file alone.
+    Rules,
+}
 
 /// Why the agent did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +65,15 @@ pub enum RunError {
     /// The mapping can't become what the rules file says.
     #[error("the rules are refused:{}", listed(.0))]
     Refused(Vec<Refusal>),
+    /// The store can't be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is a good store.
+    #[error("the store {} is good; there is nothing to rebuild", .0.display())]
+    NothingToRebuild(PathBuf),
+    /// What is pinned is no mapping: a bug.
+    #[error("the rules in force make no mapping")]
+    Inconsistent(#[source] Inconsistent),
     /// Signals can't be received.
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),
@@ -74,7 +93,11 @@ fn list(missing: &[kernel::Missing]) -> String {
 ///
 /// # Errors
 /// [`RunError`] if it can't start; then it has changed nothing.
-pub async fn run(config: &Config, rules: Option<&Path>) -> Result<(), RunError> {
+pub async fn run(
+    config: &Config,
+    rules: Option<&Path>,
+    rebuild: Option<Rebuild>,
+) -> Result<(), RunError> {
     // From the cheapest check to the dearest, and nothing made before the last.
     let policy = |present: Vec<Helper>| Policy::new(config.limits, present, config.allowed());
     read_rules(rules, &policy(Helper::all().collect()))?;
@@ -89,24 +112,26 @@ pub async fn run(config: &Config, rules: Option<&Path>) -> Result<(), RunError> 
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
 
-    let footprint = Footprint::claim(config, agent)?;
-    let mut agent = Agent {
-        host: Host::new(config, agent, carrier, binding),
-        policy,
-        mapping: Mapping::default(),
-    };
-    match agent.take(&wanted) {
-        Ok(summary) => agent.report("ready", summary),
+    let mut footprint = Footprint::claim(config, agent)?;
+    let host = Host::new(config, agent, carrier, binding);
+    let started =
+        Agent::start(config, &mut footprint, host, policy, rebuild).and_then(|mut agent| {
+            let summary = agent.take(wanted.as_ref())?;
+            Ok((agent, summary))
+        });
+    let (mut agent, summary) = match started {
+        Ok(started) => started,
         Err(error) => {
             if let Err(error) = footprint.abandon() {
                 warn!(
                     error = &error as &dyn std::error::Error,
-                    "could not remove a folder"
+                    "could not remove what the start had made"
                 );
             }
             return Err(error);
         }
-    }
+    };
+    agent.report("ready", summary);
     loop {
         tokio::select! {
             _ = hangup.recv() => agent.reload(rules),
@@ -123,11 +148,69 @@ struct Agent {
     host: Host,
     policy: Policy,
     mapping: Mapping,
+    store: Store,
 }
 
 impl Agent {
+    /// With the mapping that the store holds.
+    fn start(
+        config: &Config,
+        footprint: &mut Footprint,
+        host: Host,
+        policy: Policy,
+        rebuild: Option<Rebuild>,
+    ) -> Result<Self, RunError> {
+        let folder = &config.state_dir;
+        let is_first = !footprint.has_store() && host.rules_in_force()?.is_empty();
+        let existed = Store::exists(folder);
+        let (store, mapping) = match (existed, rebuild) {
+            (true, None) => Store::open(folder)?,
+            (true, Some(_)) => match Store::open(folder) {
+                Ok(_) => return Err(RunError::NothingToRebuild(folder.join(store::NAME))),
+                Err(error @ StoreError::Damaged { .. }) => {
+                    warn!(%error, "rebuilding");
+                    Self::rebuilt(folder, &host, rebuild)?
+                }
+                Err(error) => return Err(error.into()),
+            },
+            (false, None) if !is_first => Store::open(folder)?,
+            (false, _) => Self::rebuilt(folder, &host, rebuild)?,
+        };
+        footprint.note_store(!existed)?;
+        Ok(Self {
+            host,
+            policy,
+            mapping,
+            store,
+        })
+    }
+
+    /// A new store: empty, or with the rules that are in force. Those become
+    /// the API's, because nothing says whose they were.
+    fn rebuilt(
+        folder: &Path,
+        host: &Host,
+        rebuild: Option<Rebuild>,
+    ) -> Result<(Store, Mapping), RunError> {
+        let rules = match rebuild {
+            Some(Rebuild::Pins) => host.rules_in_force()?,
+            Some(Rebuild::Rules) | None => Vec::new(),
+        };
+        let entries = (0..).zip(rules).map(|(age, says)| Entry {
+            rule: HelperRule {
+                id: RuleId::random(),
+                says,
+                origin: Origin::Api,
+            },
+            age,
+        });
+        let mapping = Mapping::from_entries(entries).map_err(RunError::Inconsistent)?;
+        Ok((Store::create(folder, &mapping)?, mapping))
+    }
+
     fn reload(&mut self, rules: Option<&Path>) {
-        let reloaded = read_rules(rules, &self.policy).and_then(|wanted| self.take(&wanted));
+        let reloaded =
+            read_rules(rules, &self.policy).and_then(|wanted| self.take(wanted.as_ref()));
         match reloaded {
             Ok(summary) => self.report("reloaded", summary),
             Err(error) => error!(
@@ -137,17 +220,27 @@ impl Agent {
         }
     }
 
-    /// Makes the rules file's rules these, in the mapping and in the kernel, or
-    /// leaves both as they are.
-    fn take(&mut self, wanted: &RuleSet) -> Result<Summary, RunError> {
-        let batch = wanted.operations(&self.mapping, Origin::File, RuleId::random);
+    /// Makes the rules file's rules these, durably and in the kernel, or leaves
+    /// everything as it is. Without a rules file its rules stay as they are.
+    fn take(&mut self, wanted: Option<&RuleSet>) -> Result<Summary, RunError> {
+        let batch = wanted.map_or_else(Vec::new, |wanted| {
+            wanted.operations(&self.mapping, Origin::File, RuleId::random)
+        });
         let change = self
             .mapping
             .decide(&self.policy, Origin::File, &batch)
             .map_err(RunError::Refused)?;
+        self.store.commit(&self.mapping, &change)?;
         self.mapping.commit(&change);
         apply(&mut self.host, &self.mapping).map_err(|error| {
-            self.mapping.commit(&change.inverse());
+            let back = change.inverse();
+            if let Err(error) = self.store.commit(&self.mapping, &back) {
+                error!(
+                    error = &error as &dyn std::error::Error,
+                    "the store could not be put back yet; it will be before the next change"
+                );
+            }
+            self.mapping.commit(&back);
             RunError::Apply(Box::new(error))
         })
     }
@@ -169,11 +262,10 @@ impl Agent {
     }
 }
 
-fn read_rules(rules: Option<&Path>, policy: &Policy) -> Result<RuleSet, RunError> {
-    let Some(path) = rules else {
-        return Ok(RuleSet::default());
-    };
-    Ok(rules_file::read(path, policy)?)
+fn read_rules(rules: Option<&Path>, policy: &Policy) -> Result<Option<RuleSet>, RunError> {
+    Ok(rules
+        .map(|path| rules_file::read(path, policy))
+        .transpose()?)
 }
 
 /// That the agent may do what it has to.

@@ -10,7 +10,7 @@ mod refusal;
 mod request;
 
 pub use change::Change;
-pub use mapping::{Entry, Mapping};
+pub use mapping::{Entry, Inconsistent, Mapping};
 pub use policy::{Limits, Policy};
 pub use refusal::{Reason, Refusal};
 pub use request::{NewRule, Operation};

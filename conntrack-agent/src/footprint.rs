@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::Config,
     kernel::{self, AgentId},
+    store,
 };
 
 const NAME: &str = "footprint.json";
@@ -72,6 +73,8 @@ struct Record {
     created: Vec<PathBuf>,
     /// Where a bpffs was mounted that was not there before.
     mounted: Option<PathBuf>,
+    /// Whether a store was made: from then on, one that is not there is lost.
+    store: bool,
 }
 
 /// The agent's hold on its folders: exclusive while it lives.
@@ -82,6 +85,8 @@ pub struct Footprint {
     record: Record,
     /// Whether this process made it.
     fresh: bool,
+    /// Whether this process made the store.
+    store_is_new: bool,
     /// Held until the process ends, whatever way.
     _lock: File,
 }
@@ -141,21 +146,27 @@ impl Footprint {
         let known = read(&path)?;
         let mut footprint = Self {
             fresh: known.is_none(),
+            store_is_new: false,
             record: known.unwrap_or_else(|| Record {
                 agent: agent.to_string(),
                 created: Vec::new(),
                 mounted: None,
+                store: false,
             }),
             path,
             lock_path,
             _lock: lock,
         };
+        let known = footprint.record.clone();
         let mounted = mount_bpffs(config, created)?;
         footprint.record.created.extend(created.iter().cloned());
         if let Some(mounted) = &mounted {
             footprint.record.mounted = Some(mounted.clone());
         }
-        if let Err(error) = footprint.save() {
+        // A start that changes nothing writes nothing.
+        let unchanged = !footprint.fresh && footprint.record == known;
+        let saved = if unchanged { Ok(()) } else { footprint.save() };
+        if let Err(error) = saved {
             if let Some(mounted) = mounted {
                 unmount_if_unused(&mounted)?;
             }
@@ -164,30 +175,58 @@ impl Footprint {
         Ok(footprint)
     }
 
+    /// Whether a store was made here before.
+    #[must_use]
+    pub const fn has_store(&self) -> bool {
+        self.record.store
+    }
+
+    /// Notes that there is a store now, and whether this process made it.
+    ///
+    /// # Errors
+    /// [`FootprintError`] if that can't be written down.
+    pub fn note_store(&mut self, is_new: bool) -> Result<(), FootprintError> {
+        self.store_is_new = is_new;
+        if self.record.store {
+            return Ok(());
+        }
+        self.record.store = true;
+        self.save()
+    }
+
     /// Undoes a claim of an agent that could not start; one that had started
     /// before keeps its footprint.
     ///
     /// # Errors
     /// [`FootprintError`] if something can't be removed.
     pub fn abandon(self) -> Result<(), FootprintError> {
-        if self.fresh { self.remove() } else { Ok(()) }
+        match (self.fresh, self.store_is_new) {
+            (true, true) => self.remove(),
+            // The footprint had been lost, the rules had not.
+            (true, false) => self.remove_all_but_store(),
+            (false, _) => Ok(()),
+        }
     }
 
-    /// Removes all that the file names, and the file.
+    /// Removes all that the file names, the store, and the file.
     ///
     /// # Errors
     /// [`FootprintError`] if something can't be removed.
     pub fn remove(self) -> Result<(), FootprintError> {
+        // One that was set aside as damaged is the operator's to remove.
+        let store = self.path.with_file_name(store::NAME);
+        remove_file(&store)?;
+        remove_file(&store::unfinished(&store))?;
+        self.remove_all_but_store()
+    }
+
+    fn remove_all_but_store(self) -> Result<(), FootprintError> {
         if let Some(mounted) = &self.record.mounted {
             unmount_if_unused(mounted)?;
         }
-        self.remove_files()?;
-        remove_folders(&self.record.created)
-    }
-
-    fn remove_files(&self) -> Result<(), FootprintError> {
         remove_file(&self.path)?;
-        remove_file(&self.lock_path)
+        remove_file(&self.lock_path)?;
+        remove_folders(&self.record.created)
     }
 
     /// Written beside and renamed, so that there is never half of it.
@@ -234,6 +273,7 @@ pub fn existing(config: &Config) -> Result<Option<Footprint>, FootprintError> {
         lock_path,
         record,
         fresh: false,
+        store_is_new: false,
         _lock: lock,
     };
     footprint.record.created.append(&mut created);
@@ -378,7 +418,7 @@ mod tests {
             "",
             "{}",
             "not json",
-            r#"{"agent":"x","created":[],"mounted":null}"#,
+            r#"{"agent":"x","created":[],"mounted":null,"store":false}"#,
         ] {
             fs::write(&path, text).unwrap();
             let error = agent_id(&config).unwrap_err().to_string();

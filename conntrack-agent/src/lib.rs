@@ -4,6 +4,7 @@
 //!
 //! - [`cli`], [`daemon`], [`cleanup`]: the commands
 //! - [`sources`]: where rules come from, and how they become checked values
+//! - [`store`]: the durable copy of the mapping
 //! - [`reconcile`]: desired against observed, and the effects that close the gap
 //! - [`port_table`]: a router's rules as the maps hold them (pure)
 //! - [`engine`]: which router has which rules, and who may change that (pure)
@@ -21,4 +22,5 @@ pub mod model;
 pub mod port_table;
 pub mod reconcile;
 pub mod sources;
+pub mod store;
 pub mod telemetry;

@@ -141,6 +141,22 @@ impl Slot {
         Self(bits)
     }
 
+    /// What this slot is for and the mark that it gives; none if it is unused,
+    /// or holds what no agent writes.
+    #[must_use]
+    pub const fn content(self) -> Option<(Destination, u32)> {
+        const TCP: u64 = Protocol::Tcp as u64;
+        const UDP: u64 = Protocol::Udp as u64;
+        let protocol = match self.0 >> Self::PROTOCOL_SHIFT {
+            TCP => Protocol::Tcp,
+            UDP => Protocol::Udp,
+            _ => return None,
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "fields of 16 and 32 bits")]
+        let (port, mark) = ((self.0 >> Self::PORT_SHIFT) as u16, self.0 as u32);
+        Some((Destination { protocol, port }, mark))
+    }
+
     /// The helper mark, if this slot is for `destination`.
     #[must_use]
     #[inline]
@@ -182,6 +198,8 @@ mod tests {
     fn a_slot_gives_its_mark_to_its_own_destination_alone() {
         let slot = Slot::from_bits(Slot::new(FTP, u32::MAX).to_bits());
         assert_eq!(slot.mark_for(FTP), Some(u32::MAX));
+        assert_eq!(slot.content(), Some((FTP, u32::MAX)));
+        assert_eq!(Slot::default().content(), None);
         for other in [
             Destination { port: 22, ..FTP },
             Destination {

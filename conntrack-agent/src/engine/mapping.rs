@@ -82,6 +82,18 @@ impl Mapping {
         }
     }
 
+    /// The change that makes this mapping hold what `other` does.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> Change {
+        let missing_in = |there: &Self, entry: &&Entry| there.get(entry.rule.id) != Some(*entry);
+        let removed = self.entries().filter(|entry| missing_in(other, entry));
+        let added = other.entries().filter(|entry| missing_in(self, entry));
+        Change {
+            removed: removed.copied().collect(),
+            added: added.copied().collect(),
+        }
+    }
+
     /// The rule with this name.
     #[must_use]
     pub fn get(&self, id: RuleId) -> Option<&Entry> {

@@ -141,6 +141,12 @@ impl Helper {
         (0..HELPERS.len()).map(Self)
     }
 
+    /// The helper with this mark, if there is one.
+    #[must_use]
+    pub fn with_mark(mark: u32) -> Option<Self> {
+        Self::all().find(|helper| helper.mark() == mark)
+    }
+
     /// The kernel's name for it.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -2,10 +2,10 @@
 
 use conntrack_ebpf::{
     abi::{PAGE_ENTRIES, Page, Slot},
-    lookup::PortTable,
+    lookup::{PortTable, lookup},
 };
 
-use super::{Capacity, Write};
+use super::{Capacity, Wanted, Write};
 
 /// A copy of what an instance's maps hold, counters apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,15 @@ impl Image {
     #[must_use]
     pub fn slot_at(&self, index: u16) -> Slot {
         self.slot(index).unwrap_or_default()
+    }
+
+    /// The destinations that packets get a mark for, and the mark.
+    #[must_use]
+    pub fn rules(&self) -> Wanted {
+        let contents = self.slots.iter().filter_map(|slot| slot.content());
+        contents
+            .filter(|(to, mark)| lookup(self, *to).is_some_and(|hit| hit.mark == *mark))
+            .collect()
     }
 
     /// The same content in larger maps.

@@ -221,6 +221,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(plan(&image, &new).unwrap(), []);
+                prop_assert_eq!(&image.rules(), &new);
                 old = new;
             }
             for at in everywhere() {

@@ -11,7 +11,7 @@ use crate::{
         AgentId, Attachment, Binding, BindingState, Carrier, Error, Instance, Kind, Netns,
         NetnsFolder, Object, Pins, Usable, detach, replace,
     },
-    model::RouterId,
+    model::{Helper, Match, Port, RouterId},
     port_table::{Capacity, Write},
 };
 
@@ -45,6 +45,31 @@ impl Host {
     /// The routers that something is pinned for.
     pub(super) fn pinned_routers(&self) -> Result<Vec<RouterId>, Error> {
         self.pins.routers()
+    }
+
+    /// The rules that are in force: what the pinned port tables say.
+    ///
+    /// # Errors
+    /// [`Error`] if they can't be read.
+    pub fn rules_in_force(&self) -> Result<Vec<Match>, Error> {
+        let mut rules = Vec::new();
+        for router in self.pins.routers()? {
+            self.settle(router)?;
+            let Usable::Whole(instance) = Instance::open(&self.pins.instance(router))? else {
+                continue;
+            };
+            let table = instance.image()?.rules();
+            rules.extend(table.into_iter().filter_map(|(to, mark)| {
+                let helper = Helper::with_mark(mark).filter(|h| h.protocol() == to.protocol)?;
+                let port = Port::try_from(i64::from(to.port)).ok()?;
+                Some(Match {
+                    router,
+                    port,
+                    helper,
+                })
+            }));
+        }
+        Ok(rules)
     }
 
     /// What there is of the router.

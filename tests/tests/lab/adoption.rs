@@ -222,7 +222,10 @@ fn another_agents_instances_are_neither_used_nor_removed() {
     fs::create_dir_all(folder.parent().expect("a folder above")).expect("folders");
     Fixture::load(&folder, AgentId::random());
     let mine = fixture.lab.dir().state_dir().join("footprint.json");
-    let text = r#"{"agent":"6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab","created":[],"mounted":null}"#;
+    let text = r#"{
+        "agent": "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab",
+        "created": [], "mounted": null, "store": false
+    }"#;
     fs::write(&mine, text).expect("a footprint");
     let router = fixture.site.router.netns();
     let before = Snapshot::take(&fixture.lab, &[router]);

@@ -1,0 +1,349 @@
+//! The durable copy of the mapping: a redb database in the state folder.
+//!
+//! A change is durable before it is answered. What can't be read is set aside,
+//! never deleted and never taken for an empty mapping.
+
+mod record;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+
+use crate::engine::{Change, Entry, Mapping};
+use record::Record;
+
+/// The database's name in the state folder.
+pub const NAME: &str = "mapping.redb";
+
+/// Rule id → [`Record`], as JSON: to be read by people in need, and by agents
+/// that know more fields or fewer.
+const RULES: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("rules");
+
+/// Facts about the database itself.
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const SCHEMA: &str = "schema";
+
+/// Version of what the tables hold.
+const SCHEMA_VERSION: u64 = 1;
+
+/// Of redb's page cache, in bytes; its default is 1 GiB.
+const CACHE: usize = 4 << 20;
+
+/// Why the store can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It can't be understood, and was moved out of the way.
+    #[error(
+        "the store {} is damaged ({said}) and was set aside as {}; \
+         say how to go on with `run --rebuild pins` or `run --rebuild rules`",
+        path.display(), aside.display()
+    )]
+    Damaged {
+        /// The store.
+        path: PathBuf,
+        /// Where it is now.
+        aside: PathBuf,
+        /// What is wrong with it.
+        said: String,
+    },
+    /// There is none, though there was one.
+    #[error(
+        "the store {} is missing; say how to go on with `run --rebuild pins` or \
+         `run --rebuild rules`, or put it back", path.display()
+    )]
+    Missing {
+        /// The store.
+        path: PathBuf,
+    },
+    /// A newer agent has written it.
+    #[error(
+        "the store {} has schema {found}, this agent knows {SCHEMA_VERSION}; \
+         run the agent that wrote it", path.display()
+    )]
+    Newer {
+        /// The store.
+        path: PathBuf,
+        /// Its schema.
+        found: u64,
+    },
+    /// It can't be read or written at the moment.
+    #[error("the store {} cannot be {what}", path.display())]
+    Io {
+        /// The store.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: Box<redb::Error>,
+    },
+    /// A file operation beside it failed.
+    #[error("{} cannot be {what}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The store, open.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    /// None after a failed commit: redb wants to be opened again, and what the
+    /// file then holds is to be compared with what it should.
+    database: Option<Database>,
+}
+
+impl Store {
+    /// Whether there is a store in the folder.
+    #[must_use]
+    pub fn exists(folder: &Path) -> bool {
+        folder.join(NAME).exists()
+    }
+
+    /// Makes a new store, with the rules of `mapping` in it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if there is one already, or if it can't be made; then
+    /// nothing is left of it.
+    pub fn create(folder: &Path, mapping: &Mapping) -> Result<Self, StoreError> {
+        let path = folder.join(NAME);
+        // Filled beside its place: a store is there whole, or not at all.
+        let beside = unfinished(&path);
+        let made = fill(&beside, mapping)
+            .map_err(unusable(&beside, "made"))
+            .and_then(|()| {
+                fs::hard_link(&beside, &path).map_err(|source| StoreError::File {
+                    path: path.clone(),
+                    what: "made",
+                    source,
+                })
+            });
+        let removed = fs::remove_file(&beside);
+        made?;
+        removed.map_err(|source| StoreError::File {
+            path: beside,
+            what: "removed",
+            source,
+        })?;
+        let database = builder().open(&path).map_err(redb::Error::from);
+        Ok(Self {
+            database: Some(database.map_err(unusable(&path, "opened"))?),
+            path,
+        })
+    }
+
+    /// Opens the store and reads the mapping; every page's checksum is verified.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] if there is none. [`StoreError::Damaged`] if it
+    /// can't be understood: it is somewhere else then.
+    pub fn open(folder: &Path) -> Result<(Self, Mapping), StoreError> {
+        let path = folder.join(NAME);
+        match fs::metadata(&path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::Missing { path });
+            }
+            Err(source) => {
+                return Err(StoreError::File {
+                    path,
+                    what: "examined",
+                    source,
+                });
+            }
+        }
+        let (database, mapping) = load_or_set_aside(&path)?;
+        let database = Some(database);
+        Ok((Self { path, database }, mapping))
+    }
+
+    /// Makes a change durable; `before` is the mapping that it was decided on.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it can't be written: the store then holds `before`, at
+    /// the latest when it can be written again.
+    pub fn commit(&mut self, before: &Mapping, change: &Change) -> Result<(), StoreError> {
+        if change.is_empty() {
+            return Ok(());
+        }
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => self.reopen(before)?,
+        };
+        write(&database, change).map_err(unusable(&self.path, "written"))?;
+        self.database = Some(database);
+        Ok(())
+    }
+
+    /// After a commit that failed: whether it is in the file is known to nobody
+    /// but the file.
+    fn reopen(&self, should_hold: &Mapping) -> Result<Database, StoreError> {
+        let (database, holds) = load_or_set_aside(&self.path)?;
+        let difference = holds.difference(should_hold);
+        if !difference.is_empty() {
+            write(&database, &difference).map_err(unusable(&self.path, "written"))?;
+        }
+        Ok(database)
+    }
+}
+
+enum Unreadable {
+    Damaged(String),
+    Newer(u64),
+    Other(redb::Error),
+}
+
+impl From<redb::Error> for Unreadable {
+    /// What can be the fault of the file's content, and what of its surroundings.
+    fn from(error: redb::Error) -> Self {
+        use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        match error {
+            redb::Error::Io(error)
+                if !matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof) =>
+            {
+                Self::Other(redb::Error::Io(error))
+            }
+            redb::Error::DatabaseAlreadyOpen | redb::Error::PreviousIo => Self::Other(error),
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
+fn load_or_set_aside(path: &Path) -> Result<(Database, Mapping), StoreError> {
+    let path = path.to_owned();
+    match load(&path) {
+        Ok(loaded) => Ok(loaded),
+        Err(Unreadable::Damaged(said)) => {
+            let aside = set_aside(&path)?;
+            Err(StoreError::Damaged { path, aside, said })
+        }
+        Err(Unreadable::Newer(found)) => Err(StoreError::Newer { path, found }),
+        Err(Unreadable::Other(source)) => Err(unusable(&path, "read")(source)),
+    }
+}
+
+fn load(path: &Path) -> Result<(Database, Mapping), Unreadable> {
+    // redb takes an empty file for a new database.
+    let length = fs::metadata(path).map_err(|error| Unreadable::Other(redb::Error::Io(error)))?;
+    if length.len() == 0 {
+        return Err(Unreadable::Damaged("it is empty".into()));
+    }
+    let database = builder().open(path).map_err(redb::Error::from)?;
+    let mapping = read(&database)?;
+    Ok((database, mapping))
+}
+
+fn read(database: &Database) -> Result<Mapping, Unreadable> {
+    let damaged = |error: &dyn std::fmt::Display| Unreadable::Damaged(error.to_string());
+    let transaction = database.begin_read().map_err(redb::Error::from)?;
+    let meta = transaction.open_table(META).map_err(redb::Error::from)?;
+    let schema = meta.get(SCHEMA).map_err(redb::Error::from)?;
+    match schema.map(|version| version.value()) {
+        Some(SCHEMA_VERSION) => {}
+        Some(newer @ SCHEMA_VERSION..) => return Err(Unreadable::Newer(newer)),
+        other => return Err(damaged(&format!("its schema is {other:?}"))),
+    }
+    let rules = transaction.open_table(RULES).map_err(redb::Error::from)?;
+    let mut entries = Vec::new();
+    for row in rules.iter().map_err(redb::Error::from)? {
+        let (id, record) = row.map_err(redb::Error::from)?;
+        let record: Record =
+            serde_json::from_slice(record.value()).map_err(|error| damaged(&error))?;
+        entries.push(record.entry(id.value()).map_err(|error| damaged(&error))?);
+    }
+    Mapping::from_entries(entries).map_err(|error| damaged(&error))
+}
+
+fn fill(path: &Path, mapping: &Mapping) -> Result<(), redb::Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let database = builder().create(path)?;
+    let mut transaction = database.begin_write()?;
+    transaction.set_two_phase_commit(true);
+    transaction
+        .open_table(META)?
+        .insert(SCHEMA, SCHEMA_VERSION)?;
+    insert(&transaction, mapping.entries())?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Two-phase, because then a damaged last commit is told from one that never
+/// was: redb would otherwise go back to the one before, and say nothing.
+fn write(database: &Database, change: &Change) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_two_phase_commit(true);
+    {
+        let mut rules = transaction.open_table(RULES)?;
+        for entry in change.removed() {
+            rules.remove(entry.rule.id.to_bytes())?;
+        }
+    }
+    insert(&transaction, change.added())?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn insert<'a>(
+    transaction: &redb::WriteTransaction,
+    entries: impl IntoIterator<Item = &'a Entry>,
+) -> Result<(), redb::Error> {
+    let mut rules = transaction.open_table(RULES)?;
+    for entry in entries {
+        let record = serde_json::to_vec(&Record::from(entry)).map_err(io::Error::from)?;
+        rules.insert(entry.rule.id.to_bytes(), record.as_slice())?;
+    }
+    Ok(())
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .set_cache_size(CACHE)
+        .set_check_integrity_on_open(true);
+    builder
+}
+
+/// Where a store is made before it is put into its place.
+pub(crate) fn unfinished(store: &Path) -> PathBuf {
+    store.with_extension("new")
+}
+
+/// Gives it the first free name beside it.
+fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
+    let failed = |source| StoreError::File {
+        path: path.to_owned(),
+        what: "set aside",
+        source,
+    };
+    let mut number = 1;
+    loop {
+        let aside = path.with_extension(format!("redb.damaged-{number}"));
+        // A link and not a renaming, which would replace what has the name.
+        match fs::hard_link(path, &aside) {
+            Ok(()) => return fs::remove_file(path).map(|()| aside).map_err(failed),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
+fn unusable(path: &Path, what: &'static str) -> impl FnOnce(redb::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io {
+        path,
+        what,
+        source: Box::new(source),
+    }
+}

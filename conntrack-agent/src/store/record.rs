@@ -1,0 +1,77 @@
+//! A rule as the store holds it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    engine::Entry,
+    model::{
+        Helper, HelperError, HelperRule, Match, Origin, Port, PortError, Protocol, RouterIdError,
+        RuleId, protocol_name,
+    },
+};
+
+/// Everything but the rule's id, which is the key. Helpers by their names: the
+/// numbers of helper marks are the kernel side's business.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Record {
+    router: String,
+    protocol: String,
+    port: i64,
+    helper: String,
+    origin: Origin,
+    age: u64,
+}
+
+/// A record that no agent wrote.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RecordError {
+    #[error(transparent)]
+    Router(#[from] RouterIdError),
+    #[error(transparent)]
+    Port(#[from] PortError),
+    #[error(transparent)]
+    Helper(#[from] HelperError),
+    #[error("{0:?} is no protocol")]
+    Protocol(String),
+}
+
+impl Record {
+    /// The entry that it was made from.
+    pub(super) fn entry(self, id: [u8; 16]) -> Result<Entry, RecordError> {
+        let protocol = [Protocol::Tcp, Protocol::Udp]
+            .into_iter()
+            .find(|protocol| protocol_name(*protocol) == self.protocol)
+            .ok_or(RecordError::Protocol(self.protocol))?;
+        let says = Match {
+            router: self.router.parse()?,
+            port: Port::try_from(self.port)?,
+            helper: Helper::new(&self.helper, protocol)?,
+        };
+        Ok(Entry {
+            rule: HelperRule {
+                id: RuleId::from_bytes(id),
+                says,
+                origin: self.origin,
+            },
+            age: self.age,
+        })
+    }
+}
+
+impl From<&Entry> for Record {
+    fn from(entry: &Entry) -> Self {
+        let Match {
+            router,
+            port,
+            helper,
+        } = entry.rule.says;
+        Self {
+            router: router.to_string(),
+            protocol: protocol_name(helper.protocol()).to_owned(),
+            port: port.get().into(),
+            helper: helper.name().to_owned(),
+            origin: entry.rule.origin,
+            age: entry.age,
+        }
+    }
+}
