@@ -3,6 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::Deserialize;
@@ -39,6 +40,8 @@ pub struct Config {
     /// The bits of `skb->mark` that carry the helper mark into the namespace's
     /// prerouting chain, where they are cleared again: one run of bits.
     pub mark_mask: u32,
+    /// Seconds between two looks at everything, for what no event told.
+    pub full_pass_seconds: u64,
     /// How many rules and routers there may be.
     pub limits: Limits,
     /// The helpers that rules may use, by the names that rules use.
@@ -91,6 +94,7 @@ impl Default for Config {
             namespace_prefixes: vec!["qrouter-".into(), "snat-".into()],
             nft: "nft".into(),
             mark_mask: 0xff00_0000,
+            full_pass_seconds: 60,
             limits: Limits::default(),
             allowed_helpers: Helper::all()
                 .map(|helper| helper.name().to_owned())
@@ -168,6 +172,12 @@ impl Config {
         }
     }
 
+    /// The time between two looks at everything.
+    #[must_use]
+    pub const fn full_pass(&self) -> Duration {
+        Duration::from_secs(self.full_pass_seconds)
+    }
+
     /// The helpers that rules may use.
     #[must_use]
     pub fn allowed(&self) -> Vec<Helper> {
@@ -224,6 +234,12 @@ impl Config {
             faults.push(format!(
                 "limits.rules_per_router = {}: 1 to {most} are allowed",
                 self.limits.rules_per_router
+            ));
+        }
+        if !(1..=86_400).contains(&self.full_pass_seconds) {
+            faults.push(format!(
+                "full_pass_seconds = {}: 1 to 86400 are allowed",
+                self.full_pass_seconds
             ));
         }
         if self.limits.routers == 0 {
@@ -286,6 +302,7 @@ mod tests {
                 &["rules_per_router", "65534"],
             ),
             ("limits.routers = 0", &["routers"]),
+            ("full_pass_seconds = 0", &["full_pass_seconds", "86400"]),
             (
                 "allowed_helpers = [\"ftp\", \"gopher\"]",
                 &["gopher", "tftp"],

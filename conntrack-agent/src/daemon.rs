@@ -1,17 +1,23 @@
 //! `run`: the agent in the foreground.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval, sleep_until},
+};
 use tracing::{error, info, warn};
 
 use crate::{
     config::Config,
-    engine::{Entry, Inconsistent, Mapping, Policy, Refusal},
+    engine::{Change, Entry, Inconsistent, Mapping, Policy, Refusal},
     footprint::{self, Footprint, FootprintError},
     kernel::{self, AgentId, Binding, Carrier, Instance, Nft, Pins, Usable},
     model::{Helper, HelperRule, Origin, RuleId},
-    reconcile::{ApplyError, Host, Summary, apply},
+    reconcile::{ApplyError, Host, Reconciler, Summary, apply},
     sources::{
         RuleSet, listed,
         rules_file::{self, RulesFileError},
@@ -132,8 +138,15 @@ pub async fn run(
         }
     };
     agent.report("ready", summary);
+    let mut pass = interval(config.full_pass());
+    pass.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick is at once; that pass has just been made.
+    pass.tick().await;
     loop {
+        let retry = agent.reconciler.next_retry();
         tokio::select! {
+            _ = pass.tick() => agent.look_around(),
+            () = until(retry) => agent.retry(),
             _ = hangup.recv() => agent.reload(rules),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -143,12 +156,20 @@ pub async fn run(
     Ok(())
 }
 
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A running agent.
 struct Agent {
     host: Host,
     policy: Policy,
     mapping: Mapping,
     store: Store,
+    reconciler: Reconciler,
 }
 
 impl Agent {
@@ -182,6 +203,7 @@ impl Agent {
             policy,
             mapping,
             store,
+            reconciler: Reconciler::default(),
         })
     }
 
@@ -230,9 +252,20 @@ impl Agent {
             .mapping
             .decide(&self.policy, Origin::File, &batch)
             .map_err(RunError::Refused)?;
+        if !change.is_empty() {
+            self.change(change)?;
+        }
+        Ok(self
+            .reconciler
+            .full_pass(&mut self.host, &self.mapping, Instant::now())?)
+    }
+
+    /// Makes one change, durably and in the kernel, or not at all.
+    fn change(&mut self, change: Change) -> Result<(), RunError> {
         self.store.commit(&self.mapping, &change)?;
         self.mapping.commit(&change);
-        apply(&mut self.host, &self.mapping).map_err(|error| {
+        let applied = apply(&mut self.host, &self.mapping, &change.routers());
+        applied.map(|_| ()).map_err(|error| {
             let back = change.inverse();
             if let Err(error) = self.store.commit(&self.mapping, &back) {
                 error!(
@@ -243,6 +276,27 @@ impl Agent {
             self.mapping.commit(&back);
             RunError::Apply(Box::new(error))
         })
+    }
+
+    /// The slow pass that finds what no event told.
+    fn look_around(&mut self) {
+        let now = Instant::now();
+        match self
+            .reconciler
+            .full_pass(&mut self.host, &self.mapping, now)
+        {
+            Ok(summary) if summary.effects > 0 => self.report("repaired", summary),
+            Ok(_) => {}
+            Err(error) => error!(
+                error = &error as &dyn std::error::Error,
+                "the kernel could not be examined"
+            ),
+        }
+    }
+
+    fn retry(&mut self) {
+        self.reconciler
+            .retry(&mut self.host, &self.mapping, Instant::now());
     }
 
     fn report(&self, event: &'static str, summary: Summary) {
@@ -256,6 +310,7 @@ impl Agent {
             rules = self.mapping.len(),
             routers = summary.active,
             pending = summary.pending,
+            failed = summary.failed,
             effects = summary.effects,
             "{event}"
         );

@@ -24,3 +24,6 @@ pub mod reconcile;
 pub mod sources;
 pub mod store;
 pub mod telemetry;
+
+#[cfg(test)]
+mod review;

@@ -6,10 +6,18 @@ mod apply;
 mod diff;
 mod effect;
 mod host;
+mod kernel;
+#[cfg(any(test, feature = "memory-kernel"))]
+pub mod memory;
 mod observed;
+mod pass;
 
-pub use apply::{ApplyError, Summary, apply};
+pub use apply::{ApplyError, Done, apply};
 pub use diff::{Desired, Unreachable, diff};
 pub use effect::Effect;
 pub use host::Host;
+pub use kernel::Kernel;
+#[cfg(any(test, feature = "memory-kernel"))]
+pub use memory::Memory;
 pub use observed::{InstanceState, InterfaceState, NamespaceState, Observed};
+pub use pass::{Reconciler, Summary, Trouble};

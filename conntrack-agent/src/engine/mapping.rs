@@ -106,6 +106,12 @@ impl Mapping {
         self.routers.keys().copied().collect()
     }
 
+    /// Whether the router has a rule.
+    #[must_use]
+    pub fn has(&self, router: RouterId) -> bool {
+        self.routers.contains_key(&router)
+    }
+
     /// All routers on which an origin has a rule.
     #[must_use]
     pub fn routers_of(&self, origin: Origin) -> BTreeSet<RouterId> {

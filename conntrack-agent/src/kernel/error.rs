@@ -18,6 +18,14 @@ pub enum Error {
         /// The namespace.
         name: String,
     },
+    /// The interface is not there any more.
+    #[error("interface {interface} of {namespace} went away")]
+    InterfaceGone {
+        /// Its namespace.
+        namespace: String,
+        /// The interface.
+        interface: String,
+    },
     /// The namespace, or the folder of namespaces, could not be used.
     #[error("network namespace {name}: {what}")]
     Namespace {

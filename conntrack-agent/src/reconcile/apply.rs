@@ -1,25 +1,12 @@
-//! Makes the kernel what a mapping says, for all routers or not at all.
+//! Makes the kernel what a mapping says: a change on all its routers or on none,
+//! a pass over all routers each for itself.
 
-use std::{collections::BTreeSet, rc::Rc};
+use std::collections::BTreeSet;
 
 use tracing::{error, info};
 
-use super::{
-    Desired, Effect, Unreachable, diff,
-    host::{Host, Namespaces},
-};
+use super::{Desired, Effect, Kernel, Unreachable, diff};
 use crate::{engine::Mapping, kernel::Error, model::RouterId};
-
-/// What was done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Routers whose rules are in the kernel.
-    pub active: usize,
-    /// Routers with rules that have no namespace on this host.
-    pub pending: usize,
-    /// Effects that were carried out; none if all was as it should be.
-    pub effects: usize,
-}
 
 /// Why the kernel does not hold what the mapping says.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +20,6 @@ pub enum ApplyError {
         #[source]
         source: Error,
     },
-    /// The routers that something is pinned for could not be listed.
-    #[error("the routers of the host cannot be listed")]
-    List(#[source] Error),
     /// What is wanted of a router can't be had.
     #[error("router {router}")]
     Unreachable {
@@ -57,111 +41,110 @@ pub enum ApplyError {
         source: Error,
     },
     /// A namespace was deleted while it was worked on.
-    #[error("router {router}")]
+    #[error(
+        "router {router}: network namespace {namespace} went away while the agent was working on it"
+    )]
     Gone {
         /// Which router.
         router: RouterId,
         /// Which namespace.
-        #[source]
-        source: Error,
+        namespace: String,
     },
 }
 
-/// An effect that can be taken back.
-struct Done {
-    router: RouterId,
-    namespaces: Rc<Namespaces>,
-    undo: Effect,
+/// What was found and done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Whether rules of the router wait for a namespace to be in.
+    pub is_pending: bool,
+    /// How many effects were carried out; none if all was as it should be.
+    pub effects: usize,
 }
 
-/// Makes the kernel what `mapping` says: all that is to be there is, and what
-/// the agent has on a router that is to have nothing is gone.
+/// An effect that takes back one that was carried out.
+struct Undo {
+    router: RouterId,
+    effect: Effect,
+}
+
+/// Makes the kernel what the mapping says on all these routers.
 ///
 /// # Errors
 /// [`ApplyError`] if a part of it can't be done; all that was done until then
-/// is taken back.
-pub fn apply(host: &mut Host, mapping: &Mapping) -> Result<Summary, ApplyError> {
+/// is taken back, on every router.
+pub fn apply(
+    kernel: &mut impl Kernel,
+    mapping: &Mapping,
+    routers: &BTreeSet<RouterId>,
+) -> Result<Done, ApplyError> {
     let mut journal = Vec::new();
-    let result = forward(host, mapping, &mut journal);
-    if let Err(error) = &result {
+    let result = forward(kernel, mapping, routers, &mut journal);
+    if let Err(cause) = &result {
         if !journal.is_empty() {
-            info!(%error, steps = journal.len(), "taking back what was done");
+            info!(%cause, steps = journal.len(), "taking back what was done");
         }
-        for done in journal.into_iter().rev() {
-            if let Err(error) = host.run(done.router, &done.namespaces, &done.undo) {
-                let router = done.router;
-                error!(%router, effect = %done.undo, error = &error as &dyn std::error::Error,
+        for Undo { router, effect } in journal.into_iter().rev() {
+            if let Err(error) = kernel.run(router, &effect) {
+                error!(%router, %effect, error = &error as &dyn std::error::Error,
                     "could not take a step back");
             }
         }
+    }
+    for router in routers {
+        kernel.release(*router);
     }
     result
 }
 
 fn forward(
-    host: &mut Host,
+    kernel: &mut impl Kernel,
     mapping: &Mapping,
-    journal: &mut Vec<Done>,
-) -> Result<Summary, ApplyError> {
-    let mut routers = mapping.routers();
-    routers.extend(host.pinned_routers().map_err(ApplyError::List)?);
-    let mut summary = Summary::default();
+    routers: &BTreeSet<RouterId>,
+    journal: &mut Vec<Undo>,
+) -> Result<Done, ApplyError> {
+    let mut all = Done::default();
     let mut removals = Vec::new();
-    for router in routers {
-        let observe = |source| ApplyError::Observe { router, source };
-        host.settle(router).map_err(observe)?;
-        let (observed, namespaces) = host.observe(router).map_err(observe)?;
-        let namespaces = Rc::new(namespaces);
+    for router in routers.iter().copied() {
+        let observed = kernel
+            .observe(router)
+            .map_err(|source| ApplyError::Observe { router, source })?;
         let desired = desired(mapping, router);
-        match (desired.is_empty(), namespaces.is_empty()) {
-            (true, _) => {}
-            (false, true) => {
-                info!(%router, "no namespace on this host: its rules are pending");
-                summary.pending += 1;
-            }
-            (false, false) => summary.active += 1,
-        }
+        all.is_pending |= !desired.is_empty() && observed.namespaces.is_empty();
         let effects = diff(&observed, &desired)
             .map_err(|source| ApplyError::Unreachable { router, source })?;
         for effect in effects {
-            summary.effects += 1;
+            all.effects += 1;
             // What can't be taken back waits until nothing can fail any more.
             if effect == Effect::RemoveInstance {
-                removals.push((router, Rc::clone(&namespaces)));
-                continue;
-            }
-            if let Some(undo) = run(host, router, &namespaces, effect)? {
-                journal.push(Done {
-                    router,
-                    namespaces: Rc::clone(&namespaces),
-                    undo,
-                });
+                removals.push((router, effect));
+            } else if let Some(effect) = run(kernel, router, effect)? {
+                journal.push(Undo { router, effect });
             }
         }
+        // A router that is to have nothing loses nothing by it.
         if !desired.is_empty() {
-            still_there(router, &namespaces)?;
+            still_there(kernel, router)?;
         }
     }
-    for (router, namespaces) in removals {
-        run(host, router, &namespaces, Effect::RemoveInstance)?;
+    for (router, effect) in removals {
+        run(kernel, router, effect)?;
     }
-    Ok(summary)
+    Ok(all)
 }
 
 fn run(
-    host: &mut Host,
+    kernel: &mut impl Kernel,
     router: RouterId,
-    namespaces: &Namespaces,
     effect: Effect,
 ) -> Result<Option<Effect>, ApplyError> {
-    match host.run(router, namespaces, &effect) {
+    match kernel.run(router, &effect) {
         Ok(undo) => {
             info!(%router, %effect, "done");
             Ok(undo)
         }
         // A namespace that went away explains whatever failed in it.
         Err(source) => {
-            still_there(router, namespaces)?;
+            still_there(kernel, router)?;
             Err(ApplyError::Effect {
                 router,
                 effect: Box::new(effect),
@@ -171,18 +154,10 @@ fn run(
     }
 }
 
-fn still_there(router: RouterId, namespaces: &Namespaces) -> Result<(), ApplyError> {
-    let gone: BTreeSet<_> = namespaces
-        .values()
-        .filter(|netns| netns.is_gone())
-        .map(|netns| netns.name().to_owned())
-        .collect();
-    match gone.into_iter().next() {
+fn still_there(kernel: &impl Kernel, router: RouterId) -> Result<(), ApplyError> {
+    match kernel.vanished(router) {
         None => Ok(()),
-        Some(name) => Err(ApplyError::Gone {
-            router,
-            source: Error::NamespaceGone { name },
-        }),
+        Some(namespace) => Err(ApplyError::Gone { router, namespace }),
     }
 }
 

@@ -1,10 +1,13 @@
-//! The host's kernel, router by router: observes one, and carries effects out.
+//! The real kernel, router by router: observes one, and carries effects out.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
-use tracing::warn;
+use tracing::debug;
 
-use super::{Effect, InstanceState, InterfaceState, NamespaceState, Observed};
+use super::{Effect, InstanceState, InterfaceState, Kernel, NamespaceState, Observed};
 use crate::{
     config::Config,
     kernel::{
@@ -23,11 +26,43 @@ pub struct Host {
     binding: Binding,
     folder: NetnsFolder,
     prefixes: Vec<String>,
+    /// The namespaces of routers that are being worked on, held open from the
+    /// observation to the last effect, so that a name that comes to mean
+    /// another namespace meanwhile can't mislead.
+    held: BTreeMap<RouterId, Namespaces>,
 }
 
-/// A router's namespaces, held open from the observation to the last effect, so
-/// that a name that comes to mean another namespace meanwhile can't mislead.
-pub(super) type Namespaces = BTreeMap<String, Netns>;
+type Namespaces = BTreeMap<String, Netns>;
+
+impl Kernel for Host {
+    fn routers(&self) -> Result<BTreeSet<RouterId>, Error> {
+        Ok(self.pins.routers()?.into_iter().collect())
+    }
+
+    fn observe(&mut self, router: RouterId) -> Result<Observed, Error> {
+        self.settle(router)?;
+        let (observed, namespaces) = self.look(router)?;
+        self.held.insert(router, namespaces);
+        Ok(observed)
+    }
+
+    fn run(&mut self, router: RouterId, effect: &Effect) -> Result<Option<Effect>, Error> {
+        self.carry_out(router, effect)
+    }
+
+    fn vanished(&self, router: RouterId) -> Option<String> {
+        let gone = self
+            .held
+            .get(&router)?
+            .values()
+            .find(|netns| netns.is_gone());
+        gone.map(|netns| netns.name().to_owned())
+    }
+
+    fn release(&mut self, router: RouterId) {
+        self.held.remove(&router);
+    }
+}
 
 impl Host {
     /// The host as the configuration describes it, seen by the agent `agent`.
@@ -39,12 +74,8 @@ impl Host {
             binding,
             folder: NetnsFolder::new(&config.netns_dir),
             prefixes: config.namespace_prefixes.clone(),
+            held: BTreeMap::new(),
         }
-    }
-
-    /// The routers that something is pinned for.
-    pub(super) fn pinned_routers(&self) -> Result<Vec<RouterId>, Error> {
-        self.pins.routers()
     }
 
     /// The rules that are in force: what the pinned port tables say.
@@ -72,8 +103,7 @@ impl Host {
         Ok(rules)
     }
 
-    /// What there is of the router.
-    pub(super) fn observe(&self, router: RouterId) -> Result<(Observed, Namespaces), Error> {
+    fn look(&self, router: RouterId) -> Result<(Observed, Namespaces), Error> {
         let (instance, program) = match Instance::open(&self.pins.instance(router))? {
             Usable::Absent => (InstanceState::Absent, None),
             Usable::Broken => (InstanceState::Broken, None),
@@ -124,7 +154,7 @@ impl Host {
             match interface.kind {
                 Kind::Loopback => continue,
                 Kind::Other => {
-                    warn!(%router, namespace = netns.name(), interface = interface.name,
+                    debug!(%router, namespace = netns.name(), interface = interface.name,
                         "not an Ethernet interface: its traffic gets no helper");
                     continue;
                 }
@@ -153,7 +183,7 @@ impl Host {
 
     /// Brings a renewal to its end that an agent which died left half-way: of
     /// two instances one must be the router's.
-    pub(super) fn settle(&self, router: RouterId) -> Result<(), Error> {
+    fn settle(&self, router: RouterId) -> Result<(), Error> {
         let (instance, next) = (self.pins.instance(router), self.pins.next_instance(router));
         if !next.exists() {
             return Ok(());
@@ -169,18 +199,13 @@ impl Host {
         Instance::remove(&next)
     }
 
-    /// Carries out one effect; gives the one that takes it back, if there is.
-    pub(super) fn run(
-        &mut self,
-        router: RouterId,
-        namespaces: &Namespaces,
-        effect: &Effect,
-    ) -> Result<Option<Effect>, Error> {
-        let netns = |name: &String| {
-            namespaces
-                .get(name)
-                .ok_or_else(|| Error::NamespaceGone { name: name.clone() })
-        };
+    fn netns(&self, router: RouterId, name: &str) -> Result<&Netns, Error> {
+        let held = self.held.get(&router);
+        held.and_then(|namespaces| namespaces.get(name))
+            .ok_or_else(|| Error::NamespaceGone { name: name.into() })
+    }
+
+    fn carry_out(&mut self, router: RouterId, effect: &Effect) -> Result<Option<Effect>, Error> {
         let undo = match effect {
             Effect::DiscardInstance => {
                 Instance::remove(&self.pins.instance(router))?;
@@ -205,7 +230,7 @@ impl Host {
                 namespace,
                 instead_of,
             } => {
-                self.binding.install(netns(namespace)?)?;
+                self.binding.install(self.netns(router, namespace)?)?;
                 (*instead_of == BindingState::Absent).then(|| Effect::Unbind {
                     namespace: namespace.clone(),
                 })
@@ -219,7 +244,7 @@ impl Host {
                 // gap; one that is dead is made anew.
                 let replaced = attachment.pin.exists() && replace(&attachment.pin, &mut instance)?;
                 if !replaced {
-                    attachment.attach(netns(namespace)?, &mut instance)?;
+                    attachment.attach(self.netns(router, namespace)?, &mut instance)?;
                 }
                 (!replaced).then(|| Effect::Detach {
                     namespace: namespace.clone(),
@@ -242,7 +267,7 @@ impl Host {
                 None
             }
             Effect::Unbind { namespace } => {
-                self.binding.remove(netns(namespace)?)?;
+                self.binding.remove(self.netns(router, namespace)?)?;
                 Some(Effect::Bind {
                     namespace: namespace.clone(),
                     instead_of: BindingState::Absent,

@@ -1,0 +1,234 @@
+//! A kernel in memory, for tests of everything above it.
+//!
+//! It knows no packets: it holds what the real kernel would hold, refuses what
+//! that refuses, and refuses on demand what that can be made to refuse only
+//! with luck.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use super::{Effect, InstanceState, InterfaceState, Kernel, NamespaceState, Observed};
+use crate::{
+    kernel::{Attachment, BindingState, Error, Interface, Kind},
+    model::RouterId,
+    port_table::Image,
+};
+
+/// Decides before each effect whether it is refused.
+type Fault = Box<dyn FnMut(RouterId, &Effect) -> Result<(), Error>>;
+
+/// A kernel in memory.
+#[derive(Default)]
+pub struct Memory {
+    routers: BTreeMap<RouterId, Router>,
+    fault: Option<Fault>,
+    writes: usize,
+}
+
+/// All that there is of one router; public so that a test can meddle with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Router {
+    /// Its maps, if an instance is loaded.
+    pub instance: Option<Image>,
+    /// Its namespaces, by name.
+    pub namespaces: BTreeMap<String, Namespace>,
+    /// Links whose interface is gone.
+    pub dead_links: BTreeSet<PathBuf>,
+}
+
+/// A namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespace {
+    /// What is in the binding's place; none for nothing.
+    pub binding: Option<BindingState>,
+    /// Its interfaces by index: the name, and whether the program is attached.
+    pub interfaces: BTreeMap<u32, (String, bool)>,
+}
+
+impl Memory {
+    /// The router, made if there is none.
+    pub fn router(&mut self, router: RouterId) -> &mut Router {
+        self.routers.entry(router).or_default()
+    }
+
+    /// All that there is, to be compared.
+    #[must_use]
+    pub fn state(&self) -> BTreeMap<RouterId, Router> {
+        self.routers.clone()
+    }
+
+    /// Refuses effects as `fault` says, from now on.
+    pub fn refuse(&mut self, fault: impl FnMut(RouterId, &Effect) -> Result<(), Error> + 'static) {
+        self.fault = Some(Box::new(fault));
+    }
+
+    /// Refuses nothing any more.
+    pub fn relent(&mut self) {
+        self.fault = None;
+    }
+
+    /// How many effects were carried out so far.
+    #[must_use]
+    pub const fn writes(&self) -> usize {
+        self.writes
+    }
+
+    fn pin(router: RouterId, namespace: &str, index: u32) -> PathBuf {
+        format!("/{router}/{namespace}:{index}").into()
+    }
+
+    fn namespace(&mut self, router: RouterId, name: &str) -> Result<&mut Namespace, Error> {
+        let namespaces = &mut self.routers.entry(router).or_default().namespaces;
+        namespaces
+            .get_mut(name)
+            .ok_or_else(|| Error::NamespaceGone { name: name.into() })
+    }
+
+    fn attached(
+        &mut self,
+        router: RouterId,
+        namespace: &str,
+        interface: &Interface,
+    ) -> Result<&mut bool, Error> {
+        let interfaces = &mut self.namespace(router, namespace)?.interfaces;
+        match interfaces.get_mut(&interface.index) {
+            Some((_, attached)) => Ok(attached),
+            None => Err(Error::InterfaceGone {
+                namespace: namespace.into(),
+                interface: interface.name.clone(),
+            }),
+        }
+    }
+
+    fn carry_out(&mut self, router: RouterId, effect: &Effect) -> Result<Option<Effect>, Error> {
+        let this = self.routers.entry(router).or_default();
+        Ok(match effect {
+            Effect::DiscardInstance | Effect::RemoveInstance => {
+                this.instance = None;
+                None
+            }
+            Effect::LoadInstance(capacity) => {
+                this.instance = Some(Image::empty(*capacity));
+                Some(Effect::RemoveInstance)
+            }
+            Effect::RenewInstance(capacity) => {
+                let image = this.instance.as_mut().ok_or(Error::Missing("instance"))?;
+                *image = image.resized(*capacity);
+                None
+            }
+            Effect::WriteTable(writes) => {
+                let image = this.instance.as_mut().ok_or(Error::Missing("instance"))?;
+                let undo = writes.iter().map(|write| image.apply(write));
+                let mut undo: Vec<_> = undo.collect();
+                undo.reverse();
+                Some(Effect::WriteTable(undo))
+            }
+            Effect::Bind {
+                namespace,
+                instead_of,
+            } => {
+                self.namespace(router, namespace)?.binding = Some(BindingState::Current);
+                (*instead_of == BindingState::Absent).then(|| Effect::Unbind {
+                    namespace: namespace.clone(),
+                })
+            }
+            Effect::Unbind { namespace } => {
+                self.namespace(router, namespace)?.binding = None;
+                Some(Effect::Bind {
+                    namespace: namespace.clone(),
+                    instead_of: BindingState::Absent,
+                })
+            }
+            Effect::Attach {
+                namespace,
+                attachment,
+            } => {
+                *self.attached(router, namespace, &attachment.interface)? = true;
+                Some(Effect::Detach {
+                    namespace: namespace.clone(),
+                    attachment: attachment.clone(),
+                })
+            }
+            Effect::Detach {
+                namespace,
+                attachment,
+            } => {
+                *self.attached(router, namespace, &attachment.interface)? = false;
+                Some(Effect::Attach {
+                    namespace: namespace.clone(),
+                    attachment: attachment.clone(),
+                })
+            }
+            Effect::ReapLink(pin) => {
+                this.dead_links.remove(pin);
+                None
+            }
+        })
+    }
+}
+
+impl Kernel for Memory {
+    fn routers(&self) -> Result<BTreeSet<RouterId>, Error> {
+        let held = |router: &Router| {
+            router.instance.is_some()
+                || !router.dead_links.is_empty()
+                || router
+                    .namespaces
+                    .values()
+                    .any(|namespace| namespace.interfaces.values().any(|(_, attached)| *attached))
+        };
+        let held = self.routers.iter().filter(|(_, router)| held(router));
+        Ok(held.map(|(id, _)| *id).collect())
+    }
+
+    fn observe(&mut self, router: RouterId) -> Result<Observed, Error> {
+        let Router {
+            instance,
+            namespaces,
+            dead_links,
+        } = self.router(router).clone();
+        let loaded = instance.is_some();
+        let namespaces = namespaces.into_iter().map(|(name, namespace)| {
+            let interfaces = namespace.interfaces.into_iter();
+            let interfaces = interfaces.map(|(index, (interface, attached))| InterfaceState {
+                attachment: Attachment {
+                    pin: Self::pin(router, &name, index),
+                    interface: Interface {
+                        index,
+                        name: interface,
+                        kind: Kind::Ethernet,
+                    },
+                },
+                attached: attached && loaded,
+                pinned: attached,
+            });
+            NamespaceState {
+                interfaces: interfaces.collect(),
+                binding: namespace.binding.unwrap_or(BindingState::Absent),
+                name,
+            }
+        });
+        Ok(Observed {
+            instance: instance.map_or(InstanceState::Absent, InstanceState::Current),
+            namespaces: namespaces.collect(),
+            dead_links: dead_links.into_iter().collect(),
+        })
+    }
+
+    fn run(&mut self, router: RouterId, effect: &Effect) -> Result<Option<Effect>, Error> {
+        if let Some(fault) = &mut self.fault {
+            fault(router, effect)?;
+        }
+        let undo = self.carry_out(router, effect)?;
+        self.writes += 1;
+        Ok(undo)
+    }
+
+    fn vanished(&self, _: RouterId) -> Option<String> {
+        None
+    }
+
+    fn release(&mut self, _: RouterId) {}
+}

@@ -1,0 +1,466 @@
+//! What a review found wrong with the Python original, each a test here that its
+//! logic would fail. Named after the finding; CWE numbers as in ARCHITECTURE.md.
+//! What needs a real kernel, or a process to kill, is in the lab.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    io,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    engine::{Limits, Mapping, NewRule, Operation, Policy, Reason},
+    kernel::{BindingState, Error},
+    model::{Helper, Match, Origin, Port, Protocol, RouterId, RuleId},
+    port_table::{Capacity, Wanted, plan},
+    reconcile::{ApplyError, Effect, Memory, Reconciler, apply, memory::Namespace},
+};
+
+fn router(number: u8) -> RouterId {
+    let text = format!("00000000-0000-4000-8000-0000000000{number:02x}");
+    text.parse().unwrap()
+}
+
+fn says(number: u8, port: i64) -> Match {
+    Match {
+        router: router(number),
+        port: Port::try_from(port).unwrap(),
+        helper: Helper::new("ftp", Protocol::Tcp).unwrap(),
+    }
+}
+
+fn create(number: u8, port: i64) -> Operation {
+    Operation::Create(NewRule {
+        id: RuleId::random(),
+        says: says(number, port),
+    })
+}
+
+/// What somebody may do to a namespace, and what to call it.
+type Damage = (&'static str, fn(&mut Namespace));
+
+/// A mapping engine and a kernel under it, with three routers that have a
+/// namespace of two interfaces each.
+struct Bench {
+    mapping: Mapping,
+    policy: Policy,
+    kernel: Memory,
+    reconciler: Reconciler,
+    now: Instant,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mut kernel = Memory::default();
+        for number in 1..=3 {
+            let interfaces = [(2, ("qr-1".into(), false)), (3, ("qg-1".into(), false))];
+            let namespace = Namespace {
+                binding: None,
+                interfaces: interfaces.into(),
+            };
+            let name = format!("qrouter-{}", router(number));
+            kernel
+                .router(router(number))
+                .namespaces
+                .insert(name, namespace);
+        }
+        Self {
+            mapping: Mapping::default(),
+            policy: Policy::new(Limits::default(), Helper::all(), Helper::all()),
+            kernel,
+            reconciler: Reconciler::default(),
+            now: Instant::now(),
+        }
+    }
+
+    /// As the daemon does it: decided, committed, applied; or all of it undone.
+    fn ask(&mut self, origin: Origin, batch: &[Operation]) -> Result<usize, String> {
+        let change = self.mapping.decide(&self.policy, origin, batch);
+        let change = change.map_err(|refusals| {
+            let reasons = refusals.iter().map(ToString::to_string);
+            reasons.collect::<Vec<_>>().join("; ")
+        })?;
+        self.mapping.commit(&change);
+        match apply(&mut self.kernel, &self.mapping, &change.routers()) {
+            Ok(done) => Ok(done.effects),
+            Err(error) => {
+                self.mapping.commit(&change.inverse());
+                Err(error.to_string())
+            }
+        }
+    }
+
+    fn pass(&mut self) -> crate::reconcile::Summary {
+        let pass = self
+            .reconciler
+            .full_pass(&mut self.kernel, &self.mapping, self.now);
+        pass.unwrap()
+    }
+
+    /// The ports that the kernel gives a helper to.
+    fn in_force(&mut self, number: u8) -> Vec<u16> {
+        let instance = self.kernel.router(router(number)).instance.clone();
+        let rules = instance.map_or_else(Wanted::new, |image| image.rules());
+        rules.keys().map(|to| to.port).collect()
+    }
+}
+
+fn refused(errno: i32) -> Error {
+    Error::File {
+        path: "injected".into(),
+        what: "written",
+        source: io::Error::from_raw_os_error(errno),
+    }
+}
+
+#[test]
+fn resync_of_one_router_does_not_forget_the_others() {
+    let mut bench = Bench::new();
+    bench
+        .ask(Origin::Api, &[create(1, 21), create(2, 2121)])
+        .unwrap();
+    let replace = Operation::Replace {
+        router: router(1),
+        rules: vec![NewRule {
+            id: RuleId::random(),
+            says: says(1, 990),
+        }],
+    };
+    bench.ask(Origin::Api, &[replace]).unwrap();
+    assert_eq!(bench.in_force(1), [990]);
+    assert_eq!(bench.in_force(2), [2121]);
+}
+
+#[test]
+fn a_batch_does_not_stop_at_a_router_that_is_not_here() {
+    let mut bench = Bench::new();
+    bench
+        .ask(Origin::Api, &[create(9, 21), create(1, 21), create(2, 21)])
+        .unwrap();
+    assert_eq!(bench.in_force(1), [21]);
+    assert_eq!(bench.in_force(2), [21]);
+    let summary = bench.pass();
+    assert_eq!((summary.active, summary.pending), (2, 1));
+    // And when it comes, it has its rule.
+    bench
+        .kernel
+        .router(router(9))
+        .namespaces
+        .insert("qrouter-9".into(), Namespace::default());
+    bench.pass();
+    assert_eq!(bench.in_force(9), [21]);
+}
+
+#[test]
+fn a_refused_rule_does_not_poison_later_changes() {
+    let mut bench = Bench::new();
+    bench.ask(Origin::Api, &[create(1, 21)]).unwrap();
+    bench.kernel.refuse(|_, _| Err(refused(28)));
+    bench.ask(Origin::Api, &[create(1, 22)]).unwrap_err();
+    bench.kernel.relent();
+    bench.ask(Origin::Api, &[create(1, 23)]).unwrap();
+    assert_eq!(bench.in_force(1), [21, 23]);
+    assert_eq!(bench.pass().effects, 0);
+}
+
+#[test]
+fn cwe_20_every_fault_of_a_batch_is_named_and_nothing_of_it_happens() {
+    let mut bench = Bench::new();
+    bench.policy = Policy::new(
+        Limits {
+            rules_per_router: 2,
+            routers: 2,
+        },
+        Helper::all(),
+        Helper::all().filter(|helper| helper.name() == "ftp"),
+    );
+    bench.ask(Origin::Api, &[create(1, 21)]).unwrap();
+    let (before, kernel) = (bench.mapping.clone(), bench.kernel.state());
+    let irc = Match {
+        helper: Helper::new("irc", Protocol::Tcp).unwrap(),
+        ..says(1, 6667)
+    };
+    let batch = [
+        create(1, 21),
+        Operation::Create(NewRule {
+            id: RuleId::random(),
+            says: irc,
+        }),
+        Operation::Delete(RuleId::random()),
+        create(1, 22),
+        create(1, 23),
+        create(2, 21),
+        create(3, 21),
+    ];
+    let refusals = bench
+        .mapping
+        .decide(&bench.policy, Origin::Api, &batch)
+        .unwrap_err();
+    let places: Vec<_> = refusals.iter().map(|refusal| refusal.operation).collect();
+    assert_eq!(places, [0, 1, 2, 4, 6]);
+    assert!(matches!(refusals[0].reason, Reason::Duplicate { .. }));
+    assert!(matches!(refusals[1].reason, Reason::HelperNotAllowed(_)));
+    assert!(matches!(refusals[2].reason, Reason::NoSuchRule(_)));
+    assert!(matches!(
+        refusals[3].reason,
+        Reason::TooManyRules {
+            count: 3,
+            limit: 2,
+            ..
+        }
+    ));
+    assert!(matches!(
+        refusals[4].reason,
+        Reason::TooManyRouters { count: 3, limit: 2 }
+    ));
+    bench.ask(Origin::Api, &batch).unwrap_err();
+    assert_eq!(bench.mapping, before);
+    assert_eq!(bench.kernel.state(), kernel);
+}
+
+/// Whatever step of a change is refused, and for whatever reason, everything
+/// that it had done is undone, and the answer names the step.
+#[test]
+fn cwe_404_a_change_that_is_refused_half_way_leaves_nothing() {
+    const E2BIG: i32 = 7;
+    const ENOSPC: i32 = 28;
+    const ENODEV: i32 = 19;
+    const EPERM: i32 = 1;
+    for errno in [E2BIG, ENOSPC, ENODEV, EPERM] {
+        let mut steps = 0;
+        loop {
+            let mut bench = Bench::new();
+            bench
+                .ask(Origin::Api, &[create(1, 21), create(2, 21)])
+                .unwrap();
+            let (before, kernel) = (bench.mapping.clone(), bench.kernel.state());
+            let step = Rc::new(RefCell::new((0, None)));
+            let seen = Rc::clone(&step);
+            bench.kernel.refuse(move |_, effect| {
+                let mut seen = seen.borrow_mut();
+                seen.0 += 1;
+                // Only that step: what takes the others back goes through.
+                if seen.0 == steps + 1 {
+                    seen.1 = Some(effect.to_string());
+                    return Err(refused(errno));
+                }
+                Ok(())
+            });
+            // Grows one router, empties one, makes one.
+            let mut batch: Vec<_> = (1000..1100).map(|port| create(1, port)).collect();
+            batch.push(Operation::Clear(router(2)));
+            batch.push(create(3, 21));
+            let answer = bench.ask(Origin::Api, &batch);
+            let Some(refused_step) = step.borrow().1.clone() else {
+                assert_eq!(answer, Ok(steps), "all steps were tried");
+                break;
+            };
+            let message = answer.unwrap_err();
+            assert!(
+                message.contains(&refused_step),
+                "{message} names {refused_step}"
+            );
+            assert!(bench.mapping.difference(&before).is_empty());
+            bench.kernel.relent();
+            let mut now = bench.kernel.state();
+            // A larger instance with the same rules in it stays: it is as good.
+            for (id, router) in &mut now {
+                if let (Some(now), Some(then)) = (&mut router.instance, &kernel[id].instance) {
+                    assert_eq!(now.rules(), then.rules());
+                    *now = then.clone();
+                }
+            }
+            assert_eq!(now, kernel, "after {refused_step} was refused");
+            assert_eq!(bench.pass().effects, 0);
+            steps += 1;
+        }
+        assert!(steps >= 10, "{steps} steps");
+    }
+}
+
+#[test]
+fn cwe_391_a_routers_failure_is_seen_retried_and_holds_up_no_other() {
+    let mut bench = Bench::new();
+    let batch = [create(1, 21), create(2, 21), create(3, 21)];
+    let change = bench
+        .mapping
+        .decide(&bench.policy, Origin::File, &batch)
+        .unwrap();
+    bench.mapping.commit(&change);
+    bench.kernel.refuse(|id, effect| match effect {
+        Effect::Attach { .. } if id == router(2) => Err(refused(19)),
+        _ => Ok(()),
+    });
+    let summary = bench.pass();
+    assert_eq!((summary.active, summary.failed), (2, 1));
+    assert_eq!(bench.in_force(3), [21], "the one behind it has its rules");
+    assert_eq!(bench.in_force(2), [0_u16; 0], "and it has nothing half-way");
+
+    let mut waits = Vec::new();
+    for failures in 1..=9 {
+        let trouble = &bench.reconciler.troubles()[&router(2)];
+        assert_eq!(trouble.failures, failures);
+        assert!(matches!(trouble.error, ApplyError::Effect { .. }));
+        waits.push((trouble.retry - bench.now).as_secs());
+        // Not a moment earlier.
+        let early = trouble.retry.checked_sub(Duration::from_millis(1));
+        bench.now = early.unwrap();
+        let early = bench
+            .reconciler
+            .retry(&mut bench.kernel, &bench.mapping, bench.now);
+        assert_eq!(early.failed, 0);
+        bench.now += Duration::from_millis(1);
+        if failures < 9 {
+            let again = bench
+                .reconciler
+                .retry(&mut bench.kernel, &bench.mapping, bench.now);
+            assert_eq!(again.failed, 1);
+        }
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    bench.kernel.relent();
+    let mended = bench
+        .reconciler
+        .retry(&mut bench.kernel, &bench.mapping, bench.now);
+    assert_eq!((mended.active, mended.failed), (1, 0));
+    assert_eq!(bench.in_force(2), [21]);
+    assert_eq!(bench.reconciler.next_retry(), None);
+}
+
+#[test]
+fn cwe_682_removing_is_confined_to_the_router_and_the_origin_named() {
+    let mut bench = Bench::new();
+    bench
+        .ask(Origin::File, &[create(1, 21), create(2, 21)])
+        .unwrap();
+    bench
+        .ask(Origin::Api, &[create(1, 22), create(2, 22)])
+        .unwrap();
+    bench.ask(Origin::Neutron, &[create(1, 23)]).unwrap();
+    bench
+        .ask(Origin::Api, &[Operation::Clear(router(1))])
+        .unwrap();
+    assert_eq!(bench.in_force(1), [21, 23]);
+    assert_eq!(bench.in_force(2), [21, 22]);
+    let files = bench
+        .mapping
+        .of(router(2))
+        .find(|entry| entry.rule.origin == Origin::File);
+    let id = files.unwrap().rule.id;
+    let message = bench
+        .ask(Origin::Api, &[Operation::Delete(id)])
+        .unwrap_err();
+    assert!(message.contains("belongs to file"), "{message}");
+}
+
+#[test]
+fn cwe_691_empty_input_is_a_no_op() {
+    let mut bench = Bench::new();
+    bench.ask(Origin::Api, &[create(1, 21)]).unwrap();
+    let (mapping, writes) = (bench.mapping.clone(), bench.kernel.writes());
+    let nothing = Operation::Replace {
+        router: router(3),
+        rules: Vec::new(),
+    };
+    for batch in [&[][..], &[Operation::Clear(router(2))], &[nothing]] {
+        assert_eq!(bench.ask(Origin::Api, batch), Ok(0));
+    }
+    assert_eq!(bench.mapping, mapping);
+    assert_eq!(bench.kernel.writes(), writes);
+    let none = apply(&mut bench.kernel, &mapping, &BTreeSet::new()).unwrap();
+    assert_eq!(none.effects, 0);
+}
+
+#[test]
+fn cwe_697_presence_is_asked_and_just_what_is_missing_comes_back() {
+    let mut bench = Bench::new();
+    bench
+        .ask(Origin::Api, &[create(1, 21), create(1, 22), create(2, 21)])
+        .unwrap();
+    let whole = bench.kernel.state();
+    let writes = bench.kernel.writes();
+    assert_eq!(bench.pass().effects, 0, "nothing is wrong");
+    assert_eq!(bench.kernel.writes(), writes, "so nothing is written");
+
+    let name = format!("qrouter-{}", router(1));
+
+    let damages: [Damage; 4] = [
+        ("no table", |namespace| namespace.binding = None),
+        ("an edited table", |namespace| {
+            namespace.binding = Some(BindingState::Different);
+        }),
+        ("no link", |namespace| {
+            namespace.interfaces.get_mut(&2).unwrap().1 = false;
+        }),
+        ("another link", |namespace| {
+            namespace.interfaces.get_mut(&3).unwrap().1 = false;
+        }),
+    ];
+    for (what, damage) in damages {
+        let router = bench.kernel.router(router(1));
+        damage(router.namespaces.get_mut(&name).unwrap());
+        assert_eq!(bench.pass().effects, 1, "{what}: one thing was missing");
+        assert_eq!(bench.kernel.state(), whole, "{what}");
+    }
+
+    // An entry of the port table: one destination's leaf is emptied.
+    let image = bench.kernel.router(router(1)).instance.clone().unwrap();
+    let less = plan(&image, &Wanted::from([(says(1, 21).destination(), 1)])).unwrap();
+    let image = bench.kernel.router(router(1)).instance.as_mut().unwrap();
+    for write in &less {
+        image.apply(write);
+    }
+    assert_eq!(bench.in_force(1), [21]);
+    assert_eq!(bench.pass().effects, 1);
+    assert_eq!(bench.in_force(1), [21, 22]);
+
+    // All of it at once, as after a reboot.
+    bench.kernel.router(router(1)).instance = None;
+    for (_, attached) in bench
+        .kernel
+        .router(router(1))
+        .namespaces
+        .get_mut(&name)
+        .unwrap()
+        .interfaces
+        .values_mut()
+    {
+        *attached = false;
+    }
+    bench.pass();
+    assert_eq!(bench.in_force(1), [21, 22]);
+    assert_eq!(bench.in_force(2), [21]);
+}
+
+/// No name, number or content of what the agent makes follows from a router or
+/// a rule: the same rules twice give two agents' tables that neither takes for
+/// its own.
+#[test]
+fn cwe_707_nothing_of_ours_carries_a_tag_that_can_be_derived() {
+    use crate::kernel::AgentId;
+    let ids: BTreeSet<_> = (0..1000).map(|_| AgentId::random()).collect();
+    assert_eq!(ids.len(), 1000);
+    let rules: BTreeSet<_> = (0..1000).map(|_| RuleId::random()).collect();
+    assert_eq!(rules.len(), 1000);
+}
+
+/// The mapping is built of standard maps with stated invariants; a state that
+/// breaks one can't be loaded.
+#[test]
+fn cwe_710_a_state_that_no_mapping_can_have_is_not_loaded() {
+    let mut bench = Bench::new();
+    bench
+        .ask(Origin::Api, &[create(1, 21), create(2, 22)])
+        .unwrap();
+    let entries: Vec<_> = bench.mapping.entries().copied().collect();
+    assert!(Mapping::from_entries(entries.clone()).is_ok());
+    let mut same_id = entries.clone();
+    same_id[1].rule.id = same_id[0].rule.id;
+    assert!(Mapping::from_entries(same_id).is_err());
+    let mut same_age = entries;
+    same_age[1].age = same_age[0].age;
+    assert!(Mapping::from_entries(same_age).is_err());
+    assert!(Capacity::MAX.holds(Capacity::DEFAULT));
+}
