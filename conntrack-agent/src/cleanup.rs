@@ -7,8 +7,8 @@ use tracing::warn;
 use crate::{
     config::Config,
     daemon::{RunError, require_capabilities},
-    footprint::{self, FootprintError},
-    kernel::{self, AgentId, Instance, NetnsFolder, Nft, Pins, Usable, detach, remove_binding_of},
+    footprint::{FootprintError, Remains},
+    kernel::{self, AgentId, Instance, NetnsFolder, Nft, Pins, detach, remove_binding_of},
     model::RouterId,
 };
 
@@ -56,13 +56,14 @@ impl fmt::Display for Removed {
 /// from there.
 pub fn cleanup(config: &Config) -> Result<Removed, CleanupError> {
     require_capabilities()?;
-    let footprint = footprint::existing(config)?;
-    let pins = Pins::new(&config.bpffs_dir);
-    let mut agent = footprint::agent_id(config)?;
+    // Before anything is looked at: an agent that runs must not lose it.
+    let remains = Remains::of(config)?;
+    let pins = Pins::new(remains.bpffs_dir(config));
+    let mut agent = remains.agent();
     let mut removed = Removed::default();
     let mut ours = Vec::new();
     for router in pins.routers()? {
-        match owner(&pins, router)? {
+        match owner(&pins, router) {
             // Without a footprint, what is pinned in the agent's folder tells
             // who it was.
             Some(owner) if *agent.get_or_insert(owner) != owner => {
@@ -78,10 +79,7 @@ pub fn cleanup(config: &Config) -> Result<Removed, CleanupError> {
         }
     }
     if let Some(agent) = agent {
-        let nft = Nft::new(&config.nft);
-        for netns in NetnsFolder::new(&config.netns_dir).all()? {
-            removed.bindings += usize::from(remove_binding_of(&nft, &netns, agent)?);
-        }
+        removed.bindings = unbind_everywhere(config, &remains, agent)?;
     }
     for router in ours {
         for folder in [pins.next_instance(router), pins.instance(router)] {
@@ -90,18 +88,46 @@ pub fn cleanup(config: &Config) -> Result<Removed, CleanupError> {
         }
         pins.tidy(router)?;
     }
-    if let Some(footprint) = footprint {
-        footprint.remove()?;
-    }
+    remains.remove()?;
     Ok(removed)
 }
 
-/// Whose the router's pins are, as far as they can tell.
-fn owner(pins: &Pins, router: RouterId) -> Result<Option<AgentId>, kernel::Error> {
-    for folder in [pins.instance(router), pins.next_instance(router)] {
-        if let Usable::Whole(instance) = Instance::open(&folder)? {
-            return Ok(Some(instance.owner()));
+/// All namespaces are tried, whatever is wrong with one of them.
+fn unbind_everywhere(
+    config: &Config,
+    remains: &Remains,
+    agent: AgentId,
+) -> Result<usize, kernel::Error> {
+    let nft = Nft::new(&config.nft);
+    let folder = NetnsFolder::new(remains.netns_dir(config));
+    let mut removed = 0;
+    let mut failed = None;
+    for name in folder.names()? {
+        let unbound = folder.open(&name).and_then(|netns| match netns {
+            Some(netns) => remove_binding_of(&nft, &netns, agent),
+            None => Ok(false),
+        });
+        match unbound {
+            Ok(was_there) => removed += usize::from(was_there),
+            // A mount of another kind of namespace, or one that went just now.
+            Err(error) if error.is_no_network_namespace() => {
+                warn!(namespace = name, "not a network namespace");
+            }
+            Err(error) => {
+                warn!(
+                    namespace = name,
+                    error = &error as &dyn std::error::Error,
+                    "not examined"
+                );
+                failed.get_or_insert(error);
+            }
         }
     }
-    Ok(None)
+    failed.map_or(Ok(removed), Err)
+}
+
+/// Whose the router's pins are, as far as they can tell.
+fn owner(pins: &Pins, router: RouterId) -> Option<AgentId> {
+    let folders = [pins.instance(router), pins.next_instance(router)];
+    folders.iter().find_map(|folder| Instance::owner_of(folder))
 }

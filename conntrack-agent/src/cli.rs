@@ -1,12 +1,18 @@
 //! The command line.
 
-use std::{error::Error, fmt::Write as _, path::PathBuf, process::ExitCode};
+use std::{
+    error::Error,
+    fmt::Write as _,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
 use crate::{
     cleanup::cleanup,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, DEFAULT_PATH},
     daemon::{self, Rebuild, RunError},
     telemetry,
 };
@@ -100,13 +106,17 @@ pub fn main() -> ExitCode {
     match execute(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed(status, error)) => {
-            eprintln!("conntrack-agent: {}", sentence(error.as_ref()));
+            // Where stderr is closed too there is nobody to tell.
+            let _ = writeln!(
+                io::stderr(),
+                "conntrack-agent: {}",
+                sentence(error.as_ref())
+            );
             ExitCode::from(status as u8)
         }
     }
 }
 
-#[expect(clippy::print_stdout, reason = "it is the command's output")]
 fn execute(command: Command) -> Result<(), Failed> {
     match command {
         Command::Run {
@@ -123,17 +133,35 @@ fn execute(command: Command) -> Result<(), Failed> {
             runtime.block_on(daemon::run(&config, rules.as_deref(), rebuild))?;
         }
         Command::CheckConfig { config } => {
+            let file = config.path.as_deref().unwrap_or(DEFAULT_PATH.as_ref());
+            let there = config.path.is_some() || file.exists();
             config.load()?;
-            println!("the configuration is good");
+            if there {
+                print(format_args!("configuration {} is good", file.display()))?;
+            } else {
+                print(format_args!(
+                    "there is no {}; the defaults are good",
+                    file.display()
+                ))?;
+            }
         }
         Command::Cleanup { config } => {
             let config = config.load()?;
             telemetry::init(&config.log);
             let removed = cleanup(&config).map_err(anyhow::Error::from)?;
-            println!("{removed}");
+            print(format_args!("{removed}"))?;
         }
     }
     Ok(())
+}
+
+/// A line of the command's output.
+fn print(line: std::fmt::Arguments<'_>) -> Result<(), Failed> {
+    writeln!(io::stdout(), "{line}").map_err(|error| {
+        anyhow::Error::from(error)
+            .context("stdout cannot be written")
+            .into()
+    })
 }
 
 /// An error and what caused it, in one line, each cause said once.

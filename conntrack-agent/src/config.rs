@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::{
     engine::Limits,
+    input::read_text,
     kernel::Carrier,
     model::{Helper, MAX_HELPER_MARK},
     port_table::Capacity,
@@ -18,6 +19,9 @@ use crate::{
 
 /// Where the configuration is looked for when no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/conntrack-agent/agent.toml";
+
+/// The largest configuration file that is read, in bytes.
+const MAX_SIZE: u64 = 1 << 20;
 
 /// All that an operator can set. Paths can all be moved, so that two agents on
 /// one host need never meet.
@@ -141,7 +145,7 @@ impl Config {
     /// [`ConfigError`] if there is a file and any part of it is wrong.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let file = path.unwrap_or(Path::new(DEFAULT_PATH));
-        let text = match std::fs::read_to_string(file) {
+        let text = match read_text(file, MAX_SIZE) {
             Ok(text) => text,
             Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Self::default());

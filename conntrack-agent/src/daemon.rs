@@ -14,8 +14,8 @@ use tracing::{error, info, warn};
 use crate::{
     config::Config,
     engine::{Change, Entry, Inconsistent, Mapping, Policy, Refusal},
-    footprint::{self, Footprint, FootprintError},
-    kernel::{self, AgentId, Binding, Carrier, Instance, Nft, Pins, Usable},
+    footprint::{Footprint, FootprintError},
+    kernel::{self, AgentId, Binding, Carrier, Instance, Nft, Pins},
     model::{Helper, HelperRule, Origin, RuleId},
     reconcile::{ApplyError, Host, Reconciler, Summary, apply},
     sources::{
@@ -46,27 +46,14 @@ pub enum RunError {
     /// Its own capabilities could not be read.
     #[error("the agent's capabilities cannot be read")]
     Unknown(#[source] std::io::Error),
-    /// What is pinned in its folder is another agent's.
-    #[error(
-        "the instances pinned in {} belong to agent {owner}, this is agent {agent}; \
-         give each agent its own bpffs_dir and state_dir", bpffs_dir.display()
-    )]
-    Foreign {
-        /// The folder.
-        bpffs_dir: PathBuf,
-        /// Whose they are.
-        owner: AgentId,
-        /// Who this is.
-        agent: AgentId,
-    },
     /// The kernel or nft is not as needed.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
     /// A folder could not be had.
     #[error(transparent)]
     Footprint(#[from] FootprintError),
-    /// The rules could not be applied; nothing of them is.
-    #[error("the rules cannot be applied; nothing was changed")]
+    /// A change of the rules could not be applied; it was taken back.
+    #[error("the rules cannot be applied; those in force stay")]
     Apply(#[source] Box<ApplyError>),
     /// The mapping can't become what the rules file says.
     #[error("the rules are refused:{}", listed(.0))]
@@ -104,28 +91,16 @@ pub async fn run(
     rules: Option<&Path>,
     rebuild: Option<Rebuild>,
 ) -> Result<(), RunError> {
-    // From the cheapest check to the dearest, and nothing made before the last.
-    let policy = |present: Vec<Helper>| Policy::new(config.limits, present, config.allowed());
-    read_rules(rules, &policy(Helper::all().collect()))?;
-    require_capabilities()?;
-    let agent = identify(config)?;
-    let carrier = Carrier::mark(config.mark_mask).ok_or(kernel::Error::Missing("carrier"))?;
-    let binding = Binding::probe(Nft::new(&config.nft), agent, carrier)?;
-    let policy = policy(binding.helpers().to_vec());
-    let wanted = read_rules(rules, &policy)?;
-
+    // First of all, or a reload that comes early would end the agent.
     let mut hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
 
-    let mut footprint = Footprint::claim(config, agent)?;
-    let host = Host::new(config, agent, carrier, binding);
-    let started =
-        Agent::start(config, &mut footprint, host, policy, rebuild).and_then(|mut agent| {
-            let summary = agent.take(wanted.as_ref())?;
-            Ok((agent, summary))
-        });
-    let (mut agent, summary) = match started {
+    // From the cheapest check to the dearest; nothing is made before the claim.
+    read_rules(rules, &policy(config, Helper::all().collect()))?;
+    require_capabilities()?;
+    let mut footprint = Footprint::claim(config, || pinned_agent(config))?;
+    let (mut agent, summary) = match Agent::start(config, &mut footprint, rules, rebuild) {
         Ok(started) => started,
         Err(error) => {
             if let Err(error) = footprint.abandon() {
@@ -173,38 +148,55 @@ struct Agent {
 }
 
 impl Agent {
-    /// With the mapping that the store holds.
+    /// With the mapping that the store holds, and what the rules file makes of it.
     fn start(
         config: &Config,
         footprint: &mut Footprint,
-        host: Host,
-        policy: Policy,
+        rules: Option<&Path>,
         rebuild: Option<Rebuild>,
-    ) -> Result<Self, RunError> {
-        let folder = &config.state_dir;
-        let is_first = !footprint.has_store() && host.rules_in_force()?.is_empty();
-        let existed = Store::exists(folder);
-        let (store, mapping) = match (existed, rebuild) {
-            (true, None) => Store::open(folder)?,
-            (true, Some(_)) => match Store::open(folder) {
-                Ok(_) => return Err(RunError::NothingToRebuild(folder.join(store::NAME))),
-                Err(error @ StoreError::Damaged { .. }) => {
-                    warn!(%error, "rebuilding");
-                    Self::rebuilt(folder, &host, rebuild)?
-                }
-                Err(error) => return Err(error.into()),
-            },
-            (false, None) if !is_first => Store::open(folder)?,
-            (false, _) => Self::rebuilt(folder, &host, rebuild)?,
-        };
-        footprint.note_store(!existed)?;
-        Ok(Self {
+    ) -> Result<(Self, Summary), RunError> {
+        let id = footprint.agent();
+        let carrier = Carrier::mark(config.mark_mask).ok_or(kernel::Error::Missing("carrier"))?;
+        let binding = Binding::probe(Nft::new(&config.nft), id, carrier)?;
+        let policy = policy(config, binding.helpers().to_vec());
+        let wanted = read_rules(rules, &policy)?;
+        let host = Host::new(config, id, carrier, binding);
+        let (store, mapping) = Self::open_store(config, footprint, &host, rebuild)?;
+        let mut agent = Self {
             host,
             policy,
             mapping,
             store,
             reconciler: Reconciler::default(),
-        })
+        };
+        let summary = agent.take(wanted.as_ref())?;
+        Ok((agent, summary))
+    }
+
+    fn open_store(
+        config: &Config,
+        footprint: &mut Footprint,
+        host: &Host,
+        rebuild: Option<Rebuild>,
+    ) -> Result<(Store, Mapping), RunError> {
+        let folder = &config.state_dir;
+        let is_first = !footprint.has_store() && host.rules_in_force()?.is_empty();
+        let existed = Store::exists(folder);
+        let opened = match (existed, rebuild) {
+            (true, None) => Store::open(folder)?,
+            (true, Some(_)) => match Store::open(folder) {
+                Ok(_) => return Err(RunError::NothingToRebuild(folder.join(store::NAME))),
+                Err(error @ StoreError::Damaged { .. }) => {
+                    warn!(%error, "rebuilding");
+                    Self::rebuilt(folder, host, rebuild)?
+                }
+                Err(error) => return Err(error.into()),
+            },
+            (false, None) if !is_first => Store::open(folder)?,
+            (false, _) => Self::rebuilt(folder, host, rebuild)?,
+        };
+        footprint.note_store(!existed)?;
+        Ok(opened)
     }
 
     /// A new store: empty, or with the rules that are in force. Those become
@@ -317,6 +309,10 @@ impl Agent {
     }
 }
 
+fn policy(config: &Config, present: Vec<Helper>) -> Policy {
+    Policy::new(config.limits, present, config.allowed())
+}
+
 fn read_rules(rules: Option<&Path>, policy: &Policy) -> Result<Option<RuleSet>, RunError> {
     Ok(rules
         .map(|path| rules_file::read(path, policy))
@@ -336,28 +332,15 @@ pub fn require_capabilities() -> Result<(), RunError> {
     }
 }
 
-/// Who this agent is: by its footprint; where that was lost, by what is pinned
-/// in its folder; a new one where there is nothing.
-fn identify(config: &Config) -> Result<AgentId, RunError> {
-    let known = footprint::agent_id(config)?;
+/// Whose the instances in the agent's folder are: its own name, where its
+/// footprint was lost. None if there are none.
+fn pinned_agent(config: &Config) -> Result<Option<AgentId>, RunError> {
     let pins = Pins::new(&config.bpffs_dir);
-    let mut agent = known;
     for router in pins.routers()? {
-        let Usable::Whole(instance) = Instance::open(&pins.instance(router))? else {
-            continue;
-        };
-        let owner = instance.owner();
-        let agent = *agent.get_or_insert(owner);
-        if owner != agent {
-            return Err(RunError::Foreign {
-                bpffs_dir: config.bpffs_dir.clone(),
-                owner,
-                agent,
-            });
+        if let Some(agent) = Instance::owner_of(&pins.instance(router)) {
+            warn!(%agent, "no footprint: taking the name that is pinned");
+            return Ok(Some(agent));
         }
     }
-    if let (None, Some(agent)) = (known, agent) {
-        warn!(%agent, "no footprint: taking the name that is pinned");
-    }
-    Ok(agent.unwrap_or_else(AgentId::random))
+    Ok(None)
 }

@@ -4,27 +4,23 @@
 //! made outside of its own pins, so that `cleanup` can put the host back to
 //! what it was, and nothing further.
 
+mod folders;
+mod lock;
+mod record;
+
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    io,
     path::{Path, PathBuf},
 };
-
-use rustix::{
-    fs::{FlockOperation, flock},
-    mount::{UnmountFlags, unmount},
-};
-use serde::{Deserialize, Serialize};
 
 use crate::{
     config::Config,
     kernel::{self, AgentId},
     store,
 };
-
-const NAME: &str = "footprint.json";
-const LOCK: &str = "lock";
+use folders::{Mounted, make_folder, remove_file, remove_folders};
+use lock::Lock;
+use record::Record;
 
 /// What could not be read, made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -59,120 +55,122 @@ pub enum FootprintError {
         /// Who holds it.
         holder: String,
     },
-    /// There is no bpffs and none can be mounted.
+    /// The configuration names another folder than the agent works in.
+    #[error(
+        "{key} is {} now, and what the agent made is in {}; \
+         set it back, or run `conntrack-agent cleanup` first", configured.display(), used.display()
+    )]
+    Moved {
+        /// The key.
+        key: &'static str,
+        /// What the configuration says.
+        configured: PathBuf,
+        /// What it said when the agent first ran.
+        used: PathBuf,
+    },
+    /// There is no bpffs and none can be mounted, or an empty folder can't be
+    /// removed.
     #[error(transparent)]
-    Bpffs(#[from] kernel::Error),
-}
-
-/// What the file says.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Record {
-    agent: String,
-    /// Folders that were not there before, outermost first.
-    created: Vec<PathBuf>,
-    /// Where a bpffs was mounted that was not there before.
-    mounted: Option<PathBuf>,
-    /// Whether a store was made: from then on, one that is not there is lost.
-    store: bool,
+    Kernel(#[from] kernel::Error),
 }
 
 /// The agent's hold on its folders: exclusive while it lives.
 #[derive(Debug)]
 pub struct Footprint {
-    path: PathBuf,
-    lock_path: PathBuf,
+    state_dir: PathBuf,
     record: Record,
+    agent: AgentId,
     /// Whether this process made it.
     fresh: bool,
     /// Whether this process made the store.
     store_is_new: bool,
-    /// Held until the process ends, whatever way.
-    _lock: File,
-}
-
-/// The agent's name as the state folder has it; none before its first start.
-///
-/// # Errors
-/// [`FootprintError`] if there is a footprint that can't be read.
-pub fn agent_id(config: &Config) -> Result<Option<AgentId>, FootprintError> {
-    let path = config.state_dir.join(NAME);
-    match read(&path)? {
-        None => Ok(None),
-        Some(record) => parse_agent(&path, &record).map(Some),
-    }
+    lock: Lock,
 }
 
 impl Footprint {
-    /// Takes hold of the folders, making what is missing: with the name `agent`
-    /// if they have none yet. Where that fails, nothing of it stays.
+    /// Takes hold of the folders, making what is missing. An agent that has no
+    /// footprint yet is called what `pinned` says, or gets a new name. Where
+    /// this fails, nothing of it stays.
     ///
     /// # Errors
-    /// [`FootprintError`], if another agent has them among others.
-    pub fn claim(config: &Config, agent: AgentId) -> Result<Self, FootprintError> {
+    /// [`FootprintError`], if another agent has them among others; what
+    /// `pinned` returns.
+    pub fn claim<E: From<FootprintError>>(
+        config: &Config,
+        pinned: impl FnOnce() -> Result<Option<AgentId>, E>,
+    ) -> Result<Self, E> {
         let mut created = Vec::new();
-        let claimed = Self::claim_noting(config, agent, &mut created);
+        let claimed = make_folder(&config.runtime_dir, 0o755, &mut created)
+            .and_then(|()| Lock::take(&config.runtime_dir))
+            .map_err(E::from)
+            .and_then(|lock| Self::claim_locked(config, pinned, lock, &mut created));
         if claimed.is_err() {
             remove_folders(&created)?;
         }
         claimed
     }
 
-    fn claim_noting(
+    fn claim_locked<E: From<FootprintError>>(
         config: &Config,
-        agent: AgentId,
+        pinned: impl FnOnce() -> Result<Option<AgentId>, E>,
+        lock: Lock,
         created: &mut Vec<PathBuf>,
-    ) -> Result<Self, FootprintError> {
-        make_folder(&config.runtime_dir, 0o755, created)?;
-        let lock_path = config.runtime_dir.join(LOCK);
-        let lock_is_new = !lock_path.exists();
-        let lock = lock(&lock_path)?;
-        let claimed = Self::claim_locked(config, agent, created, lock_path.clone(), lock);
-        if claimed.is_err() && lock_is_new {
-            remove_file(&lock_path)?;
+    ) -> Result<Self, E> {
+        match Self::establish(config, pinned, created) {
+            Ok((record, agent, fresh)) => Ok(Self {
+                state_dir: config.state_dir.clone(),
+                record,
+                agent,
+                fresh,
+                store_is_new: false,
+                lock,
+            }),
+            Err(error) => {
+                lock.give_back()?;
+                Err(error)
+            }
         }
-        claimed
     }
 
-    fn claim_locked(
+    fn establish<E: From<FootprintError>>(
         config: &Config,
-        agent: AgentId,
+        pinned: impl FnOnce() -> Result<Option<AgentId>, E>,
         created: &mut Vec<PathBuf>,
-        lock_path: PathBuf,
-        lock: File,
-    ) -> Result<Self, FootprintError> {
-        make_folder(&config.state_dir, 0o700, created)?;
-        let path = config.state_dir.join(NAME);
-        let known = read(&path)?;
-        let mut footprint = Self {
-            fresh: known.is_none(),
-            store_is_new: false,
-            record: known.unwrap_or_else(|| Record {
-                agent: agent.to_string(),
-                created: Vec::new(),
-                mounted: None,
-                store: false,
-            }),
-            path,
-            lock_path,
-            _lock: lock,
+    ) -> Result<(Record, AgentId, bool), E> {
+        let known = Record::read(&config.state_dir)?;
+        if let Some((record, _)) = &known {
+            check_unmoved(config, record)?;
+        }
+        let (mut record, agent, fresh) = if let Some((record, agent)) = known.clone() {
+            (record, agent, false)
+        } else {
+            let agent = pinned()?.unwrap_or_else(AgentId::random);
+            (Record::new(config, agent), agent, true)
         };
-        let known = footprint.record.clone();
-        let mounted = mount_bpffs(config, created)?;
-        footprint.record.created.extend(created.iter().cloned());
-        if let Some(mounted) = &mounted {
-            footprint.record.mounted = Some(mounted.clone());
-        }
+        // What is mounted there may be another one by now, and not the agent's.
+        record.mounted = record.mounted.filter(Mounted::is_there);
+        make_folder(&config.state_dir, 0o700, created)?;
+        // A checked configuration has a parent here.
+        let root = config.bpffs_dir.parent().unwrap_or(Path::new("/"));
+        let mounted = Mounted::ensure(root, created)?;
+        record.created.extend(created.iter().cloned());
+        record.mounted = mounted.clone().or(record.mounted);
         // A start that changes nothing writes nothing.
-        let unchanged = !footprint.fresh && footprint.record == known;
-        let saved = if unchanged { Ok(()) } else { footprint.save() };
-        if let Err(error) = saved {
+        if known.is_none_or(|(known, _)| known != record)
+            && let Err(error) = record.save(&config.state_dir)
+        {
             if let Some(mounted) = mounted {
-                unmount_if_unused(&mounted)?;
+                mounted.unmount()?;
             }
-            return Err(error);
+            return Err(error.into());
         }
-        Ok(footprint)
+        Ok((record, agent, fresh))
+    }
+
+    /// The agent's name.
+    #[must_use]
+    pub const fn agent(&self) -> AgentId {
+        self.agent
     }
 
     /// Whether a store was made here before.
@@ -191,7 +189,7 @@ impl Footprint {
             return Ok(());
         }
         self.record.store = true;
-        self.save()
+        self.record.save(&self.state_dir)
     }
 
     /// Undoes a claim of an agent that could not start; one that had started
@@ -200,258 +198,112 @@ impl Footprint {
     /// # Errors
     /// [`FootprintError`] if something can't be removed.
     pub fn abandon(self) -> Result<(), FootprintError> {
-        match (self.fresh, self.store_is_new) {
-            (true, true) => self.remove(),
-            // The footprint had been lost, the rules had not.
-            (true, false) => self.remove_all_but_store(),
-            (false, _) => Ok(()),
+        if !self.fresh {
+            return Ok(());
+        }
+        // Where the footprint had been lost, the rules had not.
+        if self.store_is_new {
+            remove_store(&self.state_dir)?;
+        }
+        remove_record(&self.state_dir, &self.record)?;
+        self.lock.give_back()?;
+        remove_folders(&self.record.created)
+    }
+}
+
+/// What an agent that doesn't run has left, held so that none starts.
+#[derive(Debug)]
+pub struct Remains {
+    state_dir: PathBuf,
+    record: Option<(Record, AgentId)>,
+    /// None if there is no folder for it: nothing can be running.
+    lock: Option<Lock>,
+}
+
+impl Remains {
+    /// Takes hold of what there is.
+    ///
+    /// # Errors
+    /// [`FootprintError::Locked`] if an agent is running; others if it can't be
+    /// read.
+    pub fn of(config: &Config) -> Result<Self, FootprintError> {
+        let folder = &config.runtime_dir;
+        let lock = folder.is_dir().then(|| Lock::take(folder)).transpose()?;
+        match Record::read(&config.state_dir) {
+            Ok(record) => Ok(Self {
+                state_dir: config.state_dir.clone(),
+                record,
+                lock,
+            }),
+            Err(error) => {
+                lock.map_or(Ok(()), Lock::give_back)?;
+                Err(error)
+            }
         }
     }
 
-    /// Removes all that the file names, the store, and the file.
+    /// The agent's name, if it is written down.
+    #[must_use]
+    pub fn agent(&self) -> Option<AgentId> {
+        self.record.as_ref().map(|(_, agent)| *agent)
+    }
+
+    /// Where its pins are: as written down, or else as configured.
+    #[must_use]
+    pub fn bpffs_dir<'a>(&'a self, config: &'a Config) -> &'a Path {
+        let written = self.record.as_ref().map(|(record, _)| &record.bpffs_dir);
+        written.unwrap_or(&config.bpffs_dir)
+    }
+
+    /// Where the namespaces with its tables are, likewise.
+    #[must_use]
+    pub fn netns_dir<'a>(&'a self, config: &'a Config) -> &'a Path {
+        let written = self.record.as_ref().map(|(record, _)| &record.netns_dir);
+        written.unwrap_or(&config.netns_dir)
+    }
+
+    /// Removes all of it, the store included; one that was set aside as damaged
+    /// is the operator's to remove.
     ///
     /// # Errors
     /// [`FootprintError`] if something can't be removed.
     pub fn remove(self) -> Result<(), FootprintError> {
-        // One that was set aside as damaged is the operator's to remove.
-        let store = self.path.with_file_name(store::NAME);
-        remove_file(&store)?;
-        remove_file(&store::unfinished(&store))?;
-        self.remove_all_but_store()
-    }
-
-    fn remove_all_but_store(self) -> Result<(), FootprintError> {
-        if let Some(mounted) = &self.record.mounted {
-            unmount_if_unused(mounted)?;
+        let mut created = Vec::new();
+        if let Some((record, _)) = self.record {
+            remove_store(&self.state_dir)?;
+            remove_record(&self.state_dir, &record)?;
+            created = record.created;
         }
-        remove_file(&self.path)?;
-        remove_file(&self.lock_path)?;
-        remove_folders(&self.record.created)
-    }
-
-    /// Written beside and renamed, so that there is never half of it.
-    fn save(&self) -> Result<(), FootprintError> {
-        let failed = |what| failure(&self.path, what);
-        let beside = self.path.with_extension("new");
-        let text = serde_json::to_vec_pretty(&self.record)
-            .map_err(|error| failed("written")(error.into()))?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)
-            .map_err(failed("made"))?;
-        file.write_all(&text)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| fs::rename(&beside, &self.path))
-            .map_err(|error| {
-                // Nothing refers to it; the first error is the one to tell.
-                drop(fs::remove_file(&beside));
-                failed("written")(error)
-            })
+        self.lock.map_or(Ok(()), Lock::remove)?;
+        remove_folders(&created)
     }
 }
 
-/// Takes hold of an existing footprint, for `cleanup`; none if the agent never
-/// ran, or what it left was removed.
-///
-/// # Errors
-/// [`FootprintError::Locked`] if an agent is running; others if it can't be read.
-pub fn existing(config: &Config) -> Result<Option<Footprint>, FootprintError> {
-    let path = config.state_dir.join(NAME);
-    let lock_path = config.runtime_dir.join(LOCK);
-    let Some(record) = read(&path)? else {
-        return Ok(None);
-    };
-    // After a reboot there is no runtime folder, and nothing runs.
-    let mut created = Vec::new();
-    make_folder(&config.runtime_dir, 0o755, &mut created)?;
-    let lock = lock(&lock_path)?;
-    let mut footprint = Footprint {
-        path,
-        lock_path,
-        record,
-        fresh: false,
-        store_is_new: false,
-        _lock: lock,
-    };
-    footprint.record.created.append(&mut created);
-    Ok(Some(footprint))
+fn remove_store(state_dir: &Path) -> Result<(), FootprintError> {
+    let store = state_dir.join(store::NAME);
+    remove_file(&store)?;
+    remove_file(&store::unfinished(&store))
 }
 
-/// Where a bpffs was mounted for the pins, if one had to be.
-fn mount_bpffs(
-    config: &Config,
-    created: &mut Vec<PathBuf>,
-) -> Result<Option<PathBuf>, FootprintError> {
-    // A checked configuration has a parent here.
-    let Some(parent) = config.bpffs_dir.parent() else {
-        return Ok(None);
-    };
-    if !kernel::is_bpffs(parent) {
-        make_folder(parent, 0o755, created)?;
+fn remove_record(state_dir: &Path, record: &Record) -> Result<(), FootprintError> {
+    if let Some(mounted) = &record.mounted {
+        mounted.unmount()?;
     }
-    let mounted = kernel::ensure_mounted(parent)?;
-    Ok(mounted.then(|| parent.to_owned()))
+    remove_file(&state_dir.join(record::NAME))
 }
 
-fn lock(path: &Path) -> Result<File, FootprintError> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o644)
-        .open(path)
-        .map_err(failure(path, "opened"))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let holder = fs::read_to_string(path).unwrap_or_default();
-            let holder = holder.trim();
-            return Err(FootprintError::Locked {
-                path: path.to_owned(),
-                holder: if holder.is_empty() { "unknown" } else { holder }.to_owned(),
+fn check_unmoved(config: &Config, record: &Record) -> Result<(), FootprintError> {
+    for (key, configured, used) in [
+        ("bpffs_dir", &config.bpffs_dir, &record.bpffs_dir),
+        ("netns_dir", &config.netns_dir, &record.netns_dir),
+    ] {
+        if configured != used {
+            return Err(FootprintError::Moved {
+                key,
+                configured: configured.clone(),
+                used: used.clone(),
             });
         }
-        Err(error) => return Err(failure(path, "locked")(error.into())),
-    }
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(failure(path, "written"))?;
-    Ok(file)
-}
-
-fn read(path: &Path) -> Result<Option<Record>, FootprintError> {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failure(path, "read")(error)),
-    };
-    let record = serde_json::from_slice(&text).map_err(|error| FootprintError::Damaged {
-        path: path.to_owned(),
-        said: error.to_string(),
-    })?;
-    parse_agent(path, &record)?;
-    Ok(Some(record))
-}
-
-fn parse_agent(path: &Path, record: &Record) -> Result<AgentId, FootprintError> {
-    record
-        .agent
-        .parse()
-        .map_err(|error| FootprintError::Damaged {
-            path: path.to_owned(),
-            said: format!("agent: {error}"),
-        })
-}
-
-/// Makes a folder and those above it, noting each that was not there.
-fn make_folder(path: &Path, mode: u32, created: &mut Vec<PathBuf>) -> Result<(), FootprintError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = path.parent() {
-        make_folder(parent, 0o755, created)?;
-    }
-    match DirBuilder::new().mode(mode).create(path) {
-        Ok(()) => created.push(path.to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
-        Err(error) => return Err(failure(path, "made")(error)),
     }
     Ok(())
-}
-
-fn remove_folders(outermost_first: &[PathBuf]) -> Result<(), FootprintError> {
-    for folder in outermost_first.iter().rev() {
-        kernel::remove_if_empty(folder)?;
-    }
-    Ok(())
-}
-
-fn remove_file(path: &Path) -> Result<(), FootprintError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(failure(path, "removed")(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Others may have come to use a bpffs that the agent mounted.
-fn unmount_if_unused(mounted: &Path) -> Result<(), FootprintError> {
-    if kernel::is_bpffs(mounted) && kernel::is_unused(mounted) {
-        unmount(mounted, UnmountFlags::empty())
-            .map_err(|error| failure(mounted, "unmounted")(error.into()))?;
-    }
-    Ok(())
-}
-
-fn failure(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> FootprintError {
-    let path = path.to_owned();
-    move |source| FootprintError::File { path, what, source }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(root: &Path) -> Config {
-        Config {
-            state_dir: root.join("var/state"),
-            runtime_dir: root.join("run/agent"),
-            // Under a file system that has no bpffs: the tests that need one
-            // run in the lab.
-            bpffs_dir: "/nonexistent-for-tests/bpf/agent".into(),
-            ..Config::default()
-        }
-    }
-
-    #[test]
-    fn a_damaged_footprint_is_refused_and_stays() {
-        let root = tempfile::tempdir().unwrap();
-        let config = config(root.path());
-        fs::create_dir_all(&config.state_dir).unwrap();
-        let path = config.state_dir.join(NAME);
-        for text in [
-            "",
-            "{}",
-            "not json",
-            r#"{"agent":"x","created":[],"mounted":null,"store":false}"#,
-        ] {
-            fs::write(&path, text).unwrap();
-            let error = agent_id(&config).unwrap_err().to_string();
-            assert!(error.contains("damaged"), "{error}");
-            assert!(existing(&config).is_err());
-            assert_eq!(fs::read_to_string(&path).unwrap(), text);
-        }
-        assert!(!config.runtime_dir.exists());
-    }
-
-    #[test]
-    fn folders_are_noted_as_they_are_made_and_removed_if_empty() {
-        let root = tempfile::tempdir().unwrap();
-        let deep = root.path().join("a/b/c");
-        let mut created = Vec::new();
-        make_folder(&deep, 0o700, &mut created).unwrap();
-        assert_eq!(created.len(), 3);
-        make_folder(&deep, 0o700, &mut created).unwrap();
-        assert_eq!(created.len(), 3);
-        fs::write(root.path().join("a/file"), "").unwrap();
-        remove_folders(&created).unwrap();
-        assert!(root.path().join("a/file").exists());
-        assert!(!root.path().join("a/b").exists());
-    }
-
-    #[test]
-    fn the_second_to_lock_is_told_who_was_first() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join(LOCK);
-        let held = lock(&path).unwrap();
-        let error = lock(&path).unwrap_err().to_string();
-        assert!(error.contains(&std::process::id().to_string()), "{error}");
-        drop(held);
-        lock(&path).unwrap();
-    }
 }

@@ -17,6 +17,7 @@ pub mod config;
 pub mod daemon;
 pub mod engine;
 pub mod footprint;
+mod input;
 pub mod kernel;
 pub mod model;
 pub mod port_table;

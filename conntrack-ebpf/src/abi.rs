@@ -181,7 +181,8 @@ impl Slot {
 pub struct Counters {
     /// Packets; one that GRO merged counts as one, as in iptables.
     pub packets: u64,
-    /// Bytes from the network header on, as iptables counts them.
+    /// Bytes from the network header to the end of the frame. iptables counts
+    /// the same but for the padding of frames shorter than Ethernet's 60 bytes.
     pub bytes: u64,
 }
 

@@ -71,8 +71,10 @@ pub fn classify(context: TcContext) -> i32 {
         }
         None => 0,
     };
+    let ours = global(&GLOBALS.mark_mask);
     let before = skb::mark(&context);
-    let after = (before & !global(&GLOBALS.mark_mask)) | bits;
+    // Masked too, so that not even a damaged slot reaches another's bits.
+    let after = (before & !ours) | (bits & ours);
     if after != before {
         context.set_mark(after);
     }

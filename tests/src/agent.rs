@@ -124,6 +124,11 @@ pub fn subcommand(lab: &Lab, name: &str) -> Exit {
     exit(&mut Process::start(None, command))
 }
 
+/// Writes another configuration in the place of the one that was used last.
+pub fn rewrite_config(lab: &Lab, config: &Config) {
+    fs::write(config_path(lab.dir()), config.text()).expect("the agent's configuration");
+}
+
 /// The agent's configuration, by key.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -46,6 +46,11 @@ impl Snapshot {
         Self(things)
     }
 
+    /// Forgets a file that a test doesn't compare.
+    pub fn forget_file(&mut self, path: &Path) {
+        self.0.remove(&file_key(path));
+    }
+
     /// Forgets the mount of a namespace that a test removes itself.
     pub fn forget(&mut self, mount: &Path) {
         self.0.remove(&mount_key(mount));
@@ -152,6 +157,10 @@ impl Loaded {
     }
 }
 
+fn file_key(path: &Path) -> String {
+    format!("file {}", path.display())
+}
+
 fn mount_key(mount: &Path) -> String {
     format!("mount {}", mount.display())
 }
@@ -174,7 +183,7 @@ fn add_files(things: &mut BTreeMap<String, String>, path: &Path, contents: Conte
         }
         Contents::Read | Contents::Skip => String::new(),
     };
-    things.insert(format!("file {}", path.display()), text);
+    things.insert(file_key(path), text);
     if metadata.is_dir() {
         for entry in fs::read_dir(path).expect("a folder of the lab") {
             add_files(things, &entry.expect("an entry of it").path(), contents);

@@ -113,20 +113,36 @@ impl Loaded {
     /// The same, where the kernel may find the frame too short to run on.
     fn try_run(&mut self, frame: &[u8], mark: u32) -> Result<u32, ProgramError> {
         const MARK_AT: usize = 8; // offsetof(struct __sk_buff, mark)
+        const PRIORITY_AT: usize = 32; // offsetof(struct __sk_buff, priority)
+        const CB_AT: usize = 48; // offsetof(struct __sk_buff, cb)
+        const CB_END: usize = 68;
+        const TSTAMP_AT: usize = 152; // offsetof(struct __sk_buff, tstamp)
         const UNSPEC: u32 = u32::MAX; // TC_ACT_UNSPEC, -1
         let mut context = [0; 256];
         context[MARK_AT..MARK_AT + 4].copy_from_slice(&mark.to_ne_bytes());
+        // The other metadata that a test may set, each to something of its own.
+        context[PRIORITY_AT..PRIORITY_AT + 4].copy_from_slice(&0x0102_0304_u32.to_ne_bytes());
+        context[CB_AT..CB_END].copy_from_slice(&[0xcb; CB_END - CB_AT]);
+        context[TSTAMP_AT..TSTAMP_AT + 8].copy_from_slice(&0x0506_0708_u64.to_ne_bytes());
         let mut context_out = [0; 256];
         let mut frame_out = vec![0; frame.len()];
         let result = self.instance.program().test_run(TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut frame_out),
-            ctx_in: Some(&context[..MARK_AT + 4]),
+            ctx_in: Some(&context[..TSTAMP_AT + 8]),
             ctx_out: Some(&mut context_out),
             ..TestRunOptions::default()
         })?;
         assert_eq!(result.return_value, UNSPEC, "the verdict is never ours");
         assert_eq!(frame_out, frame, "the frame was changed");
+        for part in [
+            PRIORITY_AT..PRIORITY_AT + 4,
+            CB_AT..CB_END,
+            TSTAMP_AT..TSTAMP_AT + 8,
+        ] {
+            let (before, after) = (&context[part.clone()], &context_out[part.clone()]);
+            assert_eq!(before, after, "metadata at {part:?} was changed");
+        }
         let mark = context_out[MARK_AT..MARK_AT + 4].try_into().unwrap();
         Ok(u32::from_ne_bytes(mark))
     }

@@ -12,8 +12,10 @@ use anyhow::{Context, Result};
 /// Every lab lives in a directory whose path begins so.
 const LAB: &str = "/tmp/conntrack-lab-";
 
-/// Ended processes and released programs take a moment to go.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Ended processes take a moment to go, and programs go when the kernel has torn
+/// down their namespaces, which on a busy machine is some time later. The count
+/// of programs is the whole kernel's: another lab beside this run is counted.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What belongs to labs, each thing by a name that tells it from others.
 #[derive(Debug, Default, PartialEq)]

@@ -45,6 +45,23 @@ impl Attachment {
         })
     }
 
+    /// Lets the link that is pinned for this interface run another instance's
+    /// program, without a gap. Returns false if no such link is on the
+    /// interface: none is pinned, or the one that is belongs to an interface
+    /// which had this number before, and may be in another namespace by now.
+    ///
+    /// # Errors
+    /// [`Error`] if the kernel can't be asked, or refuses.
+    pub fn replace(&self, netns: &Netns, instance: &mut Instance) -> Result<bool, Error> {
+        if !self.pin.exists() {
+            return Ok(false);
+        }
+        match self.has(netns, program_of(&self.pin)?)? {
+            Some(true) => replace(&self.pin, instance),
+            Some(false) | None => Ok(false),
+        }
+    }
+
     /// Puts the instance's program in front of all others on the interface's
     /// tcx ingress, and pins the link. In front, so that no verdict of another
     /// program keeps a packet from it; it gives none itself.
@@ -57,11 +74,17 @@ impl Attachment {
         remove_pin(&self.pin)?;
         let program = instance.program();
         netns.enter(|| {
-            let failed = || {
+            let failed = |source| {
+                if is_gone(&source) {
+                    return Error::InterfaceGone {
+                        namespace: netns.name().to_owned(),
+                        interface: name.clone(),
+                    };
+                }
                 Error::program(format!(
                     "the classifier cannot be attached to interface {name} in {}",
                     netns.name()
-                ))
+                ))(source)
             };
             let link = program
                 .attach_with_options(
@@ -70,7 +93,7 @@ impl Attachment {
                     TcAttachOptions::TcxOrder(LinkOrder::first()),
                 )
                 .and_then(|id| program.take_link(id))
-                .map_err(failed())?;
+                .map_err(failed)?;
             let link: FdLink = link.try_into().map_err(|source| self.link_error(source))?;
             // Where this fails the link is dropped, and with it the attachment.
             let pinned = link.pin(&self.pin).map_err(|source| Error::Pin {
@@ -109,6 +132,17 @@ fn is_gone(error: &ProgramError) -> bool {
         ProgramError::UnknownInterface { .. } => true,
         _ => false,
     }
+}
+
+/// The kernel's id of the program that a pinned link runs.
+fn program_of(pin: &Path) -> Result<u32, Error> {
+    let link: Result<FdLink, _> = PinnedLink::from_pin(pin).map(Into::into);
+    let info = link.and_then(|link| link.info());
+    info.map(|info| info.program_id())
+        .map_err(|source| Error::Link {
+            path: pin.to_owned(),
+            source: Box::new(source),
+        })
 }
 
 /// Lets a pinned link run another instance's program from the next packet on.

@@ -221,11 +221,16 @@ fn remove_table(nft: &Nft, netns: &Netns, name: &str) -> Result<bool, Error> {
         family: Family::Inet,
         name: name.to_owned(),
     });
-    match netns.enter(|| nft.transact(&[table]))? {
-        Ok(()) => Ok(true),
-        Err(refusal) if refusal.is_not_found() => Ok(false),
-        Err(refusal) => Err(refusal.in_place(netns.name())),
-    }
+    let refused = |refusal: Refusal| refusal.in_place(netns.name());
+    netns.enter(|| {
+        match nft.list_table(name)? {
+            Ok(_) => {}
+            Err(refusal) if refusal.is_not_found() => return Ok(false),
+            Err(refusal) => return Err(refused(refusal)),
+        }
+        nft.transact(&[table])?.map_err(refused)?;
+        Ok(true)
+    })
 }
 
 /// With the protocol, because sip has two objects.

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use super::AgentId;
 use aya::{
     EbpfError,
     maps::MapError,
@@ -17,6 +18,14 @@ pub enum Error {
     NamespaceGone {
         /// The namespace.
         name: String,
+    },
+    /// What is pinned for the router is another agent's.
+    #[error("the instance pinned in {} is agent {owner}'s; give each agent its own bpffs_dir", folder.display())]
+    Foreign {
+        /// Where.
+        folder: PathBuf,
+        /// Whose it is.
+        owner: AgentId,
     },
     /// The interface is not there any more.
     #[error("interface {interface} of {namespace} went away")]
@@ -157,6 +166,16 @@ fn first_line(log: &str) -> String {
 }
 
 impl Error {
+    /// Whether what was to be entered is a namespace of another kind (setns(2):
+    /// EINVAL).
+    #[must_use]
+    pub fn is_no_network_namespace(&self) -> bool {
+        match self {
+            Self::Namespace { source, .. } => source.kind() == io::ErrorKind::InvalidInput,
+            _ => false,
+        }
+    }
+
     pub(super) fn program(what: impl Into<String>) -> impl FnOnce(ProgramError) -> Self {
         move |source| match source {
             ProgramError::LoadError {

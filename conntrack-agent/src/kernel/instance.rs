@@ -90,6 +90,14 @@ impl Instance {
         })
     }
 
+    /// Who loaded what is pinned in `folder`, as far as it can tell: its globals
+    /// are pinned first and removed last.
+    #[must_use]
+    pub fn owner_of(folder: &Path) -> Option<AgentId> {
+        let globals = open_globals(folder).ok()?;
+        Some(AgentId::from_bytes(globals.agent))
+    }
+
     /// Removes every pin in `folder`, and the folder; none is fine. The kernel
     /// frees maps and program when no link uses them any more.
     ///
@@ -99,9 +107,11 @@ impl Instance {
         // The program first: what is left of an interrupted removal must not
         // look whole.
         remove_pin(&folder.join(PROGRAM))?;
-        for pin in entries(folder)? {
-            remove_pin(&pin)?;
+        let globals = folder.join(GLOBALS_PIN);
+        for pin in entries(folder)?.iter().filter(|pin| **pin != globals) {
+            remove_pin(pin)?;
         }
+        remove_pin(&globals)?;
         super::pins::remove_if_empty(folder)
     }
 
@@ -229,10 +239,10 @@ fn pin_new(object: &mut Object, folder: &Path, capacity: Capacity) -> Result<(),
     // Held to the end: the program needs its maps until it is loaded.
     let mut ebpf = object.load(capacity)?;
     for (map, pin) in [
+        (abi::GLOBALS_SECTION, GLOBALS_PIN),
         (abi::PAGES, abi::PAGES),
         (abi::SLOTS, abi::SLOTS),
         (abi::COUNTERS, abi::COUNTERS),
-        (abi::GLOBALS_SECTION, GLOBALS_PIN),
     ] {
         let path = folder.join(pin);
         let map = ebpf.map(map).ok_or(Error::Missing(map))?;
@@ -258,17 +268,24 @@ fn pin_new(object: &mut Object, folder: &Path, capacity: Capacity) -> Result<(),
     Ok(())
 }
 
+fn open_globals(folder: &Path) -> Result<Globals, Error> {
+    let map = MapData::from_pin(folder.join(GLOBALS_PIN));
+    let map = map.map_err(Error::map("opening", abi::GLOBALS_SECTION))?;
+    let globals: Array<MapData, [u8; Globals::SIZE]> = Map::Array(map)
+        .try_into()
+        .map_err(Error::map("shape", abi::GLOBALS_SECTION))?;
+    let globals = globals.get(&0, 0);
+    globals
+        .map(Globals::from_bytes)
+        .map_err(Error::map("reading", abi::GLOBALS_SECTION))
+}
+
 fn open_whole(folder: &Path) -> Result<Instance, Error> {
     let map = |pin: &'static str| -> Result<MapData, Error> {
         MapData::from_pin(folder.join(pin)).map_err(Error::map("opening", pin))
     };
     let array = |pin| map(pin).map(Map::Array);
-    let globals: Array<MapData, [u8; Globals::SIZE]> = array(GLOBALS_PIN)?
-        .try_into()
-        .map_err(Error::map("shape", abi::GLOBALS_SECTION))?;
-    let globals = globals
-        .get(&0, 0)
-        .map_err(Error::map("reading", abi::GLOBALS_SECTION))?;
+    let globals = open_globals(folder)?;
     let program = SchedClassifier::from_pin(folder.join(PROGRAM))
         .map_err(Error::program("the pinned classifier cannot be opened"))?;
     let program_id = program
@@ -287,6 +304,6 @@ fn open_whole(folder: &Path) -> Result<Instance, Error> {
             .map_err(Error::map("shape", abi::COUNTERS))?,
         program,
         program_id,
-        globals: Globals::from_bytes(globals),
+        globals,
     })
 }

@@ -1,16 +1,16 @@
 //! Network namespaces: opening them by name, and working inside one.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io,
     os::fd::AsFd as _,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::PathBuf,
     thread,
 };
 
 use rustix::{
-    fs::fstatfs,
+    fs::{OFlags, fstatfs},
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
@@ -42,7 +42,13 @@ impl NetnsFolder {
             let name = name.to_owned();
             move |source| Error::Namespace { name, what, source }
         };
-        let file = match File::open(&path) {
+        // Without waiting for what may be a FIFO's other end.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(&path);
+        let file = match opened {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("cannot be opened")(error)),
@@ -57,11 +63,11 @@ impl NetnsFolder {
         }))
     }
 
-    /// Every namespace in the folder, by rising name; none if there is no folder.
+    /// The names in the folder, rising; none if there is no folder.
     ///
     /// # Errors
-    /// [`Error::Namespace`] if the folder or a namespace in it can't be read.
-    pub fn all(&self) -> Result<Vec<Netns>, Error> {
+    /// [`Error::Namespace`] if the folder can't be read.
+    pub fn names(&self) -> Result<Vec<String>, Error> {
         let unreadable = |source| Error::Namespace {
             name: self.0.display().to_string(),
             what: "the folder cannot be listed",
@@ -80,8 +86,7 @@ impl NetnsFolder {
             }
         }
         names.sort();
-        let opened = names.iter().map(|name| self.open(name).transpose());
-        opened.flatten().collect()
+        Ok(names)
     }
 }
 

@@ -21,18 +21,23 @@ pub struct Nft(PathBuf);
 
 /// What nft said when it failed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal(pub(super) String);
+pub(super) struct Refusal {
+    /// None if a signal ended it.
+    code: Option<i32>,
+    said: String,
+}
 
 impl Refusal {
-    /// Whether it failed because an object that was named does not exist.
+    /// Whether nft itself said that what was to be listed does not exist, and
+    /// not, say, the dynamic linker of a library.
     pub(super) fn is_not_found(&self) -> bool {
-        self.0.contains("No such file or directory")
+        self.code == Some(1) && self.said == "Error: No such file or directory"
     }
 
     pub(super) fn in_place(self, place: &str) -> Error {
         Error::Nft {
             place: place.to_owned(),
-            said: self.0,
+            said: self.said,
         }
     }
 }
@@ -57,8 +62,10 @@ impl Nft {
     pub(super) fn list_table(&self, table: &str) -> Result<Result<Value, Refusal>, Error> {
         let output = self.run(&["-j", "list", "table", "inet", table], "")?;
         Ok(output.and_then(|json| {
-            let mut listing: Value = serde_json::from_str(&json)
-                .map_err(|error| Refusal(format!("its listing is not JSON: {error}")))?;
+            let mut listing: Value = serde_json::from_str(&json).map_err(|error| Refusal {
+                code: None,
+                said: format!("its listing is not JSON: {error}"),
+            })?;
             drop_handles(&mut listing);
             Ok(listing)
         }))
@@ -95,7 +102,10 @@ impl Nft {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.lines().find(|line| !line.trim().is_empty());
         let said = said.map_or_else(|| output.status.to_string(), |line| line.trim().to_owned());
-        Ok(Err(Refusal(said)))
+        Ok(Err(Refusal {
+            code: output.status.code(),
+            said,
+        }))
     }
 }
 

@@ -50,15 +50,14 @@ fn instance(
     effects: &mut Vec<Effect>,
 ) -> Result<(), Unreachable> {
     let needed = Capacity::for_table(desired)?;
-    let load = |effects: &mut Vec<Effect>| {
-        effects.push(Effect::LoadInstance(needed));
-        Image::empty(needed)
-    };
     let image = match state {
-        InstanceState::Absent => load(effects),
+        InstanceState::Absent => {
+            effects.push(Effect::LoadInstance(needed));
+            Image::empty(needed)
+        }
         InstanceState::Broken => {
-            effects.push(Effect::DiscardInstance);
-            load(effects)
+            effects.push(Effect::RebuildInstance(needed, desired.clone()));
+            return Ok(());
         }
         InstanceState::Outdated(image) | InstanceState::Current(image) => {
             let present = image.capacity();
@@ -240,12 +239,7 @@ mod tests {
             InstanceState::Broken,
             vec![namespace(BindingState::Current, false)],
             &rules,
-            &[
-                "discard a broken instance",
-                "load an instance of 24 pages, 64 slots",
-                "4 writes to the port table",
-                "attach to qr-1 in qrouter-1",
-            ],
+            &["rebuild a broken instance", "attach to qr-1 in qrouter-1"],
         );
     }
 

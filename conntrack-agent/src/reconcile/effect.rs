@@ -5,14 +5,15 @@ use std::{fmt, path::PathBuf};
 
 use crate::{
     kernel::{Attachment, BindingState},
-    port_table::{Capacity, Write},
+    port_table::{Capacity, Wanted, Write},
 };
 
 /// One step towards what is desired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Remove the remains of an instance that can't be used.
-    DiscardInstance,
+    /// Put an instance with this port table in the place of remains that can't
+    /// be used, and of the program that links may still run.
+    RebuildInstance(Capacity, Wanted),
     /// Load an instance with an empty port table.
     LoadInstance(Capacity),
     /// Put an instance of this capacity, with the same rules and counters, in
@@ -55,7 +56,7 @@ pub enum Effect {
 impl fmt::Display for Effect {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::DiscardInstance => write!(formatter, "discard a broken instance"),
+            Self::RebuildInstance(..) => write!(formatter, "rebuild a broken instance"),
             Self::LoadInstance(Capacity { pages, slots }) => {
                 write!(
                     formatter,

@@ -15,12 +15,13 @@ use crate::{
         NetnsFolder, Object, Pins, Usable, detach, replace,
     },
     model::{Helper, Match, Port, RouterId},
-    port_table::{Capacity, Write},
+    port_table::{Capacity, Image, Wanted, Write, plan},
 };
 
 /// What the agent works on.
 #[derive(Debug)]
 pub struct Host {
+    agent: AgentId,
     pins: Pins,
     object: Object,
     binding: Binding,
@@ -69,6 +70,7 @@ impl Host {
     #[must_use]
     pub fn new(config: &Config, agent: AgentId, carrier: Carrier, binding: Binding) -> Self {
         Self {
+            agent,
             pins: Pins::new(&config.bpffs_dir),
             object: Object::new(agent, carrier),
             binding,
@@ -104,7 +106,11 @@ impl Host {
     }
 
     fn look(&self, router: RouterId) -> Result<(Observed, Namespaces), Error> {
-        let (instance, program) = match Instance::open(&self.pins.instance(router))? {
+        let folder = self.pins.instance(router);
+        if let Some(owner) = Instance::owner_of(&folder).filter(|owner| *owner != self.agent) {
+            return Err(Error::Foreign { folder, owner });
+        }
+        let (instance, program) = match Instance::open(&folder)? {
             Usable::Absent => (InstanceState::Absent, None),
             Usable::Broken => (InstanceState::Broken, None),
             Usable::Whole(instance) => {
@@ -188,6 +194,12 @@ impl Host {
         if !next.exists() {
             return Ok(());
         }
+        if let Some(owner) = Instance::owner_of(&next).filter(|owner| *owner != self.agent) {
+            return Err(Error::Foreign {
+                folder: next,
+                owner,
+            });
+        }
         let whole = |found| matches!(found, Usable::Whole(_));
         if !whole(Instance::open(&instance)?) && whole(Instance::open(&next)?) {
             // It died after the links had got the new program.
@@ -207,8 +219,8 @@ impl Host {
 
     fn carry_out(&mut self, router: RouterId, effect: &Effect) -> Result<Option<Effect>, Error> {
         let undo = match effect {
-            Effect::DiscardInstance => {
-                Instance::remove(&self.pins.instance(router))?;
+            Effect::RebuildInstance(capacity, table) => {
+                self.rebuild(router, *capacity, table)?;
                 None
             }
             Effect::LoadInstance(capacity) => {
@@ -240,11 +252,10 @@ impl Host {
                 attachment,
             } => {
                 let mut instance = self.instance(router)?;
-                // A link that runs another program is given this one, without a
-                // gap; one that is dead is made anew.
-                let replaced = attachment.pin.exists() && replace(&attachment.pin, &mut instance)?;
+                let netns = self.netns(router, namespace)?;
+                let replaced = attachment.replace(netns, &mut instance)?;
                 if !replaced {
-                    attachment.attach(self.netns(router, namespace)?, &mut instance)?;
+                    attachment.attach(netns, &mut instance)?;
                 }
                 (!replaced).then(|| Effect::Detach {
                     namespace: namespace.clone(),
@@ -318,14 +329,50 @@ impl Host {
         rename(&next, &instance)
     }
 
+    /// In the place of remains: whole before any link runs it.
+    fn rebuild(
+        &mut self,
+        router: RouterId,
+        capacity: Capacity,
+        table: &Wanted,
+    ) -> Result<(), Error> {
+        let (instance, next) = (self.pins.instance(router), self.pins.next_instance(router));
+        Instance::create(&mut self.object, &next, capacity)?;
+        let filled = self.fill(router, capacity, table);
+        if filled.is_err() {
+            Instance::remove(&next)?;
+        }
+        filled?;
+        Instance::remove(&instance)?;
+        rename(&next, &instance)
+    }
+
+    fn fill(&self, router: RouterId, capacity: Capacity, table: &Wanted) -> Result<(), Error> {
+        let mut next = self.open_next(router)?;
+        let writes = plan(&Image::empty(capacity), table);
+        for write in writes.map_err(|_| Error::Missing("room for the rules"))? {
+            next.write(&write)?;
+        }
+        self.relink(router, &mut next)
+    }
+
     fn swap(&self, router: RouterId, old: &Instance) -> Result<(), Error> {
-        let Usable::Whole(mut next) = Instance::open(&self.pins.next_instance(router))? else {
-            return Err(Error::Missing("instance that was just loaded"));
-        };
+        let mut next = self.open_next(router)?;
         next.take_over(old)?;
+        self.relink(router, &mut next)
+    }
+
+    fn open_next(&self, router: RouterId) -> Result<Instance, Error> {
+        match Instance::open(&self.pins.next_instance(router))? {
+            Usable::Whole(next) => Ok(next),
+            Usable::Absent | Usable::Broken => Err(Error::Missing("instance just loaded")),
+        }
+    }
+
+    fn relink(&self, router: RouterId, next: &mut Instance) -> Result<(), Error> {
         for pin in self.pins.links_of(router)? {
             // A dead link is reaped elsewhere.
-            replace(&pin, &mut next)?;
+            replace(&pin, next)?;
         }
         Ok(())
     }

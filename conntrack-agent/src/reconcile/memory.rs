@@ -9,11 +9,14 @@ use std::{
     path::PathBuf,
 };
 
+use aya::maps::MapError;
+use conntrack_ebpf::abi;
+
 use super::{Effect, InstanceState, InterfaceState, Kernel, NamespaceState, Observed};
 use crate::{
     kernel::{Attachment, BindingState, Error, Interface, Kind},
     model::RouterId,
-    port_table::Image,
+    port_table::{Image, Write, plan},
 };
 
 /// Decides before each effect whether it is refused.
@@ -69,6 +72,16 @@ impl Memory {
         self.fault = None;
     }
 
+    /// Unplugs an interface: a link that was on it is dead.
+    pub fn remove_interface(&mut self, router: RouterId, index: u32) {
+        let this = self.routers.entry(router).or_default();
+        for (name, namespace) in &mut this.namespaces {
+            if let Some((_, true)) = namespace.interfaces.remove(&index) {
+                this.dead_links.insert(Self::pin(router, name, index));
+            }
+        }
+    }
+
     /// How many effects were carried out so far.
     #[must_use]
     pub const fn writes(&self) -> usize {
@@ -105,8 +118,17 @@ impl Memory {
     fn carry_out(&mut self, router: RouterId, effect: &Effect) -> Result<Option<Effect>, Error> {
         let this = self.routers.entry(router).or_default();
         Ok(match effect {
-            Effect::DiscardInstance | Effect::RemoveInstance => {
+            Effect::RemoveInstance => {
                 this.instance = None;
+                None
+            }
+            Effect::RebuildInstance(capacity, table) => {
+                let mut image = Image::empty(*capacity);
+                let writes = plan(&image, table);
+                for write in writes.map_err(|_| Error::Missing("room for the rules"))? {
+                    image.apply(&write);
+                }
+                this.instance = Some(image);
                 None
             }
             Effect::LoadInstance(capacity) => {
@@ -120,6 +142,22 @@ impl Memory {
             }
             Effect::WriteTable(writes) => {
                 let image = this.instance.as_mut().ok_or(Error::Missing("instance"))?;
+                let fits = |write: &Write| match write {
+                    Write::Slot { index, .. } | Write::ResetCounters { index } => {
+                        *index < image.capacity().slots
+                    }
+                    Write::Page { index, .. } => *index < image.capacity().pages,
+                };
+                if !writes.iter().all(fits) {
+                    return Err(Error::Map {
+                        what: "writing",
+                        map: abi::SLOTS,
+                        source: Box::new(MapError::OutOfBounds {
+                            index: 0,
+                            max_entries: 0,
+                        }),
+                    });
+                }
                 let undo = writes.iter().map(|write| image.apply(write));
                 let mut undo: Vec<_> = undo.collect();
                 undo.reverse();

@@ -5,8 +5,7 @@
 
 use std::{
     collections::HashMap,
-    fmt,
-    io::{self, Read as _},
+    fmt, io,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -20,6 +19,7 @@ use super::RuleSet;
 use super::listed;
 use crate::{
     engine::Policy,
+    input::read_text,
     model::{Helper, Match, Port, Protocol, RouterId},
 };
 
@@ -36,12 +36,6 @@ pub enum RulesFileError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
-    },
-    /// It is larger than 64 MiB.
-    #[error("rules file {} is larger than {MAX_SIZE} bytes", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
     },
     /// What it says is wrong, in one place or several.
     #[error("rules file {} is refused:{}", path.display(), listed(faults))]
@@ -77,15 +71,10 @@ impl fmt::Display for Fault {
 /// [`RulesFileError`] if any part of the file is wrong; then nothing of it holds.
 pub fn read(path: &Path, policy: &Policy) -> Result<RuleSet, RulesFileError> {
     let path = path.to_owned();
-    let mut text = String::new();
-    let read = std::fs::File::open(&path)
-        .and_then(|file| file.take(MAX_SIZE + 1).read_to_string(&mut text));
-    if let Err(source) = read {
-        return Err(RulesFileError::Read { path, source });
-    }
-    if text.len() as u64 > MAX_SIZE {
-        return Err(RulesFileError::TooLarge { path });
-    }
+    let text = match read_text(&path, MAX_SIZE) {
+        Ok(text) => text,
+        Err(source) => return Err(RulesFileError::Read { path, source }),
+    };
     parse(&text, policy).map_err(|faults| RulesFileError::Faults { path, faults })
 }
 
@@ -97,6 +86,7 @@ pub fn parse(text: &str, policy: &Policy) -> Result<RuleSet, Vec<Fault>> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let mut reader = Reader {
         text,
+        lines: line_starts(text),
         policy,
         faults: Vec::new(),
         routers: HashMap::new(),
@@ -127,6 +117,8 @@ type Value<'a> = Spanned<DeValue<'a>>;
 
 struct Reader<'t> {
     text: &'t str,
+    /// Where each line starts.
+    lines: Vec<usize>,
     policy: &'t Policy,
     faults: Vec<Fault>,
     /// Where each router was named, to say so when it is named again.
@@ -335,13 +327,18 @@ impl Reader<'_> {
     }
 
     fn position(&self, span: &Range<usize>) -> (usize, usize) {
-        let before = self.text.get(..span.start).unwrap_or(self.text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (
-            before.matches('\n').count() + 1,
-            before[line_start..].chars().count() + 1,
-        )
+        let line = self.lines.partition_point(|start| *start <= span.start);
+        let start = line
+            .checked_sub(1)
+            .and_then(|before| self.lines.get(before));
+        let before = self.text.get(start.copied().unwrap_or(0)..span.start);
+        (line, before.unwrap_or("").chars().count() + 1)
     }
+}
+
+fn line_starts(text: &str) -> Vec<usize> {
+    let behind_newlines = text.match_indices('\n').map(|(at, _)| at + 1);
+    std::iter::once(0).chain(behind_newlines).collect()
 }
 
 fn kind(value: &Value<'_>) -> String {

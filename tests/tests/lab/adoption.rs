@@ -2,18 +2,22 @@
 //! that has become too small.
 
 use std::fs;
+use std::time::Duration;
 
 use conntrack_agent::kernel::{AgentId, Carrier, Instance, Object, Pins, Usable};
 use conntrack_agent::port_table::Capacity;
-use conntrack_tests::agent::{Agent, Config, Reload, run_to_exit, subcommand};
+use conntrack_tests::agent::{Agent, Config, Reload, rewrite_config, run_to_exit, subcommand};
 use conntrack_tests::clients::ftp::{Mode, fetch};
 use conntrack_tests::conntrack::assert_helpers;
 use conntrack_tests::counters::rule_counters;
+use conntrack_tests::foreign::ForeignProgram;
 use conntrack_tests::helpers::{Protocol, Rule, rules_file};
 use conntrack_tests::lab::Lab;
+use conntrack_tests::netns::Netns;
 use conntrack_tests::servers::ftp::FtpServer;
 use conntrack_tests::site::{Crossing, Plan, Site};
 use conntrack_tests::snapshot::{Snapshot, assert_same, ingress_programs};
+use conntrack_tests::wait;
 
 const PORT: u16 = 2121;
 
@@ -210,7 +214,10 @@ fn a_lost_footprint_is_recovered_from_what_is_pinned() {
     fs::remove_file(&footprint).expect("a removed footprint");
     let cleanup = subcommand(&fixture.lab, "cleanup");
     assert_eq!(cleanup.code, Some(0), "{cleanup:?}");
-    assert!(fixture.program().is_empty());
+    assert_left(
+        fixture.site.router.netns(),
+        fixture.site.router.client_side(),
+    );
     let ruleset = fixture.site.router.netns().ruleset();
     assert!(!ruleset.contains("conntrack-agent"), "{ruleset}");
 }
@@ -218,28 +225,215 @@ fn a_lost_footprint_is_recovered_from_what_is_pinned() {
 #[test]
 fn another_agents_instances_are_neither_used_nor_removed() {
     let fixture = Fixture::new();
+    // An agent that has run here, and has nothing on this router.
+    assert_eq!(Agent::start(&fixture.lab, "").stop().code, Some(0));
     let folder = fixture.instance();
     fs::create_dir_all(folder.parent().expect("a folder above")).expect("folders");
     Fixture::load(&folder, AgentId::random());
-    let mine = fixture.lab.dir().state_dir().join("footprint.json");
-    let text = r#"{
-        "agent": "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab",
-        "created": [], "mounted": null, "store": false
-    }"#;
-    fs::write(&mine, text).expect("a footprint");
     let router = fixture.site.router.netns();
     let before = Snapshot::take(&fixture.lab, &[router]);
 
     let config = Config::of(&fixture.lab);
     let exit = run_to_exit(&fixture.lab, &config, &fixture.rules(), &[]);
     assert_eq!(exit.code, Some(1), "{exit:?}");
-    assert!(exit.stderr.contains("belong to agent"), "{exit:?}");
-    assert_same(&before, &Snapshot::take(&fixture.lab, &[router]));
+    assert!(
+        exit.stderr.contains("give each agent its own bpffs_dir"),
+        "{exit:?}"
+    );
+    // The store was written and put back: the same rules, another file.
+    let mut after = Snapshot::take(&fixture.lab, &[router]);
+    let mut before = before;
+    for snapshot in [&mut before, &mut after] {
+        snapshot.forget_file(&fixture.lab.dir().state_dir().join("mapping.redb"));
+        // The lock says whose it was last.
+        snapshot.forget_file(&fixture.lab.dir().run_dir().join("lock"));
+    }
+    assert_same(&before, &after);
 
     let cleanup = subcommand(&fixture.lab, "cleanup");
     assert_eq!(cleanup.code, Some(0), "{cleanup:?}");
     assert!(cleanup.stderr.contains("another agent's"), "{cleanup:?}");
     assert!(folder.join("classify").exists());
+}
+
+/// A link follows its interface into another namespace, and the number that the
+/// interface had is given to the next one.
+#[test]
+fn an_interface_that_took_a_moved_ones_number_is_classified() {
+    let fixture = Fixture::new();
+    let mut agent = Agent::start(&fixture.lab, &fixture.rules());
+    let router = fixture.site.router.netns();
+    let elsewhere = fixture.lab.netns("elsewhere");
+    router.ip("link add moved index 77 type veth peer name far");
+    assert_eq!(agent.reload(&fixture.rules()), Reload::Done);
+    assert_eq!(ingress_programs(router, "moved"), fixture.program());
+    router.ip(&format!(
+        "link set moved netns {}",
+        elsewhere.path().display()
+    ));
+    router.ip("link add second index 77 type veth peer name far2");
+    assert_eq!(agent.reload(&fixture.rules()), Reload::Done);
+    assert_eq!(ingress_programs(router, "second"), fixture.program());
+    assert_left(&elsewhere, "moved");
+}
+
+#[test]
+fn a_distributed_routers_rules_serve_its_snat_namespace_too() {
+    let fixture = Fixture::new();
+    let snat = fixture
+        .lab
+        .netns(&format!("snat-{}", fixture.site.router.id()));
+    snat.ip("link add sg-1 type veth peer name far");
+    let agent = Agent::start(&fixture.lab, &fixture.rules());
+    assert_eq!(ingress_programs(&snat, "sg-1"), fixture.program());
+    assert!(snat.ruleset().contains("ct helper ftp-tcp"));
+    assert_eq!(
+        ingress_programs(&snat, "lo"),
+        [0; 0],
+        "nothing enters by lo"
+    );
+    assert_eq!(agent.kill().code, None);
+    assert_eq!(subcommand(&fixture.lab, "cleanup").code, Some(0));
+    assert_left(&snat, "sg-1");
+    assert_eq!(snat.ruleset(), "");
+}
+
+#[test]
+fn our_program_is_in_front_of_another() {
+    let fixture = Fixture::new();
+    let router = fixture.site.router.netns();
+    let foreign = ForeignProgram::attach(router, fixture.site.router.client_side());
+    let before = fixture.program();
+    let _agent = Agent::start(&fixture.lab, &fixture.rules());
+    let [ours, other] = fixture.program()[..] else {
+        panic!("two programs");
+    };
+    assert_eq!(before, [other]);
+    assert_ne!(ours, other);
+    drop(foreign);
+}
+
+#[test]
+fn folders_that_were_not_there_are_gone_after_cleanup_and_after_a_failed_start() {
+    let fixture = Fixture::new();
+    let dir = fixture.lab.dir().path().to_owned();
+    let path = |name: &str| format!("{:?}", dir.join(name).to_string_lossy());
+    let config = Config::of(&fixture.lab)
+        .with("state_dir", path("made/by/agent/state"))
+        .with("runtime_dir", path("made/by/agent/run"));
+    let broken = config.clone().with("nft", "\"/bin/false\"");
+    let exit = run_to_exit(&fixture.lab, &broken, &fixture.rules(), &[]);
+    assert_eq!(exit.code, Some(1), "{exit:?}");
+    assert!(!dir.join("made").exists());
+
+    let agent = Agent::start_with(&fixture.lab, &config, &fixture.rules());
+    assert!(dir.join("made/by/agent/state/mapping.redb").exists());
+    assert_eq!(agent.kill().code, None);
+    assert_eq!(subcommand(&fixture.lab, "cleanup").code, Some(0));
+    assert!(!dir.join("made").exists());
+}
+
+#[test]
+fn cleanup_leaves_a_running_agent_alone_whatever_else_is_lost() {
+    let fixture = Fixture::new();
+    let _agent = Agent::start(&fixture.lab, &fixture.rules());
+    let footprint = fixture.lab.dir().state_dir().join("footprint.json");
+    fs::remove_file(&footprint).expect("a removed footprint");
+    let cleanup = subcommand(&fixture.lab, "cleanup");
+    assert_eq!(cleanup.code, Some(1), "{cleanup:?}");
+    fixture.assert_works();
+}
+
+#[test]
+fn cleanup_that_cannot_ask_nft_says_so_and_can_be_called_again() {
+    let fixture = Fixture::new();
+    let agent = Agent::start(&fixture.lab, &fixture.rules());
+    assert_eq!(agent.kill().code, None);
+    let broken = fixture.lab.dir().path().join("broken-nft");
+    let script = "#!/bin/sh\necho 'nft: error while loading shared libraries: \
+                  libnftables.so.1: No such file or directory' >&2\nexit 127\n";
+    fs::write(&broken, script).expect("a script");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&broken, mode).expect("its mode");
+    let nft = format!("{:?}", broken.to_string_lossy());
+    rewrite_config(&fixture.lab, &Config::of(&fixture.lab).with("nft", nft));
+    let cleanup = subcommand(&fixture.lab, "cleanup");
+    assert_eq!(cleanup.code, Some(1), "{cleanup:?}");
+    rewrite_config(&fixture.lab, &Config::of(&fixture.lab));
+    let cleanup = subcommand(&fixture.lab, "cleanup");
+    assert_eq!(cleanup.code, Some(0), "{cleanup:?}");
+    let ruleset = fixture.site.router.netns().ruleset();
+    assert!(!ruleset.contains("conntrack-agent"), "{ruleset}");
+}
+
+#[test]
+fn a_moved_bpffs_dir_is_refused_while_the_old_one_is_in_use() {
+    let fixture = Fixture::new();
+    let agent = Agent::start(&fixture.lab, &fixture.rules());
+    assert_eq!(agent.kill().code, None);
+    let other = fixture.lab.dir().bpf_dir().join("other");
+    let other = format!("{:?}", other.to_string_lossy());
+    let moved = Config::of(&fixture.lab).with("bpffs_dir", other);
+    let exit = run_to_exit(&fixture.lab, &moved, &fixture.rules(), &[]);
+    assert_eq!(exit.code, Some(1), "{exit:?}");
+    assert!(exit.stderr.contains("bpffs_dir is "), "{exit:?}");
+    fixture.assert_works();
+    // Cleanup knows where it was, whatever is configured now.
+    assert_eq!(subcommand(&fixture.lab, "cleanup").code, Some(0));
+    assert_left(
+        fixture.site.router.netns(),
+        fixture.site.router.client_side(),
+    );
+}
+
+/// A repair is no part of a change that is refused: it stays.
+#[test]
+fn a_refused_change_elsewhere_does_not_undo_a_repair() {
+    let fixture = Fixture::new();
+    let agent = Agent::start(&fixture.lab, &fixture.rules());
+    fs::remove_file(fixture.instance().join("SLOTS")).expect("a removed pin");
+    assert_eq!(agent.kill().code, None);
+    let other = fixture
+        .lab
+        .netns(&format!("qrouter-{}", uuid::Uuid::new_v4()));
+    other.ip("link add qr-1 type veth peer name far");
+    let id = other.name().replace("qrouter-", "");
+    let nft = refuse_in(&fixture.lab, &other);
+    let config = Config::of(&fixture.lab).with("nft", nft);
+    let both = format!(
+        "{}[[router]]\nid = \"{id}\"\nhelpers = [{{ protocol = \"tcp\", port = 1, helper = \"ftp\" }}]\n",
+        fixture.rules()
+    );
+    let exit = run_to_exit(&fixture.lab, &config, &both, &[]);
+    assert_eq!(exit.code, Some(1), "{exit:?}");
+    fixture.assert_works();
+    let _agent = Agent::start(&fixture.lab, &fixture.rules());
+    fixture.assert_works();
+}
+
+/// That no program is on the interface any more. The kernel lets go of a link
+/// some time after its pin is removed (`bpf_link_put` in `kernel/bpf/syscall.c`).
+fn assert_left(netns: &Netns, interface: &str) {
+    let gone = || ingress_programs(netns, interface).is_empty().then_some(());
+    let gone = wait::until(Duration::from_secs(10), gone);
+    assert!(gone.is_some(), "a program stays on {interface}");
+}
+
+/// An nft that refuses to work in one namespace; its path as TOML.
+fn refuse_in(lab: &Lab, netns: &Netns) -> String {
+    let path = lab.dir().path().join("refusing-nft");
+    let script = format!(
+        "#!/bin/sh\n\
+         if [ \"$(stat -Lc %i /proc/self/ns/net)\" = \"$(stat -c %i {})\" ]; then\n\
+         echo 'Error: refused' >&2; exit 1\n\
+         fi\n\
+         exec nft \"$@\"\n",
+        netns.path().display()
+    );
+    fs::write(&path, script).expect("a script");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&path, mode).expect("its mode");
+    format!("{:?}", path.to_string_lossy())
 }
 
 #[test]

@@ -1,0 +1,59 @@
+//! Reading files that somebody names.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use rustix::fs::OFlags;
+
+/// The text of a regular file of at most `limit` bytes. A FIFO would be waited
+/// for and a device never end, so neither is read.
+///
+/// # Errors
+/// What the system says; `InvalidInput` or `InvalidData` where the file is not
+/// one to be read.
+pub(crate) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        let what = "it is not a regular file";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    let mut text = String::new();
+    file.take(limit + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > limit {
+        let what = format!("it is larger than {limit} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn only_a_regular_file_of_bounded_size_is_read() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        fs::write(&path, "12345").unwrap();
+        assert_eq!(read_text(&path, 5).unwrap(), "12345");
+        let refusal = |path: &Path, limit| read_text(path, limit).unwrap_err().to_string();
+        assert!(refusal(&path, 4).contains("larger than 4 bytes"));
+        assert!(refusal(root.path(), 5).contains("regular file"));
+        assert!(refusal(Path::new("/dev/zero"), 5).contains("regular file"));
+        let fifo = root.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
+        assert!(refusal(&fifo, 5).contains("regular file"));
+        fs::write(&path, [0xff]).unwrap();
+        assert!(refusal(&path, 5).contains("UTF-8"));
+    }
+}

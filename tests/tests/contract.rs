@@ -1,0 +1,395 @@
+//! What `trait Kernel` promises, checked on both implementations: what the
+//! kernel in memory does was first seen on the real one.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use conntrack_agent::{
+    config::Config,
+    kernel::{AgentId, Binding, BindingState, Carrier, Error, Nft},
+    model::{Destination, Protocol, RouterId},
+    port_table::{Capacity, Wanted},
+    reconcile::{Desired, Effect, Host, InstanceState, Kernel, Memory, Observed, diff, memory},
+};
+use conntrack_tests::{lab::Lab, netns::Netns};
+use std::fs;
+
+/// A kernel, and what somebody else can do to it.
+trait World {
+    type Kernel: Kernel;
+
+    fn kernel(&mut self) -> &mut Self::Kernel;
+    fn router(&self) -> RouterId;
+    fn remove_interface(&mut self, index: u32);
+    fn remove_namespace(&mut self);
+    fn delete_table(&mut self);
+    fn edit_table(&mut self);
+    fn delete_link(&mut self, index: u32);
+
+    fn observe(&mut self) -> Observed {
+        let router = self.router();
+        self.kernel().observe(router).expect("an observation")
+    }
+
+    fn run(&mut self, effect: &Effect) -> Result<Option<Effect>, Error> {
+        let router = self.router();
+        self.kernel().run(router, effect)
+    }
+
+    /// Carries out what is missing; gives what takes it back, last first.
+    fn reach(&mut self, desired: &Desired) -> Vec<Effect> {
+        let observed = self.observe();
+        let effects = diff(&observed, desired).expect("a way there");
+        let undo = effects.iter().filter_map(|effect| {
+            let done = self.run(effect);
+            done.unwrap_or_else(|error| panic!("{effect}: {error}"))
+        });
+        let mut undo: Vec<_> = undo.collect();
+        undo.reverse();
+        undo
+    }
+
+    /// That nothing is left to do.
+    fn assert_reached(&mut self, desired: &Desired) {
+        let observed = self.observe();
+        let effects = diff(&observed, desired).expect("a way there");
+        assert_eq!(effects, [], "in {observed:?}");
+    }
+}
+
+/// One router with one namespace of two interfaces, numbers 2 and 3.
+const INTERFACES: [(u32, &str); 2] = [(2, "qr-1"), (3, "qg-1")];
+
+struct InMemory {
+    kernel: Memory,
+    router: RouterId,
+}
+
+impl InMemory {
+    fn new() -> Self {
+        let router = random_router();
+        let mut kernel = Memory::default();
+        let interfaces = INTERFACES.map(|(index, name)| (index, (name.to_owned(), false)));
+        let namespace = memory::Namespace {
+            binding: None,
+            interfaces: interfaces.into(),
+        };
+        let name = format!("qrouter-{router}");
+        kernel.router(router).namespaces.insert(name, namespace);
+        Self { kernel, router }
+    }
+
+    fn namespace(&mut self) -> &mut memory::Namespace {
+        let namespaces = &mut self.kernel.router(self.router).namespaces;
+        namespaces.values_mut().next().expect("the namespace")
+    }
+}
+
+impl World for InMemory {
+    type Kernel = Memory;
+
+    fn kernel(&mut self) -> &mut Memory {
+        &mut self.kernel
+    }
+
+    fn router(&self) -> RouterId {
+        self.router
+    }
+
+    fn remove_interface(&mut self, index: u32) {
+        self.kernel.remove_interface(self.router, index);
+    }
+
+    fn remove_namespace(&mut self) {
+        for (index, _) in INTERFACES {
+            self.remove_interface(index);
+        }
+        self.kernel.router(self.router).namespaces.clear();
+    }
+
+    fn delete_table(&mut self) {
+        self.namespace().binding = None;
+    }
+
+    fn edit_table(&mut self) {
+        self.namespace().binding = Some(BindingState::Different);
+    }
+
+    fn delete_link(&mut self, index: u32) {
+        let interface = self.namespace().interfaces.get_mut(&index);
+        interface.expect("the interface").1 = false;
+    }
+}
+
+struct Real {
+    kernel: Host,
+    router: RouterId,
+    netns: Netns,
+    agent: AgentId,
+    /// Dropped last.
+    lab: Lab,
+}
+
+impl Real {
+    fn new() -> Self {
+        let lab = Lab::new();
+        let router = random_router();
+        let netns = lab.netns(&format!("qrouter-{router}"));
+        let far = lab.netns("far");
+        for (index, name) in INTERFACES {
+            let far = far.path().display();
+            let peer = format!("peer name {name} netns {far}");
+            netns.ip(&format!("link add {name} index {index} type veth {peer}"));
+        }
+        let config = Config {
+            bpffs_dir: lab.dir().agent_bpffs_dir(),
+            netns_dir: lab.dir().netns_dir(),
+            ..Config::default()
+        };
+        let agent = AgentId::random();
+        let carrier = Carrier::mark(config.mark_mask).expect("the default");
+        let binding = Binding::probe(Nft::new(&config.nft), agent, carrier).expect("nft");
+        Self {
+            kernel: Host::new(&config, agent, carrier, binding),
+            router,
+            netns,
+            agent,
+            lab,
+        }
+    }
+
+    fn table(&self) -> String {
+        format!("inet conntrack-agent-{}", self.agent)
+    }
+}
+
+impl World for Real {
+    type Kernel = Host;
+
+    fn kernel(&mut self) -> &mut Host {
+        &mut self.kernel
+    }
+
+    fn router(&self) -> RouterId {
+        self.router
+    }
+
+    fn remove_interface(&mut self, index: u32) {
+        let interface = INTERFACES.iter().find(|(number, _)| *number == index);
+        let (_, name) = interface.expect("one of the two");
+        self.netns.ip(&format!("link del {name}"));
+    }
+
+    fn remove_namespace(&mut self) {
+        let path = self.netns.path();
+        rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH).expect("unmounting");
+        fs::remove_file(path).expect("removing the namespace's file");
+    }
+
+    fn delete_table(&mut self) {
+        self.netns.nft(&format!("delete table {}", self.table()));
+    }
+
+    fn edit_table(&mut self) {
+        let rule = format!("insert rule {} bind counter", self.table());
+        self.netns.nft(&rule);
+    }
+
+    fn delete_link(&mut self, index: u32) {
+        let pins = conntrack_agent::kernel::Pins::new(self.lab.dir().agent_bpffs_dir());
+        let pin = pins.link(self.router, &self.netns.name(), index);
+        fs::remove_file(pin).expect("a pinned link");
+    }
+}
+
+fn random_router() -> RouterId {
+    uuid::Uuid::new_v4().to_string().parse().expect("a UUID")
+}
+
+fn desired(ports: impl IntoIterator<Item = u16>) -> Desired {
+    let to = |port| Destination {
+        protocol: Protocol::Tcp,
+        port,
+    };
+    ports.into_iter().map(|port| (to(port), 1)).collect()
+}
+
+fn rules(observed: &Observed) -> Wanted {
+    match &observed.instance {
+        InstanceState::Current(image) => image.rules(),
+        other => panic!("no current instance: {other:?}"),
+    }
+}
+
+fn what_is_brought_about_is_observed(mut world: impl World) {
+    let router = world.router();
+    let before = world.observe();
+    assert_eq!(before.instance, InstanceState::Absent);
+    let [namespace] = &before.namespaces[..] else {
+        panic!("one namespace: {before:?}");
+    };
+    assert_eq!(namespace.name, format!("qrouter-{router}"));
+    assert_eq!(namespace.binding, BindingState::Absent);
+    let seen: Vec<_> = namespace
+        .interfaces
+        .iter()
+        .map(|state| {
+            assert!(!state.attached && !state.pinned);
+            let interface = &state.attachment.interface;
+            (interface.index, interface.name.as_str())
+        })
+        .collect();
+    assert_eq!(seen, INTERFACES);
+    assert!(!world.kernel().routers().unwrap().contains(&router));
+
+    world.reach(&desired([21, 2121]));
+    assert!(world.kernel().routers().unwrap().contains(&router));
+    let after = world.observe();
+    assert_eq!(rules(&after), desired([21, 2121]));
+    assert_eq!(after.namespaces[0].binding, BindingState::Current);
+    let interfaces = &after.namespaces[0].interfaces;
+    assert!(
+        interfaces
+            .iter()
+            .all(|state| state.attached && state.pinned)
+    );
+    assert_eq!(after.dead_links, [] as [std::path::PathBuf; 0]);
+    world.assert_reached(&desired([21, 2121]));
+
+    world.reach(&desired([21]));
+    assert_eq!(rules(&world.observe()), desired([21]));
+    world.reach(&desired([]));
+    assert_eq!(world.observe(), before);
+    assert!(!world.kernel().routers().unwrap().contains(&router));
+}
+
+fn what_is_undone_was_never_there(mut world: impl World) {
+    let nothing = world.observe();
+    for effect in world.reach(&desired([21])) {
+        world.run(&effect).unwrap();
+    }
+    assert_eq!(world.observe(), nothing);
+
+    world.reach(&desired([21]));
+    let one = world.observe();
+    for effect in world.reach(&desired([22, 23])) {
+        world.run(&effect).unwrap();
+    }
+    assert_eq!(world.observe(), one);
+}
+
+fn a_larger_instance_has_the_same_rules(mut world: impl World) {
+    world.reach(&desired([21]));
+    world.reach(&desired(1..=200));
+    let observed = world.observe();
+    assert_eq!(rules(&observed), desired(1..=200));
+    let InstanceState::Current(image) = &observed.instance else {
+        panic!("no current instance");
+    };
+    assert_eq!(image.capacity().slots, 256);
+    assert!(
+        observed.namespaces[0]
+            .interfaces
+            .iter()
+            .all(|state| state.attached)
+    );
+    world.assert_reached(&desired(1..=200));
+}
+
+fn just_what_somebody_took_away_comes_back(mut world: impl World) {
+    let rules = desired([21]);
+    world.reach(&rules);
+    let whole = world.observe();
+    let damages: [(&str, fn(&mut _)); 4] = [
+        ("no table", World::delete_table),
+        ("an edited table", World::edit_table),
+        ("no link on 2", |world| World::delete_link(world, 2)),
+        ("no link on 3", |world| World::delete_link(world, 3)),
+    ];
+    for (what, damage) in damages {
+        damage(&mut world);
+        let observed = world.observe();
+        let effects = diff(&observed, &rules).unwrap();
+        assert_eq!(effects.len(), 1, "{what}: {effects:?}");
+        world.reach(&rules);
+        assert_eq!(world.observe(), whole, "{what}");
+    }
+}
+
+fn an_interface_that_goes_leaves_a_dead_link(mut world: impl World) {
+    let rules = desired([21]);
+    world.reach(&rules);
+    world.remove_interface(3);
+    let observed = world.observe();
+    assert_eq!(observed.dead_links.len(), 1);
+    assert_eq!(observed.namespaces[0].interfaces.len(), 1);
+    world.reach(&rules);
+    world.assert_reached(&rules);
+    assert_eq!(world.observe().dead_links.len(), 0);
+}
+
+/// ENODEV, for real where the kernel is.
+fn an_interface_that_goes_half_way_is_an_error_and_changes_nothing(mut world: impl World) {
+    world.reach(&desired([21]));
+    world.delete_link(3);
+    let observed = world.observe();
+    world.remove_interface(3);
+    let effects = diff(&observed, &desired([21])).unwrap();
+    let [attach @ Effect::Attach { .. }] = &effects[..] else {
+        panic!("one attachment is missing: {effects:?}");
+    };
+    let error = world.run(attach).unwrap_err();
+    assert!(matches!(error, Error::InterfaceGone { .. }), "{error:?}");
+    world.assert_reached(&desired([21]));
+}
+
+fn a_namespace_that_goes_leaves_pins_to_reap(mut world: impl World) {
+    world.reach(&desired([21]));
+    world.remove_namespace();
+    let observed = world.observe();
+    assert_eq!(observed.namespaces, []);
+    assert_eq!(observed.dead_links.len(), 2);
+    world.reach(&desired([21]));
+    let router = world.router();
+    assert!(!world.kernel().routers().unwrap().contains(&router));
+}
+
+/// E2BIG, for real where the kernel is: the maps are smaller than the write
+/// wants, and nothing of a row of writes stays when one is refused.
+fn a_write_beyond_the_maps_is_refused_whole(mut world: impl World) {
+    world.reach(&desired([21]));
+    let before = world.observe();
+    let large = conntrack_agent::port_table::Image::empty(Capacity {
+        pages: 24,
+        slots: 1024,
+    });
+    let writes = conntrack_agent::port_table::plan(&large, &desired(1..=200)).unwrap();
+    let error = world.run(&Effect::WriteTable(writes)).unwrap_err();
+    assert!(matches!(error, Error::Map { .. }), "{error:?}");
+    assert_eq!(world.observe(), before);
+}
+
+macro_rules! on_both {
+    ($($check:ident)*) => {
+        mod in_memory {
+            $(#[test] fn $check() { super::$check(super::InMemory::new()); })*
+        }
+        mod real {
+            $(#[test] fn $check() { super::$check(super::Real::new()); })*
+        }
+    };
+}
+
+on_both! {
+    what_is_brought_about_is_observed
+    what_is_undone_was_never_there
+    a_larger_instance_has_the_same_rules
+    just_what_somebody_took_away_comes_back
+    an_interface_that_goes_leaves_a_dead_link
+    an_interface_that_goes_half_way_is_an_error_and_changes_nothing
+    a_namespace_that_goes_leaves_pins_to_reap
+    a_write_beyond_the_maps_is_refused_whole
+}
