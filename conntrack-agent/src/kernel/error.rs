@@ -67,6 +67,14 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// nft did not end.
+    #[error("{} did not end within {limit:?} and was killed", program.display())]
+    NftHangs {
+        /// The program.
+        program: PathBuf,
+        /// How long it was waited for.
+        limit: std::time::Duration,
+    },
     /// nft refused, or printed something that cannot be understood.
     #[error("nft failed in {place}: {said}")]
     Nft {

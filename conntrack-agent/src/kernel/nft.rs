@@ -5,15 +5,27 @@
 //! business, and the program is what an operator looks with.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, Read, Write as _},
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::Duration,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
 };
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::Error;
+
+/// How long it may take; it takes milliseconds, or a while on a host whose
+/// other tables are being written. Without an end, one that hangs would hold up
+/// the agent, its stopping included.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// The nft program.
 #[derive(Clone, Debug)]
@@ -84,16 +96,13 @@ impl Nft {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(missing)?;
-        // nft reads all of its input before it prints anything, so this can't
-        // block on a full pipe; one that ends early is judged by its status.
-        let written = child.stdin.take().map_or(Ok(()), |mut stdin| {
-            match stdin.write_all(input.as_bytes()) {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-                other => other,
-            }
-        });
-        let output = child.wait_with_output().map_err(missing)?;
-        written.map_err(missing)?;
+        let output = converse(&mut child, input, LIMIT).map_err(missing)?;
+        let Some(output) = output else {
+            return Err(Error::NftHangs {
+                program: self.0.clone(),
+                limit: LIMIT,
+            });
+        };
         if output.status.success() {
             return Ok(Ok(String::from_utf8_lossy(&output.stdout).into_owned()));
         }
@@ -107,6 +116,56 @@ impl Nft {
             said,
         }))
     }
+}
+
+/// Gives a process its input and takes its output; none if it didn't end in
+/// time and was killed. Either way it has ended.
+fn converse(child: &mut Child, input: &str, limit: Duration) -> io::Result<Option<Output>> {
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    thread::scope(|scope| {
+        // Each pipe by a thread of its own: none can keep the others waiting.
+        let stdout = scope.spawn(|| read_all(stdout));
+        let stderr = scope.spawn(|| read_all(stderr));
+        scope.spawn(move || {
+            if let Some(mut stdin) = stdin {
+                // One that ends without reading is judged by its status.
+                drop(stdin.write_all(input.as_bytes()));
+            }
+        });
+        let in_time = ends_in_time(child, limit);
+        if !matches!(in_time, Ok(true)) {
+            child.kill()?;
+        }
+        let status = child.wait()?;
+        let lost = |_| io::Error::other("its output was lost");
+        let output = Output {
+            status,
+            stdout: stdout.join().map_err(lost)??,
+            stderr: stderr.join().map_err(lost)??,
+        };
+        Ok(in_time?.then_some(output))
+    })
+}
+
+fn ends_in_time(child: &Child, limit: Duration) -> io::Result<bool> {
+    let pid = Pid::from_child(child);
+    let handle = pidfd_open(pid, PidfdFlags::empty())?;
+    let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
+    loop {
+        match poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&limit)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn read_all(pipe: Option<impl Read>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(mut pipe) = pipe {
+        pipe.read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
 }
 
 /// Handles are numbered by the kernel as objects come; `metainfo` is nft's own.
@@ -199,4 +258,48 @@ pub(super) enum Expression {
     Set(Vec<(u32, String)>),
     #[serde(untagged)]
     Number(u32),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(program: &str, argument: &str) -> Child {
+        let mut command = Command::new(program);
+        command.arg(argument).stdin(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    #[test]
+    fn a_process_that_does_not_end_is_killed() {
+        let mut child = start("sleep", "1000");
+        let output = converse(&mut child, "", Duration::from_millis(50)).unwrap();
+        assert!(output.is_none());
+        assert!(child.try_wait().unwrap().is_some(), "and has ended");
+    }
+
+    #[test]
+    fn neither_much_input_nor_much_output_blocks() {
+        let input = "x".repeat(4 << 20);
+        let mut child = start("cat", "-");
+        let output = converse(&mut child, &input, LIMIT).unwrap().unwrap();
+        assert_eq!(output.stdout.len(), input.len());
+        let mut child = start("true", "");
+        let output = converse(&mut child, &input, LIMIT).unwrap().unwrap();
+        assert!(output.status.success());
+    }
+
+    #[test]
+    fn not_found_is_nfts_own_word_alone() {
+        let refusal = |code, said: &str| Refusal {
+            code,
+            said: said.into(),
+        };
+        let own = "Error: No such file or directory";
+        assert!(refusal(Some(1), own).is_not_found());
+        assert!(!refusal(Some(127), own).is_not_found());
+        assert!(!refusal(None, own).is_not_found());
+        assert!(!refusal(Some(1), "nft: libx.so: No such file or directory").is_not_found());
+    }
 }
