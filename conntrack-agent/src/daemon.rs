@@ -64,6 +64,9 @@ pub enum RunError {
     /// There is a good store.
     #[error("the store {} is good; there is nothing to rebuild", .0.display())]
     NothingToRebuild(PathBuf),
+    /// There is no rules file to rebuild from.
+    #[error("--rebuild rules needs the rules file: give --rules FILE too")]
+    NoRulesFile,
     /// What is pinned is no mapping: a bug.
     #[error("the rules in force make no mapping")]
     Inconsistent(#[source] Inconsistent),
@@ -161,7 +164,17 @@ impl Agent {
         let policy = policy(config, binding.helpers().to_vec());
         let wanted = read_rules(rules, &policy)?;
         let host = Host::new(config, id, carrier, binding);
-        let (store, mapping) = Self::open_store(config, footprint, &host, rebuild)?;
+        let from = match rebuild {
+            None => None,
+            Some(Rebuild::Pins) => Some(Self::mapping_in_force(&host)?),
+            // Whole before the store is made: an empty one, or one that an agent
+            // which dies now leaves behind, would take all rules away.
+            Some(Rebuild::Rules) => {
+                let wanted = wanted.as_ref().ok_or(RunError::NoRulesFile)?;
+                Some(Self::mapping_of(wanted, &policy)?)
+            }
+        };
+        let (store, mapping) = Self::open_store(config, footprint, &host, from)?;
         let mut agent = Self {
             host,
             policy,
@@ -173,44 +186,46 @@ impl Agent {
         Ok((agent, summary))
     }
 
+    /// The store that is there; or one made of `rebuild` in the place of one
+    /// that was lost; or a first one.
     fn open_store(
         config: &Config,
         footprint: &mut Footprint,
         host: &Host,
-        rebuild: Option<Rebuild>,
+        rebuild: Option<Mapping>,
     ) -> Result<(Store, Mapping), RunError> {
         let folder = &config.state_dir;
-        let is_first = !footprint.has_store() && host.rules_in_force()?.is_empty();
-        let existed = Store::exists(folder);
-        let opened = match (existed, rebuild) {
-            (true, None) => Store::open(folder)?,
-            (true, Some(_)) => match Store::open(folder) {
+        let make = |mapping: Mapping| -> Result<_, RunError> {
+            Ok((Store::create(folder, &mapping)?, mapping))
+        };
+        let mut is_new = true;
+        let opened = match (Store::exists(folder), rebuild) {
+            (true, None) => {
+                is_new = false;
+                Store::open(folder)?
+            }
+            (true, Some(mapping)) => match Store::open(folder) {
                 Ok(_) => return Err(RunError::NothingToRebuild(folder.join(store::NAME))),
                 Err(error @ StoreError::Damaged { .. }) => {
                     warn!(%error, "rebuilding");
-                    Self::rebuilt(folder, host, rebuild)?
+                    make(mapping)?
                 }
                 Err(error) => return Err(error.into()),
             },
-            (false, None) if !is_first => Store::open(folder)?,
-            (false, _) => Self::rebuilt(folder, host, rebuild)?,
+            (false, Some(mapping)) => make(mapping)?,
+            (false, None) if footprint.has_store() || !host.rules_in_force()?.is_empty() => {
+                Store::open(folder)?
+            }
+            (false, None) => make(Mapping::default())?,
         };
-        footprint.note_store(!existed)?;
+        footprint.note_store(is_new)?;
         Ok(opened)
     }
 
-    /// A new store: empty, or with the rules that are in force. Those become
-    /// the API's, because nothing says whose they were.
-    fn rebuilt(
-        folder: &Path,
-        host: &Host,
-        rebuild: Option<Rebuild>,
-    ) -> Result<(Store, Mapping), RunError> {
-        let rules = match rebuild {
-            Some(Rebuild::Pins) => host.rules_in_force()?,
-            Some(Rebuild::Rules) | None => Vec::new(),
-        };
-        let entries = (0..).zip(rules).map(|(age, says)| Entry {
+    /// The rules that are in force become the API's, because nothing says whose
+    /// they were.
+    fn mapping_in_force(host: &Host) -> Result<Mapping, RunError> {
+        let entries = (0..).zip(host.rules_in_force()?).map(|(age, says)| Entry {
             rule: HelperRule {
                 id: RuleId::random(),
                 says,
@@ -218,8 +233,15 @@ impl Agent {
             },
             age,
         });
-        let mapping = Mapping::from_entries(entries).map_err(RunError::Inconsistent)?;
-        Ok((Store::create(folder, &mapping)?, mapping))
+        Mapping::from_entries(entries).map_err(RunError::Inconsistent)
+    }
+
+    fn mapping_of(wanted: &RuleSet, policy: &Policy) -> Result<Mapping, RunError> {
+        let mut mapping = Mapping::default();
+        let batch = wanted.operations(&mapping, Origin::File, RuleId::random);
+        let change = mapping.decide(policy, Origin::File, &batch);
+        mapping.commit(&change.map_err(RunError::Refused)?);
+        Ok(mapping)
     }
 
     fn reload(&mut self, rules: Option<&Path>) {

@@ -198,12 +198,13 @@ impl Footprint {
     /// # Errors
     /// [`FootprintError`] if something can't be removed.
     pub fn abandon(self) -> Result<(), FootprintError> {
-        if !self.fresh {
-            return Ok(());
-        }
-        // Where the footprint had been lost, the rules had not.
+        // Where the footprint had been lost, or is to stay, a store that was
+        // there before is not this process's to remove.
         if self.store_is_new {
             remove_store(&self.state_dir)?;
+        }
+        if !self.fresh {
+            return Ok(());
         }
         remove_record(&self.state_dir, &self.record)?;
         self.lock.give_back()?;
@@ -282,6 +283,7 @@ impl Remains {
 fn remove_store(state_dir: &Path) -> Result<(), FootprintError> {
     let store = state_dir.join(store::NAME);
     remove_file(&store)?;
+    remove_file(&store::counter(&store))?;
     remove_file(&store::unfinished(&store))
 }
 

@@ -25,6 +25,8 @@ const RULES: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("rules"
 /// Facts about the database itself.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const SCHEMA: &str = "schema";
+/// How many changes were committed.
+const CHANGES: &str = "changes";
 
 /// Version of what the tables hold.
 const SCHEMA_VERSION: u64 = 1;
@@ -116,6 +118,8 @@ impl Store {
     /// nothing is left of it.
     pub fn create(folder: &Path, mapping: &Mapping) -> Result<Self, StoreError> {
         let path = folder.join(NAME);
+        // What is left of one that was lost.
+        drop(fs::remove_file(counter(&path)));
         // Filled beside its place: a store is there whole, or not at all.
         let beside = unfinished(&path);
         let made = fill(&beside, mapping)
@@ -179,7 +183,8 @@ impl Store {
             Some(database) => database,
             None => self.reopen(before)?,
         };
-        write(&database, change).map_err(unusable(&self.path, "written"))?;
+        let changes = write(&database, change).map_err(unusable(&self.path, "written"))?;
+        count(&self.path, changes);
         self.database = Some(database);
         Ok(())
     }
@@ -190,7 +195,8 @@ impl Store {
         let (database, holds) = load_or_set_aside(&self.path)?;
         let difference = holds.difference(should_hold);
         if !difference.is_empty() {
-            write(&database, &difference).map_err(unusable(&self.path, "written"))?;
+            let changes = write(&database, &difference).map_err(unusable(&self.path, "written"))?;
+            count(&self.path, changes);
         }
         Ok(database)
     }
@@ -231,6 +237,31 @@ fn load_or_set_aside(path: &Path) -> Result<(Database, Mapping), StoreError> {
     }
 }
 
+/// Where the number of committed changes is written a second time, after each
+/// commit and without waiting for the disk. One flipped bit in a database's
+/// header makes redb open the commit before the last one; a database that knows
+/// of fewer changes than were counted here is one of those.
+pub(crate) fn counter(store: &Path) -> PathBuf {
+    store.with_extension("redb-changes")
+}
+
+/// Whatever else the file holds says nothing: it is a witness, not a judge.
+fn counted(store: &Path) -> u64 {
+    let text = fs::read_to_string(counter(store)).unwrap_or_default();
+    let mut numbers = text.split_whitespace().map(str::parse);
+    match (numbers.next(), numbers.next(), numbers.next()) {
+        // Twice, so that it can't be damaged without showing it.
+        (Some(Ok(once)), Some(Ok(again)), None) if once == again => once,
+        _ => 0,
+    }
+}
+
+fn count(store: &Path, changes: u64) {
+    if let Err(error) = fs::write(counter(store), format!("{changes} {changes}\n")) {
+        tracing::debug!(%error, "changes could not be counted");
+    }
+}
+
 fn load(path: &Path) -> Result<(Database, Mapping), Unreadable> {
     // redb takes an empty file for a new database.
     let length = fs::metadata(path).map_err(|error| Unreadable::Other(redb::Error::Io(error)))?;
@@ -238,11 +269,16 @@ fn load(path: &Path) -> Result<(Database, Mapping), Unreadable> {
         return Err(Unreadable::Damaged("it is empty".into()));
     }
     let database = builder().open(path).map_err(redb::Error::from)?;
-    let mapping = read(&database)?;
+    let (mapping, changes) = read(&database)?;
+    let counted = counted(path);
+    if changes < counted {
+        let said = format!("{counted} changes were committed, it knows of {changes}");
+        return Err(Unreadable::Damaged(said));
+    }
     Ok((database, mapping))
 }
 
-fn read(database: &Database) -> Result<Mapping, Unreadable> {
+fn read(database: &Database) -> Result<(Mapping, u64), Unreadable> {
     let damaged = |error: &dyn std::fmt::Display| Unreadable::Damaged(error.to_string());
     let transaction = database.begin_read().map_err(redb::Error::from)?;
     let meta = transaction.open_table(META).map_err(redb::Error::from)?;
@@ -252,6 +288,8 @@ fn read(database: &Database) -> Result<Mapping, Unreadable> {
         Some(newer @ SCHEMA_VERSION..) => return Err(Unreadable::Newer(newer)),
         other => return Err(damaged(&format!("its schema is {other:?}"))),
     }
+    let changes = meta.get(CHANGES).map_err(redb::Error::from)?;
+    let changes = changes.map_or(0, |changes| changes.value());
     let rules = transaction.open_table(RULES).map_err(redb::Error::from)?;
     let mut entries = Vec::new();
     for row in rules.iter().map_err(redb::Error::from)? {
@@ -260,7 +298,8 @@ fn read(database: &Database) -> Result<Mapping, Unreadable> {
             serde_json::from_slice(record.value()).map_err(|error| damaged(&error))?;
         entries.push(record.entry(id.value()).map_err(|error| damaged(&error))?);
     }
-    Mapping::from_entries(entries).map_err(|error| damaged(&error))
+    let mapping = Mapping::from_entries(entries).map_err(|error| damaged(&error))?;
+    Ok((mapping, changes))
 }
 
 fn fill(path: &Path, mapping: &Mapping) -> Result<(), redb::Error> {
@@ -281,7 +320,7 @@ fn fill(path: &Path, mapping: &Mapping) -> Result<(), redb::Error> {
 
 /// Two-phase, because then a damaged last commit is told from one that never
 /// was: redb would otherwise go back to the one before, and say nothing.
-fn write(database: &Database, change: &Change) -> Result<(), redb::Error> {
+fn write(database: &Database, change: &Change) -> Result<u64, redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_two_phase_commit(true);
     {
@@ -291,8 +330,14 @@ fn write(database: &Database, change: &Change) -> Result<(), redb::Error> {
         }
     }
     insert(&transaction, change.added())?;
+    let changes = {
+        let mut meta = transaction.open_table(META)?;
+        let before = meta.get(CHANGES)?.map_or(0, |changes| changes.value());
+        meta.insert(CHANGES, before + 1)?;
+        before + 1
+    };
     transaction.commit()?;
-    Ok(())
+    Ok(changes)
 }
 
 fn insert<'a>(
@@ -332,7 +377,11 @@ fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
         let aside = path.with_extension(format!("redb.damaged-{number}"));
         // A link and not a renaming, which would replace what has the name.
         match fs::hard_link(path, &aside) {
-            Ok(()) => return fs::remove_file(path).map(|()| aside).map_err(failed),
+            Ok(()) => {
+                // Of that store, not of the next one.
+                drop(fs::remove_file(counter(path)));
+                return fs::remove_file(path).map(|()| aside).map_err(failed);
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
             Err(error) => return Err(failed(error)),
         }

@@ -50,32 +50,54 @@ impl Agent {
     /// The same with a configuration of the caller's.
     #[must_use]
     pub fn start_with(lab: &Lab, config: &Config, rules: &str) -> Self {
-        let command = run_command(lab.dir(), config, rules);
-        let process = Process::start(None, command);
-        let ready = process.wait_for_line(0, LIMIT, |line| has_word(line, "ready"));
-        if let Err(error) = ready {
-            panic!("the agent isn't ready: {error}");
-        }
+        let agent = Self::spawn(lab, config, Some(rules), &[]);
+        agent
+            .ready()
+            .unwrap_or_else(|exit| panic!("the agent isn't ready: {exit:?}"))
+    }
+
+    /// Starts the agent and does not wait for it: with a rules file if there
+    /// are `rules`, and with these further arguments.
+    #[must_use]
+    pub fn spawn(lab: &Lab, config: &Config, rules: Option<&str>, arguments: &[&str]) -> Self {
+        let mut command = run_command(lab.dir(), config, rules);
+        command.args(arguments);
         Self {
-            process,
+            process: Process::start(None, command),
             rules: rules_path(lab.dir()),
+        }
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// How it ended instead.
+    pub fn ready(self) -> Result<Self, Exit> {
+        let ready = |line: &str| has_word(line, "ready");
+        match self.process.wait_for_line(0, LIMIT, ready) {
+            Ok(()) => Ok(self),
+            Err(_) => Err(self.end()),
         }
     }
 
     /// Changes the rules file and has the agent read it again.
     pub fn reload(&mut self, rules: &str) -> Reload {
+        self.reload_within(LIMIT, rules)
+            .unwrap_or_else(|error| panic!("no answer to SIGHUP: {error}"))
+    }
+
+    /// The same, waiting for so long at the most.
+    ///
+    /// # Errors
+    /// Without an answer until then, or with the agent's end in its place.
+    pub fn reload_within(&mut self, limit: Duration, rules: &str) -> Result<Reload, String> {
         fs::write(&self.rules, rules).expect("the rules file");
         let before = self.process.lines().len();
         self.process.signal(Signal::HUP);
-        let outcome = self.process.wait_for_line(before, LIMIT, |line| {
-            let refused = line.contains("reload refused");
-            (refused || line.contains("reloaded")).then_some(refused)
-        });
-        match outcome {
-            Ok(false) => Reload::Done,
-            Ok(true) => Reload::Refused,
-            Err(error) => panic!("no answer to SIGHUP: {error}"),
-        }
+        self.process.wait_for_line(before, limit, |line| {
+            let refused = line.contains("reload refused").then_some(Reload::Refused);
+            refused.or_else(|| line.contains("reloaded").then_some(Reload::Done))
+        })
     }
 
     /// Asks it to stop (SIGTERM).
@@ -109,7 +131,7 @@ impl Agent {
 /// (such as `setpriv …`; empty for none).
 #[must_use]
 pub fn run_to_exit(lab: &Lab, config: &Config, rules: &str, launcher: &[&str]) -> Exit {
-    let command = run_command(lab.dir(), config, rules);
+    let command = run_command(lab.dir(), config, Some(rules));
     exit(&mut Process::start(None, launched(launcher, command)))
 }
 
@@ -174,15 +196,17 @@ fn has_word(line: &str, word: &str) -> Option<()> {
     words.any(|found| found == word).then_some(())
 }
 
-fn run_command(dir: &LabDir, config: &Config, rules: &str) -> Command {
+fn run_command(dir: &LabDir, config: &Config, rules: Option<&str>) -> Command {
     let config_path = config_path(dir);
-    let rules_path = rules_path(dir);
     fs::write(&config_path, config.text()).expect("the agent's configuration");
-    fs::write(&rules_path, rules).expect("the rules file");
     let mut command = Command::new(binary());
     command.arg("run");
     command.arg("--config").arg(config_path);
-    command.arg("--rules").arg(rules_path);
+    if let Some(rules) = rules {
+        let rules_path = rules_path(dir);
+        fs::write(&rules_path, rules).expect("the rules file");
+        command.arg("--rules").arg(rules_path);
+    }
     command
 }
 

@@ -1,5 +1,6 @@
 //! A lab: one directory that holds everything which one test makes.
 
+use std::ffi::CString;
 use std::fs::{self, Permissions, read_to_string};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -120,6 +121,12 @@ impl LabDir {
         fs::create_dir_all(&path).expect("a folder");
         fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("its mode");
         path
+    }
+
+    /// Mounts an empty tmpfs of this many bytes over a folder of the lab.
+    pub fn mount_tmpfs(&self, over: &Path, bytes: u64) {
+        let size = CString::new(format!("size={bytes}")).expect("no NUL");
+        mount("tmpfs", over, "tmpfs", MountFlags::empty(), &*size).expect("a tmpfs");
     }
 
     /// What is mounted below the lab, as the kernel has it.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod apt;
+mod bench;
 mod build;
 mod check;
 mod demo;
@@ -50,6 +51,9 @@ enum Command {
     Demo,
     /// Run all tests, and check that they leave nothing behind (needs root)
     Test(test::Args),
+    /// Measure, in a lab of network namespaces (needs root)
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Formatting, lints on the host and on the BPF target, documentation, manifests
     Check,
 }
@@ -72,6 +76,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Build(args) => build::run(args),
         Command::Demo => demo::run(),
         Command::Test(args) => test::run(&args),
+        Command::Bench(bench) => bench::run(&bench),
         Command::Check => check::run(),
     }
 }

@@ -9,6 +9,7 @@
 )]
 
 mod adoption;
+mod crash;
 mod environment;
 mod ftp;
 mod itself;
@@ -17,4 +18,5 @@ mod marks;
 mod routers;
 mod rules_file;
 mod sip;
+mod store;
 mod tftp;

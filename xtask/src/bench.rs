@@ -1,0 +1,64 @@
+//! `cargo xtask bench`: how fast it is, measured in a lab.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::Result;
+
+use crate::paths::Paths;
+use crate::{build, lab, privilege, process};
+
+/// What to measure.
+#[derive(clap::Subcommand)]
+pub(crate) enum Bench {
+    /// How long a change of the rules takes, our way and Neutron's
+    ///
+    /// With 1 to 50,000 rules on one router; prints a table, and writes all of
+    /// it to a file. A time that misses its target does not fail the command.
+    Control(Control),
+}
+
+/// How to measure changes.
+#[derive(clap::Args)]
+pub(crate) struct Control {
+    /// Where the results go, in place of bench/control.json in the repository
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Leave out larger numbers of rules
+    #[arg(long, value_name = "RULES")]
+    up_to: Option<usize>,
+}
+
+pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
+    privilege::require_root("bench")?;
+    let paths = Paths::find()?;
+    lab::ensure()?;
+    let built = build::all(&paths, build::Args::default())?;
+
+    let Bench::Control(control) = bench;
+    let mut cargo = process::host_cargo(&paths.root);
+    cargo
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            "conntrack-tests",
+        ])
+        .args(["--bin", "bench_control", "--target-dir"])
+        .arg(&paths.target);
+    built.tell(&mut cargo);
+    process::run("building the benchmark", &mut cargo)?;
+
+    let results = match &control.json {
+        Some(path) => std::path::absolute(path)?,
+        None => paths.root.join("bench/control.json"),
+    };
+    let mut command = Command::new(paths.release("bench_control"));
+    // In the repository, whose commit is part of the results.
+    command.current_dir(&paths.root).arg("--json").arg(results);
+    if let Some(most) = control.up_to {
+        command.arg("--up-to").arg(most.to_string());
+    }
+    process::status("the benchmark", &mut command).map(process::exit_code)
+}
