@@ -244,7 +244,9 @@ fn another_agents_instances_are_neither_used_nor_removed() {
     let mut after = Snapshot::take(&fixture.lab, &[router]);
     let mut before = before;
     for snapshot in [&mut before, &mut after] {
-        snapshot.forget_file(&fixture.lab.dir().state_dir().join("mapping.redb"));
+        let state = fixture.lab.dir().state_dir();
+        snapshot.forget_file(&state.join("mapping.redb"));
+        snapshot.forget_file(&state.join("mapping.redb-changes"));
         // The lock says whose it was last.
         snapshot.forget_file(&fixture.lab.dir().run_dir().join("lock"));
     }
