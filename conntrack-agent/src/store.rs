@@ -8,6 +8,8 @@ mod record;
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
@@ -155,6 +157,8 @@ impl Store {
         match fs::metadata(&path) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // An older copy that is put back knows of fewer changes.
+                drop(fs::remove_file(counter(&path)));
                 return Err(StoreError::Missing { path });
             }
             Err(source) => {
@@ -268,7 +272,7 @@ fn load(path: &Path) -> Result<(Database, Mapping), Unreadable> {
     if length.len() == 0 {
         return Err(Unreadable::Damaged("it is empty".into()));
     }
-    let database = builder().open(path).map_err(redb::Error::from)?;
+    let database = open_patiently(path).map_err(redb::Error::from)?;
     let (mapping, changes) = read(&database)?;
     let counted = counted(path);
     if changes < counted {
@@ -350,6 +354,21 @@ fn insert<'a>(
         rules.insert(entry.rule.id.to_bytes(), record.as_slice())?;
     }
     Ok(())
+}
+
+/// Waits a second for the database's lock: a child that a killed agent was just
+/// starting holds all its descriptors until it runs its own program.
+fn open_patiently(path: &Path) -> Result<Database, redb::DatabaseError> {
+    const TRIES: u32 = 20;
+    for _ in 1..TRIES {
+        match builder().open(path) {
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
+                thread::sleep(Duration::from_millis(50));
+            }
+            other => return other,
+        }
+    }
+    builder().open(path)
 }
 
 fn builder() -> Builder {

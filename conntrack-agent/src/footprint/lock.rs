@@ -5,6 +5,8 @@ use std::{
     io::Write as _,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -48,7 +50,7 @@ impl Lock {
             .mode(0o644)
             .open(path)
             .map_err(failure(path, "opened"))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match patiently(&file) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let holder = fs::read_to_string(path).unwrap_or_default();
@@ -75,6 +77,19 @@ impl Lock {
     pub(super) fn give_back(self) -> Result<(), FootprintError> {
         if self.is_new { self.remove() } else { Ok(()) }
     }
+}
+
+/// Waits a second for the lock: a child that a killed agent was just starting
+/// holds all its descriptors until it runs its own program.
+fn patiently(file: &File) -> rustix::io::Result<()> {
+    const TRIES: u32 = 20;
+    for _ in 1..TRIES {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => thread::sleep(Duration::from_millis(50)),
+            other => return other,
+        }
+    }
+    flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
 #[cfg(test)]
