@@ -36,19 +36,7 @@ pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
     let built = build::all(&paths, build::Args::default())?;
 
     let Bench::Control(control) = bench;
-    let mut cargo = process::host_cargo(&paths.root);
-    cargo
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--package",
-            "conntrack-tests",
-        ])
-        .args(["--bin", "bench_control", "--target-dir"])
-        .arg(&paths.target);
-    built.tell(&mut cargo);
-    process::run("building the benchmark", &mut cargo)?;
+    build::lab_program(&paths, &built, "bench_control")?;
 
     let results = match &control.json {
         Some(path) => std::path::absolute(path)?,

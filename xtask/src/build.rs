@@ -46,6 +46,18 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Builds one of the lab's programs, beside the agent that it is to run.
+pub(crate) fn lab_program(paths: &Paths, built: &Built, name: &str) -> Result<()> {
+    let mut cargo = process::host_cargo(&paths.root);
+    cargo
+        .args(["build", "--release", "--locked"])
+        .args(["--package", "conntrack-tests", "--bin", name])
+        .arg("--target-dir")
+        .arg(&paths.target);
+    built.tell(&mut cargo);
+    process::run(&format!("building {name}"), &mut cargo)
+}
+
 /// Builds the object and the agent.
 pub(crate) fn all(paths: &Paths, args: Args) -> Result<Built> {
     let toolchain = toolchain::ensure(paths)?;

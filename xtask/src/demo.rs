@@ -13,19 +13,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     lab::ensure()?;
     let built = build::all(&paths, build::Args::default())?;
 
-    let mut cargo = process::host_cargo(&paths.root);
-    cargo
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--package",
-            "conntrack-tests",
-        ])
-        .args(["--bin", "demo", "--target-dir"])
-        .arg(&paths.target);
-    built.tell(&mut cargo);
-    process::run("building the demo", &mut cargo)?;
+    build::lab_program(&paths, &built, "demo")?;
 
     let mut demo = Command::new(paths.release("demo"));
     built.tell(&mut demo);
