@@ -3,10 +3,13 @@
 //! A change is durable before it is answered. What can't be read is set aside,
 //! never deleted and never taken for an empty mapping.
 
+mod examination;
 mod record;
 
 use std::{
-    fs, io,
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -15,6 +18,7 @@ use std::{
 use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use crate::engine::{Change, Entry, Mapping};
+use examination::Examination;
 use record::Record;
 
 /// The database's name in the state folder.
@@ -260,26 +264,44 @@ fn counted(store: &Path) -> u64 {
     }
 }
 
+/// Always as many bytes, written over those that are there: a file that is first
+/// made empty costs as much as the commit itself, because ext4 then allocates
+/// its block anew and has it in the journal that the next commit waits for.
 fn count(store: &Path, changes: u64) {
-    if let Err(error) = fs::write(counter(store), format!("{changes} {changes}\n")) {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(counter(store));
+    let text = format!("{changes:020} {changes:020}\n");
+    if let Err(error) = file.and_then(|file| file.write_all_at(text.as_bytes(), 0)) {
         tracing::debug!(%error, "changes could not be counted");
     }
 }
 
 fn load(path: &Path) -> Result<(Database, Mapping), Unreadable> {
+    examine(path)?;
+    let database = open_patiently(path).map_err(redb::Error::from)?;
+    let (mapping, _) = read(&database)?;
+    Ok((database, mapping))
+}
+
+/// That it is whole; the file stays as it is, whatever it holds.
+fn examine(path: &Path) -> Result<(), Unreadable> {
+    let inaccessible = |error| Unreadable::Other(redb::Error::Io(error));
     // redb takes an empty file for a new database.
-    let length = fs::metadata(path).map_err(|error| Unreadable::Other(redb::Error::Io(error)))?;
-    if length.len() == 0 {
+    if fs::metadata(path).map_err(inaccessible)?.len() == 0 {
         return Err(Unreadable::Damaged("it is empty".into()));
     }
-    let database = open_patiently(path).map_err(redb::Error::from)?;
-    let (mapping, changes) = read(&database)?;
+    let examination = Examination::of(path).map_err(inaccessible)?;
+    let database = builder().create_with_backend(examination);
+    let (_, changes) = read(&database.map_err(redb::Error::from)?)?;
     let counted = counted(path);
     if changes < counted {
         let said = format!("{counted} changes were committed, it knows of {changes}");
         return Err(Unreadable::Damaged(said));
     }
-    Ok((database, mapping))
+    Ok(())
 }
 
 fn read(database: &Database) -> Result<(Mapping, u64), Unreadable> {
