@@ -17,7 +17,7 @@ use crate::{
     footprint::{Footprint, FootprintError},
     kernel::{self, AgentId, Binding, Carrier, Instance, Nft, Pins},
     model::{Helper, HelperRule, Origin, RuleId},
-    reconcile::{ApplyError, Host, Reconciler, Summary, apply},
+    reconcile::{ApplyError, Host, Reconciler, Summary},
     sources::{
         RuleSet, listed,
         rules_file::{self, RulesFileError},
@@ -121,10 +121,10 @@ pub async fn run(
     // The first tick is at once; that pass has just been made.
     pass.tick().await;
     loop {
-        let retry = agent.reconciler.next_retry();
+        let look = agent.reconciler.next_look();
         tokio::select! {
             _ = pass.tick() => agent.look_around(),
-            () = until(retry) => agent.retry(),
+            () = until(look) => agent.look(),
             _ = hangup.recv() => agent.reload(rules),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -278,7 +278,9 @@ impl Agent {
     fn change(&mut self, change: Change) -> Result<(), RunError> {
         self.store.commit(&self.mapping, &change)?;
         self.mapping.commit(&change);
-        let applied = apply(&mut self.host, &self.mapping, &change.routers());
+        let now = Instant::now();
+        let (host, mapping) = (&mut self.host, &self.mapping);
+        let applied = self.reconciler.change(host, mapping, &change, now);
         applied.map(|_| ()).map_err(|error| {
             let back = change.inverse();
             if let Err(error) = self.store.commit(&self.mapping, &back) {
@@ -308,9 +310,13 @@ impl Agent {
         }
     }
 
-    fn retry(&mut self) {
-        self.reconciler
-            .retry(&mut self.host, &self.mapping, Instant::now());
+    /// At the routers whose time has come.
+    fn look(&mut self) {
+        let now = Instant::now();
+        let summary = self.reconciler.look(&mut self.host, &self.mapping, now);
+        if summary.effects > 0 {
+            self.report("repaired", summary);
+        }
     }
 
     fn report(&self, event: &'static str, summary: Summary) {

@@ -25,7 +25,7 @@ pub use carrier::Carrier;
 pub use error::Error;
 pub use instance::{Instance, Usable};
 pub use interface::{Interface, Kind};
-pub use netns::{Netns, NetnsFolder};
+pub use netns::{Identity, Netns, NetnsFolder};
 pub use nft::Nft;
 pub use object::{AgentId, Object};
 pub use pins::Pins;

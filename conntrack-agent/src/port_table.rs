@@ -2,9 +2,13 @@
 //! should hold, and the writes that lead from one to the other. Pure.
 
 mod capacity;
+mod edit;
+mod excerpt;
 mod image;
 mod plan;
 
 pub use capacity::{Capacity, TooManyRules};
+pub use edit::{Edit, Write};
+pub use excerpt::{Amendment, Excerpt, TakesMore};
 pub use image::Image;
-pub use plan::{Wanted, Write, plan};
+pub use plan::{Wanted, fill, plan};

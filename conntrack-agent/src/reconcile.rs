@@ -12,7 +12,7 @@ pub mod memory;
 mod observed;
 mod pass;
 
-pub use apply::{ApplyError, Done, apply};
+pub use apply::{ApplyError, Done, Scope, apply};
 pub use diff::{Desired, Unreachable, diff};
 pub use effect::Effect;
 pub use host::Host;

@@ -4,7 +4,7 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     rc::Rc,
     time::{Duration, Instant},
@@ -83,7 +83,8 @@ impl Bench {
             reasons.collect::<Vec<_>>().join("; ")
         })?;
         self.mapping.commit(&change);
-        match apply(&mut self.kernel, &self.mapping, &change.routers()) {
+        let (kernel, mapping) = (&mut self.kernel, &self.mapping);
+        match self.reconciler.change(kernel, mapping, &change, self.now) {
             Ok(done) => Ok(done.effects),
             Err(error) => {
                 self.mapping.commit(&change.inverse());
@@ -309,13 +310,13 @@ fn cwe_391_a_routers_failure_is_seen_retried_and_holds_up_no_other() {
         bench.now = early.unwrap();
         let early = bench
             .reconciler
-            .retry(&mut bench.kernel, &bench.mapping, bench.now);
+            .look(&mut bench.kernel, &bench.mapping, bench.now);
         assert_eq!(early.failed, 0);
         bench.now += Duration::from_millis(1);
         if failures < 9 {
             let again = bench
                 .reconciler
-                .retry(&mut bench.kernel, &bench.mapping, bench.now);
+                .look(&mut bench.kernel, &bench.mapping, bench.now);
             assert_eq!(again.failed, 1);
         }
     }
@@ -323,10 +324,10 @@ fn cwe_391_a_routers_failure_is_seen_retried_and_holds_up_no_other() {
     bench.kernel.relent();
     let mended = bench
         .reconciler
-        .retry(&mut bench.kernel, &bench.mapping, bench.now);
+        .look(&mut bench.kernel, &bench.mapping, bench.now);
     assert_eq!((mended.active, mended.failed), (1, 0));
     assert_eq!(bench.in_force(2), [21]);
-    assert_eq!(bench.reconciler.next_retry(), None);
+    assert_eq!(bench.reconciler.next_look(), None);
 }
 
 #[test]
@@ -369,8 +370,8 @@ fn cwe_691_empty_input_is_a_no_op() {
     }
     assert_eq!(bench.mapping, mapping);
     assert_eq!(bench.kernel.writes(), writes);
-    let none = apply(&mut bench.kernel, &mapping, &BTreeSet::new()).unwrap();
-    assert_eq!(none.effects, 0);
+    let none = apply(&mut bench.kernel, &mapping, &BTreeMap::new()).unwrap();
+    assert_eq!(none, BTreeMap::new());
 }
 
 #[test]
@@ -409,9 +410,7 @@ fn cwe_697_presence_is_asked_and_just_what_is_missing_comes_back() {
     let image = bench.kernel.router(router(1)).instance.clone().unwrap();
     let less = plan(&image, &Wanted::from([(says(1, 21).destination(), 1)])).unwrap();
     let image = bench.kernel.router(router(1)).instance.as_mut().unwrap();
-    for write in &less {
-        image.apply(write);
-    }
+    image.edit(&less);
     assert_eq!(bench.in_force(1), [21]);
     assert_eq!(bench.pass().effects, 1);
     assert_eq!(bench.in_force(1), [21, 22]);
@@ -432,6 +431,45 @@ fn cwe_697_presence_is_asked_and_just_what_is_missing_comes_back() {
     bench.pass();
     assert_eq!(bench.in_force(1), [21, 22]);
     assert_eq!(bench.in_force(2), [21]);
+}
+
+/// A change of a router that is as it should be looks at no more than its own
+/// destinations; what else became of the router meanwhile is found soon after.
+#[test]
+fn cwe_697_a_change_in_part_is_followed_by_a_look_at_the_whole() {
+    let mut bench = Bench::new();
+    bench.ask(Origin::Api, &[create(1, 21)]).unwrap();
+    let seen = bench.kernel.observations();
+    let name = format!("qrouter-{}", router(1));
+    let namespaces = &mut bench.kernel.router(router(1)).namespaces;
+    namespaces.get_mut(&name).unwrap().binding = None;
+
+    bench.ask(Origin::Api, &[create(1, 22)]).unwrap();
+    assert_eq!(bench.in_force(1), [21, 22]);
+    assert_eq!(bench.kernel.observations(), seen, "nothing else was asked");
+    bench.now += Duration::from_millis(400);
+    bench.ask(Origin::Api, &[create(1, 23)]).unwrap();
+    // More changes do not put it off.
+    let due = bench.reconciler.next_look().unwrap();
+    assert_eq!(due - bench.now, Duration::from_millis(100));
+    bench.now = due;
+    let (kernel, mapping) = (&mut bench.kernel, &bench.mapping);
+    let summary = bench.reconciler.look(kernel, mapping, bench.now);
+    assert_eq!((summary.effects, summary.active), (1, 1), "the binding");
+    assert_eq!(bench.kernel.observations(), seen + 1);
+    assert_eq!(bench.reconciler.next_look(), None);
+    assert_eq!(bench.pass().effects, 0);
+}
+
+/// What can be told at a glance is told before the change is answered.
+#[test]
+fn cwe_697_a_change_on_a_router_that_went_away_is_pending() {
+    let mut bench = Bench::new();
+    bench.ask(Origin::Api, &[create(1, 21)]).unwrap();
+    bench.kernel.router(router(1)).namespaces.clear();
+    bench.ask(Origin::Api, &[create(1, 22)]).unwrap();
+    assert_eq!(bench.in_force(1), [0_u16; 0], "there is nothing to have it");
+    assert_eq!(bench.pass().pending, 1);
 }
 
 /// No name, number or content of what the agent makes follows from a router or

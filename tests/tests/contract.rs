@@ -9,13 +9,14 @@
 
 use conntrack_agent::{
     config::Config,
-    kernel::{AgentId, Binding, BindingState, Carrier, Error, Nft},
+    kernel::{AgentId, Binding, BindingState, Carrier, Error, Instance, Nft, Pins, Usable},
     model::{Destination, Protocol, RouterId},
-    port_table::{Capacity, Wanted},
+    port_table::{Amendment, Capacity, Excerpt, Wanted, Write},
     reconcile::{Desired, Effect, Host, InstanceState, Kernel, Memory, Observed, diff, memory},
 };
+use conntrack_ebpf::abi::Slot;
 use conntrack_tests::{lab::Lab, netns::Netns};
-use std::fs;
+use std::{fs, path::PathBuf};
 
 /// A kernel, and what somebody else can do to it.
 trait World {
@@ -28,6 +29,15 @@ trait World {
     fn delete_table(&mut self);
     fn edit_table(&mut self);
     fn delete_link(&mut self, index: u32);
+    fn delete_instance(&mut self);
+    fn write(&mut self, write: &Write);
+
+    fn excerpt(&mut self, of: &Amendment) -> Option<Excerpt> {
+        let router = self.router();
+        let destinations = of.keys().copied().collect();
+        let excerpt = self.kernel().excerpt(router, &destinations);
+        excerpt.expect("an excerpt")
+    }
 
     fn observe(&mut self) -> Observed {
         let router = self.router();
@@ -122,6 +132,15 @@ impl World for InMemory {
         let interface = self.namespace().interfaces.get_mut(&index);
         interface.expect("the interface").1 = false;
     }
+
+    fn delete_instance(&mut self) {
+        self.kernel.router(self.router).instance = None;
+    }
+
+    fn write(&mut self, write: &Write) {
+        let instance = &mut self.kernel.router(self.router).instance;
+        instance.as_mut().expect("an instance").apply(write);
+    }
 }
 
 struct Real {
@@ -159,6 +178,10 @@ impl Real {
             agent,
             lab,
         }
+    }
+
+    fn pinned(&self) -> PathBuf {
+        Pins::new(self.lab.dir().agent_bpffs_dir()).instance(self.router)
     }
 
     fn table(&self) -> String {
@@ -199,9 +222,20 @@ impl World for Real {
     }
 
     fn delete_link(&mut self, index: u32) {
-        let pins = conntrack_agent::kernel::Pins::new(self.lab.dir().agent_bpffs_dir());
+        let pins = Pins::new(self.lab.dir().agent_bpffs_dir());
         let pin = pins.link(self.router, &self.netns.name(), index);
         fs::remove_file(pin).expect("a pinned link");
+    }
+
+    fn delete_instance(&mut self) {
+        Instance::remove(&self.pinned()).expect("a pinned instance");
+    }
+
+    fn write(&mut self, write: &Write) {
+        let Ok(Usable::Whole(mut instance)) = Instance::open(&self.pinned()) else {
+            panic!("an instance");
+        };
+        instance.write(write).expect("a write");
     }
 }
 
@@ -256,7 +290,7 @@ fn what_is_brought_about_is_observed(mut world: impl World) {
             .iter()
             .all(|state| state.attached && state.pinned)
     );
-    assert_eq!(after.dead_links, [] as [std::path::PathBuf; 0]);
+    assert_eq!(after.dead_links, [] as [PathBuf; 0]);
     world.assert_reached(&desired([21, 2121]));
 
     world.reach(&desired([21]));
@@ -362,14 +396,69 @@ fn a_namespace_that_goes_leaves_pins_to_reap(mut world: impl World) {
 fn a_write_beyond_the_maps_is_refused_whole(mut world: impl World) {
     world.reach(&desired([21]));
     let before = world.observe();
-    let large = conntrack_agent::port_table::Image::empty(Capacity {
-        pages: 24,
-        slots: 1024,
-    });
-    let writes = conntrack_agent::port_table::plan(&large, &desired(1..=200)).unwrap();
-    let error = world.run(&Effect::WriteTable(writes)).unwrap_err();
+    let InstanceState::Current(image) = &before.instance else {
+        panic!("no current instance");
+    };
+    let slots = 1024;
+    let large = image.resized(Capacity { pages: 24, slots });
+    let edit = conntrack_agent::port_table::plan(&large, &desired(1..=200)).unwrap();
+    let error = world.run(&Effect::WriteTable(edit)).unwrap_err();
     assert!(matches!(error, Error::Map { .. }), "{error:?}");
     assert_eq!(world.observe(), before);
+}
+
+/// Of what a router has for some destinations, as much is told as is needed to
+/// change it, and nothing where the router is not as it was.
+fn a_part_can_be_changed_without_the_whole(mut world: impl World) {
+    let to = |port| Destination {
+        protocol: Protocol::Tcp,
+        port,
+    };
+    let amendment = Amendment::from([
+        (to(21), None),
+        (to(22), Some(2)),
+        (to(2121), Some(3)),
+        (to(990), Some(4)),
+    ]);
+    assert_eq!(world.excerpt(&amendment), None, "there is no instance");
+    world.reach(&desired([21, 22, 69]));
+    let before = world.observe();
+    // Somebody else takes what was free when it was last looked at.
+    let slot = Slot::new(to(9), 1);
+    world.write(&Write::Slot { index: 4, slot });
+
+    let excerpt = world.excerpt(&amendment).expect("a router as it was");
+    let edit = excerpt.amend(&amendment).unwrap();
+    let undo = world.run(&Effect::WriteTable(edit)).unwrap().unwrap();
+    let wanted = Wanted::from([(to(22), 2), (to(69), 1), (to(990), 4), (to(2121), 3)]);
+    assert_eq!(rules(&world.observe()), wanted);
+    let InstanceState::Current(image) = world.observe().instance else {
+        panic!("no current instance");
+    };
+    assert_eq!(image.slot_at(4), slot, "it is not ours to write over");
+    world.run(&undo).unwrap();
+    world.write(&Write::Slot {
+        index: 4,
+        slot: Slot::default(),
+    });
+    assert_eq!(world.observe(), before);
+
+    // Again and again, without an observation in between.
+    for round in 0..100 {
+        let port = 1000 + round;
+        let change = Amendment::from([(to(port), Some(1)), (to(port - 1), None)]);
+        let excerpt = world.excerpt(&change).expect("a router as it was");
+        let edit = excerpt.amend(&change).unwrap();
+        world.run(&Effect::WriteTable(edit)).unwrap();
+    }
+    assert_eq!(rules(&world.observe()), desired([21, 22, 69, 1099]));
+
+    world.delete_instance();
+    assert_eq!(world.excerpt(&amendment), None, "its instance is gone");
+    world.reach(&desired([21]));
+    assert!(world.excerpt(&amendment).is_some());
+    world.remove_namespace();
+    assert_eq!(world.excerpt(&amendment), None, "its namespace is gone");
 }
 
 macro_rules! on_both {
@@ -392,4 +481,5 @@ on_both! {
     an_interface_that_goes_half_way_is_an_error_and_changes_nothing
     a_namespace_that_goes_leaves_pins_to_reap
     a_write_beyond_the_maps_is_refused_whole
+    a_part_can_be_changed_without_the_whole
 }

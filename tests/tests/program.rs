@@ -86,9 +86,8 @@ impl Loaded {
             panic!("the instance that was just made isn't whole");
         };
         let wanted = Wanted::from(RULES);
-        for write in plan(&instance.image().unwrap(), &wanted).unwrap() {
-            instance.write(&write).unwrap();
-        }
+        let edit = plan(&instance.image().unwrap(), &wanted).unwrap();
+        instance.edit(&edit).unwrap();
         let image = instance.image().unwrap();
         Self {
             instance,
@@ -380,9 +379,8 @@ fn what_is_not_tcp_or_udp_over_ip_is_nobodys() {
 #[test]
 fn an_empty_port_table_hits_nothing() {
     let mut loaded = Loaded::new();
-    for write in plan(&loaded.image, &Wanted::new()).unwrap() {
-        loaded.instance.write(&write).unwrap();
-    }
+    let edit = plan(&loaded.image, &Wanted::new()).unwrap();
+    loaded.instance.edit(&edit).unwrap();
     for (rule, _) in RULES {
         assert_eq!(loaded.run(&frame(Ip::V4, rule, b"x"), MASK | 5), 5);
         assert_eq!(loaded.instance.counters(rule).unwrap(), None);

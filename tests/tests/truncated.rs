@@ -97,9 +97,8 @@ fn a_frame_that_ends_in_the_ip_header_is_nobodys() {
         panic!("the instance that was just made isn't whole");
     };
     let wanted = Wanted::from([(FTP, 1)]);
-    for write in plan(&instance.image().unwrap(), &wanted).unwrap() {
-        instance.write(&write).unwrap();
-    }
+    let edit = plan(&instance.image().unwrap(), &wanted).unwrap();
+    instance.edit(&edit).unwrap();
     let netns = NetnsFolder::new(lab.dir().netns_dir())
         .open("router")
         .unwrap()

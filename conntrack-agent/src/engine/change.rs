@@ -1,9 +1,9 @@
 //! What a request changes, decided and not yet done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Entry;
-use crate::model::RouterId;
+use crate::model::{Destination, RouterId};
 
 /// The difference between the mapping before a request and after it. It can be
 /// made durable, brought to the kernel, and turned round.
@@ -32,11 +32,16 @@ impl Change {
         self.removed.is_empty() && self.added.is_empty()
     }
 
-    /// The routers that it concerns.
+    /// The routers that it concerns, and the destinations on each.
     #[must_use]
-    pub fn routers(&self) -> BTreeSet<RouterId> {
-        let entries = self.removed.iter().chain(&self.added);
-        entries.map(|entry| entry.rule.says.router).collect()
+    pub fn destinations(&self) -> BTreeMap<RouterId, BTreeSet<Destination>> {
+        let mut concerned = BTreeMap::<_, BTreeSet<_>>::new();
+        for entry in self.removed.iter().chain(&self.added) {
+            let says = entry.rule.says;
+            let of_router = concerned.entry(says.router).or_default();
+            of_router.insert(says.destination());
+        }
+        concerned
     }
 
     /// The change that takes this one back.

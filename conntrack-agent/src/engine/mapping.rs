@@ -153,15 +153,17 @@ impl Mapping {
         let Some(router) = self.routers.get(&router) else {
             return BTreeMap::new();
         };
-        let winner = |ranked: &Ranked| {
-            let (_, id) = ranked.first_key_value()?;
-            Some(self.entries.get(id)?.rule.says.helper)
-        };
         router
             .destinations
             .iter()
-            .filter_map(|(destination, ranked)| Some((*destination, winner(ranked)?)))
+            .filter_map(|(destination, ranked)| Some((*destination, self.oldest(ranked)?)))
             .collect()
+    }
+
+    /// The helper for one destination.
+    #[must_use]
+    pub fn winner(&self, router: RouterId, destination: Destination) -> Option<Helper> {
+        self.oldest(self.ranked(router, destination)?)
     }
 
     /// Whether an older rule has this one's destination.
@@ -187,6 +189,11 @@ impl Mapping {
 
     pub(super) fn routers_in_use(&self) -> usize {
         self.routers.len()
+    }
+
+    fn oldest(&self, ranked: &Ranked) -> Option<Helper> {
+        let (_, id) = ranked.first_key_value()?;
+        Some(self.entries.get(id)?.rule.says.helper)
     }
 
     fn insert(&mut self, entry: Entry) {

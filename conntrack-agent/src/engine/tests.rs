@@ -295,9 +295,7 @@ fn check_tables(mapping: &Mapping, naive: &Naive, tables: &mut BTreeMap<RouterId
         let table = tables
             .entry(router)
             .or_insert_with(|| Image::empty(Capacity::DEFAULT));
-        for write in plan(table, &wanted).unwrap() {
-            table.apply(&write);
-        }
+        table.edit(&plan(table, &wanted).unwrap());
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             for port in [21, 69, 300, 22] {
                 let at = Destination { protocol, port };

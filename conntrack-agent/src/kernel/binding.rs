@@ -95,15 +95,24 @@ impl Binding {
         }
     }
 
-    /// Puts the table into the namespace, in place of whatever has its name:
+    /// Puts the table into the namespace, in the place of what was seen there:
     /// one transaction, so that no packet meets half of it.
     ///
     /// # Errors
-    /// [`Error`] if nft refuses; then nothing changed.
-    pub fn install(&self, netns: &Netns) -> Result<(), Error> {
-        // Added first so that there is one to delete.
-        let mut commands = vec![Change::Add(self.table()), Change::Delete(self.table())];
-        commands.extend(self.creation());
+    /// [`Error`] if nft refuses, as it does where nothing was seen and a table
+    /// has come since; then nothing changed.
+    pub fn install(&self, netns: &Netns, instead_of: BindingState) -> Result<(), Error> {
+        let commands = match instead_of {
+            // A deletion has the kernel wait until no packet meets the table
+            // that goes: 11 of 18 ms (Linux 6.18).
+            BindingState::Absent => self.creation(),
+            // Added first so that there is one to delete.
+            BindingState::Current | BindingState::Different => {
+                let mut commands = vec![Change::Add(self.table()), Change::Delete(self.table())];
+                commands.extend(self.creation());
+                commands
+            }
+        };
         netns
             .enter(|| self.nft.transact(&commands))?
             .map_err(|refusal| refusal.in_place(netns.name()))
@@ -140,8 +149,7 @@ impl Binding {
     }
 
     fn creation(&self) -> Vec<Change> {
-        let mut objects = vec![self.table()];
-        objects.extend(self.helpers.iter().map(|helper| self.helper(*helper)));
+        let mut objects: Vec<_> = self.helpers.iter().map(|each| self.helper(*each)).collect();
         objects.push(Object::Chain {
             family: Family::Inet,
             table: self.table.clone(),
@@ -158,7 +166,10 @@ impl Binding {
             expr,
         });
         objects.extend(rules);
-        objects.into_iter().map(Change::Add).collect()
+        // Not added: what would be there already would stay.
+        let table = Change::Create(self.table());
+        let objects = objects.into_iter().map(Change::Add);
+        std::iter::once(table).chain(objects).collect()
     }
 
     fn helper(&self, helper: Helper) -> Object {

@@ -1,6 +1,6 @@
 //! One router's instance: its maps and its program, as they are pinned.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use aya::{
     maps::{Array, Map, MapData, PerCpuArray, PerCpuValues},
@@ -13,7 +13,7 @@ use super::{
     AgentId, Error, Object,
     pins::{entries, remove_pin},
 };
-use crate::port_table::{Capacity, Image, Write};
+use crate::port_table::{Capacity, Edit, Excerpt, Image, Write};
 
 /// The pin of the program, made last: an instance that has it is whole.
 pub(super) const PROGRAM: &str = "classify";
@@ -150,6 +150,54 @@ impl Instance {
             pages.map_err(Error::map("reading", abi::PAGES))?,
             slots.into_iter().map(Slot::from_bits).collect(),
         ))
+    }
+
+    /// The size of its maps.
+    #[must_use]
+    pub fn capacity(&self) -> Capacity {
+        let size = |elements: u32| u16::try_from(elements).unwrap_or(u16::MAX);
+        Capacity {
+            pages: size(self.pages.len()),
+            slots: size(self.slots.len()),
+        }
+    }
+
+    /// What of its maps concerns these destinations.
+    ///
+    /// # Errors
+    /// [`Error::Map`] if they can't be read.
+    pub fn excerpt(
+        &self,
+        destinations: &BTreeSet<Destination>,
+        candidates: impl IntoIterator<Item = u16>,
+    ) -> Result<Excerpt, Error> {
+        let page = |number: u16| {
+            let page = self.pages.get(&number.into(), 0);
+            page.map_err(Error::map("reading", abi::PAGES))
+        };
+        let slot = |number: u16| {
+            let slot = self.slots.get(&number.into(), 0);
+            let slot = slot.map_err(Error::map("reading", abi::SLOTS));
+            slot.map(Slot::from_bits)
+        };
+        Excerpt::read(self.capacity(), destinations, page, slot, candidates)
+    }
+
+    /// Carries out all writes, or none: where one is refused, those before it
+    /// are taken back.
+    ///
+    /// # Errors
+    /// [`Error::Map`] if the kernel refuses one.
+    pub fn edit(&mut self, edit: &Edit) -> Result<(), Error> {
+        for (done, write) in edit.writes().enumerate() {
+            if let Err(error) = self.write(write) {
+                for write in edit.undo_of_first(done).writes() {
+                    self.write(write)?;
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Carries out one write.

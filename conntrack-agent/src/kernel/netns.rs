@@ -63,6 +63,22 @@ impl NetnsFolder {
         }))
     }
 
+    /// Which namespace has this name; none if nothing has.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`] if that can't be told.
+    pub fn identity(&self, name: &str) -> Result<Option<Identity>, Error> {
+        match fs::metadata(self.0.join(name)) {
+            Ok(metadata) => Ok(Some(Identity::of(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Namespace {
+                name: name.to_owned(),
+                what: "cannot be examined",
+                source,
+            }),
+        }
+    }
+
     /// The names in the folder, rising; none if there is no folder.
     ///
     /// # Errors
@@ -90,6 +106,23 @@ impl NetnsFolder {
     }
 }
 
+/// Tells one namespace from another that has or had its name (namespaces(7):
+/// the device and inode numbers of the file that it is mounted on).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+}
+
 /// A network namespace that is held open: it lives at least as long as this.
 #[derive(Debug)]
 pub struct Netns {
@@ -109,11 +142,23 @@ impl Netns {
     /// somebody holds it open goes on existing, for nobody's use.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-        match (fs::metadata(&self.path), self.file.metadata()) {
-            (Ok(named), Ok(held)) => identity(named) != identity(held),
+        match (fs::metadata(&self.path), self.identity()) {
+            (Ok(named), Ok(held)) => Identity::of(&named) != held,
             _ => true,
         }
+    }
+
+    /// Which namespace it is.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`] if that can't be told.
+    pub fn identity(&self) -> Result<Identity, Error> {
+        let metadata = self.file.metadata().map_err(|source| Error::Namespace {
+            name: self.name.clone(),
+            what: "cannot be examined",
+            source,
+        })?;
+        Ok(Identity::of(&metadata))
     }
 
     /// Does `work` inside the namespace.

@@ -186,7 +186,10 @@ fn drop_handles(value: &mut Value) {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Change {
+    /// Of what may be there already.
     Add(Object),
+    /// Of what must not be there.
+    Create(Object),
     Delete(Object),
 }
 

@@ -1,14 +1,16 @@
 //! The content of an instance's maps.
 
+use std::{collections::BTreeMap, fmt};
+
 use conntrack_ebpf::{
     abi::{PAGE_ENTRIES, Page, Slot},
     lookup::{PortTable, lookup},
 };
 
-use super::{Capacity, Wanted, Write};
+use super::{Capacity, Edit, Wanted, Write};
 
 /// A copy of what an instance's maps hold, counters apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Image {
     pub(super) pages: Vec<Page>,
     pub(super) slots: Vec<Slot>,
@@ -70,28 +72,52 @@ impl Image {
         image
     }
 
-    /// Applies a write to the copy; gives the write that takes it back.
-    ///
-    /// Counters are not part of the image, so a reset of them changes nothing
-    /// here and is its own inverse: the slot it empties counted for no rule.
+    /// Applies a write to the copy. Counters are no part of it.
     ///
     /// # Panics
     /// If the write is for maps of another size.
-    pub fn apply(&mut self, write: &Write) -> Write {
+    pub fn apply(&mut self, write: &Write) {
         match write {
-            Write::Slot { index, slot } => Write::Slot {
-                index: *index,
-                slot: std::mem::replace(&mut self.slots[usize::from(*index)], *slot),
-            },
-            Write::Page { index, page } => Write::Page {
-                index: *index,
-                page: Box::new(std::mem::replace(
-                    &mut self.pages[usize::from(*index)],
-                    **page,
-                )),
-            },
-            Write::ResetCounters { index } => Write::ResetCounters { index: *index },
+            Write::Slot { index, slot } => self.slots[usize::from(*index)] = *slot,
+            Write::Page { index, page } => self.pages[usize::from(*index)] = **page,
+            Write::ResetCounters { .. } => {}
         }
+    }
+
+    /// Applies a row of writes to the copy.
+    ///
+    /// # Panics
+    /// If they are for maps of another size.
+    pub fn edit(&mut self, edit: &Edit) {
+        for write in edit.writes() {
+            self.apply(write);
+        }
+    }
+
+    /// The slots that are in nobody's use, by rising number.
+    pub fn free_slots(&self) -> impl Iterator<Item = u16> {
+        let slots = (0..).zip(&self.slots).skip(1);
+        slots.filter_map(|(index, slot)| (*slot == Slot::default()).then_some(index))
+    }
+}
+
+/// Only what is not zero: of thousands of elements few are in use.
+impl fmt::Debug for Image {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let used = |page: &Page| -> BTreeMap<usize, u16> {
+            let entries = page.iter().copied().enumerate();
+            entries.filter(|(_, entry)| *entry != 0).collect()
+        };
+        let pages = self.pages.iter().map(used).enumerate();
+        let pages = pages.filter(|(_, used)| !used.is_empty());
+        let slots = self.slots.iter().enumerate();
+        let slots = slots.filter(|(_, slot)| **slot != Slot::default());
+        formatter
+            .debug_struct("Image")
+            .field("capacity", &self.capacity())
+            .field("pages", &pages.collect::<BTreeMap<_, _>>())
+            .field("slots", &slots.collect::<BTreeMap<_, _>>())
+            .finish()
     }
 }
 

@@ -9,74 +9,45 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use conntrack_ebpf::abi::{
-    Destination, FIRST_LEAF_PAGE, NO_SLOT, PAGE_ENTRIES, Page, Protocol, Slot,
-};
+use conntrack_ebpf::abi::{Destination, FIRST_LEAF_PAGE, NO_SLOT, PAGE_ENTRIES, Protocol, Slot};
 
-use super::{Capacity, Image};
+use super::{Capacity, Edit, Image};
 
 /// The helper mark that packets for each destination should get.
 pub type Wanted = BTreeMap<Destination, u32>;
 
-/// One write to one element of one map.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Write {
-    /// Give a rule slot its content.
-    Slot {
-        /// The slot's number.
-        index: u16,
-        /// Its content.
-        slot: Slot,
-    },
-    /// Set a slot's counters to zero on every CPU: it is another rule's now.
-    ResetCounters {
-        /// The slot's number.
-        index: u16,
-    },
-    /// Give a page its content.
-    Page {
-        /// The page's number.
-        index: u16,
-        /// Its content.
-        page: Box<Page>,
-    },
-}
-
-/// The writes that lead from `image` to `wanted`, in order; none where all is
-/// as it should be. Works from any image, one that was tampered with included.
+/// What leads from `image` to `wanted`; nothing where all is as it should be.
+/// Works from any image, one that was tampered with included.
 ///
 /// # Errors
 /// The capacity that is needed, if the image's maps are too small.
-pub fn plan(image: &Image, wanted: &Wanted) -> Result<Vec<Write>, Capacity> {
+pub fn plan(image: &Image, wanted: &Wanted) -> Result<Edit, Capacity> {
     let needed = Capacity::for_table(wanted).unwrap_or(Capacity::MAX);
     let target = Layout::of(image, wanted)
         .and_then(|layout| layout.image(wanted))
         .ok_or(needed)?;
-    let mut writes = Vec::new();
+    let mut edit = Edit::default();
     for (index, (before, after)) in (0..).zip(image.slots.iter().zip(&target.slots)) {
-        if before != after {
-            writes.push(Write::Slot {
-                index,
-                slot: *after,
-            });
-            if *after != Slot::default() {
-                writes.push(Write::ResetCounters { index });
-            }
-        }
+        edit.slot(index, *before, *after);
     }
     let pages = (0..).zip(image.pages.iter().zip(&target.pages));
-    let (roots, leaves): (Vec<_>, Vec<_>) = pages
-        .filter(|(_, (before, after))| before != after)
-        .partition(|(index, _)| *index < FIRST_LEAF_PAGE);
-    for (index, (_, after)) in leaves.into_iter().chain(roots) {
-        let page = Box::new(*after);
-        writes.push(Write::Page { index, page });
+    let (roots, leaves): (Vec<_>, Vec<_>) = pages.partition(|(index, _)| *index < FIRST_LEAF_PAGE);
+    for (index, (before, after)) in leaves.into_iter().chain(roots) {
+        edit.page(index, before, after);
     }
-    Ok(writes)
+    Ok(edit)
+}
+
+/// What gives new, empty maps of this capacity their content.
+///
+/// # Errors
+/// The capacity that is needed, if this is too small.
+pub fn fill(capacity: Capacity, wanted: &Wanted) -> Result<Edit, Capacity> {
+    plan(&Image::empty(capacity), wanted).map(Edit::without_resets)
 }
 
 /// A leaf page's place: it serves the ports of `protocol` with this high byte.
-type LeafKey = (Protocol, u8);
+pub(super) type LeafKey = (Protocol, u8);
 
 /// Which leaf and which slot each destination has.
 struct Layout {
@@ -152,12 +123,12 @@ fn assign<K: Ord + Copy>(
     Some(assigned)
 }
 
-fn leaf_key(destination: Destination) -> LeafKey {
+pub(super) fn leaf_key(destination: Destination) -> LeafKey {
     let [high, _] = destination.port.to_be_bytes();
     (destination.protocol, high)
 }
 
-fn entry(destination: Destination) -> usize {
+pub(super) fn entry(destination: Destination) -> usize {
     usize::from(destination.port) % PAGE_ENTRIES
 }
 
@@ -167,15 +138,10 @@ mod tests {
     use proptest::{collection, prelude::*};
 
     use super::*;
+    use crate::port_table::Write;
 
     fn mark(image: &Image, destination: Destination) -> Option<u32> {
         lookup(image, destination).map(|hit| hit.mark)
-    }
-
-    fn carry_out(image: &mut Image, writes: &[Write]) {
-        for write in writes {
-            image.apply(write);
-        }
     }
 
     fn everywhere() -> impl Iterator<Item = Destination> {
@@ -207,8 +173,8 @@ mod tests {
             let mut old = Wanted::new();
             for new in changes {
                 let known: BTreeSet<_> = old.keys().chain(new.keys()).copied().collect();
-                for write in plan(&image, &new).unwrap() {
-                    image.apply(&write);
+                for write in plan(&image, &new).unwrap().writes() {
+                    image.apply(write);
                     for at in &known {
                         let seen = mark(&image, *at);
                         let allowed = [old.get(at).copied(), new.get(at).copied(), None];
@@ -220,7 +186,7 @@ mod tests {
                         }
                     }
                 }
-                prop_assert_eq!(plan(&image, &new).unwrap(), []);
+                prop_assert!(plan(&image, &new).unwrap().is_empty());
                 prop_assert_eq!(&image.rules(), &new);
                 old = new;
             }
@@ -238,20 +204,18 @@ mod tests {
             before in wanted(),
         ) {
             let mut image = Image::empty(Capacity::DEFAULT);
-            let writes = plan(&image, &before).unwrap();
-            carry_out(&mut image, &writes);
+            image.edit(&plan(&image, &before).unwrap());
             for (page, at, value) in damage {
                 image.pages[page][at] = value;
             }
             for (index, bits) in slots {
                 image.slots[index] = Slot::from_bits(bits);
             }
-            let writes = plan(&image, &new).unwrap();
-            carry_out(&mut image, &writes);
+            image.edit(&plan(&image, &new).unwrap());
             for at in everywhere() {
                 prop_assert_eq!(mark(&image, at), new.get(&at).copied());
             }
-            prop_assert_eq!(plan(&image, &new).unwrap(), []);
+            prop_assert!(plan(&image, &new).unwrap().is_empty());
         }
 
         /// Taking the writes back in reverse restores the image, and what a
@@ -259,13 +223,18 @@ mod tests {
         #[test]
         fn a_change_can_be_taken_back(before in wanted(), after in wanted()) {
             let mut image = Image::empty(Capacity::DEFAULT);
-            let writes = plan(&image, &before).unwrap();
-            carry_out(&mut image, &writes);
+            image.edit(&plan(&image, &before).unwrap());
             let original = image.clone();
-            let undo: Vec<_> = plan(&image, &after).unwrap().iter().map(|write| image.apply(write)).collect();
-            for write in undo.iter().rev() {
+            let edit = plan(&image, &after).unwrap();
+            image.edit(&edit);
+            image.edit(&edit.inverse());
+            prop_assert_eq!(&image, &original);
+            // And half of it.
+            let half = edit.len() / 2;
+            for write in edit.writes().take(half) {
                 image.apply(write);
             }
+            image.edit(&edit.undo_of_first(half));
             prop_assert_eq!(image, original);
         }
     }
@@ -292,15 +261,19 @@ mod tests {
             protocol: Protocol::Tcp,
             port: 21,
         };
-        let writes = plan(&image, &Wanted::from([(at, 1)])).unwrap();
-        let kinds: Vec<_> = writes
-            .iter()
-            .map(|write| match write {
+        let wanted = Wanted::from([(at, 1)]);
+        let kinds = |edit: Edit| -> Vec<_> {
+            let kind = |write: &Write| match write {
                 Write::Slot { index, .. } => format!("slot {index}"),
                 Write::ResetCounters { index } => format!("counters {index}"),
                 Write::Page { index, .. } => format!("page {index}"),
-            })
-            .collect();
-        assert_eq!(kinds, ["slot 1", "counters 1", "page 3", "page 1"]);
+            };
+            edit.writes().map(kind).collect()
+        };
+        let planned = kinds(plan(&image, &wanted).unwrap());
+        assert_eq!(planned, ["slot 1", "counters 1", "page 3", "page 1"]);
+        // New maps have counted nothing.
+        let filled = kinds(fill(image.capacity(), &wanted).unwrap());
+        assert_eq!(filled, ["slot 1", "page 3", "page 1"]);
     }
 }

@@ -1,12 +1,17 @@
 //! Makes the kernel what a mapping says: a change on all its routers or on none,
 //! a pass over all routers each for itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{error, info};
 
 use super::{Desired, Effect, Kernel, Unreachable, diff};
-use crate::{engine::Mapping, kernel::Error, model::RouterId};
+use crate::{
+    engine::Mapping,
+    kernel::Error,
+    model::{Destination, Helper, RouterId},
+    port_table::{Amendment, Edit},
+};
 
 /// Why the kernel does not hold what the mapping says.
 #[derive(Debug, thiserror::Error)]
@@ -52,13 +57,25 @@ pub enum ApplyError {
     },
 }
 
-/// What was found and done.
+/// How much of a router is compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All that it has.
+    Whole,
+    /// What its port table has for these destinations. Where the router is not
+    /// as it was when it was observed last, all that it has.
+    Part(BTreeSet<Destination>),
+}
+
+/// What was found and done on a router.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
-    /// Whether rules of the router wait for a namespace to be in.
+    /// Whether its rules wait for a namespace to be in.
     pub is_pending: bool,
     /// How many effects were carried out; none if all was as it should be.
     pub effects: usize,
+    /// Whether only a part of it was compared.
+    pub is_partial: bool,
 }
 
 /// An effect that takes back one that was carried out.
@@ -75,8 +92,8 @@ struct Undo {
 pub fn apply(
     kernel: &mut impl Kernel,
     mapping: &Mapping,
-    routers: &BTreeSet<RouterId>,
-) -> Result<Done, ApplyError> {
+    routers: &BTreeMap<RouterId, Scope>,
+) -> Result<BTreeMap<RouterId, Done>, ApplyError> {
     let mut journal = Vec::new();
     let result = forward(kernel, mapping, routers, &mut journal);
     if let Err(cause) = &result {
@@ -90,7 +107,7 @@ pub fn apply(
             }
         }
     }
-    for router in routers {
+    for router in routers.keys() {
         kernel.release(*router);
     }
     result
@@ -99,21 +116,27 @@ pub fn apply(
 fn forward(
     kernel: &mut impl Kernel,
     mapping: &Mapping,
-    routers: &BTreeSet<RouterId>,
+    routers: &BTreeMap<RouterId, Scope>,
     journal: &mut Vec<Undo>,
-) -> Result<Done, ApplyError> {
-    let mut all = Done::default();
+) -> Result<BTreeMap<RouterId, Done>, ApplyError> {
+    let mut all = BTreeMap::new();
     let mut removals = Vec::new();
-    for router in routers.iter().copied() {
-        let observed = kernel
-            .observe(router)
-            .map_err(|source| ApplyError::Observe { router, source })?;
-        let desired = desired(mapping, router);
-        all.is_pending |= !desired.is_empty() && observed.namespaces.is_empty();
-        let effects = diff(&observed, &desired)
-            .map_err(|source| ApplyError::Unreachable { router, source })?;
+    for (router, scope) in routers {
+        let router = *router;
+        let (effects, mut done) = match amendment(kernel, mapping, router, scope)? {
+            Some(effects) => {
+                let is_partial = true;
+                let done = Done {
+                    is_partial,
+                    ..Done::default()
+                };
+                (effects, done)
+            }
+            None => difference(kernel, mapping, router)?,
+        };
+        done.effects = effects.len();
+        all.insert(router, done);
         for effect in effects {
-            all.effects += 1;
             // What can't be taken back waits until nothing can fail any more.
             if effect == Effect::RemoveInstance {
                 removals.push((router, effect));
@@ -122,7 +145,7 @@ fn forward(
             }
         }
         // A router that is to have nothing loses nothing by it.
-        if !desired.is_empty() {
+        if mapping.has(router) {
             still_there(kernel, router)?;
         }
     }
@@ -130,6 +153,53 @@ fn forward(
         run(kernel, router, effect)?;
     }
     Ok(all)
+}
+
+/// All that the router lacks.
+fn difference(
+    kernel: &mut impl Kernel,
+    mapping: &Mapping,
+    router: RouterId,
+) -> Result<(Vec<Effect>, Done), ApplyError> {
+    let observed = kernel
+        .observe(router)
+        .map_err(|source| ApplyError::Observe { router, source })?;
+    let desired = desired(mapping, router);
+    let done = Done {
+        is_pending: !desired.is_empty() && observed.namespaces.is_empty(),
+        ..Done::default()
+    };
+    let effects =
+        diff(&observed, &desired).map_err(|source| ApplyError::Unreachable { router, source })?;
+    Ok((effects, done))
+}
+
+/// What the router lacks for a part of its rules; none if that can't be told
+/// without looking at all of it.
+fn amendment(
+    kernel: &mut impl Kernel,
+    mapping: &Mapping,
+    router: RouterId,
+    scope: &Scope,
+) -> Result<Option<Vec<Effect>>, ApplyError> {
+    let Scope::Part(destinations) = scope else {
+        return Ok(None);
+    };
+    // Its last rule takes everything else with it.
+    if !mapping.has(router) {
+        return Ok(None);
+    }
+    let excerpt = kernel
+        .excerpt(router, destinations)
+        .map_err(|source| ApplyError::Observe { router, source })?;
+    let helper = |to: &Destination| mapping.winner(router, *to);
+    let amendment: Amendment = destinations
+        .iter()
+        .map(|to| (*to, helper(to).map(Helper::mark)))
+        .collect();
+    let edit = excerpt.and_then(|excerpt| excerpt.amend(&amendment).ok());
+    let effects = |edit: Edit| (!edit.is_empty()).then_some(Effect::WriteTable(edit));
+    Ok(edit.map(|edit| effects(edit).into_iter().collect()))
 }
 
 fn run(

@@ -3,7 +3,7 @@
 use super::{Effect, InstanceState, NamespaceState, Observed};
 use crate::{
     kernel::BindingState,
-    port_table::{Capacity, Image, TooManyRules, Wanted, plan},
+    port_table::{Capacity, TooManyRules, Wanted, fill, plan},
 };
 
 /// What a router should have: its port table, in each of its namespaces.
@@ -50,10 +50,10 @@ fn instance(
     effects: &mut Vec<Effect>,
 ) -> Result<(), Unreachable> {
     let needed = Capacity::for_table(desired)?;
-    let image = match state {
+    let edit = match state {
         InstanceState::Absent => {
             effects.push(Effect::LoadInstance(needed));
-            Image::empty(needed)
+            fill(needed, desired)
         }
         InstanceState::Broken => {
             effects.push(Effect::RebuildInstance(needed, desired.clone()));
@@ -63,19 +63,19 @@ fn instance(
             let present = image.capacity();
             let current = matches!(state, InstanceState::Current(_));
             if current && present.holds(needed) {
-                image.clone()
+                plan(image, desired)
             } else {
                 let capacity = present.or(needed);
                 effects.push(Effect::RenewInstance(capacity));
-                image.resized(capacity)
+                plan(&image.resized(capacity), desired)
             }
         }
     };
-    let writes = plan(&image, desired).map_err(|_| TooManyRules {
+    let edit = edit.map_err(|_| TooManyRules {
         given: desired.len(),
     })?;
-    if !writes.is_empty() {
-        effects.push(Effect::WriteTable(writes));
+    if !edit.is_empty() {
+        effects.push(Effect::WriteTable(edit));
     }
     Ok(())
 }
@@ -122,6 +122,7 @@ mod tests {
     use crate::{
         kernel::{Attachment, Interface, Kind},
         model::{Destination, Protocol},
+        port_table::Image,
         reconcile::InterfaceState,
     };
 
@@ -138,9 +139,7 @@ mod tests {
 
     fn image(desired: &Desired) -> Image {
         let mut image = Image::empty(Capacity::DEFAULT);
-        for write in plan(&image, desired).unwrap() {
-            image.apply(&write);
-        }
+        image.edit(&plan(&image, desired).unwrap());
         image
     }
 
@@ -187,7 +186,7 @@ mod tests {
             &desired([21]),
             &[
                 "load an instance of 24 pages, 64 slots",
-                "4 writes to the port table",
+                "3 writes to the port table",
                 "install the binding in qrouter-1",
                 "attach to qr-1 in qrouter-1",
             ],

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 
 use crate::{
     kernel::{Attachment, BindingState},
-    port_table::{Capacity, Wanted, Write},
+    port_table::{Capacity, Edit, Wanted},
 };
 
 /// One step towards what is desired.
@@ -20,7 +20,7 @@ pub enum Effect {
     /// the place of the one that there is; no packet goes unclassified.
     RenewInstance(Capacity),
     /// Write to the port table.
-    WriteTable(Vec<Write>),
+    WriteTable(Edit),
     /// Install the binding in a namespace.
     Bind {
         /// The namespace.
@@ -69,8 +69,8 @@ impl fmt::Display for Effect {
                     "renew the instance with {pages} pages, {slots} slots"
                 )
             }
-            Self::WriteTable(writes) => {
-                write!(formatter, "{} writes to the port table", writes.len())
+            Self::WriteTable(edit) => {
+                write!(formatter, "{} writes to the port table", edit.len())
             }
             Self::Bind { namespace, .. } => write!(formatter, "install the binding in {namespace}"),
             Self::Attach {

@@ -5,21 +5,21 @@ use std::{
     fs,
 };
 
+use conntrack_ebpf::abi::Slot;
 use tracing::debug;
 
 use super::{Effect, InstanceState, InterfaceState, Kernel, NamespaceState, Observed};
 use crate::{
     config::Config,
     kernel::{
-        AgentId, Attachment, Binding, BindingState, Carrier, Error, Instance, Kind, Netns,
-        NetnsFolder, Object, Pins, Usable, detach, replace,
+        AgentId, Attachment, Binding, BindingState, Carrier, Error, Identity, Instance, Kind,
+        Netns, NetnsFolder, Object, Pins, Usable, detach, replace,
     },
-    model::{Helper, Match, Port, RouterId},
-    port_table::{Capacity, Image, Wanted, Write, plan},
+    model::{Destination, Helper, Match, Port, RouterId},
+    port_table::{Capacity, Edit, Excerpt, Wanted, Write, fill},
 };
 
 /// What the agent works on.
-#[derive(Debug)]
 pub struct Host {
     agent: AgentId,
     pins: Pins,
@@ -27,13 +27,30 @@ pub struct Host {
     binding: Binding,
     folder: NetnsFolder,
     prefixes: Vec<String>,
-    /// The namespaces of routers that are being worked on, held open from the
-    /// observation to the last effect, so that a name that comes to mean
-    /// another namespace meanwhile can't mislead.
-    held: BTreeMap<RouterId, Namespaces>,
+    /// What is open of routers that are being worked on.
+    held: BTreeMap<RouterId, Held>,
+    /// Hints from the last observation of each router that has an instance.
+    hints: BTreeMap<RouterId, Hint>,
 }
 
-type Namespaces = BTreeMap<String, Netns>;
+/// What is open of a router, from its observation to the last effect.
+#[derive(Default)]
+struct Held {
+    /// So that a name that comes to mean another namespace meanwhile can't
+    /// mislead.
+    namespaces: BTreeMap<String, Netns>,
+    /// Opened once. None if there is none, or since it was replaced.
+    instance: Option<Instance>,
+}
+
+/// What makes a look at a part of a router enough. Nothing of it is relied on
+/// before the kernel was asked whether it still holds.
+struct Hint {
+    /// The router's namespaces.
+    namespaces: BTreeMap<String, Identity>,
+    /// Slots of the port table that were in nobody's use.
+    free_slots: BTreeSet<u16>,
+}
 
 impl Kernel for Host {
     fn routers(&self) -> Result<BTreeSet<RouterId>, Error> {
@@ -41,10 +58,37 @@ impl Kernel for Host {
     }
 
     fn observe(&mut self, router: RouterId) -> Result<Observed, Error> {
+        self.hints.remove(&router);
         self.settle(router)?;
-        let (observed, namespaces) = self.look(router)?;
-        self.held.insert(router, namespaces);
+        let (observed, held) = self.look(router)?;
+        self.held.insert(router, held);
+        if let InstanceState::Current(image) = &observed.instance {
+            self.take_hint(router, image.free_slots())?;
+        }
         Ok(observed)
+    }
+
+    fn excerpt(
+        &mut self,
+        router: RouterId,
+        destinations: &BTreeSet<Destination>,
+    ) -> Result<Option<Excerpt>, Error> {
+        let Some(hint) = self.hints.get(&router) else {
+            return Ok(None);
+        };
+        if self.pins.next_instance(router).exists() || !self.is_where_it_was(router, hint)? {
+            return Ok(None);
+        }
+        let Usable::Whole(instance) = Instance::open(&self.pins.instance(router))? else {
+            return Ok(None);
+        };
+        if !instance.is_of(&self.object) {
+            return Ok(None);
+        }
+        let free_slots = hint.free_slots.iter().copied();
+        let excerpt = instance.excerpt(destinations, free_slots)?;
+        self.held.entry(router).or_default().instance = Some(instance);
+        Ok(Some(excerpt))
     }
 
     fn run(&mut self, router: RouterId, effect: &Effect) -> Result<Option<Effect>, Error> {
@@ -52,11 +96,8 @@ impl Kernel for Host {
     }
 
     fn vanished(&self, router: RouterId) -> Option<String> {
-        let gone = self
-            .held
-            .get(&router)?
-            .values()
-            .find(|netns| netns.is_gone());
+        let namespaces = &self.held.get(&router)?.namespaces;
+        let gone = namespaces.values().find(|netns| netns.is_gone());
         gone.map(|netns| netns.name().to_owned())
     }
 
@@ -77,6 +118,7 @@ impl Host {
             folder: NetnsFolder::new(&config.netns_dir),
             prefixes: config.namespace_prefixes.clone(),
             held: BTreeMap::new(),
+            hints: BTreeMap::new(),
         }
     }
 
@@ -105,11 +147,12 @@ impl Host {
         Ok(rules)
     }
 
-    fn look(&self, router: RouterId) -> Result<(Observed, Namespaces), Error> {
+    fn look(&self, router: RouterId) -> Result<(Observed, Held), Error> {
         let folder = self.pins.instance(router);
         if let Some(owner) = Instance::owner_of(&folder).filter(|owner| *owner != self.agent) {
             return Err(Error::Foreign { folder, owner });
         }
+        let mut held = Held::default();
         let (instance, program) = match Instance::open(&folder)? {
             Usable::Absent => (InstanceState::Absent, None),
             Usable::Broken => (InstanceState::Broken, None),
@@ -120,11 +163,12 @@ impl Host {
                 } else {
                     InstanceState::Outdated(image)
                 };
-                (state, Some(instance.program_id()))
+                let program = instance.program_id();
+                held.instance = Some(instance);
+                (state, Some(program))
             }
         };
         let mut dead_links = self.pins.links_of(router)?;
-        let mut namespaces = Namespaces::new();
         let mut states = Vec::new();
         for prefix in &self.prefixes {
             let Some(netns) = self.folder.open(&format!("{prefix}{router}"))? else {
@@ -139,14 +183,25 @@ impl Host {
                 binding: self.binding.observe(&netns)?,
                 interfaces,
             });
-            namespaces.insert(netns.name().to_owned(), netns);
+            held.namespaces.insert(netns.name().to_owned(), netns);
         }
         let observed = Observed {
             instance,
             namespaces: states,
             dead_links,
         };
-        Ok((observed, namespaces))
+        Ok((observed, held))
+    }
+
+    /// Whether the router has the same namespaces as when it was observed.
+    fn is_where_it_was(&self, router: RouterId, hint: &Hint) -> Result<bool, Error> {
+        for prefix in &self.prefixes {
+            let name = format!("{prefix}{router}");
+            if self.folder.identity(&name)?.as_ref() != hint.namespaces.get(&name) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn observe_interfaces(
@@ -213,7 +268,7 @@ impl Host {
 
     fn netns(&self, router: RouterId, name: &str) -> Result<&Netns, Error> {
         let held = self.held.get(&router);
-        held.and_then(|namespaces| namespaces.get(name))
+        held.and_then(|held| held.namespaces.get(name))
             .ok_or_else(|| Error::NamespaceGone { name: name.into() })
     }
 
@@ -231,18 +286,23 @@ impl Host {
                     self.pins.tidy(router)?;
                 }
                 made?;
+                self.take_hint(router, 1..capacity.slots)?;
                 Some(Effect::RemoveInstance)
             }
             Effect::RenewInstance(capacity) => {
                 self.renew(router, *capacity)?;
                 None
             }
-            Effect::WriteTable(writes) => Some(Effect::WriteTable(self.write(router, writes)?)),
+            Effect::WriteTable(edit) => {
+                self.write(router, edit)?;
+                Some(Effect::WriteTable(edit.inverse()))
+            }
             Effect::Bind {
                 namespace,
                 instead_of,
             } => {
-                self.binding.install(self.netns(router, namespace)?)?;
+                let netns = self.netns(router, namespace)?;
+                self.binding.install(netns, *instead_of)?;
                 (*instead_of == BindingState::Absent).then(|| Effect::Unbind {
                     namespace: namespace.clone(),
                 })
@@ -251,12 +311,14 @@ impl Host {
                 namespace,
                 attachment,
             } => {
-                let mut instance = self.instance(router)?;
-                let netns = self.netns(router, namespace)?;
-                let replaced = attachment.replace(netns, &mut instance)?;
-                if !replaced {
-                    attachment.attach(netns, &mut instance)?;
-                }
+                let replaced = self.with_instance(router, |host, instance| {
+                    let netns = host.netns(router, namespace)?;
+                    let replaced = attachment.replace(netns, instance)?;
+                    if !replaced {
+                        attachment.attach(netns, instance)?;
+                    }
+                    Ok(replaced)
+                })?;
                 (!replaced).then(|| Effect::Detach {
                     namespace: namespace.clone(),
                     attachment: attachment.clone(),
@@ -285,6 +347,7 @@ impl Host {
                 })
             }
             Effect::RemoveInstance => {
+                self.forget_instance(router);
                 Instance::remove(&self.pins.instance(router))?;
                 self.pins.tidy(router)?;
                 None
@@ -293,23 +356,68 @@ impl Host {
         Ok(undo)
     }
 
-    /// Returns the writes that take it back, in their order. Where one is
-    /// refused, those before it are taken back at once.
-    fn write(&self, router: RouterId, writes: &[Write]) -> Result<Vec<Write>, Error> {
-        let mut instance = self.instance(router)?;
-        let mut image = instance.image()?;
-        let mut undo = Vec::new();
-        for write in writes {
-            if let Err(error) = instance.write(write) {
-                for write in undo.iter().rev() {
-                    instance.write(write)?;
+    fn write(&mut self, router: RouterId, edit: &Edit) -> Result<(), Error> {
+        self.with_instance(router, |_, instance| instance.edit(edit))?;
+        if let Some(hint) = self.hints.get_mut(&router) {
+            for write in edit.writes() {
+                if let Write::Slot { index, slot } = write {
+                    if *slot == Slot::default() {
+                        hint.free_slots.insert(*index);
+                    } else {
+                        hint.free_slots.remove(index);
+                    }
                 }
-                return Err(error);
             }
-            undo.push(image.apply(write));
         }
-        undo.reverse();
-        Ok(undo)
+        Ok(())
+    }
+
+    /// Works with the router's instance, which stays open for what comes next.
+    fn with_instance<T>(
+        &mut self,
+        router: RouterId,
+        work: impl FnOnce(&Self, &mut Instance) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let open = self
+            .held
+            .get_mut(&router)
+            .and_then(|held| held.instance.take());
+        let mut instance = match open {
+            Some(instance) => instance,
+            None => self.instance(router)?,
+        };
+        let result = work(self, &mut instance);
+        if let Some(held) = self.held.get_mut(&router) {
+            held.instance = Some(instance);
+        }
+        result
+    }
+
+    /// For the next look at a part of the router.
+    fn take_hint(
+        &mut self,
+        router: RouterId,
+        free_slots: impl Iterator<Item = u16>,
+    ) -> Result<(), Error> {
+        let namespaces = self.held.get(&router).map(|held| held.namespaces.values());
+        let identified = namespaces
+            .into_iter()
+            .flatten()
+            .map(|netns| Ok((netns.name().to_owned(), netns.identity()?)));
+        let hint = Hint {
+            namespaces: identified.collect::<Result<_, Error>>()?,
+            free_slots: free_slots.collect(),
+        };
+        self.hints.insert(router, hint);
+        Ok(())
+    }
+
+    /// What is pinned is about to be another.
+    fn forget_instance(&mut self, router: RouterId) {
+        self.hints.remove(&router);
+        if let Some(held) = self.held.get_mut(&router) {
+            held.instance = None;
+        }
     }
 
     /// Up to the renaming, every step leaves a whole instance in place, and
@@ -317,6 +425,7 @@ impl Host {
     fn renew(&mut self, router: RouterId, capacity: Capacity) -> Result<(), Error> {
         let (instance, next) = (self.pins.instance(router), self.pins.next_instance(router));
         let old = self.instance(router)?;
+        self.forget_instance(router);
         Instance::create(&mut self.object, &next, capacity)?;
         let swapped = self.swap(router, &old);
         if swapped.is_err() {
@@ -336,6 +445,7 @@ impl Host {
         capacity: Capacity,
         table: &Wanted,
     ) -> Result<(), Error> {
+        self.forget_instance(router);
         let (instance, next) = (self.pins.instance(router), self.pins.next_instance(router));
         Instance::create(&mut self.object, &next, capacity)?;
         let filled = self.fill(router, capacity, table);
@@ -349,10 +459,8 @@ impl Host {
 
     fn fill(&self, router: RouterId, capacity: Capacity, table: &Wanted) -> Result<(), Error> {
         let mut next = self.open_next(router)?;
-        let writes = plan(&Image::empty(capacity), table);
-        for write in writes.map_err(|_| Error::Missing("room for the rules"))? {
-            next.write(&write)?;
-        }
+        let edit = fill(capacity, table);
+        next.edit(&edit.map_err(|_| Error::Missing("room for the rules"))?)?;
         self.relink(router, &mut next)
     }
 

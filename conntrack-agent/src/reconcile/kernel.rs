@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::{Effect, Observed};
-use crate::{kernel::Error, model::RouterId};
+use crate::{
+    kernel::Error,
+    model::{Destination, RouterId},
+    port_table::Excerpt,
+};
 
 /// A kernel, router by router. Two implementations: [`Host`](super::Host), and
 /// [`Memory`](super::Memory), which does what the real one was seen to do; one
@@ -22,7 +26,20 @@ pub trait Kernel {
     /// [`Error`] if the kernel can't be asked.
     fn observe(&mut self, router: RouterId) -> Result<Observed, Error>;
 
-    /// Carries out one effect on a router that was observed; gives the effect
+    /// The part of the router's port table that concerns some destinations,
+    /// asked for without asking for all the rest; none where the rest is not as
+    /// it was when the router was observed last, as far as is told at a glance:
+    /// another namespace, no whole instance. Then it is to be observed.
+    ///
+    /// # Errors
+    /// [`Error`] if the kernel can't be asked.
+    fn excerpt(
+        &mut self,
+        router: RouterId,
+        destinations: &BTreeSet<Destination>,
+    ) -> Result<Option<Excerpt>, Error>;
+
+    /// Carries out one effect on a router that was looked at; gives the effect
     /// that takes it back, if there is one.
     ///
     /// # Errors

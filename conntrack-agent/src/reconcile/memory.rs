@@ -15,8 +15,8 @@ use conntrack_ebpf::abi;
 use super::{Effect, InstanceState, InterfaceState, Kernel, NamespaceState, Observed};
 use crate::{
     kernel::{Attachment, BindingState, Error, Interface, Kind},
-    model::RouterId,
-    port_table::{Image, Write, plan},
+    model::{Destination, RouterId},
+    port_table::{Excerpt, Image, Write, fill},
 };
 
 /// Decides before each effect whether it is refused.
@@ -26,8 +26,12 @@ type Fault = Box<dyn FnMut(RouterId, &Effect) -> Result<(), Error>>;
 #[derive(Default)]
 pub struct Memory {
     routers: BTreeMap<RouterId, Router>,
+    /// The namespaces that routers had when they were observed, but for those
+    /// that have had another instance since.
+    seen: BTreeMap<RouterId, BTreeSet<String>>,
     fault: Option<Fault>,
     writes: usize,
+    observations: usize,
 }
 
 /// All that there is of one router; public so that a test can meddle with it.
@@ -88,6 +92,12 @@ impl Memory {
         self.writes
     }
 
+    /// How often a router was observed so far.
+    #[must_use]
+    pub const fn observations(&self) -> usize {
+        self.observations
+    }
+
     fn pin(router: RouterId, namespace: &str, index: u32) -> PathBuf {
         format!("/{router}/{namespace}:{index}").into()
     }
@@ -120,15 +130,15 @@ impl Memory {
         Ok(match effect {
             Effect::RemoveInstance => {
                 this.instance = None;
+                self.seen.remove(&router);
                 None
             }
             Effect::RebuildInstance(capacity, table) => {
                 let mut image = Image::empty(*capacity);
-                let writes = plan(&image, table);
-                for write in writes.map_err(|_| Error::Missing("room for the rules"))? {
-                    image.apply(&write);
-                }
+                let edit = fill(*capacity, table);
+                image.edit(&edit.map_err(|_| Error::Missing("room for the rules"))?);
                 this.instance = Some(image);
+                self.seen.remove(&router);
                 None
             }
             Effect::LoadInstance(capacity) => {
@@ -138,9 +148,10 @@ impl Memory {
             Effect::RenewInstance(capacity) => {
                 let image = this.instance.as_mut().ok_or(Error::Missing("instance"))?;
                 *image = image.resized(*capacity);
+                self.seen.remove(&router);
                 None
             }
-            Effect::WriteTable(writes) => {
+            Effect::WriteTable(edit) => {
                 let image = this.instance.as_mut().ok_or(Error::Missing("instance"))?;
                 let fits = |write: &Write| match write {
                     Write::Slot { index, .. } | Write::ResetCounters { index } => {
@@ -148,7 +159,7 @@ impl Memory {
                     }
                     Write::Page { index, .. } => *index < image.capacity().pages,
                 };
-                if !writes.iter().all(fits) {
+                if !edit.writes().all(fits) {
                     return Err(Error::Map {
                         what: "writing",
                         map: abi::SLOTS,
@@ -158,10 +169,8 @@ impl Memory {
                         }),
                     });
                 }
-                let undo = writes.iter().map(|write| image.apply(write));
-                let mut undo: Vec<_> = undo.collect();
-                undo.reverse();
-                Some(Effect::WriteTable(undo))
+                image.edit(edit);
+                Some(Effect::WriteTable(edit.inverse()))
             }
             Effect::Bind {
                 namespace,
@@ -227,6 +236,9 @@ impl Kernel for Memory {
             namespaces,
             dead_links,
         } = self.router(router).clone();
+        self.observations += 1;
+        let seen = namespaces.keys().cloned().collect();
+        self.seen.insert(router, seen);
         let loaded = instance.is_some();
         let namespaces = namespaces.into_iter().map(|(name, namespace)| {
             let interfaces = namespace.interfaces.into_iter();
@@ -253,6 +265,33 @@ impl Kernel for Memory {
             namespaces: namespaces.collect(),
             dead_links: dead_links.into_iter().collect(),
         })
+    }
+
+    fn excerpt(
+        &mut self,
+        router: RouterId,
+        destinations: &BTreeSet<Destination>,
+    ) -> Result<Option<Excerpt>, Error> {
+        let Some(Router {
+            instance: Some(image),
+            namespaces,
+            ..
+        }) = self.routers.get(&router)
+        else {
+            return Ok(None);
+        };
+        let seen = self.seen.get(&router);
+        if !seen.is_some_and(|seen| seen.iter().eq(namespaces.keys())) {
+            return Ok(None);
+        }
+        Excerpt::read(
+            image.capacity(),
+            destinations,
+            |page| Ok(image.page_at(page)),
+            |slot| Ok(image.slot_at(slot)),
+            image.free_slots(),
+        )
+        .map(Some)
     }
 
     fn run(&mut self, router: RouterId, effect: &Effect) -> Result<Option<Effect>, Error> {

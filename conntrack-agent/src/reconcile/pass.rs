@@ -1,7 +1,10 @@
 //! Keeps the kernel what the mapping says, router by router.
 //!
-//! One router's failure holds up no other: it is noted, said, and tried again
-//! after a while that doubles each time. Time is an argument.
+//! A change brings just its own destinations to routers that were as they should
+//! be, and has them looked at whole soon after: what is answered quickly is
+//! checked all the same. One router's failure holds up no other: it is noted,
+//! said, and tried again after a while that doubles each time. Time is an
+//! argument.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,9 +13,16 @@ use std::{
 
 use tracing::{info, warn};
 
-use super::{ApplyError, Kernel, apply};
-use crate::{engine::Mapping, kernel::Error, model::RouterId};
+use super::{ApplyError, Done, Kernel, Scope, apply};
+use crate::{
+    engine::{Change, Mapping},
+    kernel::Error,
+    model::RouterId,
+};
 
+/// From a change of a part to the look at the whole. Many changes in this time
+/// share one.
+const LOOK_AFTER: Duration = Duration::from_millis(500);
 /// After the first failure.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// At the most.
@@ -47,6 +57,11 @@ pub struct Summary {
 pub struct Reconciler {
     troubles: BTreeMap<RouterId, Trouble>,
     pending: BTreeSet<RouterId>,
+    /// Routers that were as they should be when they were last looked at whole,
+    /// and of which nobody has heard anything since.
+    sound: BTreeSet<RouterId>,
+    /// When a router is to be looked at.
+    due: BTreeMap<RouterId, Instant>,
 }
 
 impl Reconciler {
@@ -66,20 +81,68 @@ impl Reconciler {
         Ok(self.each(kernel, mapping, &routers, now))
     }
 
-    /// Looks again at the routers whose time has come.
-    pub fn retry(&mut self, kernel: &mut impl Kernel, mapping: &Mapping, now: Instant) -> Summary {
-        let due = self
-            .troubles
-            .iter()
-            .filter(|(_, trouble)| trouble.retry <= now);
+    /// Looks at the routers whose time has come.
+    pub fn look(&mut self, kernel: &mut impl Kernel, mapping: &Mapping, now: Instant) -> Summary {
+        let retries = self.troubles.iter();
+        let retries = retries.map(|(router, trouble)| (router, &trouble.retry));
+        let due = retries.chain(&self.due).filter(|(_, time)| **time <= now);
         let due = due.map(|(router, _)| *router).collect();
         self.each(kernel, mapping, &due, now)
     }
 
-    /// When [`Self::retry`] has something to do; none if nothing is wrong.
+    /// When [`Self::look`] has something to do; none if nothing is wrong.
     #[must_use]
-    pub fn next_retry(&self) -> Option<Instant> {
-        self.troubles.values().map(|trouble| trouble.retry).min()
+    pub fn next_look(&self) -> Option<Instant> {
+        let retries = self.troubles.values().map(|trouble| trouble.retry);
+        retries.chain(self.due.values().copied()).min()
+    }
+
+    /// Brings a change that the mapping has to the kernel, on all its routers or
+    /// on none.
+    ///
+    /// # Errors
+    /// [`ApplyError`] if a part of it was refused; all of it is taken back, and
+    /// its routers are looked at again when the mapping has gone back too.
+    pub fn change(
+        &mut self,
+        kernel: &mut impl Kernel,
+        mapping: &Mapping,
+        change: &Change,
+        now: Instant,
+    ) -> Result<Summary, ApplyError> {
+        let concerned = change.destinations().into_iter();
+        let scopes: BTreeMap<_, _> = concerned
+            .map(|(router, destinations)| {
+                let is_sound = self.sound.contains(&router);
+                let scope = if is_sound {
+                    Scope::Part(destinations)
+                } else {
+                    Scope::Whole
+                };
+                (router, scope)
+            })
+            .collect();
+        match apply(kernel, mapping, &scopes) {
+            Ok(done) => {
+                let mut summary = Summary::default();
+                for (router, done) in done {
+                    self.succeeded(router, done, mapping, now, &mut summary);
+                }
+                Ok(summary)
+            }
+            Err(error) => {
+                for router in scopes.keys() {
+                    self.mark(*router, now);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Something has happened to this router: it is to be looked at.
+    pub fn mark(&mut self, router: RouterId, now: Instant) {
+        self.sound.remove(&router);
+        self.due.insert(router, now);
     }
 
     /// The routers that are not what they should be.
@@ -97,20 +160,12 @@ impl Reconciler {
     ) -> Summary {
         let mut summary = Summary::default();
         for router in routers {
-            match apply(kernel, mapping, &BTreeSet::from([*router])) {
+            self.due.remove(router);
+            let whole = BTreeMap::from([(*router, Scope::Whole)]);
+            match apply(kernel, mapping, &whole) {
                 Ok(done) => {
-                    summary.effects += done.effects;
-                    if done.is_pending {
-                        summary.pending += 1;
-                        if self.pending.insert(*router) {
-                            info!(%router, "no namespace on this host: its rules are pending");
-                        }
-                    } else {
-                        self.pending.remove(router);
-                        summary.active += usize::from(mapping.has(*router));
-                    }
-                    if self.troubles.remove(router).is_some() {
-                        info!(%router, "is as it should be again");
+                    for (router, done) in done {
+                        self.succeeded(router, done, mapping, now, &mut summary);
                     }
                 }
                 Err(error) => {
@@ -120,6 +175,36 @@ impl Reconciler {
             }
         }
         summary
+    }
+
+    fn succeeded(
+        &mut self,
+        router: RouterId,
+        done: Done,
+        mapping: &Mapping,
+        now: Instant,
+        summary: &mut Summary,
+    ) {
+        summary.effects += done.effects;
+        if done.is_pending {
+            summary.pending += 1;
+            if self.pending.insert(router) {
+                info!(%router, "no namespace on this host: its rules are pending");
+            }
+        } else {
+            self.pending.remove(&router);
+            summary.active += usize::from(mapping.has(router));
+        }
+        if self.troubles.remove(&router).is_some() {
+            info!(%router, "is as it should be again");
+        }
+        if done.is_partial {
+            self.due.entry(router).or_insert(now + LOOK_AFTER);
+        } else if done.is_pending || !mapping.has(router) {
+            self.sound.remove(&router);
+        } else {
+            self.sound.insert(router);
+        }
     }
 
     fn note(&mut self, router: RouterId, error: ApplyError, now: Instant) {
@@ -137,6 +222,7 @@ impl Reconciler {
             failures,
             retry: now + wait,
         };
+        self.sound.remove(&router);
         self.troubles.insert(router, trouble);
     }
 }

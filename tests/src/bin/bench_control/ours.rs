@@ -8,7 +8,7 @@ use conntrack_agent::engine::{Limits, Mapping, Operation, Policy};
 use conntrack_agent::kernel::{AgentId, Attachment, Binding, Carrier, Instance, Kind, Nft};
 use conntrack_agent::kernel::{NetnsFolder, Pins, Usable};
 use conntrack_agent::model::{Helper, Origin, RouterId};
-use conntrack_agent::reconcile::{Host, apply};
+use conntrack_agent::reconcile::{Host, Reconciler};
 use conntrack_agent::store::Store;
 use conntrack_tests::lab::Lab;
 use uuid::Uuid;
@@ -36,6 +36,7 @@ pub(crate) struct Ours {
     mapping: Mapping,
     store: Store,
     kernel: Timed<Host>,
+    reconciler: Reconciler,
 }
 
 impl Ours {
@@ -65,6 +66,7 @@ impl Ours {
             policy: policy(),
             store: Store::create(state, &mapping).expect("a store"),
             kernel: Timed::new(Host::new(&config, agent, carrier, binding.clone())),
+            reconciler: Reconciler::default(),
             mapping,
             binding,
             config,
@@ -114,7 +116,8 @@ impl Ours {
             .expect("a durable change");
         let stored = Instant::now();
         self.mapping.commit(&change);
-        let done = apply(&mut self.kernel, &self.mapping, &change.routers());
+        let (kernel, mapping) = (&mut self.kernel, &self.mapping);
+        let done = self.reconciler.change(kernel, mapping, &change, start);
         let end = Instant::now();
         assert!(done.expect("a change applied").effects > 0, "effects");
         let Taken { observing, writing } = self.kernel.taken();
@@ -133,6 +136,16 @@ impl Ours {
         ] {
             run.series(&format!("{of}{part}")).add(time);
         }
+    }
+
+    /// What follows a change when it is answered: a look at all of the router.
+    pub(crate) fn look(&mut self, run: &mut Run) {
+        let due = self.reconciler.next_look().expect("a look that is due");
+        let (kernel, mapping) = (&mut self.kernel, &self.mapping);
+        let look = || self.reconciler.look(kernel, mapping, due);
+        let summary = run.series("look").time(look);
+        assert_eq!((summary.effects, summary.failed), (0, 0), "nothing to do");
+        drop(self.kernel.taken());
     }
 
     /// What an observation consists of, step by step.

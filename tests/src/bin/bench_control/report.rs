@@ -8,7 +8,7 @@ use crate::run::Run;
 use crate::samples::{micros, shown};
 
 /// What the table shows: a heading, or a series and what it is.
-const ROWS: [(&str, &str); 37] = [
+const ROWS: [(&str, &str); 39] = [
     ("", "ONE CHANGE AMONG N RULES"),
     ("change.ours", "ours: engine + store + kernel"),
     ("change.decide", "  of that: decide"),
@@ -17,6 +17,8 @@ const ROWS: [(&str, &str); 37] = [
     ("change.write", "  of that: write to the kernel"),
     ("change.rest", "  of that: the rest (compare, plan)"),
     ("few.ours", "ours among 10, in the same rounds"),
+    ("cold.ours", "ours, each after a look at all of it"),
+    ("look", "the look at all, 0.5 s after"),
     ("legacy.difference", "Neutron's, iptables-legacy"),
     ("nft.difference", "Neutron's, iptables-nft"),
     ("legacy.whole", "  whole table restored, legacy"),

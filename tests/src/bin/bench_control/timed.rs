@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use conntrack_agent::kernel::Error;
-use conntrack_agent::model::RouterId;
+use conntrack_agent::model::{Destination, RouterId};
+use conntrack_agent::port_table::Excerpt;
 use conntrack_agent::reconcile::{Effect, Kernel, Observed};
 
 /// The kernel, and what it took since that was asked.
@@ -54,6 +55,17 @@ impl<K: Kernel> Kernel for Timed<K> {
         let observed = self.kernel.observe(router);
         self.taken.observing += start.elapsed();
         observed
+    }
+
+    fn excerpt(
+        &mut self,
+        router: RouterId,
+        destinations: &BTreeSet<Destination>,
+    ) -> Result<Option<Excerpt>, Error> {
+        let start = Instant::now();
+        let excerpt = self.kernel.excerpt(router, destinations);
+        self.taken.observing += start.elapsed();
+        excerpt
     }
 
     fn run(&mut self, router: RouterId, effect: &Effect) -> Result<Option<Effect>, Error> {
