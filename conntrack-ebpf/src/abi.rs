@@ -10,8 +10,13 @@ pub const VERSION: u32 = 1;
 pub const PAGES: &str = "PAGES";
 /// Array map of [`Slot`]s as `u64`, by rule slot.
 pub const SLOTS: &str = "SLOTS";
-/// Per-CPU array map of [`Counters`], by rule slot.
+/// Per-CPU array map of [`CounterGroup`]s: what packets were counted by, slot
+/// after slot. Nobody but the program ever writes to it.
 pub const COUNTERS: &str = "COUNTERS";
+/// Array map of [`Counters`], by rule slot: what the slot had counted when its
+/// rule got it. What the rule has matched is the difference, modulo 2⁶⁴. The
+/// program knows nothing of it.
+pub const BASES: &str = "BASES";
 /// The program's one global, a [`Globals`].
 pub const GLOBALS: &str = "GLOBALS";
 /// The read-only data section that holds [`GLOBALS`] and nothing else: the
@@ -184,6 +189,21 @@ pub struct Counters {
     /// Bytes from the network header to the end of the frame. iptables counts
     /// the same but for the padding of frames shorter than Ethernet's 60 bytes.
     pub bytes: u64,
+}
+
+/// Rule slots whose counters are one element of their map. The kernel allocates
+/// each element of a per-CPU map for itself, at nearly a microsecond.
+pub const COUNTER_GROUP: u16 = 16;
+
+/// One element of the map of counters, on one CPU.
+pub type CounterGroup = [Counters; COUNTER_GROUP as usize];
+
+/// Where a slot's counters are: the element, and the place in it.
+#[must_use]
+#[inline]
+pub const fn counter_place(slot: u16) -> (u32, usize) {
+    let (element, place) = (slot / COUNTER_GROUP, slot % COUNTER_GROUP);
+    (element as u32, place as usize)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use conntrack_ebpf::{
-    abi::{Counters, Globals, Page, Slot},
+    abi::{CounterGroup, Counters, Globals, Page, Slot, counter_place},
     lookup::{Hit, PortTable, lookup},
     parse::{self, ETHERNET_HEADER},
     skb::{self, Skb},
@@ -36,7 +36,9 @@ static PAGES: Array<Page> = Array::with_max_entries(24, 0);
 #[map]
 static SLOTS: Array<u64> = Array::with_max_entries(64, 0);
 #[map]
-static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(64, 0);
+static COUNTERS: PerCpuArray<CounterGroup> = PerCpuArray::with_max_entries(4, 0);
+#[map]
+static BASES: Array<Counters> = Array::with_max_entries(64, 0);
 
 /// Set by the agent before it loads the program, read-only from then on.
 #[unsafe(link_section = ".rodata.globals")]
@@ -106,13 +108,15 @@ impl PortTable for Maps {
 
 #[inline(always)]
 fn count(slot: u16, frame_length: u32) {
-    let Some(counters) = COUNTERS.get_ptr_mut(u32::from(slot)) else {
+    let (element, place) = counter_place(slot);
+    let Some(group) = COUNTERS.get_ptr_mut(element) else {
         return;
     };
     // SAFETY: a pointer to this CPU's value in a per-CPU map, valid while the
     // program runs. tc ingress runs in softirq on one CPU at a time, so nobody
     // else writes this value meanwhile.
-    let counters = unsafe { &mut *counters };
+    let group = unsafe { &mut *group };
+    let counters = &mut group[place];
     counters.packets += 1;
     counters.bytes += u64::from(frame_length) - ETHERNET_HEADER as u64;
 }

@@ -376,6 +376,54 @@ fn what_is_not_tcp_or_udp_over_ip_is_nobodys() {
     }
 }
 
+/// Counters are kept in groups, and a slot's go on counting when another rule
+/// takes it: each rule sees its own packets all the same.
+#[test]
+fn every_rule_counts_from_its_own_beginning() {
+    let to = |port| Destination {
+        protocol: Protocol::Tcp,
+        port,
+    };
+    let mut loaded = Loaded::new();
+    let put = |loaded: &mut Loaded, ports: std::ops::Range<u16>| {
+        let wanted: Wanted = ports.map(|port| (to(port), 1)).collect();
+        let edit = plan(&loaded.instance.image().unwrap(), &wanted).unwrap();
+        loaded.instance.edit(&edit).unwrap();
+    };
+    let send = |loaded: &mut Loaded, ports: std::ops::Range<u16>| {
+        for port in ports {
+            for _ in 0..port % 7 {
+                loaded.run(&frame(Ip::V4, to(port), b"x"), 0);
+            }
+        }
+    };
+    let packets = |loaded: &Loaded, port| {
+        let counters = loaded.instance.counters(to(port)).unwrap();
+        counters.map(|counters| counters.packets)
+    };
+    put(&mut loaded, 100..163);
+    send(&mut loaded, 100..163);
+    for port in 100..163 {
+        assert_eq!(packets(&loaded, port), Some(u64::from(port % 7)), "{port}");
+    }
+    // Half of the slots get other rules.
+    put(&mut loaded, 130..193);
+    for port in 130..193 {
+        let before = if port < 163 { port % 7 } else { 0 };
+        assert_eq!(packets(&loaded, port), Some(u64::from(before)), "{port}");
+    }
+    send(&mut loaded, 130..193);
+    for port in 130..193 {
+        let times = if port < 163 { 2 } else { 1 };
+        assert_eq!(
+            packets(&loaded, port),
+            Some(u64::from(port % 7) * times),
+            "{port}"
+        );
+    }
+    assert_eq!(packets(&loaded, 129), None);
+}
+
 #[test]
 fn an_empty_port_table_hits_nothing() {
     let mut loaded = Loaded::new();

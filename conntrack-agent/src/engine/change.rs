@@ -1,9 +1,7 @@
 //! What a request changes, decided and not yet done.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::Entry;
-use crate::model::{Destination, RouterId};
+use crate::model::Match;
 
 /// The difference between the mapping before a request and after it. It can be
 /// made durable, brought to the kernel, and turned round.
@@ -32,16 +30,10 @@ impl Change {
         self.removed.is_empty() && self.added.is_empty()
     }
 
-    /// The routers that it concerns, and the destinations on each.
-    #[must_use]
-    pub fn destinations(&self) -> BTreeMap<RouterId, BTreeSet<Destination>> {
-        let mut concerned = BTreeMap::<_, BTreeSet<_>>::new();
-        for entry in self.removed.iter().chain(&self.added) {
-            let says = entry.rule.says;
-            let of_router = concerned.entry(says.router).or_default();
-            of_router.insert(says.destination());
-        }
-        concerned
+    /// What every entry says that goes or comes.
+    pub fn matches(&self) -> impl Iterator<Item = Match> {
+        let entries = self.removed.iter().chain(&self.added);
+        entries.map(|entry| entry.rule.says)
     }
 
     /// The change that takes this one back.

@@ -4,10 +4,10 @@
 //! that an operation sees those before it, a refused batch has touched nothing,
 //! and one change among many rules costs what one among few does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Change, Entry, Mapping, NewRule, Operation, Policy, Reason, Refusal};
-use crate::model::{Destination, HelperRule, Match, Origin, Protocol, RouterId, RuleId};
+use super::{Change, Entry, Mapping, NewRule, Operation, Policy, Reason, Refusal, mapping::Ranked};
+use crate::model::{Destination, HelperRule, Match, Origin, RouterId, RuleId};
 
 impl Mapping {
     /// What the batch changes, asked for by `origin`; nothing is changed yet.
@@ -25,8 +25,9 @@ impl Mapping {
             mapping: self,
             policy,
             origin,
-            staged: BTreeMap::new(),
-            fresh: BTreeMap::new(),
+            staged: HashMap::new(),
+            fresh: HashMap::new(),
+            fresh_of: HashMap::new(),
             touched: BTreeMap::new(),
             next_age: self.next_age(),
             operation: 0,
@@ -50,9 +51,10 @@ struct Sheet<'a> {
     policy: &'a Policy,
     origin: Origin,
     /// Each rule that the batch has touched, as it is now; none if it is gone.
-    staged: BTreeMap<RuleId, Option<Entry>>,
-    /// Where staged rules are or were: a hint to find them by.
-    fresh: BTreeMap<(RouterId, Destination), BTreeSet<RuleId>>,
+    staged: HashMap<RuleId, Option<Entry>>,
+    /// Where staged rules are or were: hints to find them by, some several times.
+    fresh: HashMap<(RouterId, Destination), Vec<RuleId>>,
+    fresh_of: HashMap<RouterId, Vec<RuleId>>,
     /// Each router that it has touched, with the operation that did last.
     touched: BTreeMap<RouterId, usize>,
     next_age: u64,
@@ -178,9 +180,8 @@ impl Sheet<'_> {
         let staged = self.fresh.get(&(says.router, destination));
         there
             .into_iter()
-            .flat_map(BTreeMap::values)
-            .chain(staged.into_iter().flatten())
-            .copied()
+            .flat_map(Ranked::ids)
+            .chain(staged.into_iter().flatten().copied())
             .find(|id| {
                 self.get(*id).is_some_and(|entry| {
                     entry.rule.says == says && entry.rule.origin == self.origin
@@ -205,19 +206,9 @@ impl Sheet<'_> {
 
     /// The origin's rules on a router.
     fn own_of(&self, router: RouterId) -> Vec<RuleId> {
-        const FIRST: Destination = Destination {
-            protocol: Protocol::Tcp,
-            port: 0,
-        };
-        const LAST: Destination = Destination {
-            protocol: Protocol::Udp,
-            port: u16::MAX,
-        };
         let there = self.mapping.of(router).map(|entry| entry.rule.id);
-        let staged = self.fresh.range((router, FIRST)..=(router, LAST));
-        let ids: BTreeSet<_> = there
-            .chain(staged.flat_map(|(_, ids)| ids.iter().copied()))
-            .collect();
+        let staged = self.fresh_of.get(&router).into_iter().flatten();
+        let ids: BTreeSet<_> = there.chain(staged.copied()).collect();
         let own = |id: &RuleId| {
             self.get(*id).is_some_and(|entry| {
                 entry.rule.says.router == router && entry.rule.origin == self.origin
@@ -242,8 +233,10 @@ impl Sheet<'_> {
             self.touched.insert(says.router, self.operation);
         }
         if let Some(Entry { rule, .. }) = entry {
-            let place = (rule.says.router, rule.says.destination());
-            self.fresh.entry(place).or_default().insert(id);
+            let router = rule.says.router;
+            let place = (router, rule.says.destination());
+            self.fresh.entry(place).or_default().push(id);
+            self.fresh_of.entry(router).or_default().push(id);
         }
         self.staged.insert(id, entry);
     }

@@ -17,8 +17,30 @@ pub struct Entry {
     pub age: u64,
 }
 
-/// Rules by age, oldest first.
-type Ranked = BTreeMap<u64, RuleId>;
+/// The rules on one destination, oldest first, with their ages. Nearly always one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ranked(Vec<(u64, RuleId)>);
+
+impl Ranked {
+    pub(super) fn ids(&self) -> impl Iterator<Item = RuleId> {
+        self.0.iter().map(|(_, id)| *id)
+    }
+
+    fn oldest(&self) -> Option<(u64, RuleId)> {
+        self.0.first().copied()
+    }
+
+    fn insert(&mut self, age: u64, id: RuleId) {
+        let at = self.0.partition_point(|(there, _)| *there < age);
+        self.0.insert(at, (age, id));
+    }
+
+    /// Returns whether there was one of this age.
+    fn remove(&mut self, age: u64) -> bool {
+        let at = self.0.binary_search_by_key(&age, |(there, _)| *there);
+        at.map(|at| self.0.remove(at)).is_ok()
+    }
+}
 
 /// The rules of one router.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -131,8 +153,8 @@ impl Mapping {
         destinations
             .into_iter()
             .flat_map(BTreeMap::values)
-            .flat_map(Ranked::values)
-            .filter_map(|id| self.entries.get(id))
+            .flat_map(Ranked::ids)
+            .filter_map(|id| self.entries.get(&id))
     }
 
     /// How many rules there are.
@@ -171,8 +193,8 @@ impl Mapping {
     pub fn is_shadowed(&self, entry: &Entry) -> bool {
         let says = entry.rule.says;
         self.ranked(says.router, says.destination())
-            .and_then(|ranked| ranked.keys().next())
-            .is_some_and(|oldest| *oldest < entry.age)
+            .and_then(Ranked::oldest)
+            .is_some_and(|(oldest, _)| oldest < entry.age)
     }
 
     pub(super) const fn next_age(&self) -> u64 {
@@ -192,8 +214,8 @@ impl Mapping {
     }
 
     fn oldest(&self, ranked: &Ranked) -> Option<Helper> {
-        let (_, id) = ranked.first_key_value()?;
-        Some(self.entries.get(id)?.rule.says.helper)
+        let (_, id) = ranked.oldest()?;
+        Some(self.entries.get(&id)?.rule.says.helper)
     }
 
     fn insert(&mut self, entry: Entry) {
@@ -216,10 +238,10 @@ impl Mapping {
             return;
         };
         if let Some(ranked) = router.destinations.get_mut(&says.destination())
-            && ranked.remove(&entry.age).is_some()
+            && ranked.remove(entry.age)
         {
             router.rules -= 1;
-            if ranked.is_empty() {
+            if ranked.0.is_empty() {
                 router.destinations.remove(&says.destination());
             }
         }

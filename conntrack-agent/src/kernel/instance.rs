@@ -3,11 +3,12 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use aya::{
-    maps::{Array, Map, MapData, PerCpuArray, PerCpuValues},
+    maps::{Array, Map, MapData, PerCpuArray},
     programs::SchedClassifier,
-    util::nr_cpus,
 };
-use conntrack_ebpf::abi::{self, Counters, Destination, Globals, Page, Slot};
+use conntrack_ebpf::abi::{
+    self, COUNTER_GROUP, Counters, Destination, Globals, Page, Slot, counter_place,
+};
 
 use super::{
     AgentId, Error, Object,
@@ -21,14 +22,16 @@ pub(super) const PROGRAM: &str = "classify";
 /// bpffs knows no name with a dot, so the section is pinned under another.
 const GLOBALS_PIN: &str = "globals";
 
-/// Of a per-CPU map a value is two numbers: packets and bytes.
+/// [`Counters`] as plain numbers: packets and bytes.
 type RawCounters = [u64; 2];
+type RawGroup = [RawCounters; COUNTER_GROUP as usize];
 
 /// An instance that is pinned and can be used.
 pub struct Instance {
     pages: Array<MapData, Page>,
     slots: Array<MapData, u64>,
-    counters: PerCpuArray<MapData, RawCounters>,
+    counters: PerCpuArray<MapData, RawGroup>,
+    bases: Array<MapData, RawCounters>,
     program: SchedClassifier,
     program_id: u32,
     globals: Globals,
@@ -214,7 +217,10 @@ impl Instance {
                 .pages
                 .set(u32::from(*index), **page, 0)
                 .map_err(Error::map("writing", abi::PAGES)),
-            Write::ResetCounters { index } => self.set_counters(*index, |_| RawCounters::default()),
+            Write::ResetCounters { index } => {
+                let base = self.counted(*index)?;
+                self.set_base(*index, base)
+            }
         }
     }
 
@@ -227,12 +233,8 @@ impl Instance {
         let Some(hit) = conntrack_ebpf::lookup::lookup(&self.image()?, destination) else {
             return Ok(None);
         };
-        let per_cpu = self.raw_counters(hit.slot)?;
-        let sum = |which: usize| per_cpu.iter().map(|values| values[which]).sum();
-        Ok(Some(Counters {
-            packets: sum(0),
-            bytes: sum(1),
-        }))
+        let [packets, bytes] = self.matched(hit.slot)?;
+        Ok(Some(Counters { packets, bytes }))
     }
 
     /// Takes over everything that `old` holds: the same rules in the same
@@ -247,8 +249,9 @@ impl Instance {
             let slot = image.slot_at(index);
             if slot != Slot::default() {
                 self.write(&Write::Slot { index, slot })?;
-                let counted = old.raw_counters(index)?;
-                self.set_counters(index, |cpu| counted.get(cpu).copied().unwrap_or_default())?;
+                // It has counted nothing yet and starts with what the old one has.
+                let matched = old.matched(index)?;
+                self.set_base(index, matched.map(u64::wrapping_neg))?;
             }
         }
         for index in 0..pages {
@@ -260,26 +263,29 @@ impl Instance {
         Ok(())
     }
 
-    fn raw_counters(&self, slot: u16) -> Result<PerCpuValues<RawCounters>, Error> {
-        self.counters
-            .get(&u32::from(slot), 0)
-            .map_err(Error::map("reading", abi::COUNTERS))
+    /// What the slot's rule has matched.
+    fn matched(&self, slot: u16) -> Result<RawCounters, Error> {
+        let counted = self.counted(slot)?;
+        let base = self.bases.get(&slot.into(), 0);
+        let base = base.map_err(Error::map("reading", abi::BASES))?;
+        Ok([0, 1].map(|which: usize| counted[which].wrapping_sub(base[which])))
     }
 
-    fn set_counters(
-        &mut self,
-        slot: u16,
-        of_cpu: impl Fn(usize) -> RawCounters,
-    ) -> Result<(), Error> {
-        let failed = Error::map("writing", abi::COUNTERS);
-        let cpus = nr_cpus().map_err(|(path, source)| Error::file(path, "read")(source))?;
-        match PerCpuValues::try_from((0..cpus).map(of_cpu).collect::<Vec<_>>()) {
-            Ok(values) => self
-                .counters
-                .set(u32::from(slot), values, 0)
-                .map_err(failed),
-            Err(source) => Err(failed(source.into())),
-        }
+    /// What the slot has ever counted, over all CPUs.
+    fn counted(&self, slot: u16) -> Result<RawCounters, Error> {
+        let (element, place) = counter_place(slot);
+        let groups = self.counters.get(&element, 0);
+        let groups = groups.map_err(Error::map("reading", abi::COUNTERS))?;
+        let sum = |which: usize| {
+            let of_cpus = groups.iter().map(|group| group[place][which]);
+            of_cpus.fold(0, u64::wrapping_add)
+        };
+        Ok([sum(0), sum(1)])
+    }
+
+    fn set_base(&mut self, slot: u16, base: RawCounters) -> Result<(), Error> {
+        let set = self.bases.set(slot.into(), base, 0);
+        set.map_err(Error::map("writing", abi::BASES))
     }
 }
 
@@ -291,6 +297,7 @@ fn pin_new(object: &mut Object, folder: &Path, capacity: Capacity) -> Result<(),
         (abi::PAGES, abi::PAGES),
         (abi::SLOTS, abi::SLOTS),
         (abi::COUNTERS, abi::COUNTERS),
+        (abi::BASES, abi::BASES),
     ] {
         let path = folder.join(pin);
         let map = ebpf.map(map).ok_or(Error::Missing(map))?;
@@ -350,6 +357,9 @@ fn open_whole(folder: &Path) -> Result<Instance, Error> {
         counters: Map::PerCpuArray(map(abi::COUNTERS)?)
             .try_into()
             .map_err(Error::map("shape", abi::COUNTERS))?,
+        bases: array(abi::BASES)?
+            .try_into()
+            .map_err(Error::map("shape", abi::BASES))?,
         program,
         program_id,
         globals,

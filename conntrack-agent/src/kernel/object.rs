@@ -76,10 +76,12 @@ impl Object {
 
     /// Makes the maps of one instance; its programs are not in the kernel yet.
     pub(super) fn load(&mut self, capacity: Capacity) -> Result<Ebpf, Error> {
+        let counter_groups = capacity.slots.div_ceil(abi::COUNTER_GROUP);
         self.loader
             .map_max_entries(abi::PAGES, capacity.pages.into())
             .map_max_entries(abi::SLOTS, capacity.slots.into())
-            .map_max_entries(abi::COUNTERS, capacity.slots.into())
+            .map_max_entries(abi::COUNTERS, counter_groups.into())
+            .map_max_entries(abi::BASES, capacity.slots.into())
             .load(CLASSIFIER)
             .map_err(|source| Error::Object(Box::new(source)))
     }

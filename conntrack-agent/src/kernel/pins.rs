@@ -1,7 +1,7 @@
 //! Where things are pinned.
 //!
 //! ```text
-//! <bpffs_dir>/v1/<router>/instance/{PAGES,SLOTS,COUNTERS,globals,classify}
+//! <bpffs_dir>/v1/<router>/instance/{PAGES,SLOTS,COUNTERS,BASES,globals,classify}
 //!                         next/…      an instance that is about to take over
 //!                         links/<namespace>:<ifindex>
 //! ```

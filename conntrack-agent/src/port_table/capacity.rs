@@ -1,7 +1,5 @@
 //! How large an instance's maps are.
 
-use std::collections::BTreeSet;
-
 use conntrack_ebpf::abi::FIRST_LEAF_PAGE;
 
 use super::Wanted;
@@ -12,7 +10,7 @@ use super::Wanted;
 pub struct Capacity {
     /// Pages of 512 bytes, the empty page and the roots among them.
     pub pages: u16,
-    /// Rule slots of 8 bytes, and of 16 bytes of counters on each CPU. Slot 0
+    /// Rule slots of 24 bytes, and of 16 bytes of counters on each CPU. Slot 0
     /// is never used.
     pub slots: u16,
 }
@@ -26,7 +24,7 @@ pub struct TooManyRules {
 }
 
 impl Capacity {
-    /// Enough for 63 rules in 21 runs of 256 ports: 12.5 KiB, and 1 KiB of
+    /// Enough for 63 rules in 21 runs of 256 ports: 13.5 KiB, and 1 KiB of
     /// counters on each CPU.
     pub const DEFAULT: Self = Self {
         pages: 24,
@@ -47,10 +45,12 @@ impl Capacity {
         let too_many = TooManyRules {
             given: wanted.len(),
         };
-        let leaves: BTreeSet<_> = wanted
+        // Destinations are sorted, so those of one leaf are neighbours.
+        let mut leaves: Vec<_> = wanted
             .keys()
             .map(|destination| (destination.protocol, destination.port >> 8))
             .collect();
+        leaves.dedup();
         // At most 512 leaves: two protocols, 256 high bytes.
         let Ok(leaves) = u16::try_from(leaves.len()) else {
             return Err(too_many);

@@ -12,7 +12,7 @@ pub enum Write {
         /// Its content.
         slot: Slot,
     },
-    /// Set a slot's counters to zero on every CPU: it is another rule's now.
+    /// Count from zero from here on: the slot is another rule's now.
     ResetCounters {
         /// The slot's number.
         index: u16,
@@ -38,6 +38,7 @@ struct Step {
 
 impl Edit {
     /// The writes, in their order.
+    #[must_use]
     pub fn writes(&self) -> impl DoubleEndedIterator<Item = &Write> {
         self.0.iter().map(|step| &step.write)
     }

@@ -7,7 +7,7 @@
 //! lead to them, then the roots that lead to those; and an entry that stays
 //! keeps its slot and its leaf.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use conntrack_ebpf::abi::{Destination, FIRST_LEAF_PAGE, NO_SLOT, PAGE_ENTRIES, Protocol, Slot};
 
@@ -53,7 +53,8 @@ pub(super) type LeafKey = (Protocol, u8);
 struct Layout {
     capacity: Capacity,
     leaves: BTreeMap<LeafKey, u16>,
-    slots: BTreeMap<Destination, u16>,
+    /// In the order of the destinations.
+    slots: Vec<u16>,
 }
 
 impl Layout {
@@ -61,17 +62,25 @@ impl Layout {
     /// the maps are full.
     fn of(image: &Image, wanted: &Wanted) -> Option<Self> {
         let capacity = image.capacity();
-        let keys: BTreeSet<LeafKey> = wanted.keys().map(|to| leaf_key(*to)).collect();
-        let leaves = assign(keys, FIRST_LEAF_PAGE..capacity.pages, |(protocol, high)| {
-            let root = image.pages.get(usize::from(protocol.root_page()))?;
-            Some(root[usize::from(*high)])
-        })?;
-        let slots = assign(wanted.keys().copied(), NO_SLOT + 1..capacity.slots, |to| {
-            let leaf = image.pages.get(usize::from(*leaves.get(&leaf_key(*to))?))?;
-            let slot = leaf[entry(*to)];
+        // Destinations are sorted, so those of one leaf are neighbours.
+        let mut keys: Vec<LeafKey> = wanted.keys().map(|to| leaf_key(*to)).collect();
+        keys.dedup();
+        let numbers = assign(
+            &keys,
+            FIRST_LEAF_PAGE..capacity.pages,
+            |(protocol, high)| {
+                let root = image.pages.get(usize::from(protocol.root_page()))?;
+                Some(root[usize::from(high)])
+            },
+        )?;
+        let leaves: BTreeMap<_, _> = keys.into_iter().zip(numbers).collect();
+        let destinations: Vec<_> = wanted.keys().copied().collect();
+        let slots = assign(&destinations, NO_SLOT + 1..capacity.slots, |to| {
+            let leaf = image.pages.get(usize::from(*leaves.get(&leaf_key(to))?))?;
+            let slot = leaf[entry(to)];
             // Only if it is this destination's already: a slot whose content
             // was damaged may be another's in truth.
-            image.slots.get(usize::from(slot))?.mark_for(*to)?;
+            image.slots.get(usize::from(slot))?.mark_for(to)?;
             Some(slot)
         })?;
         Some(Self {
@@ -88,11 +97,10 @@ impl Layout {
             let root = image.pages.get_mut(usize::from(protocol.root_page()))?;
             root[usize::from(*high)] = *leaf;
         }
-        for (destination, mark) in wanted {
-            let slot = *self.slots.get(destination)?;
+        for ((destination, mark), slot) in wanted.iter().zip(&self.slots) {
             let leaf = *self.leaves.get(&leaf_key(*destination))?;
-            image.pages.get_mut(usize::from(leaf))?[entry(*destination)] = slot;
-            *image.slots.get_mut(usize::from(slot))? = Slot::new(*destination, *mark);
+            image.pages.get_mut(usize::from(leaf))?[entry(*destination)] = *slot;
+            *image.slots.get_mut(usize::from(*slot))? = Slot::new(*destination, *mark);
         }
         Some(image)
     }
@@ -100,27 +108,27 @@ impl Layout {
 
 /// Gives each key the number that `present` has for it, where that is free and
 /// in range, and the lowest free number otherwise. None if they run out.
-fn assign<K: Ord + Copy>(
-    keys: impl IntoIterator<Item = K>,
+fn assign<K: Copy>(
+    keys: &[K],
     range: std::ops::Range<u16>,
-    present: impl Fn(&K) -> Option<u16>,
-) -> Option<BTreeMap<K, u16>> {
-    let mut assigned = BTreeMap::new();
-    let mut taken = BTreeSet::new();
-    let mut homeless = Vec::new();
-    for key in keys {
-        match present(&key) {
-            Some(number) if range.contains(&number) && taken.insert(number) => {
-                assigned.insert(key, number);
-            }
-            _ => homeless.push(key),
-        }
-    }
-    let mut free = range.filter(|number| !taken.contains(number));
-    for key in homeless {
-        assigned.insert(key, free.next()?);
-    }
-    Some(assigned)
+    present: impl Fn(K) -> Option<u16>,
+) -> Option<Vec<u16>> {
+    let mut taken = vec![false; range.end.into()];
+    let mut claim = |number: u16| {
+        let free = range
+            .contains(&number)
+            .then(|| &mut taken[usize::from(number)]);
+        free.is_some_and(|taken| !std::mem::replace(taken, true))
+    };
+    let assigned: Vec<_> = keys
+        .iter()
+        .map(|key| present(*key).filter(|number| claim(*number)))
+        .collect();
+    let mut free = range.filter(|number| !taken[usize::from(*number)]);
+    assigned
+        .into_iter()
+        .map(|number| number.or_else(|| free.next()))
+        .collect()
 }
 
 pub(super) fn leaf_key(destination: Destination) -> LeafKey {
@@ -134,6 +142,8 @@ pub(super) fn entry(destination: Destination) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use conntrack_ebpf::lookup::lookup;
     use proptest::{collection, prelude::*};
 

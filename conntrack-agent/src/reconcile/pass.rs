@@ -110,18 +110,19 @@ impl Reconciler {
         change: &Change,
         now: Instant,
     ) -> Result<Summary, ApplyError> {
-        let concerned = change.destinations().into_iter();
-        let scopes: BTreeMap<_, _> = concerned
-            .map(|(router, destinations)| {
-                let is_sound = self.sound.contains(&router);
-                let scope = if is_sound {
-                    Scope::Part(destinations)
+        let mut scopes = BTreeMap::new();
+        for says in change.matches() {
+            let scope = scopes.entry(says.router).or_insert_with(|| {
+                if self.sound.contains(&says.router) {
+                    Scope::Part(BTreeSet::new())
                 } else {
                     Scope::Whole
-                };
-                (router, scope)
-            })
-            .collect();
+                }
+            });
+            if let Scope::Part(destinations) = scope {
+                destinations.insert(says.destination());
+            }
+        }
         match apply(kernel, mapping, &scopes) {
             Ok(done) => {
                 let mut summary = Summary::default();

@@ -8,7 +8,7 @@ use crate::run::Run;
 use crate::samples::{micros, shown};
 
 /// What the table shows: a heading, or a series and what it is.
-const ROWS: [(&str, &str); 39] = [
+const ROWS: [(&str, &str); 40] = [
     ("", "ONE CHANGE AMONG N RULES"),
     ("change.ours", "ours: engine + store + kernel"),
     ("change.decide", "  of that: decide"),
@@ -38,6 +38,7 @@ const ROWS: [(&str, &str); 39] = [
     ("observe.nft", "nft: list the binding"),
     ("", "N RULES IN ONE BATCH, FROM NOTHING"),
     ("batch.ours", "ours: engine + store + kernel"),
+    ("batch.decide", "  of that: decide"),
     ("batch.store", "  of that: store, on the disk"),
     ("batch.observe", "  of that: observe the kernel"),
     ("batch.write.load", "  of that: load the instance"),
