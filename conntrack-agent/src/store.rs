@@ -371,6 +371,9 @@ fn insert<'a>(
     entries: impl IntoIterator<Item = &'a Entry>,
 ) -> Result<(), redb::Error> {
     let mut rules = transaction.open_table(RULES)?;
+    // In the order of their keys, which are random: page by page.
+    let mut entries: Vec<_> = entries.into_iter().collect();
+    entries.sort_unstable_by_key(|entry| entry.rule.id);
     for entry in entries {
         let record = serde_json::to_vec(&Record::from(entry)).map_err(io::Error::from)?;
         rules.insert(entry.rule.id.to_bytes(), record.as_slice())?;

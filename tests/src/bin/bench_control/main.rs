@@ -37,7 +37,7 @@ use crate::neutron::{Neutron, Restore, TooSlow};
 use crate::ours::{Ours, policy};
 use crate::run::Run;
 
-const RULES: [usize; 1] = [10_000];
+const RULES: [usize; 6] = [1, 10, 100, 1_000, 10_000, 50_000];
 
 /// On a second router, for the same moments' change among few.
 const FEW: usize = 10;
@@ -46,11 +46,11 @@ const FEW: usize = 10;
 const STATE: &str = "/var/lib";
 
 /// Batches from nothing.
-const BATCHES: usize = 20;
+const BATCHES: usize = 3;
 /// Rounds, unless they take longer than this; never fewer than that.
-const ROUNDS: usize = 1;
+const ROUNDS: usize = 15;
 const BUDGET: Duration = Duration::from_secs(20);
-const LEAST_ROUNDS: usize = 1;
+const LEAST_ROUNDS: usize = 2;
 /// In each round.
 const OUR_CHANGES: usize = 20;
 const OUR_LOOKS: usize = 3;
