@@ -335,6 +335,8 @@ fn fill(path: &Path, mapping: &Mapping) -> Result<(), redb::Error> {
     }
     let database = builder().create(path)?;
     let mut transaction = database.begin_write()?;
+    // Or damage to this very commit would make the store an empty one: what
+    // `counted` could tell of it does not begin before the next.
     transaction.set_two_phase_commit(true);
     transaction
         .open_table(META)?
@@ -344,11 +346,11 @@ fn fill(path: &Path, mapping: &Mapping) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Two-phase, because then a damaged last commit is told from one that never
-/// was: redb would otherwise go back to the one before, and say nothing.
+/// In one phase: one wait for the disk, and a commit that a crash tore is told by
+/// its checksums. What redb can't tell, a commit that was damaged later from one
+/// that never was, [`counted`] tells.
 fn write(database: &Database, change: &Change) -> Result<u64, redb::Error> {
-    let mut transaction = database.begin_write()?;
-    transaction.set_two_phase_commit(true);
+    let transaction = database.begin_write()?;
     {
         let mut rules = transaction.open_table(RULES)?;
         for entry in change.removed() {

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+use aya::{maps::MapError, sys::SyscallError};
 use conntrack_agent::{
     config::Config,
     kernel::{AgentId, Binding, BindingState, Carrier, Error, Instance, Nft, Pins, Usable},
@@ -403,7 +404,14 @@ fn a_write_beyond_the_maps_is_refused_whole(mut world: impl World) {
     let large = image.resized(Capacity { pages: 24, slots });
     let edit = conntrack_agent::port_table::plan(&large, &desired(1..=200)).unwrap();
     let error = world.run(&Effect::WriteTable(edit)).unwrap_err();
-    assert!(matches!(error, Error::Map { .. }), "{error:?}");
+    let Error::Map { source, .. } = &error else {
+        panic!("the map refused it: {error:?}");
+    };
+    let MapError::SyscallError(SyscallError { io_error, .. }) = &**source else {
+        panic!("the kernel refused it: {error:?}");
+    };
+    let too_big = rustix::io::Errno::TOOBIG.raw_os_error();
+    assert_eq!(io_error.raw_os_error(), Some(too_big), "{error:?}");
     assert_eq!(world.observe(), before);
 }
 

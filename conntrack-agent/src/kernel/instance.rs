@@ -1,10 +1,11 @@
 //! One router's instance: its maps and its program, as they are pinned.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, io, mem::discriminant, path::Path};
 
 use aya::{
     maps::{Array, Map, MapData, PerCpuArray},
     programs::SchedClassifier,
+    sys::SyscallError,
 };
 use conntrack_ebpf::abi::{
     self, COUNTER_GROUP, Counters, Destination, Globals, Page, Slot, counter_place,
@@ -13,6 +14,7 @@ use conntrack_ebpf::abi::{
 use super::{
     AgentId, Error, Object,
     pins::{entries, remove_pin},
+    sys,
 };
 use crate::port_table::{Capacity, Edit, Excerpt, Image, Write};
 
@@ -146,13 +148,10 @@ impl Instance {
     /// # Errors
     /// [`Error::Map`] if they can't be read.
     pub fn image(&self) -> Result<Image, Error> {
-        let pages: Result<Vec<_>, _> = self.pages.iter().collect();
-        let slots: Result<Vec<_>, _> = self.slots.iter().collect();
-        let slots = slots.map_err(Error::map("reading", abi::SLOTS))?;
-        Ok(Image::new(
-            pages.map_err(Error::map("reading", abi::PAGES))?,
-            slots.into_iter().map(Slot::from_bits).collect(),
-        ))
+        let pages = sys::read_all(&self.pages).map_err(batch("reading", abi::PAGES))?;
+        let slots = sys::read_all(&self.slots).map_err(batch("reading", abi::SLOTS))?;
+        let slots = slots.into_iter().map(Slot::from_bits).collect();
+        Ok(Image::new(pages, slots))
     }
 
     /// The size of its maps.
@@ -192,13 +191,47 @@ impl Instance {
     /// # Errors
     /// [`Error::Map`] if the kernel refuses one.
     pub fn edit(&mut self, edit: &Edit) -> Result<(), Error> {
-        for (done, write) in edit.writes().enumerate() {
-            if let Err(error) = self.write(write) {
-                for write in edit.undo_of_first(done).writes() {
+        let writes: Vec<_> = edit.writes().collect();
+        let mut done = 0;
+        // Neighbours of one kind are one system call.
+        for run in writes.chunk_by(|one, next| discriminant(*one) == discriminant(*next)) {
+            if let Err((more, error)) = self.write_run(run) {
+                for write in edit.undo_of_first(done + more).writes() {
                     self.write(write)?;
                 }
                 return Err(error);
             }
+            done += run.len();
+        }
+        Ok(())
+    }
+
+    /// Writes of one kind, and how many were done before one was refused.
+    fn write_run(&mut self, run: &[&Write]) -> Result<(), (usize, Error)> {
+        let mut keys = Vec::with_capacity(run.len());
+        let (mut slots, mut pages) = (Vec::new(), Vec::new());
+        for (done, write) in run.iter().enumerate() {
+            match write {
+                Write::Slot { index, slot } => {
+                    keys.push(u32::from(*index));
+                    slots.push(slot.to_bits());
+                }
+                Write::Page { index, page } => {
+                    keys.push(u32::from(*index));
+                    pages.push(**page);
+                }
+                // Each has to be read first.
+                Write::ResetCounters { .. } => {
+                    self.write(write).map_err(|error| (done, error))?;
+                }
+            }
+        }
+        let failed = |map| move |(done, error)| (done, batch("writing", map)(error));
+        if !slots.is_empty() {
+            sys::write_batch(&mut self.slots, &keys, &slots).map_err(failed(abi::SLOTS))?;
+        }
+        if !pages.is_empty() {
+            sys::write_batch(&mut self.pages, &keys, &pages).map_err(failed(abi::PAGES))?;
         }
         Ok(())
     }
@@ -286,6 +319,13 @@ impl Instance {
     fn set_base(&mut self, slot: u16, base: RawCounters) -> Result<(), Error> {
         let set = self.bases.set(slot.into(), base, 0);
         set.map_err(Error::map("writing", abi::BASES))
+    }
+}
+
+fn batch(what: &'static str, map: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |io_error| {
+        let call = "bpf";
+        Error::map(what, map)(SyscallError { call, io_error }.into())
     }
 }
 

@@ -72,20 +72,25 @@ impl Edit {
         Self(back.collect())
     }
 
-    /// A slot goes from one content to another. What it has counted was for the
-    /// content before, unless it is to be empty. A reset is its own inverse:
-    /// a slot that is taken back counted for no rule meanwhile.
-    pub(super) fn slot(&mut self, index: u16, before: Slot, after: Slot) {
-        if before == after {
-            return;
+    /// Slots go from one content to another: number, before, after. What one has
+    /// counted was for the content before, unless it is to be empty. A reset is
+    /// its own inverse: a slot that is taken back counted for no rule meanwhile.
+    pub(super) fn slots(&mut self, slots: impl Iterator<Item = (u16, Slot, Slot)>) {
+        let changed: Vec<_> = slots.filter(|(_, before, after)| before != after).collect();
+        for (index, before, after) in &changed {
+            let write = |slot: &Slot| Write::Slot {
+                index: *index,
+                slot: *slot,
+            };
+            self.push(write(after), write(before));
         }
-        let write = |slot| Write::Slot { index, slot };
-        self.push(write(after), write(before));
-        if after != Slot::default() {
-            self.push(
-                Write::ResetCounters { index },
-                Write::ResetCounters { index },
-            );
+        for (index, _, after) in changed {
+            if after != Slot::default() {
+                self.push(
+                    Write::ResetCounters { index },
+                    Write::ResetCounters { index },
+                );
+            }
         }
     }
 

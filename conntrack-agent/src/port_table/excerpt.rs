@@ -192,11 +192,11 @@ impl Excerpt {
     /// In the order in which [`plan`](super::plan) has them, for its reasons.
     fn edit(&self, after: &Self) -> Edit {
         let mut edit = Edit::default();
-        for (index, slot) in &after.slots {
+        edit.slots(after.slots.iter().map(|(index, slot)| {
             // One that was not read was free.
             let before = self.slots.get(index).copied().unwrap_or_default();
-            edit.slot(*index, before, *slot);
-        }
+            (*index, before, *slot)
+        }));
         let is_root = |index: &u16| *index < FIRST_LEAF_PAGE;
         let (roots, leaves): (Vec<_>, Vec<_>) =
             after.pages.iter().partition(|(index, _)| is_root(index));

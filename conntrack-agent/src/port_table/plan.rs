@@ -27,9 +27,8 @@ pub fn plan(image: &Image, wanted: &Wanted) -> Result<Edit, Capacity> {
         .and_then(|layout| layout.image(wanted))
         .ok_or(needed)?;
     let mut edit = Edit::default();
-    for (index, (before, after)) in (0..).zip(image.slots.iter().zip(&target.slots)) {
-        edit.slot(index, *before, *after);
-    }
+    let slots = (0..).zip(image.slots.iter().zip(&target.slots));
+    edit.slots(slots.map(|(index, (before, after))| (index, *before, *after)));
     let pages = (0..).zip(image.pages.iter().zip(&target.pages));
     let (roots, leaves): (Vec<_>, Vec<_>) = pages.partition(|(index, _)| *index < FIRST_LEAF_PAGE);
     for (index, (before, after)) in leaves.into_iter().chain(roots) {

@@ -6,11 +6,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     path::PathBuf,
 };
 
-use aya::maps::MapError;
+use aya::{maps::MapError, sys::SyscallError};
 use conntrack_ebpf::abi;
+use rustix::io::Errno;
 
 use super::{Effect, InstanceState, InterfaceState, Kernel, NamespaceState, Observed};
 use crate::{
@@ -163,10 +165,10 @@ impl Memory {
                     return Err(Error::Map {
                         what: "writing",
                         map: abi::SLOTS,
-                        source: Box::new(MapError::OutOfBounds {
-                            index: 0,
-                            max_entries: 0,
-                        }),
+                        source: Box::new(MapError::SyscallError(SyscallError {
+                            call: "bpf",
+                            io_error: io::Error::from_raw_os_error(Errno::TOOBIG.raw_os_error()),
+                        })),
                     });
                 }
                 image.edit(edit);

@@ -46,7 +46,7 @@ const FEW: usize = 10;
 const STATE: &str = "/var/lib";
 
 /// Batches from nothing.
-const BATCHES: usize = 3;
+const BATCHES: usize = 7;
 /// Rounds, unless they take longer than this; never fewer than that.
 const ROUNDS: usize = 15;
 const BUDGET: Duration = Duration::from_secs(20);
