@@ -338,7 +338,11 @@ fn just_what_somebody_took_away_comes_back(mut world: impl World) {
     let rules = desired([21]);
     world.reach(&rules);
     let whole = world.observe();
-    let damages: [(&str, fn(&mut _)); 4] = [
+    let damages: [(&str, fn(&mut _)); 5] = [
+        ("an emptied map entry", |world| {
+            let slot = Slot::default();
+            World::write(world, &Write::Slot { index: 1, slot });
+        }),
         ("no table", World::delete_table),
         ("an edited table", World::edit_table),
         ("no link on 2", |world| World::delete_link(world, 2)),
