@@ -1,8 +1,6 @@
 //! The command line.
 
 use std::{
-    error::Error,
-    fmt::Write as _,
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
@@ -14,6 +12,7 @@ use crate::{
     cleanup::cleanup,
     config::{Config, ConfigError, DEFAULT_PATH},
     daemon::{self, Rebuild, RunError},
+    input::sentence,
     telemetry,
 };
 
@@ -162,19 +161,4 @@ fn print(line: std::fmt::Arguments<'_>) -> Result<(), Failed> {
             .context("stdout cannot be written")
             .into()
     })
-}
-
-/// An error and what caused it, in one line, each cause said once.
-fn sentence(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            // Writing to a string can't fail.
-            let _ = write!(text, ": {said}");
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -1,28 +1,20 @@
 //! `run`: the agent in the foreground.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::path::{Path, PathBuf};
 
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::{MissedTickBehavior, interval, sleep_until},
-};
-use tracing::{error, info, warn};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
 
 use crate::{
+    agent::{Agent, policy, read_rules},
     config::Config,
-    engine::{Change, Entry, Inconsistent, Mapping, Policy, Refusal},
+    engine::{Inconsistent, Refusal},
     footprint::{Footprint, FootprintError},
-    kernel::{self, AgentId, Binding, Carrier, Instance, Nft, Pins},
-    model::{Helper, HelperRule, Origin, RuleId},
-    reconcile::{ApplyError, Host, Reconciler, Summary},
-    sources::{
-        RuleSet, listed,
-        rules_file::{self, RulesFileError},
-    },
-    store::{self, Store, StoreError},
+    kernel::{self, AgentId, Instance, Pins},
+    model::Helper,
+    reconcile::ApplyError,
+    sources::{listed, rules_file::RulesFileError},
+    store::StoreError,
 };
 
 /// What a store that was lost is made again from.
@@ -70,6 +62,12 @@ pub enum RunError {
     /// What is pinned is no mapping: a bug.
     #[error("the rules in force make no mapping")]
     Inconsistent(#[source] Inconsistent),
+    /// The agent's thread can't be started.
+    #[error("no thread can be started")]
+    Thread(#[source] std::io::Error),
+    /// The agent's thread has ended without being told to: a bug.
+    #[error("the agent has ended unexpectedly")]
+    AgentEnded,
     /// Signals can't be received.
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),
@@ -103,7 +101,7 @@ pub async fn run(
     read_rules(rules, &policy(config, Helper::all().collect()))?;
     require_capabilities()?;
     let mut footprint = Footprint::claim(config, || pinned_agent(config))?;
-    let (mut agent, summary) = match Agent::start(config, &mut footprint, rules, rebuild) {
+    let agent = match Agent::start(config, &mut footprint, rules, rebuild) {
         Ok(started) => started,
         Err(error) => {
             if let Err(error) = footprint.abandon() {
@@ -115,236 +113,20 @@ pub async fn run(
             return Err(error);
         }
     };
-    agent.report("ready", summary);
-    let mut pass = interval(config.full_pass());
-    pass.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick is at once; that pass has just been made.
-    pass.tick().await;
+    let (handle, mut end) = agent.run().map_err(RunError::Thread)?;
     loop {
-        let look = agent.reconciler.next_look();
         tokio::select! {
-            _ = pass.tick() => agent.look_around(),
-            () = until(look) => agent.look(),
-            _ = hangup.recv() => agent.reload(rules),
+            _ = hangup.recv() => handle.reload(),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            _ = &mut end => return Err(RunError::AgentEnded),
         }
     }
     info!("stopping; the datapath stays as it is");
+    handle.stop();
+    // What it is at is brought to its end.
+    let _ = end.await;
     Ok(())
-}
-
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// A running agent.
-struct Agent {
-    host: Host,
-    policy: Policy,
-    mapping: Mapping,
-    store: Store,
-    reconciler: Reconciler,
-}
-
-impl Agent {
-    /// With the mapping that the store holds, and what the rules file makes of it.
-    fn start(
-        config: &Config,
-        footprint: &mut Footprint,
-        rules: Option<&Path>,
-        rebuild: Option<Rebuild>,
-    ) -> Result<(Self, Summary), RunError> {
-        let id = footprint.agent();
-        let carrier = Carrier::mark(config.mark_mask).ok_or(kernel::Error::Missing("carrier"))?;
-        let binding = Binding::probe(Nft::new(&config.nft), id, carrier)?;
-        let policy = policy(config, binding.helpers().to_vec());
-        let wanted = read_rules(rules, &policy)?;
-        let host = Host::new(config, id, carrier, binding);
-        let from = match rebuild {
-            None => None,
-            Some(Rebuild::Pins) => Some(Self::mapping_in_force(&host)?),
-            // Whole before the store is made: an empty one, or one that an agent
-            // which dies now leaves behind, would take all rules away.
-            Some(Rebuild::Rules) => {
-                let wanted = wanted.as_ref().ok_or(RunError::NoRulesFile)?;
-                Some(Self::mapping_of(wanted, &policy)?)
-            }
-        };
-        let (store, mapping) = Self::open_store(config, footprint, &host, from)?;
-        let mut agent = Self {
-            host,
-            policy,
-            mapping,
-            store,
-            reconciler: Reconciler::default(),
-        };
-        let summary = agent.take(wanted.as_ref())?;
-        Ok((agent, summary))
-    }
-
-    /// The store that is there; or one made of `rebuild` in the place of one
-    /// that was lost; or a first one.
-    fn open_store(
-        config: &Config,
-        footprint: &mut Footprint,
-        host: &Host,
-        rebuild: Option<Mapping>,
-    ) -> Result<(Store, Mapping), RunError> {
-        let folder = &config.state_dir;
-        let make = |mapping: Mapping| -> Result<_, RunError> {
-            Ok((Store::create(folder, &mapping)?, mapping))
-        };
-        let mut is_new = true;
-        let opened = match (Store::exists(folder), rebuild) {
-            (true, None) => {
-                is_new = false;
-                Store::open(folder)?
-            }
-            (true, Some(mapping)) => match Store::open(folder) {
-                Ok(_) => return Err(RunError::NothingToRebuild(folder.join(store::NAME))),
-                Err(error @ StoreError::Damaged { .. }) => {
-                    warn!(%error, "rebuilding");
-                    make(mapping)?
-                }
-                Err(error) => return Err(error.into()),
-            },
-            (false, Some(mapping)) => make(mapping)?,
-            (false, None) if footprint.has_store() || !host.rules_in_force()?.is_empty() => {
-                Store::open(folder)?
-            }
-            (false, None) => make(Mapping::default())?,
-        };
-        footprint.note_store(is_new)?;
-        Ok(opened)
-    }
-
-    /// The rules that are in force become the API's, because nothing says whose
-    /// they were.
-    fn mapping_in_force(host: &Host) -> Result<Mapping, RunError> {
-        let entries = (0..).zip(host.rules_in_force()?).map(|(age, says)| Entry {
-            rule: HelperRule {
-                id: RuleId::random(),
-                says,
-                origin: Origin::Api,
-            },
-            age,
-        });
-        Mapping::from_entries(entries).map_err(RunError::Inconsistent)
-    }
-
-    fn mapping_of(wanted: &RuleSet, policy: &Policy) -> Result<Mapping, RunError> {
-        let mut mapping = Mapping::default();
-        let batch = wanted.operations(&mapping, Origin::File, RuleId::random);
-        let change = mapping.decide(policy, Origin::File, &batch);
-        mapping.commit(&change.map_err(RunError::Refused)?);
-        Ok(mapping)
-    }
-
-    fn reload(&mut self, rules: Option<&Path>) {
-        let reloaded =
-            read_rules(rules, &self.policy).and_then(|wanted| self.take(wanted.as_ref()));
-        match reloaded {
-            Ok(summary) => self.report("reloaded", summary),
-            Err(error) => error!(
-                error = &error as &dyn std::error::Error,
-                "reload refused; the rules stay as they were"
-            ),
-        }
-    }
-
-    /// Makes the rules file's rules these, durably and in the kernel, or leaves
-    /// everything as it is. Without a rules file its rules stay as they are.
-    fn take(&mut self, wanted: Option<&RuleSet>) -> Result<Summary, RunError> {
-        let batch = wanted.map_or_else(Vec::new, |wanted| {
-            wanted.operations(&self.mapping, Origin::File, RuleId::random)
-        });
-        let change = self
-            .mapping
-            .decide(&self.policy, Origin::File, &batch)
-            .map_err(RunError::Refused)?;
-        if !change.is_empty() {
-            self.change(change)?;
-        }
-        Ok(self
-            .reconciler
-            .full_pass(&mut self.host, &self.mapping, Instant::now())?)
-    }
-
-    /// Makes one change, durably and in the kernel, or not at all.
-    fn change(&mut self, change: Change) -> Result<(), RunError> {
-        self.store.commit(&self.mapping, &change)?;
-        self.mapping.commit(&change);
-        let now = Instant::now();
-        let (host, mapping) = (&mut self.host, &self.mapping);
-        let applied = self.reconciler.change(host, mapping, &change, now);
-        applied.map(|_| ()).map_err(|error| {
-            let back = change.inverse();
-            if let Err(error) = self.store.commit(&self.mapping, &back) {
-                error!(
-                    error = &error as &dyn std::error::Error,
-                    "the store could not be put back yet; it will be before the next change"
-                );
-            }
-            self.mapping.commit(&back);
-            RunError::Apply(Box::new(error))
-        })
-    }
-
-    /// The slow pass that finds what no event told.
-    fn look_around(&mut self) {
-        let now = Instant::now();
-        match self
-            .reconciler
-            .full_pass(&mut self.host, &self.mapping, now)
-        {
-            Ok(summary) if summary.effects > 0 => self.report("repaired", summary),
-            Ok(_) => {}
-            Err(error) => error!(
-                error = &error as &dyn std::error::Error,
-                "the kernel could not be examined"
-            ),
-        }
-    }
-
-    /// At the routers whose time has come.
-    fn look(&mut self) {
-        let now = Instant::now();
-        let summary = self.reconciler.look(&mut self.host, &self.mapping, now);
-        if summary.effects > 0 {
-            self.report("repaired", summary);
-        }
-    }
-
-    fn report(&self, event: &'static str, summary: Summary) {
-        for entry in self.mapping.entries() {
-            if self.mapping.is_shadowed(entry) {
-                let says = entry.rule.says;
-                warn!(router = %says.router, rule = %says, "shadowed: an older rule has this port");
-            }
-        }
-        info!(
-            rules = self.mapping.len(),
-            routers = summary.active,
-            pending = summary.pending,
-            failed = summary.failed,
-            effects = summary.effects,
-            "{event}"
-        );
-    }
-}
-
-fn policy(config: &Config, present: Vec<Helper>) -> Policy {
-    Policy::new(config.limits, present, config.allowed())
-}
-
-fn read_rules(rules: Option<&Path>, policy: &Policy) -> Result<Option<RuleSet>, RunError> {
-    Ok(rules
-        .map(|path| rules_file::read(path, policy))
-        .transpose()?)
 }
 
 /// That the agent may do what it has to.

@@ -90,6 +90,53 @@ impl Reconciler {
         self.each(kernel, mapping, &due, now)
     }
 
+    /// Looks at one of the routers whose time has come, the one that has waited
+    /// longest; none if there is none. So that other work can come in between.
+    pub fn look_at_one(
+        &mut self,
+        kernel: &mut impl Kernel,
+        mapping: &Mapping,
+        now: Instant,
+    ) -> Option<(RouterId, Summary)> {
+        let retries = self.troubles.iter();
+        let retries = retries.map(|(router, trouble)| (trouble.retry, *router));
+        let due = self.due.iter().map(|(router, time)| (*time, *router));
+        let (time, router) = retries.chain(due).min()?;
+        (time <= now).then(|| {
+            let summary = self.each(kernel, mapping, &BTreeSet::from([router]), now);
+            (router, summary)
+        })
+    }
+
+    /// Every router that has a rule, or anything in the kernel, is to be looked
+    /// at: a full pass, in as many steps.
+    ///
+    /// # Errors
+    /// [`Error`] if the kernel can't say which routers those are.
+    pub fn mark_all(
+        &mut self,
+        kernel: &impl Kernel,
+        mapping: &Mapping,
+        now: Instant,
+    ) -> Result<(), Error> {
+        let mut routers = mapping.routers();
+        routers.extend(kernel.routers()?);
+        self.troubles.retain(|router, _| routers.contains(router));
+        for router in routers {
+            // One that fails has its own time.
+            if !self.troubles.contains_key(&router) {
+                self.due.entry(router).or_insert(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the router's rules wait for a namespace.
+    #[must_use]
+    pub fn is_pending(&self, router: RouterId) -> bool {
+        self.pending.contains(&router)
+    }
+
     /// When [`Self::look`] has something to do; none if nothing is wrong.
     #[must_use]
     pub fn next_look(&self) -> Option<Instant> {

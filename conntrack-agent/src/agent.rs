@@ -1,0 +1,254 @@
+//! The agent: mapping, store and kernel, and everything that is done to them, one
+//! thing after the other. It works on a thread of its own, which others ask
+//! through a [`Handle`]; what they may read meanwhile is its [`View`].
+
+mod view;
+mod worker;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tracing::{error, info, warn};
+
+pub use view::{Condition, Seen, View};
+pub use worker::{Applied, Handle, Rejection, Request};
+
+use crate::{
+    config::Config,
+    daemon::{Rebuild, RunError},
+    engine::{Change, Entry, Mapping, Policy},
+    footprint::Footprint,
+    kernel::{self, Binding, Carrier, Nft},
+    model::{Helper, HelperRule, Origin, RuleId},
+    reconcile::{Host, Reconciler, Summary},
+    sources::{RuleSet, rules_file},
+    store::{self, Store, StoreError},
+};
+
+/// A running agent.
+pub(crate) struct Agent {
+    host: Host,
+    policy: Policy,
+    mapping: Mapping,
+    store: Store,
+    reconciler: Reconciler,
+    view: Arc<View>,
+    rules: Option<PathBuf>,
+    full_pass: Duration,
+}
+
+impl Agent {
+    /// With the mapping that the store holds, and what the rules file makes of it.
+    pub(crate) fn start(
+        config: &Config,
+        footprint: &mut Footprint,
+        rules: Option<&Path>,
+        rebuild: Option<Rebuild>,
+    ) -> Result<Self, RunError> {
+        let id = footprint.agent();
+        let carrier = Carrier::mark(config.mark_mask).ok_or(kernel::Error::Missing("carrier"))?;
+        let binding = Binding::probe(Nft::new(&config.nft), id, carrier)?;
+        let policy = policy(config, binding.helpers().to_vec());
+        let wanted = read_rules(rules, &policy)?;
+        let host = Host::new(config, id, carrier, binding);
+        let from = match rebuild {
+            None => None,
+            Some(Rebuild::Pins) => Some(Self::mapping_in_force(&host)?),
+            // Whole before the store is made: an empty one, or one that an agent
+            // which dies now leaves behind, would take all rules away.
+            Some(Rebuild::Rules) => {
+                let wanted = wanted.as_ref().ok_or(RunError::NoRulesFile)?;
+                Some(Self::mapping_of(wanted, &policy)?)
+            }
+        };
+        let (store, mapping) = Self::open_store(config, footprint, &host, from)?;
+        let mut agent = Self {
+            host,
+            policy,
+            mapping,
+            store,
+            reconciler: Reconciler::default(),
+            view: Arc::new(View::default()),
+            rules: rules.map(Path::to_owned),
+            full_pass: config.full_pass(),
+        };
+        let summary = agent.take(wanted.as_ref())?;
+        agent.view.begin(&agent.mapping, &agent.reconciler);
+        agent.report("ready", summary);
+        Ok(agent)
+    }
+
+    /// The store that is there; or one made of `rebuild` in the place of one
+    /// that was lost; or a first one.
+    fn open_store(
+        config: &Config,
+        footprint: &mut Footprint,
+        host: &Host,
+        rebuild: Option<Mapping>,
+    ) -> Result<(Store, Mapping), RunError> {
+        let folder = &config.state_dir;
+        let make = |mapping: Mapping| -> Result<_, RunError> {
+            Ok((Store::create(folder, &mapping)?, mapping))
+        };
+        let mut is_new = true;
+        let opened = match (Store::exists(folder), rebuild) {
+            (true, None) => {
+                is_new = false;
+                Store::open(folder)?
+            }
+            (true, Some(mapping)) => match Store::open(folder) {
+                Ok(_) => return Err(RunError::NothingToRebuild(folder.join(store::NAME))),
+                Err(error @ StoreError::Damaged { .. }) => {
+                    warn!(%error, "rebuilding");
+                    make(mapping)?
+                }
+                Err(error) => return Err(error.into()),
+            },
+            (false, Some(mapping)) => make(mapping)?,
+            (false, None) if footprint.has_store() || !host.rules_in_force()?.is_empty() => {
+                Store::open(folder)?
+            }
+            (false, None) => make(Mapping::default())?,
+        };
+        footprint.note_store(is_new)?;
+        Ok(opened)
+    }
+
+    /// The rules that are in force become the API's, because nothing says whose
+    /// they were.
+    fn mapping_in_force(host: &Host) -> Result<Mapping, RunError> {
+        let entries = (0..).zip(host.rules_in_force()?).map(|(age, says)| Entry {
+            rule: HelperRule {
+                id: RuleId::random(),
+                says,
+                origin: Origin::Api,
+            },
+            age,
+        });
+        Mapping::from_entries(entries).map_err(RunError::Inconsistent)
+    }
+
+    fn mapping_of(wanted: &RuleSet, policy: &Policy) -> Result<Mapping, RunError> {
+        let mut mapping = Mapping::default();
+        let batch = wanted.operations(&mapping, Origin::File, RuleId::random);
+        let change = mapping.decide(policy, Origin::File, &batch);
+        mapping.commit(&change.map_err(RunError::Refused)?);
+        Ok(mapping)
+    }
+
+    fn reload(&mut self) {
+        let wanted = read_rules(self.rules.as_deref(), &self.policy);
+        match wanted.and_then(|wanted| self.take(wanted.as_ref())) {
+            Ok(summary) => {
+                self.view.begin(&self.mapping, &self.reconciler);
+                self.report("reloaded", summary);
+            }
+            Err(error) => error!(
+                error = &error as &dyn std::error::Error,
+                "reload refused; the rules stay as they were"
+            ),
+        }
+    }
+
+    /// Makes the rules file's rules these, durably and in the kernel, or leaves
+    /// everything as it is. Without a rules file its rules stay as they are.
+    fn take(&mut self, wanted: Option<&RuleSet>) -> Result<Summary, RunError> {
+        let batch = wanted.map_or_else(Vec::new, |wanted| {
+            wanted.operations(&self.mapping, Origin::File, RuleId::random)
+        });
+        let change = self
+            .mapping
+            .decide(&self.policy, Origin::File, &batch)
+            .map_err(RunError::Refused)?;
+        if !change.is_empty() {
+            self.change(change)?;
+        }
+        Ok(self
+            .reconciler
+            .full_pass(&mut self.host, &self.mapping, Instant::now())?)
+    }
+
+    /// Makes one change, durably and in the kernel, or not at all.
+    fn change(&mut self, change: Change) -> Result<(), RunError> {
+        self.store.commit(&self.mapping, &change)?;
+        self.mapping.commit(&change);
+        let now = Instant::now();
+        let (host, mapping) = (&mut self.host, &self.mapping);
+        let applied = self.reconciler.change(host, mapping, &change, now);
+        match applied {
+            Ok(_) => {
+                self.view.commit(&change, &self.reconciler);
+                Ok(())
+            }
+            Err(error) => {
+                let back = change.inverse();
+                if let Err(error) = self.store.commit(&self.mapping, &back) {
+                    error!(
+                        error = &error as &dyn std::error::Error,
+                        "the store could not be put back yet; it will be before the next change"
+                    );
+                }
+                self.mapping.commit(&back);
+                Err(RunError::Apply(Box::new(error)))
+            }
+        }
+    }
+
+    /// Every router is to be looked at, for what no event told.
+    fn look_around(&mut self) {
+        let due = self
+            .reconciler
+            .mark_all(&self.host, &self.mapping, Instant::now());
+        if let Err(error) = due {
+            error!(
+                error = &error as &dyn std::error::Error,
+                "the kernel could not be examined"
+            );
+        }
+    }
+
+    /// At one of the routers whose time has come.
+    fn look(&mut self) {
+        let (host, mapping) = (&mut self.host, &self.mapping);
+        let looked = self.reconciler.look_at_one(host, mapping, Instant::now());
+        if let Some((router, summary)) = looked {
+            self.view.note(router, &self.reconciler);
+            if summary.effects > 0 && summary.failed == 0 {
+                info!(%router, effects = summary.effects, "repaired");
+            }
+        }
+    }
+
+    fn report(&self, event: &'static str, summary: Summary) {
+        for entry in self.mapping.entries() {
+            if self.mapping.is_shadowed(entry) {
+                let says = entry.rule.says;
+                warn!(router = %says.router, rule = %says, "shadowed: an older rule has this port");
+            }
+        }
+        info!(
+            rules = self.mapping.len(),
+            routers = summary.active,
+            pending = summary.pending,
+            failed = summary.failed,
+            effects = summary.effects,
+            "{event}"
+        );
+    }
+}
+
+pub(crate) fn policy(config: &Config, present: Vec<Helper>) -> Policy {
+    Policy::new(config.limits, present, config.allowed())
+}
+
+pub(crate) fn read_rules(
+    rules: Option<&Path>,
+    policy: &Policy,
+) -> Result<Option<RuleSet>, RunError> {
+    Ok(rules
+        .map(|path| rules_file::read(path, policy))
+        .transpose()?)
+}

@@ -1,0 +1,241 @@
+//! The agent's thread, and how others ask it for changes.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use super::{Agent, View};
+use crate::{
+    daemon::RunError,
+    engine::{Change, Operation, Policy, Reason, Refusal},
+    input::sentence,
+    model::{Origin, RouterId, RuleId},
+    sources::RuleSet,
+};
+
+/// Changes that may wait for their turn; more are refused at once.
+const QUEUE: usize = 4096;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// These operations, on rules of this router alone.
+    OnRouter(RouterId, Vec<Operation>),
+    /// The origin's rules on all routers become these.
+    Everything(RuleSet),
+}
+
+/// What was done: what changed, durably and in the kernel.
+pub type Applied = Change;
+
+/// Why nothing was done.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejection {
+    /// The request is not one that may happen.
+    #[error("{}", .0.iter().map(|refusal| refusal.reason.to_string()).collect::<Vec<_>>().join("; "))]
+    Refused(Vec<Refusal>),
+    /// The store or the kernel refused a part of it.
+    #[error("{0}")]
+    Failed(String),
+    /// Too many changes wait already.
+    #[error("{QUEUE} changes wait already; try again")]
+    Busy,
+    /// The agent ends.
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
+enum Command {
+    Change {
+        origin: Origin,
+        request: Request,
+        reply: oneshot::Sender<Result<Applied, Rejection>>,
+    },
+    Reload,
+    Stop,
+}
+
+/// Asks the agent, from any thread.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: SyncSender<Command>,
+    view: Arc<View>,
+    policy: Arc<Policy>,
+}
+
+impl Handle {
+    /// What the agent has.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// What a rule may be.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// What the request would change now; nothing is changed.
+    ///
+    /// # Errors
+    /// [`Rejection::Refused`], as [`Self::change`] would.
+    pub fn decide(&self, origin: Origin, request: &Request) -> Result<Change, Rejection> {
+        let seen = self.view.read();
+        decide(&seen.mapping, &self.policy, origin, request)
+    }
+
+    /// Makes a change: when this returns, it is durable and in the kernel, or
+    /// nothing of it is anywhere. It is made even if nobody waits any more.
+    ///
+    /// # Errors
+    /// [`Rejection`]: nothing was changed.
+    pub async fn change(&self, origin: Origin, request: Request) -> Result<Applied, Rejection> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Change {
+            origin,
+            request,
+            reply,
+        };
+        self.commands
+            .try_send(command)
+            .map_err(|error| match error {
+                TrySendError::Full(_) => Rejection::Busy,
+                TrySendError::Disconnected(_) => Rejection::Stopping,
+            })?;
+        answer.await.unwrap_or(Err(Rejection::Stopping))
+    }
+
+    /// Has the rules file read again.
+    pub fn reload(&self) {
+        match self.commands.try_send(Command::Reload) {
+            Err(TrySendError::Full(_)) => {
+                warn!("reload refused: {QUEUE} changes wait already; try again");
+            }
+            // Where the agent has ended, its end is said elsewhere.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+        }
+    }
+
+    /// Ends the agent when it has done what it is at.
+    pub fn stop(&self) {
+        let _ = self.commands.send(Command::Stop);
+    }
+}
+
+fn decide(
+    mapping: &crate::engine::Mapping,
+    policy: &Policy,
+    origin: Origin,
+    request: &Request,
+) -> Result<Change, Rejection> {
+    match request {
+        Request::OnRouter(router, batch) => {
+            let change = mapping.decide(policy, origin, batch);
+            let change = change.map_err(Rejection::Refused)?;
+            // A name may have come to mean another router's rule since the
+            // request was looked at.
+            let stranger = change.added().iter().chain(change.removed());
+            let stranger = stranger
+                .map(|entry| entry.rule)
+                .find(|rule| rule.says.router != *router);
+            match stranger {
+                None => Ok(change),
+                Some(rule) => Err(Rejection::Refused(vec![Refusal {
+                    operation: 0,
+                    reason: Reason::NoSuchRule(rule.id),
+                }])),
+            }
+        }
+        Request::Everything(wanted) => {
+            let batch = wanted.operations(mapping, origin, RuleId::random);
+            mapping
+                .decide(policy, origin, &batch)
+                .map_err(Rejection::Refused)
+        }
+    }
+}
+
+impl Agent {
+    /// Lets the agent work on a thread of its own. The receiver is told when it
+    /// has ended, however it did.
+    ///
+    /// # Errors
+    /// What the system says to another thread.
+    pub(crate) fn run(self) -> io::Result<(Handle, oneshot::Receiver<()>)> {
+        let (commands, queue) = sync_channel(QUEUE);
+        let handle = Handle {
+            commands,
+            view: Arc::clone(&self.view),
+            policy: Arc::new(self.policy.clone()),
+        };
+        let (ended, end) = oneshot::channel::<()>();
+        thread::Builder::new().name("agent".into()).spawn(move || {
+            self.work(&queue);
+            drop(ended);
+        })?;
+        Ok((handle, end))
+    }
+
+    /// Requests first, then what is due: a pass over thousands of routers holds
+    /// up none.
+    fn work(mut self, queue: &Receiver<Command>) {
+        let mut next_pass = Instant::now() + self.full_pass;
+        loop {
+            let now = Instant::now();
+            if next_pass <= now {
+                self.look_around();
+                next_pass = now + self.full_pass;
+            }
+            let due = self.reconciler.next_look().unwrap_or(next_pass);
+            let wait = due.min(next_pass).saturating_duration_since(now);
+            match receive(queue, wait) {
+                Some(Command::Change {
+                    origin,
+                    request,
+                    reply,
+                }) => {
+                    // Nobody may wait for it any more.
+                    let _ = reply.send(self.serve(origin, &request));
+                }
+                Some(Command::Reload) => self.reload(),
+                Some(Command::Stop) => return,
+                None => self.look(),
+            }
+        }
+    }
+
+    fn serve(&mut self, origin: Origin, request: &Request) -> Result<Applied, Rejection> {
+        let change = decide(&self.mapping, &self.policy, origin, request)?;
+        if !change.is_empty() {
+            self.change(change.clone())
+                .map_err(|error: RunError| Rejection::Failed(sentence(&error)))?;
+        }
+        Ok(change)
+    }
+}
+
+/// The next command; none if there is none in this time.
+fn receive(queue: &Receiver<Command>, wait: Duration) -> Option<Command> {
+    if wait.is_zero() {
+        return match queue.try_recv() {
+            Ok(command) => Some(command),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Command::Stop),
+        };
+    }
+    match queue.recv_timeout(wait) {
+        Ok(command) => Some(command),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => Some(Command::Stop),
+    }
+}
