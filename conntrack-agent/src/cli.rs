@@ -125,7 +125,8 @@ fn execute(command: Command) -> Result<(), Failed> {
         } => {
             let config = config.load()?;
             telemetry::init(&config.log);
-            let runtime = tokio::runtime::Builder::new_current_thread()
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
                 .enable_all()
                 .build()
                 .map_err(anyhow::Error::from)?;

@@ -30,7 +30,7 @@ const MAX_SIZE: u64 = 1 << 20;
 pub struct Config {
     /// What must survive a restart of the host; mode 0700.
     pub state_dir: PathBuf,
-    /// What must not: the lock.
+    /// What must not: the lock and the socket.
     pub runtime_dir: PathBuf,
     /// Where maps, programs and links are pinned, inside a bpffs. Where its
     /// parent is not one, the agent mounts one there.
@@ -50,8 +50,73 @@ pub struct Config {
     pub limits: Limits,
     /// The helpers that rules may use, by the names that rules use.
     pub allowed_helpers: Vec<String>,
+    /// The socket, and how much may come in by it.
+    pub api: ApiConfig,
     /// What is logged, and how.
     pub log: Log,
+}
+
+/// The control API.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiConfig {
+    /// The group that may open the socket, beside root; by default root's.
+    pub socket_group: Option<String>,
+    /// How much there may be of everything.
+    pub limits: ApiLimits,
+}
+
+/// What one client, or all of them, can take of the agent.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiLimits {
+    /// Connections in all.
+    pub connections: usize,
+    /// Connections of one user; all of TCP are one.
+    pub connections_per_peer: usize,
+    /// Requests that are being answered at one time.
+    pub requests: usize,
+    /// Bytes of a request's body.
+    pub body_bytes: usize,
+    /// Seconds in which a request's head must have come, and in which the next
+    /// request must follow.
+    pub header_seconds: u64,
+    /// Seconds in which its body must have come.
+    pub body_seconds: u64,
+}
+
+impl Default for ApiLimits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            connections_per_peer: 2048,
+            requests: 2048,
+            // 100,000 rules.
+            body_bytes: 8 << 20,
+            header_seconds: 10,
+            body_seconds: 10,
+        }
+    }
+}
+
+impl ApiLimits {
+    fn faults(self) -> Vec<String> {
+        let seconds = |key, given: u64| (key, usize::try_from(given).unwrap_or(usize::MAX), 1..=600);
+        let ranges = [
+            ("connections", self.connections, 1..=65_536),
+            ("connections_per_peer", self.connections_per_peer, 1..=65_536),
+            ("requests", self.requests, 1..=65_536),
+            ("body_bytes", self.body_bytes, 1024..=256 << 20),
+            seconds("header_seconds", self.header_seconds),
+            seconds("body_seconds", self.body_seconds),
+        ];
+        let wrong = ranges.into_iter().filter(|(_, given, range)| !range.contains(given));
+        let fault = |(key, given, range): (_, _, std::ops::RangeInclusive<usize>)| {
+            let (least, most) = (range.start(), range.end());
+            format!("api.limits.{key} = {given}: {least} to {most} are allowed")
+        };
+        wrong.map(fault).collect()
+    }
 }
 
 /// What is logged, and how.
@@ -103,6 +168,7 @@ impl Default for Config {
             allowed_helpers: Helper::all()
                 .map(|helper| helper.name().to_owned())
                 .collect(),
+            api: ApiConfig::default(),
             log: Log::default(),
         }
     }
@@ -246,6 +312,7 @@ impl Config {
                 self.full_pass_seconds
             ));
         }
+        faults.extend(self.api.limits.faults());
         if self.limits.routers == 0 {
             faults.push("limits.routers = 0: at least 1 is wanted".into());
         }
@@ -306,6 +373,13 @@ mod tests {
                 &["rules_per_router", "65534"],
             ),
             ("limits.routers = 0", &["routers"]),
+            (
+                "api.limits.body_bytes = 10",
+                &["api.limits.body_bytes", "1024"],
+            ),
+            ("api.limits.connections = 0", &["connections", "65536"]),
+            ("api.limits.body_seconds = 601", &["body_seconds", "600"]),
+            ("api.sockets = 1", &["sockets", "socket_group"]),
             ("full_pass_seconds = 0", &["full_pass_seconds", "86400"]),
             (
                 "allowed_helpers = [\"ftp\", \"gopher\"]",

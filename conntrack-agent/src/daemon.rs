@@ -1,12 +1,23 @@
 //! `run`: the agent in the foreground.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tracing::{info, warn};
 
 use crate::{
     agent::{Agent, policy, read_rules},
+    api::{
+        Access, AccessError, Api, ListenError, Listeners, Service, Tokens, TokensError, routes,
+        serve,
+    },
+    audit::{AuditError, Auditor},
     config::Config,
     engine::{Inconsistent, Refusal},
     footprint::{Footprint, FootprintError},
@@ -65,9 +76,21 @@ pub enum RunError {
     /// The agent's thread can't be started.
     #[error("no thread can be started")]
     Thread(#[source] std::io::Error),
-    /// The agent's thread has ended without being told to: a bug.
-    #[error("the agent has ended unexpectedly")]
-    AgentEnded,
+    /// A part of it has ended without being told to: a bug.
+    #[error("{0} has ended unexpectedly")]
+    Ended(&'static str),
+    /// Nobody could be listened to.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The grants can't be read.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The tokens can't be had.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// The audit trail can't be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// Signals can't be received.
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),
@@ -101,7 +124,8 @@ pub async fn run(
     read_rules(rules, &policy(config, Helper::all().collect()))?;
     require_capabilities()?;
     let mut footprint = Footprint::claim(config, || pinned_agent(config))?;
-    let agent = match Agent::start(config, &mut footprint, rules, rebuild) {
+    let started = begin(config, &mut footprint, rules, rebuild).await;
+    let (agent, listeners, service) = match started {
         Ok(started) => started,
         Err(error) => {
             if let Err(error) = footprint.abandon() {
@@ -114,19 +138,50 @@ pub async fn run(
         }
     };
     let (handle, mut end) = agent.run().map_err(RunError::Thread)?;
-    loop {
+    let api = Api::new(config, footprint.agent(), handle.clone());
+    let service = Arc::new(service(routes(Arc::new(api))));
+    let (stop, stopped) = watch::channel(false);
+    let mut server = tokio::spawn(serve(listeners, service, stopped));
+    info!("listening");
+    let ended = loop {
         tokio::select! {
             _ = hangup.recv() => handle.reload(),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = &mut end => return Err(RunError::AgentEnded),
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            _ = &mut end => break Err(RunError::Ended("the agent")),
+            _ = &mut server => break Err(RunError::Ended("the server")),
         }
-    }
+    };
+    ended?;
     info!("stopping; the datapath stays as it is");
+    // Nobody is let in any more, and who is in has an answer coming.
+    stop.send_replace(true);
+    server.await.map_err(|_| RunError::Ended("the server"))?;
     handle.stop();
     // What it is at is brought to its end.
     let _ = end.await;
     Ok(())
+}
+
+/// The agent, and what it listens on; what answers, when it has its routes.
+async fn begin(
+    config: &Config,
+    footprint: &mut Footprint,
+    rules: Option<&Path>,
+    rebuild: Option<Rebuild>,
+) -> Result<(Agent, Listeners, impl FnOnce(axum::Router) -> Service), RunError> {
+    // A service that can't be had is said before anything is done.
+    let access = Access::new(&config.grants)?;
+    let tokens = match &config.tcp {
+        Some(tcp) => Tokens::read(&tcp.token_file)?,
+        None => Tokens::default(),
+    };
+    let auditor = Auditor::open(&config.audit, &config.state_dir)?;
+    let limits = config.api.limits;
+    let listeners = Listeners::bind(config).await?;
+    let agent = Agent::start(config, footprint, rules, rebuild)?;
+    let service = move |routes| Service::new(routes, access, tokens, auditor, limits);
+    Ok((agent, listeners, service))
 }
 
 /// That the agent may do what it has to.

@@ -1,0 +1,551 @@
+//! The resources: which request is answered by what.
+
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
+
+use axum::{
+    Extension, Json, Router,
+    extract::{Path, RawQuery, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
+
+use super::{
+    access::Permit,
+    body::{CreateBody, JsonBody, ReplaceAllBody, ReplaceBody, UpdateBody},
+    error::ApiError,
+    openapi,
+    output::{RouterCounts, RouterOut, RuleCounts, RuleOut, RuleStatus, StatusOut, TroubleOut},
+    query::ListQuery,
+};
+use crate::{
+    agent::{Condition, Handle, Request, Seen},
+    config::{ApiLimits, Config},
+    engine::{Change, Entry, Operation},
+    kernel::{AgentId, NetnsFolder},
+    model::{HelperRule, Origin, RouterId, RuleId},
+    sources::RuleSet,
+};
+
+/// Fields that a rule can be listed by.
+const RULE_FIELDS: &[&str] = &[
+    "id",
+    "router_id",
+    "protocol",
+    "port",
+    "helper",
+    "origin",
+    "status",
+    "status_reason",
+];
+/// Fields that a router can be listed by.
+const ROUTER_FIELDS: &[&str] = &["id", "name", "status", "status_reason", "rules", "namespaces"];
+
+/// What answers need.
+#[derive(Debug)]
+pub struct Api {
+    agent: Handle,
+    agent_id: AgentId,
+    netns: NetnsFolder,
+    prefixes: Vec<String>,
+    limits: ApiLimits,
+    /// Room for bodies that are being received, in pages of 4 KiB.
+    bodies: Semaphore,
+    begun: Instant,
+}
+
+/// The same, by all requests.
+pub type Shared = Arc<Api>;
+
+/// What a request did, for the audit trail.
+#[derive(Clone, Debug)]
+pub(super) struct Did {
+    pub(super) operation: &'static str,
+    pub(super) before: Vec<HelperRule>,
+    pub(super) after: Vec<HelperRule>,
+}
+
+impl Api {
+    /// Answers for this agent.
+    #[must_use]
+    pub fn new(config: &Config, agent_id: AgentId, agent: Handle) -> Self {
+        /// Bodies of the largest size that may be under way at once.
+        const LARGEST: usize = 8;
+        let limits = config.api.limits;
+        Self {
+            agent,
+            agent_id,
+            netns: NetnsFolder::new(&config.netns_dir),
+            prefixes: config.namespace_prefixes.clone(),
+            bodies: Semaphore::new(LARGEST * limits.body_bytes.div_ceil(4096)),
+            limits,
+            begun: Instant::now(),
+        }
+    }
+
+    pub(super) const fn limits(&self) -> ApiLimits {
+        self.limits
+    }
+
+    pub(super) const fn bodies(&self) -> &Semaphore {
+        &self.bodies
+    }
+
+    /// The namespaces of a router that are on this host.
+    fn namespaces(&self, router: RouterId) -> BTreeSet<String> {
+        let names = self.prefixes.iter().map(|prefix| format!("{prefix}{router}"));
+        names
+            .filter(|name| matches!(self.netns.identity(name), Ok(Some(_))))
+            .collect()
+    }
+
+    /// All routers that have a namespace on this host.
+    fn present(&self) -> Result<BTreeSet<RouterId>, ApiError> {
+        let names = self.netns.names().map_err(|error| {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            ApiError::new(status, "ServiceUnavailable", error.to_string())
+        })?;
+        let router = |name: &String| {
+            let mut ids = self.prefixes.iter().filter_map(|prefix| name.strip_prefix(prefix));
+            ids.find_map(|id| id.parse().ok())
+        };
+        Ok(names.iter().filter_map(router).collect())
+    }
+
+    fn knows(&self, seen: &Seen, router: RouterId) -> bool {
+        seen.mapping.has(router) || !self.namespaces(router).is_empty()
+    }
+
+    /// Makes a change that the caller may make, and says what became of it.
+    async fn change(
+        &self,
+        operation: &'static str,
+        request: Request,
+    ) -> Result<(Change, Did), ApiError> {
+        let change = self.agent.change(Origin::Api, request).await?;
+        let rules = |entries: &[Entry]| entries.iter().map(|entry| entry.rule).collect();
+        let did = Did {
+            operation,
+            before: rules(change.removed()),
+            after: rules(change.added()),
+        };
+        Ok((change, did))
+    }
+
+    /// Rules as they are now; those that went since are left out.
+    fn rules(&self, ids: impl IntoIterator<Item = RuleId>) -> Vec<RuleOut> {
+        let seen = self.agent.view().read();
+        ids.into_iter()
+            .filter_map(|id| seen.mapping.get(id))
+            .map(|entry| RuleOut::new(&seen, entry))
+            .collect()
+    }
+}
+
+/// Every resource. Who asks is an extension of the request: a [`Permit`].
+pub fn routes(api: Shared) -> Router {
+    const RULES: &str = "/v2.0/routers/{router_id}/conntrack_helpers";
+    const RULE: &str = "/v2.0/routers/{router_id}/conntrack_helpers/{id}";
+    Router::new()
+        .route("/", get(versions))
+        .route("/v2.0", get(resources))
+        .route("/v2.0/", get(resources))
+        .route("/v2.0/routers", get(list_routers))
+        .route("/v2.0/routers/{router_id}", get(show_router))
+        .route(RULES, get(list_rules).post(create_rules).put(replace_rules))
+        .route(RULE, get(show_rule).put(update_rule).delete(delete_rule))
+        .route("/v1/conntrack_helpers", get(list_all_rules).put(replace_all_rules))
+        .route("/v1/status", get(status))
+        .route("/v1/openapi.json", get(openapi::document))
+        .fallback(no_resource)
+        .method_not_allowed_fallback(no_method)
+        .with_state(api)
+}
+
+async fn no_resource() -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "HTTPNotFound",
+        "there is no such resource; GET /v1/openapi.json lists all",
+    )
+}
+
+async fn no_method() -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "HTTPMethodNotAllowed",
+        "the resource does not have this method",
+    )
+}
+
+/// The versions that there are, as keystoneauth asks for them.
+#[utoipa::path(get, path = "/", responses((status = 200, description = "Versions", body = Object)))]
+async fn versions() -> Json<Value> {
+    Json(json!({ "versions": [{
+        "id": "v2.0", "status": "CURRENT", "links": [{ "rel": "self", "href": "/v2.0/" }],
+    }] }))
+}
+
+/// What version 2.0 has.
+#[utoipa::path(get, path = "/v2.0", responses((status = 200, description = "Resources", body = Object)))]
+async fn resources() -> Json<Value> {
+    Json(json!({ "resources": [{
+        "name": "router", "collection": "routers",
+        "links": [{ "rel": "self", "href": "/v2.0/routers" }],
+    }] }))
+}
+
+/// All routers that have a rule, or a namespace on this host.
+#[utoipa::path(get, path = "/v2.0/routers",
+    params(("limit" = Option<u32>, Query, minimum = 1)),
+    responses((status = 200, description = "Routers", body = Object), (status = 400, body = super::error::ErrorBody), (status = 403, body = super::error::ErrorBody)))]
+async fn list_routers(
+    State(api): State<Shared>,
+    Extension(permit): Extension<Permit>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let query = parsed(query.as_deref(), ROUTER_FIELDS)?;
+    let mut ids = api.present()?;
+    let seen = api.agent.view().read();
+    ids.extend(seen.mapping.routers());
+    let routers = ids
+        .into_iter()
+        .filter(|router| permit.may_read(*router).is_ok())
+        .filter_map(|router| RouterOut::new(&seen, router, api.namespaces(router)));
+    let routers = routers.map(as_map).collect::<Result<_, _>>()?;
+    drop(seen);
+    listed("routers", &query, routers)
+}
+
+/// One router.
+#[utoipa::path(get, path = "/v2.0/routers/{router_id}",
+    params(("router_id" = String, Path, format = Uuid)),
+    responses((status = 200, description = "The router", body = Object), (status = 403, body = super::error::ErrorBody), (status = 404, body = super::error::ErrorBody)))]
+async fn show_router(
+    State(api): State<Shared>,
+    Extension(permit): Extension<Permit>,
+    Path(given): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let router = router_id(&given)?;
+    permit.may_read(router).map_err(ApiError::forbidden)?;
+    let seen = api.agent.view().read();
+    let shown = RouterOut::new(&seen, router, api.namespaces(router));
+    let shown = shown.ok_or_else(|| ApiError::no_router(&given))?;
+    Ok(Json(json!({ "router": shown })))
+}
+
+/// The rules of a router.
+#[utoipa::path(get, path = "/v2.0/routers/{router_id}/conntrack_helpers",
+    params(("router_id" = String, Path, format = Uuid), ("limit" = Option<u32>, Query, minimum = 1), ("protocol" = Option<String>, Query, pattern = "^(tcp|udp)$")),
+    responses((status = 200, description = "Rules", body = Object), (status = 400, body = super::error::ErrorBody), (status = 403, body = super::error::ErrorBody), (status = 404, body = super::error::ErrorBody)))]
+async fn list_rules(
+    State(api): State<Shared>,
+    Extension(permit): Extension<Permit>,
+    Path(given): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let router = router_id(&given)?;
+    permit.may_read(router).map_err(ApiError::forbidden)?;
+    let query = parsed(query.as_deref(), RULE_FIELDS)?;
+    let seen = api.agent.view().read();
+    if !api.knows(&seen, router) {
+        return Err(ApiError::no_router(&given));
+    }
+    let rules = seen.mapping.of(router).map(|entry| RuleOut::new(&seen, entry));
+    let rules = rules.map(as_map).collect::<Result<_, _>>()?;
+    drop(seen);
+    listed("conntrack_helpers", &query, rules)
+}
+
+/// The rules of all routers.
+#[utoipa::path(get, path = "/v1/conntrack_helpers",
+    params(("limit" = Option<u32>, Query, minimum = 1)),
+    responses((status = 200, description = "Rules", body = Object), (status = 400, body = super::error::ErrorBody), (status = 403, body = super::error::ErrorBody)))]
+async fn list_all_rules(
+    State(api): State<Shared>,
+    Extension(permit): Extension<Permit>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let query = parsed(query.as_deref(), RULE_FIELDS)?;
+    let seen = api.agent.view().read();
+    let readable = seen
+        .mapping
+        .entries()
+        .filter(|entry| permit.may_read(entry.rule.says.router).is_ok());
+    let rules = readable.map(|entry| as_map(RuleOut::new(&seen, entry)));
+    let rules = rules.collect::<Result<_, _>>()?;
+    drop(seen);
+    listed("conntrack_helpers", &query, rules)
+}
+
+/// One rule or several: all of them, or none.
+#[utoipa::path(post, path = "/v2.0/routers/{router_id}/conntrack_helpers",
+    params(("router_id" = String, Path, format = Uuid)), request_body = CreateBody,
+    responses((status = 201, description = "Made", body = Object), (status = 400, body = super::error::ErrorBody), (status = 403, body = super::error::ErrorBody), (status = 404, body = super::error::ErrorBody), (status = 409, body = super::error::ErrorBody)))]
+async fn create_rules(
+    State(api): State<Shared>,
+    Extension(permit): Extension<Permit>,
+    Path(given): Path<String>,
+    JsonBody(body): JsonBody<CreateBody>,
+) -> Result<Response, ApiError> {
+    let router = router_id(&given)?;
+    permit.may_change(router).map_err(ApiError::forbidden)?;
+    let (is_bulk, rules) = match body {
+        CreateBody {
+            conntrack_helper: Some(rule),
+            conntrack_helpers: None,
+        } => (false, vec![rule]),
+        CreateBody {
+            conntrack_helper: None,
+            conntrack_helpers: Some(rules),
+        } => (true, rules),
+        _ => {
+            return Err(ApiError::invalid(
+                "the body must have either conntrack_helper or conntrack_helpers",
+            ));
+        }
+    };
+    let rules = rules.into_iter().map(|rule| rule.on(router));
+    let rules = rules.collect::<Result<Vec<_>, _>>()?;
+    let ids: Vec<_> = rules.iter().map(|rule| rule.id).collect();
+    let batch = rules.into_iter().map(Operation::Create).collect();
+    let request = Request::OnRouter(router, batch);
+    let (_, did) = api.change("create", request).await?;
+    let made = api.rules(ids);
+    let answer = if is_bulk {
+        json!({ "conntrack_helpers": made })
+    } else {
+        json!({ "conntrack_helper": made.into_iter().next() })
+    };
+    Ok((StatusCode::CREATED, Extension(did), Json(answer)).into_response())
+}
+
+/// The router's rules of origin api become these, or stay as they are.
+#[utoipa::path(put, path = "/v2.0/routers/{router_id}/conntrack_helpers",
+    params(("router_id" = String, Path, format = Uuid)), request_body = ReplaceBody,
+    responses((status = 200, description = "Replaced", body = Object), (status = 400, body = super::error::ErrorBody), (status = 403, body = super::error::ErrorBody), (status = 404, body = super::error::ErrorBody), (status = 409, body = super::error::ErrorBody)))]
+async fn replace_rules(
+    State(api): State<Shared>,
+    Extension(permit): Extension<Permit>,
+    Path(given): Path<String>,
+    JsonBody(body): JsonBody<ReplaceBody>,
+) -> Result<Response, ApiError> {
+    let router = router_id(&given)?;
+    permit.may_change(router).map_err(ApiError::forbidden)?;
+    let rules = body.conntrack_helpers.into_iter().map(|rule| rule.on(router));
+    let rules = rules.collect::<Result<_, _>>()?;
+    let batch = vec![Operation::Replace { router, rules }];
+    let (_, did) = api.change("replace", Request::OnRouter(router, batch)).await?;
+    let seen = api.agent.view().read();
+    let own = seen.mapping.of(router);
+    let own = own.filter(|entry| entry.rule.origin == Origin::Api);
+    let rules: Vec<_> = own.map(|entry| RuleOut::new(&seen, entry)).collect();
+    Ok((Extension(did), Json(json!({ "conntrack_helpers": rules }))).into_response())
+}
+
+/// The rules of origin api on all routers become these, or stay as they are.
+#[utoipa::path(put, path = "/v1/conntrack_helpers",
+    params(("dry_run" = Option<bool>, Query)), request_body = ReplaceAllBody,
+    responses((status = 200, description = "Replaced", body = Object), (status = 400, body = super::error::ErrorBody), (status = 403, body = super::error::ErrorBody), (status = 409, body = super::error::ErrorBody)))]
+async fn replace_all_rules(
+    State(api): State<Shared>,
+    Extension(permit): Extension<Permit>,
+    RawQuery(query): RawQuery,
+    JsonBody(body): JsonBody<ReplaceAllBody>,
+) -> Result<Response, ApiError> {
+    permit.may_change_all().map_err(ApiError::forbidden)?;
+    let dry_run = match query.as_deref() {
+        None | Some("" | "dry_run=false") => false,
+        Some("dry_run=true") => true,
+        Some(_) => {
+            return Err(ApiError::invalid(
+                "the query must be dry_run=true or dry_run=false, or nothing",
+            ));
+        }
+    };
+    let mut wanted = RuleSet::default();
+    for router in body.routers {
+        let id = router.id.0;
+        wanted.name(id);
+        for rule in router.conntrack_helpers {
+            let says = rule.on(id)?.says;
+            if !wanted.insert(says) {
+                let message = format!("router {id} has {says} twice in the body");
+                return Err(ApiError::new(StatusCode::BAD_REQUEST, "BadRequest", message));
+            }
+        }
+    }
+    let count = wanted.rules().count();
+    let request = Request::Everything(wanted);
+    let (change, did) = if dry_run {
+        (api.agent.decide(Origin::Api, &request)?, None)
+    } else {
+        let (change, did) = api.change("apply", request).await?;
+        (change, Some(did))
+    };
+    let seen = api.agent.view().read();
+    let shown = |entries: &[Entry]| -> Vec<_> {
+        entries.iter().map(|entry| RuleOut::new(&seen, entry)).collect()
+    };
+    let answer = json!({
+        "added": shown(change.added()),
+        "removed": shown(change.removed()),
+        "unchanged": count - change.added().len(),
+    });
+    Ok((did.map(Extension), Json(answer)).into_response())
+}
+
+/// One rule.
+#[utoipa::path(get, path = "/v2.0/routers/{router_id}/conntrack_helpers/{id}",
+    params(("router_id" = String, Path, format = Uuid), ("id" = String, Path, format = Uuid)),
+    responses((status = 200, description = "The rule", body = Object), (status = 403, body = super::error::ErrorBody), (status = 404, body = super::error::ErrorBody)))]
+async fn show_rule(
+    State(api): State<Shared>,
+    Extension(permit): Extension<Permit>,
+    Path((router, id)): Path<(String, String)>,
+) -> Result<Json<Value>, ApiError> {
+    let router = router_id(&router)?;
+    permit.may_read(router).map_err(ApiError::forbidden)?;
+    let seen = api.agent.view().read();
+    let entry = rule_of(&seen, router, &id)?;
+    let shown = RuleOut::new(&seen, &entry);
+    Ok(Json(json!({ "conntrack_helper": shown })))
+}
+
+/// Changes a rule; it keeps its name, its router and its age.
+#[utoipa::path(put, path = "/v2.0/routers/{router_id}/conntrack_helpers/{id}",
+    params(("router_id" = String, Path, format = Uuid), ("id" = String, Path, format = Uuid)), request_body = UpdateBody,
+    responses((status = 200, description = "Changed", body = Object), (status = 400, body = super::error::ErrorBody), (status = 403, body = super::error::ErrorBody), (status = 404, body = super::error::ErrorBody), (status = 409, body = super::error::ErrorBody)))]
+async fn update_rule(
+    State(api): State<Shared>,
+    Extension(permit): Extension<Permit>,
+    Path((router, given)): Path<(String, String)>,
+    JsonBody(body): JsonBody<UpdateBody>,
+) -> Result<Response, ApiError> {
+    let router = router_id(&router)?;
+    permit.may_change(router).map_err(ApiError::forbidden)?;
+    let entry = rule_of(&api.agent.view().read(), router, &given)?;
+    let id = entry.rule.id;
+    let (port, helper) = body.conntrack_helper.from(entry.rule.says)?;
+    let router_of_rule = Some(router);
+    let batch = vec![Operation::Update {
+        id,
+        router: router_of_rule,
+        port,
+        helper,
+    }];
+    let (_, did) = api.change("update", Request::OnRouter(router, batch)).await?;
+    let changed = api.rules([id]).into_iter().next();
+    let changed = changed.ok_or_else(|| ApiError::no_rule(&given))?;
+    let answer = Json(json!({ "conntrack_helper": changed }));
+    Ok((Extension(did), answer).into_response())
+}
+
+/// Removes a rule.
+#[utoipa::path(delete, path = "/v2.0/routers/{router_id}/conntrack_helpers/{id}",
+    params(("router_id" = String, Path, format = Uuid), ("id" = String, Path, format = Uuid)),
+    responses((status = 204, description = "Removed"), (status = 403, body = super::error::ErrorBody), (status = 404, body = super::error::ErrorBody), (status = 409, body = super::error::ErrorBody)))]
+async fn delete_rule(
+    State(api): State<Shared>,
+    Extension(permit): Extension<Permit>,
+    Path((router, given)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    let router = router_id(&router)?;
+    permit.may_change(router).map_err(ApiError::forbidden)?;
+    let entry = rule_of(&api.agent.view().read(), router, &given)?;
+    let batch = vec![Operation::Delete(entry.rule.id)];
+    let (_, did) = api.change("delete", Request::OnRouter(router, batch)).await?;
+    Ok((StatusCode::NO_CONTENT, Extension(did)).into_response())
+}
+
+/// How the agent is.
+#[utoipa::path(get, path = "/v1/status",
+    responses((status = 200, description = "The agent", body = StatusOut), (status = 403, body = super::error::ErrorBody)))]
+async fn status(
+    State(api): State<Shared>,
+    Extension(permit): Extension<Permit>,
+) -> Result<Json<StatusOut>, ApiError> {
+    permit.may_read_all().map_err(ApiError::forbidden)?;
+    let seen = api.agent.view().read();
+    let mut rules = RuleCounts {
+        total: seen.mapping.len(),
+        ..RuleCounts::default()
+    };
+    for entry in seen.mapping.entries() {
+        match RuleOut::new(&seen, entry).status {
+            RuleStatus::Active => rules.active += 1,
+            RuleStatus::Pending => rules.pending += 1,
+            RuleStatus::Shadowed => rules.shadowed += 1,
+            RuleStatus::Failed => rules.failed += 1,
+        }
+    }
+    let mut routers = RouterCounts {
+        total: seen.mapping.routers().len(),
+        ..RouterCounts::default()
+    };
+    let mut troubles = Vec::new();
+    for (router, condition) in &seen.conditions {
+        match condition {
+            Condition::Pending => routers.pending += 1,
+            Condition::Failed { reason, failures } => {
+                routers.failed += 1;
+                troubles.push(TroubleOut {
+                    router_id: router.to_string(),
+                    reason: reason.clone(),
+                    failures: *failures,
+                });
+            }
+        }
+    }
+    routers.active = routers.total - routers.pending - routers.failed;
+    Ok(Json(StatusOut {
+        version: env!("CARGO_PKG_VERSION"),
+        agent_id: api.agent_id.to_string(),
+        pid: std::process::id(),
+        uptime_seconds: api.begun.elapsed().as_secs(),
+        rules,
+        routers,
+        troubles,
+    }))
+}
+
+fn router_id(given: &str) -> Result<RouterId, ApiError> {
+    given.parse().map_err(|_| ApiError::no_router(given))
+}
+
+/// The rule with this id, if the router has one.
+fn rule_of(seen: &Seen, router: RouterId, given: &str) -> Result<Entry, ApiError> {
+    let id: Option<RuleId> = given.parse().ok();
+    let entry = id.and_then(|id| seen.mapping.get(id));
+    let entry = entry.filter(|entry| entry.rule.says.router == router);
+    entry.copied().ok_or_else(|| ApiError::no_rule(given))
+}
+
+fn parsed(query: Option<&str>, fields: &'static [&'static str]) -> Result<ListQuery, ApiError> {
+    ListQuery::parse(query.unwrap_or_default(), fields)
+        .map_err(|error| ApiError::invalid(error.to_string()))
+}
+
+fn listed(
+    name: &'static str,
+    query: &ListQuery,
+    items: Vec<Map<String, Value>>,
+) -> Result<Json<Value>, ApiError> {
+    let items = query.apply(items);
+    let items = items.map_err(|error| ApiError::invalid(error.to_string()))?;
+    Ok(Json(json!({ name: items })))
+}
+
+fn as_map(item: impl serde::Serialize) -> Result<Map<String, Value>, ApiError> {
+    match serde_json::to_value(item) {
+        Ok(Value::Object(map)) => Ok(map),
+        // No resource is anything else.
+        _ => Err(ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "HTTPInternalServerError",
+            "an answer could not be written",
+        )),
+    }
+}

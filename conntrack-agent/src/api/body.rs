@@ -1,0 +1,281 @@
+//! What resources look like in a request, and how a body becomes one.
+//!
+//! A body is read as far as the limits let it, then parsed into types of which
+//! each says what it wants. Unknown and repeated fields are refused; nesting
+//! ends where `serde_json` ends it, at 128 levels.
+
+use std::{fmt, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{FromRequest, Request},
+    http::{HeaderMap, StatusCode, header},
+};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeOwned, Visitor},
+};
+use utoipa::ToSchema;
+
+use super::{app::Shared, error::ApiError};
+use crate::{
+    engine::NewRule,
+    model::{Helper, Match, Port, Protocol, RouterId, RuleId},
+};
+
+/// A body that was read and understood.
+pub(super) struct JsonBody<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Shared> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Shared) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        expect_json(&parts.headers)?;
+        let limits = api.limits();
+        let deadline = Duration::from_secs(limits.body_seconds);
+        // Together, bodies never hold more memory than this many of the largest.
+        let Ok(_room) = api.bodies().try_acquire_many(pages(&parts.headers, limits.body_bytes))
+        else {
+            return Err(ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "TooManyRequests",
+                "too many large bodies are being received; try again",
+            ));
+        };
+        let limited = Limited::new(body, limits.body_bytes);
+        let read = tokio::time::timeout(deadline, limited.collect()).await;
+        let bytes = match read {
+            Ok(Ok(collected)) => collected.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                return Err(ApiError::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "RequestTooLarge",
+                    format!("the body is longer than {} bytes", limits.body_bytes),
+                ));
+            }
+            Ok(Err(_)) => return Err(ApiError::invalid("the body broke off")),
+            Err(_) => {
+                return Err(ApiError::new(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "RequestTimeout",
+                    format!("the body did not come within {} s", limits.body_seconds),
+                ));
+            }
+        };
+        let parsed = serde_json::from_slice(&bytes);
+        parsed
+            .map(Self)
+            .map_err(|error| ApiError::invalid(format!("the body is refused: {error}")))
+    }
+}
+
+/// What a body is counted as before it has come: what it says it is, or the most.
+fn pages(headers: &HeaderMap, most: usize) -> u32 {
+    let declared = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let bytes = declared.unwrap_or(most).min(most);
+    u32::try_from(bytes.div_ceil(4096)).unwrap_or(u32::MAX)
+}
+
+fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let given = headers.get(header::CONTENT_TYPE);
+    let kind = given.and_then(|value| value.to_str().ok());
+    let kind = kind.map(|value| value.split(';').next().unwrap_or_default().trim());
+    if kind.is_some_and(|kind| kind.eq_ignore_ascii_case("application/json")) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "UnsupportedMediaType",
+        "the body must be application/json, and its Content-Type say so",
+    ))
+}
+
+/// A rule to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RuleIn {
+    /// Its name; a random one if none is given.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = Uuid)]
+    id: Option<Id>,
+    /// The transport protocol.
+    #[schema(value_type = String, pattern = "^(tcp|udp)$")]
+    protocol: ProtocolIn,
+    /// The destination port of control connections.
+    #[schema(value_type = u16, minimum = 1, maximum = 65535)]
+    port: PortIn,
+    /// The conntrack helper.
+    #[schema(max_length = 64)]
+    helper: String,
+}
+
+impl RuleIn {
+    /// The rule, on this router.
+    pub(super) fn on(self, router: RouterId) -> Result<NewRule, ApiError> {
+        let helper = Helper::new(&self.helper, self.protocol.0)?;
+        Ok(NewRule {
+            id: self.id.map_or_else(RuleId::random, |id| id.0),
+            says: Match {
+                router,
+                port: self.port.0,
+                helper,
+            },
+        })
+    }
+}
+
+/// What is to change of a rule.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RuleChangeIn {
+    /// The transport protocol.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, pattern = "^(tcp|udp)$")]
+    protocol: Option<ProtocolIn>,
+    /// The destination port.
+    #[serde(default)]
+    #[schema(value_type = Option<u16>, minimum = 1, maximum = 65535)]
+    port: Option<PortIn>,
+    /// The conntrack helper.
+    #[serde(default)]
+    #[schema(max_length = 64)]
+    helper: Option<String>,
+}
+
+impl RuleChangeIn {
+    /// The port and the helper that it is to have, given what it says now.
+    pub(super) fn from(self, now: Match) -> Result<(Option<Port>, Option<Helper>), ApiError> {
+        let helper = if self.helper.is_none() && self.protocol.is_none() {
+            None
+        } else {
+            let protocol = self.protocol.map_or(now.helper.protocol(), |given| given.0);
+            let name = self.helper.as_deref().unwrap_or(now.helper.name());
+            Some(Helper::new(name, protocol)?)
+        };
+        Ok((self.port.map(|port| port.0), helper))
+    }
+}
+
+/// The body of a `POST`: one rule or several.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CreateBody {
+    #[serde(default)]
+    pub(super) conntrack_helper: Option<RuleIn>,
+    #[serde(default)]
+    pub(super) conntrack_helpers: Option<Vec<RuleIn>>,
+}
+
+/// The body of a `PUT` of one rule.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpdateBody {
+    pub(super) conntrack_helper: RuleChangeIn,
+}
+
+/// The body of a `PUT` of a router's set.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReplaceBody {
+    pub(super) conntrack_helpers: Vec<RuleIn>,
+}
+
+/// The body of a `PUT` of everything.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReplaceAllBody {
+    pub(super) routers: Vec<RouterIn>,
+}
+
+/// A router, and all rules that it is to have.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RouterIn {
+    #[schema(value_type = String, format = Uuid)]
+    pub(super) id: RouterIdIn,
+    pub(super) conntrack_helpers: Vec<RuleIn>,
+}
+
+/// A string that one of the model's types is parsed from.
+struct Parsed<T>(fn(&str) -> Result<T, String>, &'static str);
+
+impl<T> Visitor<'_> for Parsed<T> {
+    type Value = T;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.1)
+    }
+
+    fn visit_str<E: de::Error>(self, given: &str) -> Result<T, E> {
+        self.0(given).map_err(E::custom)
+    }
+}
+
+#[derive(Debug)]
+struct Id(RuleId);
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let parse = |given: &str| given.parse().map(Self).map_err(|e: crate::model::RuleIdError| e.to_string());
+        deserializer.deserialize_str(Parsed(parse, "a UUID"))
+    }
+}
+
+/// A router's id in a body.
+#[derive(Debug)]
+pub(super) struct RouterIdIn(pub(super) RouterId);
+
+impl<'de> Deserialize<'de> for RouterIdIn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let parse = |given: &str| given.parse().map(Self).map_err(|e: crate::model::RouterIdError| e.to_string());
+        deserializer.deserialize_str(Parsed(parse, "a UUID"))
+    }
+}
+
+#[derive(Debug)]
+struct ProtocolIn(Protocol);
+
+impl<'de> Deserialize<'de> for ProtocolIn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let parse = |given: &str| match given {
+            "tcp" => Ok(Self(Protocol::Tcp)),
+            "udp" => Ok(Self(Protocol::Udp)),
+            _ => {
+                let given: String = given.chars().take(64).collect();
+                Err(format!("{given:?} is no protocol; \"tcp\" and \"udp\" are"))
+            }
+        };
+        deserializer.deserialize_str(Parsed(parse, "\"tcp\" or \"udp\""))
+    }
+}
+
+#[derive(Debug)]
+struct PortIn(Port);
+
+impl<'de> Deserialize<'de> for PortIn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+        impl Visitor<'_> for Number {
+            type Value = Port;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a port, a whole number from 1 to 65535")
+            }
+
+            fn visit_i64<E: de::Error>(self, given: i64) -> Result<Port, E> {
+                Port::try_from(given).map_err(E::custom)
+            }
+
+            fn visit_u64<E: de::Error>(self, given: u64) -> Result<Port, E> {
+                let given = i64::try_from(given).unwrap_or(i64::MAX);
+                Port::try_from(given).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Number).map(Self)
+    }
+}
+

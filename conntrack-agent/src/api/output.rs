@@ -1,0 +1,186 @@
+//! What resources look like in an answer.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    agent::{Condition, Seen},
+    engine::Entry,
+    model::{HelperRule, Origin, RouterId, protocol_name},
+};
+
+/// A helper rule; Neutron's fields, and ours.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct RuleOut {
+    /// Its name.
+    #[schema(format = Uuid)]
+    pub(super) id: String,
+    /// The router that it is of.
+    #[schema(format = Uuid)]
+    pub(super) router_id: String,
+    /// The transport protocol.
+    #[schema(pattern = "^(tcp|udp)$")]
+    pub(super) protocol: &'static str,
+    /// The destination port of control connections.
+    #[schema(minimum = 1, maximum = 65535)]
+    pub(super) port: u16,
+    /// The conntrack helper.
+    pub(super) helper: &'static str,
+    /// Who owns it: file, api or neutron.
+    #[schema(value_type = String, pattern = "^(file|api|neutron)$")]
+    pub(super) origin: Origin,
+    /// Whether packets meet it.
+    pub(super) status: RuleStatus,
+    /// Why they don't.
+    pub(super) status_reason: Option<String>,
+}
+
+/// Whether packets meet a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RuleStatus {
+    /// They do.
+    Active,
+    /// The router has no namespace on this host.
+    Pending,
+    /// An older rule has its protocol and port.
+    Shadowed,
+    /// The kernel could not be made what it should be.
+    Failed,
+}
+
+/// A router.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct RouterOut {
+    /// Its name.
+    #[schema(format = Uuid)]
+    pub(super) id: String,
+    /// The same: the agent knows no other.
+    pub(super) name: String,
+    /// ACTIVE, PENDING (no namespace on this host) or ERROR.
+    pub(super) status: &'static str,
+    /// What is wrong.
+    pub(super) status_reason: Option<String>,
+    /// How many rules it has.
+    pub(super) rules: usize,
+    /// Its namespaces on this host.
+    pub(super) namespaces: Vec<String>,
+}
+
+impl RuleOut {
+    pub(super) fn new(seen: &Seen, entry: &Entry) -> Self {
+        let rule = entry.rule;
+        let (status, status_reason) = if seen.mapping.is_shadowed(entry) {
+            let reason = "an older rule has this protocol and port";
+            (RuleStatus::Shadowed, Some(reason.to_owned()))
+        } else {
+            match seen.conditions.get(&rule.says.router) {
+                None => (RuleStatus::Active, None),
+                Some(Condition::Pending) => {
+                    let reason = "the router has no namespace on this host";
+                    (RuleStatus::Pending, Some(reason.to_owned()))
+                }
+                Some(Condition::Failed { reason, .. }) => {
+                    (RuleStatus::Failed, Some(reason.clone()))
+                }
+            }
+        };
+        Self {
+            status,
+            status_reason,
+            ..Self::bare(&rule)
+        }
+    }
+
+    fn bare(rule: &HelperRule) -> Self {
+        Self {
+            id: rule.id.to_string(),
+            router_id: rule.says.router.to_string(),
+            protocol: protocol_name(rule.says.helper.protocol()),
+            port: rule.says.port.get(),
+            helper: rule.says.helper.name(),
+            origin: rule.origin,
+            status: RuleStatus::Active,
+            status_reason: None,
+        }
+    }
+}
+
+impl RouterOut {
+    /// None if the agent knows nothing of the router.
+    pub(super) fn new(
+        seen: &Seen,
+        router: RouterId,
+        namespaces: BTreeSet<String>,
+    ) -> Option<Self> {
+        let rules = seen.mapping.of(router).count();
+        if rules == 0 && namespaces.is_empty() {
+            return None;
+        }
+        let (status, status_reason) = match seen.conditions.get(&router) {
+            None => ("ACTIVE", None),
+            Some(Condition::Pending) => ("PENDING", Some("no namespace on this host".to_owned())),
+            Some(Condition::Failed { reason, .. }) => ("ERROR", Some(reason.clone())),
+        };
+        Some(Self {
+            id: router.to_string(),
+            name: router.to_string(),
+            status,
+            status_reason,
+            rules,
+            namespaces: namespaces.into_iter().collect(),
+        })
+    }
+}
+
+/// The answer to `GET /v1/status`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StatusOut {
+    /// The agent's version.
+    pub(super) version: &'static str,
+    /// The agent's name on this host.
+    pub(super) agent_id: String,
+    /// Its process.
+    pub(super) pid: u32,
+    /// Seconds since it was ready.
+    pub(super) uptime_seconds: u64,
+    /// How many rules there are.
+    pub(super) rules: RuleCounts,
+    /// How many routers have any.
+    pub(super) routers: RouterCounts,
+    /// Routers that could not be made what they should be.
+    pub(super) troubles: Vec<TroubleOut>,
+}
+
+/// Rules, by status.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(super) struct RuleCounts {
+    pub(super) total: usize,
+    pub(super) active: usize,
+    pub(super) pending: usize,
+    pub(super) shadowed: usize,
+    pub(super) failed: usize,
+}
+
+/// Routers with rules, by status.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(super) struct RouterCounts {
+    pub(super) total: usize,
+    pub(super) active: usize,
+    pub(super) pending: usize,
+    pub(super) failed: usize,
+}
+
+/// A router that could not be made what it should be.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TroubleOut {
+    /// The router.
+    #[schema(format = Uuid)]
+    pub(super) router_id: String,
+    /// What happened last.
+    pub(super) reason: String,
+    /// How often in a row.
+    pub(super) failures: u32,
+}
