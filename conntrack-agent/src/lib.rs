@@ -5,12 +5,14 @@
 //! - [`cli`], [`daemon`], [`cleanup`]: the commands
 //! - [`sources`]: where rules come from, and how they become checked values
 //! - [`store`]: the durable copy of the mapping
+//! - [`audit`]: who asked for what, and what became of it
 //! - [`reconcile`]: desired against observed, and the effects that close the gap
 //! - [`port_table`]: a router's rules as the maps hold them (pure)
 //! - [`engine`]: which router has which rules, and who may change that (pure)
 //! - [`model`]: the values everything is made of (pure)
 //! - [`kernel`]: the only code that touches the kernel
 
+pub mod audit;
 pub mod cleanup;
 pub mod cli;
 pub mod config;
