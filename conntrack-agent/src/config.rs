@@ -9,6 +9,7 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
+    audit::LONGEST_LINE,
     engine::Limits,
     input::read_text,
     kernel::Carrier,
@@ -54,6 +55,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// What is logged, and how.
     pub log: Log,
+    /// Where the audit trail goes, and how much of it there may be.
+    pub audit: Audit,
 }
 
 /// The control API.
@@ -153,6 +156,72 @@ pub enum Format {
     Json,
 }
 
+/// Where the audit trail goes, and how much of it there may be. There is always
+/// one: a change that leaves no trace is what it is there against.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// Where it goes.
+    pub to: AuditTo,
+    /// The largest size of one file, in bytes.
+    pub max_bytes: u64,
+    /// How many full files are kept beside the one that is written.
+    pub keep: u32,
+    /// Refusals that are recorded of one peer, a second; the others are counted.
+    pub refusals_per_second: u32,
+    /// Likewise of all peers together.
+    pub refusals_per_second_in_all: u32,
+}
+
+/// Where the audit trail goes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditTo {
+    /// `audit.jsonl` in the state folder: a JSON object a line.
+    #[default]
+    File,
+    /// systemd's journal: a field a value.
+    Journald,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            to: AuditTo::default(),
+            max_bytes: 10 << 20,
+            keep: 9,
+            refusals_per_second: 1,
+            refusals_per_second_in_all: 10,
+        }
+    }
+}
+
+impl Audit {
+    fn faults(&self) -> impl Iterator<Item = String> {
+        [
+            ("max_bytes", self.max_bytes, LONGEST_LINE, 1 << 30),
+            ("keep", self.keep.into(), 1, 1000),
+            (
+                "refusals_per_second",
+                self.refusals_per_second.into(),
+                1,
+                1000,
+            ),
+            (
+                "refusals_per_second_in_all",
+                self.refusals_per_second_in_all.into(),
+                1,
+                1000,
+            ),
+        ]
+        .into_iter()
+        .filter(|(_, value, least, most)| !(least..=most).contains(&value))
+        .map(|(key, value, least, most)| {
+            format!("audit.{key} = {value}: {least} to {most} are allowed")
+        })
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -170,6 +239,7 @@ impl Default for Config {
                 .collect(),
             api: ApiConfig::default(),
             log: Log::default(),
+            audit: Audit::default(),
         }
     }
 }
@@ -327,6 +397,7 @@ impl Config {
                 self.mark_mask
             ));
         }
+        faults.extend(self.audit.faults());
         faults
     }
 }
@@ -387,11 +458,36 @@ mod tests {
             ),
             ("[log]\nlevel = \"loud\"", &["loud", "info"]),
             ("[log", &["log"]),
+            ("[audit]\nto = \"none\"", &["none", "file", "journald"]),
+            ("[audit]\nrotate = 3", &["rotate", "keep"]),
+            ("audit.max_bytes = 65535", &["max_bytes", "65536"]),
+            ("audit.max_bytes = 1073741825", &["max_bytes", "1073741824"]),
+            ("audit.keep = 0", &["audit.keep", "1 to 1000"]),
+            ("audit.keep = 1001", &["audit.keep", "1 to 1000"]),
+            (
+                "audit.refusals_per_second = 0",
+                &["refusals_per_second", "1 to 1000"],
+            ),
+            (
+                "audit.refusals_per_second_in_all = 1001",
+                &["refusals_per_second_in_all", "1 to 1000"],
+            ),
         ] {
             let message = refusal(text);
             for part in parts {
                 assert!(message.contains(part), "{message} lacks {part}");
             }
+        }
+    }
+
+    #[test]
+    fn the_ends_of_a_range_are_in_it() {
+        for text in [
+            "audit = { max_bytes = 65536, keep = 1, refusals_per_second = 1 }",
+            "audit = { max_bytes = 1073741824, keep = 1000, refusals_per_second_in_all = 1000 }",
+            "audit.to = \"journald\"",
+        ] {
+            Config::parse(Path::new("agent.toml"), text).unwrap();
         }
     }
 

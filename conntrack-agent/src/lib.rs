@@ -6,6 +6,7 @@
 //! - [`agent`]: what works on mapping, store and kernel, one thing after the other
 //! - [`sources`]: where rules come from, and how they become checked values
 //! - [`store`]: the durable copy of the mapping
+//! - [`audit`]: who asked for what, and what became of it
 //! - [`reconcile`]: desired against observed, and the effects that close the gap
 //! - [`port_table`]: a router's rules as the maps hold them (pure)
 //! - [`engine`]: which router has which rules, and who may change that (pure)
@@ -13,6 +14,7 @@
 //! - [`kernel`]: the only code that touches the kernel
 
 pub mod agent;
+pub mod audit;
 pub mod cleanup;
 pub mod cli;
 pub mod config;

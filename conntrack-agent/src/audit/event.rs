@@ -1,0 +1,96 @@
+//! What is recorded: who asked for what, and what became of it.
+
+use std::{fmt, net::SocketAddr, time::Duration};
+
+use uuid::Uuid;
+
+use crate::model::{HelperRule, RouterId};
+
+/// The name of one request, in the audit trail and in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(Uuid);
+
+impl RequestId {
+    /// A new one, from the system's random numbers.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(formatter)
+    }
+}
+
+/// Who asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Peer {
+    /// A process on this host, as the kernel names it when it connects to the
+    /// Unix socket (`SO_PEERCRED`, unix(7)).
+    Local {
+        /// Its process id.
+        pid: i32,
+        /// Its effective user id.
+        uid: u32,
+        /// Its effective group id.
+        gid: u32,
+    },
+    /// Who holds a token.
+    Token {
+        /// What the token is called; never the token.
+        name: String,
+    },
+    /// Who came over TCP and has shown no token that is known.
+    Unknown {
+        /// Where the connection came from.
+        address: SocketAddr,
+    },
+    /// The rules file, at a start or a SIGHUP.
+    RulesFile,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// The peer may not do that: which grant or rule says so.
+    NotAllowed(String),
+    /// It was wrong, or too much: the sentence of the answer, never what was
+    /// sent.
+    Refused(String),
+    /// It was allowed and right, and the agent could not do it: why.
+    Failed(String),
+}
+
+impl Outcome {
+    /// Whether it changed nothing because it was not to. Anybody can have as
+    /// many of these as they like, so they are recorded up to a limit.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::NotAllowed(_) | Self::Refused(_))
+    }
+}
+
+/// One request, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its name.
+    pub request: RequestId,
+    /// Who asked.
+    pub peer: Peer,
+    /// What for, like `rule_create`.
+    pub operation: &'static str,
+    /// The routers that it is about.
+    pub routers: Vec<RouterId>,
+    /// The rules that it removed or changed, as they were.
+    pub before: Vec<HelperRule>,
+    /// The rules that it added or changed, as they are.
+    pub after: Vec<HelperRule>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// From its arrival to its answer.
+    pub took: Duration,
+}

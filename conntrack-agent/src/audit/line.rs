@@ -1,0 +1,417 @@
+//! An event as it is written: bounded, and with nothing in it that does more
+//! than be read.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::{Event, Outcome, Peer};
+use crate::model::{HelperRule, protocol_name};
+
+/// Routers, rules before and rules after that one event lists; of more it says
+/// how many.
+const MOST_LISTED: usize = 100;
+
+/// Of a sentence that is recorded, in bytes.
+const LONGEST_REASON: usize = 1024;
+
+/// Of a token's name, in bytes.
+const LONGEST_NAME: usize = 128;
+
+/// No line is longer, in bytes: 300 routers and rules of at most 200 bytes, and
+/// two texts.
+pub(crate) const LONGEST_LINE: u64 = 64 << 10;
+
+/// One line of the trail.
+#[derive(Debug, Serialize)]
+pub(super) struct Line {
+    time: String,
+    #[serde(flatten)]
+    what: What,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum What {
+    Request(Box<RequestLine>),
+    /// That there is something which the trail does not have.
+    LeftOut(Missing),
+}
+
+#[derive(Debug, Serialize)]
+struct RequestLine {
+    request: String,
+    peer: PeerLine,
+    operation: &'static str,
+    routers: Vec<String>,
+    router_count: usize,
+    before: Vec<RuleLine>,
+    before_count: usize,
+    after: Vec<RuleLine>,
+    after_count: usize,
+    outcome: &'static str,
+    reason: Option<String>,
+    took_us: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum PeerLine {
+    Local { pid: i32, uid: u32, gid: u32 },
+    Token { name: String },
+    Unknown { address: String },
+    RulesFile,
+}
+
+#[derive(Debug, Serialize)]
+struct RuleLine {
+    id: String,
+    router_id: String,
+    protocol: &'static str,
+    port: u16,
+    helper: &'static str,
+    origin: String,
+}
+
+/// What is not in the trail.
+#[derive(Debug, Serialize)]
+pub(super) struct Missing {
+    since: String,
+    refusals: u64,
+    unwritten: u64,
+}
+
+/// How severe, as syslog(3) has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Severity {
+    Error = 3,
+    Warning = 4,
+    Notice = 5,
+}
+
+impl Line {
+    pub(super) fn request(event: &Event, time: SystemTime) -> Self {
+        let (outcome, reason) = match &event.outcome {
+            Outcome::Done => ("done", None),
+            Outcome::NotAllowed(reason) => ("not_allowed", Some(reason)),
+            Outcome::Refused(reason) => ("refused", Some(reason)),
+            Outcome::Failed(reason) => ("failed", Some(reason)),
+        };
+        let routers = event.routers.iter().take(MOST_LISTED);
+        let request = RequestLine {
+            request: event.request.to_string(),
+            peer: PeerLine::from(&event.peer),
+            operation: event.operation,
+            routers: routers.map(ToString::to_string).collect(),
+            router_count: event.routers.len(),
+            before: listed(&event.before),
+            before_count: event.before.len(),
+            after: listed(&event.after),
+            after_count: event.after.len(),
+            outcome,
+            reason: reason.map(|reason| harmless(reason, LONGEST_REASON)),
+            took_us: u64::try_from(event.took.as_micros()).unwrap_or(u64::MAX),
+        };
+        Self {
+            time: text(time),
+            what: What::Request(Box::new(request)),
+        }
+    }
+
+    /// Since when how many refusals were left out, and how many events could not
+    /// be written.
+    pub(super) fn left_out(
+        since: SystemTime,
+        refusals: u64,
+        unwritten: u64,
+        time: SystemTime,
+    ) -> Self {
+        Self {
+            time: text(time),
+            what: What::LeftOut(Missing {
+                since: text(since),
+                refusals,
+                unwritten,
+            }),
+        }
+    }
+
+    /// What a person wants to know first.
+    pub(super) fn sentence(&self) -> String {
+        match &self.what {
+            What::Request(request) => {
+                let RequestLine {
+                    operation,
+                    peer,
+                    outcome,
+                    ..
+                } = &**request;
+                let outcome = outcome.replace('_', " ");
+                let mut sentence = format!("{operation} by {}: {outcome}", peer.sentence());
+                if let Some(reason) = &request.reason {
+                    sentence.push_str(": ");
+                    sentence.push_str(reason);
+                }
+                sentence
+            }
+            What::LeftOut(missing) => format!(
+                "since {} {} refusals were left out and {} events could not be written",
+                missing.since, missing.refusals, missing.unwritten
+            ),
+        }
+    }
+
+    pub(super) fn severity(&self) -> Severity {
+        match &self.what {
+            What::Request(request) => match request.outcome {
+                "done" => Severity::Notice,
+                "failed" => Severity::Error,
+                _ => Severity::Warning,
+            },
+            What::LeftOut(missing) if missing.unwritten > 0 => Severity::Error,
+            What::LeftOut(_) => Severity::Warning,
+        }
+    }
+}
+
+impl PeerLine {
+    fn sentence(&self) -> String {
+        match self {
+            Self::Local { pid, uid, .. } => format!("uid {uid} (pid {pid})"),
+            Self::Token { name } => format!("token {name}"),
+            Self::Unknown { address } => format!("an unknown peer at {address}"),
+            Self::RulesFile => "the rules file".into(),
+        }
+    }
+}
+
+impl From<&Peer> for PeerLine {
+    fn from(peer: &Peer) -> Self {
+        match peer {
+            &Peer::Local { pid, uid, gid } => Self::Local { pid, uid, gid },
+            Peer::Token { name } => Self::Token {
+                name: harmless(name, LONGEST_NAME),
+            },
+            Peer::Unknown { address } => Self::Unknown {
+                address: address.to_string(),
+            },
+            Peer::RulesFile => Self::RulesFile,
+        }
+    }
+}
+
+impl From<&HelperRule> for RuleLine {
+    fn from(rule: &HelperRule) -> Self {
+        let says = rule.says;
+        Self {
+            id: rule.id.to_string(),
+            router_id: says.router.to_string(),
+            protocol: protocol_name(says.helper.protocol()),
+            port: says.port.get(),
+            helper: says.helper.name(),
+            origin: rule.origin.to_string(),
+        }
+    }
+}
+
+fn listed(rules: &[HelperRule]) -> Vec<RuleLine> {
+    rules.iter().take(MOST_LISTED).map(Into::into).collect()
+}
+
+/// The text with its control and formatting characters escaped, so that it can't
+/// write over a terminal's other lines, and cut off after `most` bytes.
+fn harmless(text: &str, most: usize) -> String {
+    const CUT: char = '…';
+    let mut harmless = String::new();
+    for character in text.chars() {
+        let before = harmless.len();
+        if matches!(character, '"' | '\'' | '\\') {
+            harmless.push(character);
+        } else {
+            harmless.extend(character.escape_debug());
+        }
+        if harmless.len() > most {
+            harmless.truncate(before);
+            harmless.push(CUT);
+            break;
+        }
+    }
+    harmless
+}
+
+/// RFC 3339, in UTC, with milliseconds. A clock that is before 1970 or after
+/// 9999, which it can't say, is at that end.
+fn text(time: SystemTime) -> String {
+    const LAST: Duration = Duration::from_secs(253_402_300_799);
+    let time = time.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST);
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::audit::testing::{event, rule, time};
+
+    fn value(event: &Event) -> serde_json::Value {
+        serde_json::to_value(Line::request(event, time())).unwrap()
+    }
+
+    #[test]
+    fn a_request_has_all_fields_in_their_order() {
+        let mut event = event(Outcome::Done);
+        event.after.push(rule(21));
+        event.took = Duration::from_micros(1234);
+        let line = serde_json::to_string(&Line::request(&event, time())).unwrap();
+        let id = event.after[0].id;
+        let expected = format!(
+            "{{\"time\":\"2027-01-15T08:00:00.000Z\",\"event\":\"request\",\"request\":\"{}\",\
+             \"peer\":{{\"kind\":\"local\",\"pid\":7,\"uid\":1000,\"gid\":100}},\
+             \"operation\":\"rule_create\",\
+             \"routers\":[\"6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab\"],\"router_count\":1,\
+             \"before\":[],\"before_count\":0,\
+             \"after\":[{{\"id\":\"{id}\",\"router_id\":\"6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab\",\
+             \"protocol\":\"tcp\",\"port\":21,\"helper\":\"ftp\",\"origin\":\"api\"}}],\
+             \"after_count\":1,\"outcome\":\"done\",\"reason\":null,\"took_us\":1234}}",
+            event.request
+        );
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn outcomes_have_names_and_reasons() {
+        let reason = || "because".to_owned();
+        for (outcome, name, reason, severity) in [
+            (Outcome::Done, "done", None, Severity::Notice),
+            (
+                Outcome::NotAllowed(reason()),
+                "not_allowed",
+                Some("because"),
+                Severity::Warning,
+            ),
+            (
+                Outcome::Refused(reason()),
+                "refused",
+                Some("because"),
+                Severity::Warning,
+            ),
+            (
+                Outcome::Failed(reason()),
+                "failed",
+                Some("because"),
+                Severity::Error,
+            ),
+        ] {
+            let event = event(outcome);
+            let value = value(&event);
+            assert_eq!(value["outcome"], name);
+            assert_eq!(value["reason"], json!(reason));
+            let line = Line::request(&event, time());
+            assert_eq!(line.severity(), severity);
+            assert_eq!(
+                line.sentence().ends_with("because"),
+                reason.is_some(),
+                "{}",
+                line.sentence()
+            );
+        }
+    }
+
+    #[test]
+    fn of_a_peer_it_has_who_it_is_and_nothing_else() {
+        let mut event = event(Outcome::Done);
+        for (peer, expected) in [
+            (
+                Peer::Token {
+                    name: "neutron".into(),
+                },
+                json!({"kind": "token", "name": "neutron"}),
+            ),
+            (
+                Peer::Unknown {
+                    address: ([127, 0, 0, 1], 5).into(),
+                },
+                json!({"kind": "unknown", "address": "127.0.0.1:5"}),
+            ),
+            (Peer::RulesFile, json!({"kind": "rules_file"})),
+        ] {
+            event.peer = peer;
+            assert_eq!(value(&event)["peer"], expected);
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted() {
+        let since = time() - Duration::from_millis(1500);
+        let line = Line::left_out(since, 3, 0, time());
+        assert_eq!(
+            serde_json::to_string(&line).unwrap(),
+            "{\"time\":\"2027-01-15T08:00:00.000Z\",\"event\":\"left_out\",\
+             \"since\":\"2027-01-15T07:59:58.500Z\",\"refusals\":3,\"unwritten\":0}"
+        );
+        assert_eq!(line.severity(), Severity::Warning);
+        assert_eq!(
+            Line::left_out(since, 3, 1, time()).severity(),
+            Severity::Error
+        );
+    }
+
+    #[test]
+    fn a_bulk_change_lists_its_first_rules_and_counts_all() {
+        let mut event = event(Outcome::Refused("\\\"".repeat(1 << 20)));
+        event.peer = Peer::Token {
+            name: "\"".repeat(1 << 20),
+        };
+        event.before = (1..=10_000).map(rule).collect();
+        event.after = (1..=100).map(rule).collect();
+        event.routers = vec![rule(1).says.router; 10_000];
+        let value = value(&event);
+        let length = |field: &str| value[field].as_array().unwrap().len();
+        assert_eq!((length("before"), length("after")), (100, 100));
+        assert_eq!(value["before"][99]["port"], 100);
+        assert_eq!(value["before_count"], 10_000);
+        assert_eq!(value["after_count"], 100);
+        assert_eq!(
+            (length("routers"), &value["router_count"]),
+            (100, &json!(10_000))
+        );
+        let line = serde_json::to_vec(&Line::request(&event, time())).unwrap();
+        assert!((line.len() as u64) < LONGEST_LINE, "{}", line.len());
+    }
+
+    #[test]
+    fn text_from_outside_is_cut_off_between_characters() {
+        assert_eq!(harmless("four", 4), "four");
+        assert_eq!(harmless("fives", 4), "five…");
+        assert_eq!(harmless("1ääää", 4), "1ä…");
+        assert_eq!(harmless("", 4), "");
+        let event = event(Outcome::Refused("x".repeat(1 << 20)));
+        let reason = value(&event)["reason"].as_str().unwrap().to_owned();
+        assert_eq!(reason, "x".repeat(1024) + "…");
+    }
+
+    #[test]
+    fn text_from_outside_has_no_control_characters() {
+        assert_eq!(harmless("\"it's\" a\\b", 99), "\"it's\" a\\b");
+        let hostile = "a\n{\"event\":\"request\"}\r\u{1b}[2J\u{9b}2J\u{7f}\u{202e}\0";
+        let event = event(Outcome::Refused(hostile.into()));
+        let line = serde_json::to_string(&Line::request(&event, time())).unwrap();
+        for forbidden in ['\n', '\r', '\u{1b}', '\u{9b}', '\u{7f}', '\u{202e}', '\0'] {
+            assert!(!line.contains(forbidden), "{line:?}");
+        }
+        assert!(line.contains("u{1b}[2J"), "{line}");
+        assert_eq!(value(&event)["outcome"], "refused");
+    }
+
+    #[test]
+    fn a_clock_that_is_far_off_is_written_as_far_as_it_can_be() {
+        let year = Duration::from_hours(366 * 24);
+        assert_eq!(text(UNIX_EPOCH - year), "1970-01-01T00:00:00.000Z");
+        assert_eq!(text(UNIX_EPOCH + 9000 * year), "9999-12-31T23:59:59.000Z");
+        assert_eq!(
+            text(UNIX_EPOCH + Duration::from_micros(86_400_001_999)),
+            "1970-01-02T00:00:00.001Z"
+        );
+    }
+}

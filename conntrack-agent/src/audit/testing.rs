@@ -1,0 +1,44 @@
+//! Events for the tests.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{Event, Outcome, Peer, RequestId};
+use crate::model::{Helper, HelperRule, Match, Origin, Port, Protocol, RouterId, RuleId};
+
+/// 2027-01-15 08:00 UTC.
+pub(super) fn time() -> SystemTime {
+    UNIX_EPOCH + Duration::from_hours(500_000)
+}
+
+fn router() -> RouterId {
+    "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab".parse().unwrap()
+}
+
+pub(super) fn rule(port: u16) -> HelperRule {
+    HelperRule {
+        id: RuleId::random(),
+        says: Match {
+            router: router(),
+            port: Port::try_from(i64::from(port)).unwrap(),
+            helper: Helper::new("ftp", Protocol::Tcp).unwrap(),
+        },
+        origin: Origin::Api,
+    }
+}
+
+pub(super) fn event(outcome: Outcome) -> Event {
+    Event {
+        request: RequestId::random(),
+        peer: Peer::Local {
+            pid: 7,
+            uid: 1000,
+            gid: 100,
+        },
+        operation: "rule_create",
+        routers: vec![router()],
+        before: Vec::new(),
+        after: Vec::new(),
+        outcome,
+        took: Duration::ZERO,
+    }
+}
