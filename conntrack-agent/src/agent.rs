@@ -6,6 +6,7 @@ mod view;
 mod worker;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -17,10 +18,12 @@ pub use view::{Condition, Seen, View};
 pub use worker::{Applied, Handle, Rejection, Request};
 
 use crate::{
+    audit::{Auditor, Event, Outcome, Peer, RequestId},
     config::Config,
     daemon::{Rebuild, RunError},
     engine::{Change, Entry, Mapping, Policy},
     footprint::Footprint,
+    input::sentence,
     kernel::{self, Binding, Carrier, Nft},
     model::{Helper, HelperRule, Origin, RuleId},
     reconcile::{Host, Reconciler, Summary},
@@ -36,6 +39,7 @@ pub(crate) struct Agent {
     store: Store,
     reconciler: Reconciler,
     view: Arc<View>,
+    auditor: Arc<Auditor>,
     rules: Option<PathBuf>,
     full_pass: Duration,
 }
@@ -45,6 +49,7 @@ impl Agent {
     pub(crate) fn start(
         config: &Config,
         footprint: &mut Footprint,
+        auditor: &Arc<Auditor>,
         rules: Option<&Path>,
         rebuild: Option<Rebuild>,
     ) -> Result<Self, RunError> {
@@ -72,6 +77,7 @@ impl Agent {
             store,
             reconciler: Reconciler::default(),
             view: Arc::new(View::default()),
+            auditor: Arc::clone(auditor),
             rules: rules.map(Path::to_owned),
             full_pass: config.full_pass(),
         };
@@ -156,19 +162,56 @@ impl Agent {
     /// Makes the rules file's rules these, durably and in the kernel, or leaves
     /// everything as it is. Without a rules file its rules stay as they are.
     fn take(&mut self, wanted: Option<&RuleSet>) -> Result<Summary, RunError> {
-        let batch = wanted.map_or_else(Vec::new, |wanted| {
-            wanted.operations(&self.mapping, Origin::File, RuleId::random)
-        });
+        if let Some(wanted) = wanted {
+            let begun = Instant::now();
+            let made = self.make(wanted);
+            self.record(&made, begun);
+            made?;
+        }
+        Ok(self
+            .reconciler
+            .full_pass(&mut self.host, &self.mapping, Instant::now())?)
+    }
+
+    fn make(&mut self, wanted: &RuleSet) -> Result<Change, RunError> {
+        let batch = wanted.operations(&self.mapping, Origin::File, RuleId::random);
         let change = self
             .mapping
             .decide(&self.policy, Origin::File, &batch)
             .map_err(RunError::Refused)?;
         if !change.is_empty() {
-            self.change(change)?;
+            self.change(change.clone())?;
         }
-        Ok(self
-            .reconciler
-            .full_pass(&mut self.host, &self.mapping, Instant::now())?)
+        Ok(change)
+    }
+
+    /// Into the audit trail, as a request's change would be.
+    fn record(&self, made: &Result<Change, RunError>, begun: Instant) {
+        let rules = |entries: &[Entry]| entries.iter().map(|entry| entry.rule).collect();
+        let (before, after, outcome) = match made {
+            Ok(change) if change.is_empty() => return,
+            Ok(change) => (
+                rules(change.removed()),
+                rules(change.added()),
+                Outcome::Done,
+            ),
+            Err(error @ RunError::Refused(_)) => {
+                (Vec::new(), Vec::new(), Outcome::Refused(sentence(error)))
+            }
+            Err(error) => (Vec::new(), Vec::new(), Outcome::Failed(sentence(error))),
+        };
+        let changed: &[HelperRule] = &[before.as_slice(), after.as_slice()].concat();
+        let routers: BTreeSet<_> = changed.iter().map(|rule| rule.says.router).collect();
+        self.auditor.record(&Event {
+            request: RequestId::random(),
+            peer: Peer::RulesFile,
+            operation: "rules_file",
+            routers: routers.into_iter().collect(),
+            before,
+            after,
+            outcome,
+            took: begun.elapsed(),
+        });
     }
 
     /// Makes one change, durably and in the kernel, or not at all.

@@ -5,6 +5,8 @@ use std::fmt;
 use tracing::warn;
 
 use crate::{
+    api::{ListenError, SOCKET, remove_socket},
+    audit,
     config::Config,
     daemon::{RunError, require_capabilities},
     footprint::{FootprintError, Remains},
@@ -21,6 +23,9 @@ pub enum CleanupError {
     /// An agent is running, or its folders can't be had.
     #[error(transparent)]
     Footprint(#[from] FootprintError),
+    /// The socket's file can't be removed.
+    #[error(transparent)]
+    Socket(#[from] ListenError),
     /// The kernel or nft refused.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
@@ -32,6 +37,8 @@ pub struct Removed {
     links: usize,
     instances: usize,
     bindings: usize,
+    /// It is the operator's to remove: it says who changed what.
+    audit_trail_stays: bool,
 }
 
 impl fmt::Display for Removed {
@@ -40,11 +47,16 @@ impl fmt::Display for Removed {
             links,
             instances,
             bindings,
+            audit_trail_stays,
         } = self;
         write!(
             formatter,
             "removed {links} links, {instances} instances, {bindings} bindings"
-        )
+        )?;
+        if *audit_trail_stays {
+            write!(formatter, "; the audit trail stays")?;
+        }
+        Ok(())
     }
 }
 
@@ -88,7 +100,10 @@ pub fn cleanup(config: &Config) -> Result<Removed, CleanupError> {
         }
         pins.tidy(router)?;
     }
+    // Of an agent that was killed; none can be listening, as none runs.
+    remove_socket(&config.runtime_dir.join(SOCKET))?;
     remains.remove()?;
+    removed.audit_trail_stays = audit::files(&config.state_dir).is_ok_and(|files| !files.is_empty());
     Ok(removed)
 }
 

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -121,6 +122,7 @@ pub async fn run(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
 
     // From the cheapest check to the dearest; nothing is made before the claim.
+    raise_descriptor_limit();
     read_rules(rules, &policy(config, Helper::all().collect()))?;
     require_capabilities()?;
     let mut footprint = Footprint::claim(config, || pinned_agent(config))?;
@@ -176,12 +178,21 @@ async fn begin(
         Some(tcp) => Tokens::read(&tcp.token_file)?,
         None => Tokens::default(),
     };
-    let auditor = Auditor::open(&config.audit, &config.state_dir)?;
+    let auditor = Arc::new(Auditor::open(&config.audit, &config.state_dir)?);
     let limits = config.api.limits;
     let listeners = Listeners::bind(config).await?;
-    let agent = Agent::start(config, footprint, rules, rebuild)?;
+    let agent = Agent::start(config, footprint, &auditor, rules, rebuild)?;
     let service = move |routes| Service::new(routes, access, tokens, auditor, limits);
     Ok((agent, listeners, service))
+}
+
+/// Each connection is a descriptor, and the customary limit is 1,024.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// That the agent may do what it has to.

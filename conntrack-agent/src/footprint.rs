@@ -14,6 +14,7 @@ use std::{
 };
 
 use crate::{
+    audit,
     config::Config,
     kernel::{self, AgentId},
     store,
@@ -206,6 +207,7 @@ impl Footprint {
         if !self.fresh {
             return Ok(());
         }
+        remove_audit(&self.state_dir)?;
         remove_record(&self.state_dir, &self.record)?;
         self.lock.give_back()?;
         remove_folders(&self.record.created)
@@ -278,6 +280,16 @@ impl Remains {
         self.lock.map_or(Ok(()), Lock::remove)?;
         remove_folders(&created)
     }
+}
+
+/// Of an agent that never was ready.
+fn remove_audit(state_dir: &Path) -> Result<(), FootprintError> {
+    let files = audit::files(state_dir).map_err(|source| FootprintError::File {
+        path: state_dir.to_owned(),
+        what: "read",
+        source,
+    })?;
+    files.iter().try_for_each(|file| remove_file(file))
 }
 
 fn remove_store(state_dir: &Path) -> Result<(), FootprintError> {

@@ -19,6 +19,7 @@ pub mod agent;
 pub mod clients;
 pub mod conntrack;
 pub mod counters;
+pub mod curl;
 pub mod durable;
 pub mod foreign;
 pub mod helpers;

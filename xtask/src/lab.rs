@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use crate::{apt, privilege, programs, say};
 
 /// Each program, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 13] = [
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("iptables", "iptables"),
@@ -17,6 +17,8 @@ const PROGRAMS: [(&str, &str); 11] = [
     ("capsh", "libcap2-bin"),
     ("setpriv", "util-linux"),
     ("nsenter", "util-linux"),
+    ("curl", "curl"),
+    ("python3", "python3-venv"),
 ];
 
 /// What has to be done about the lab's programs.

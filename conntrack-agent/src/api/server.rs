@@ -23,7 +23,7 @@ use tokio::{
     net::{TcpListener, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{interval, sleep, timeout},
 };
 use tower::ServiceExt as _;
 use tracing::{debug, info, warn};
@@ -44,6 +44,9 @@ pub const SOCKET: &str = "agent.sock";
 
 /// How long an answer may take to be taken, and the last ones when the agent ends.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How often refusals that were too many to be recorded are counted.
+const CATCH_UP: Duration = Duration::from_secs(10);
 
 /// Why nobody can be listened to.
 #[derive(Debug, thiserror::Error)]
@@ -160,7 +163,7 @@ pub struct Service {
     /// Who is who on TCP.
     tokens: Tokens,
     /// Who did what.
-    auditor: Auditor,
+    auditor: Arc<Auditor>,
     /// How much there may be of everything.
     limits: ApiLimits,
     /// Room for requests that are being answered.
@@ -174,7 +177,7 @@ impl Service {
         routes: Router,
         access: Access,
         tokens: Tokens,
-        auditor: Auditor,
+        auditor: Arc<Auditor>,
         limits: ApiLimits,
     ) -> Self {
         Self {
@@ -194,7 +197,7 @@ enum Origin {
     /// As the kernel says (`SO_PEERCRED`, unix(7)).
     Local { pid: i32, uid: u32, gid: u32 },
     /// Anybody on this host; the token tells.
-    Tcp,
+    Tcp { address: SocketAddr },
 }
 
 impl Origin {
@@ -202,7 +205,7 @@ impl Origin {
     const fn account(self) -> Option<u32> {
         match self {
             Self::Local { uid, .. } => Some(uid),
-            Self::Tcp => None,
+            Self::Tcp { .. } => None,
         }
     }
 }
@@ -210,6 +213,7 @@ impl Origin {
 /// Answers until it is told to stop; then what is under way has a few seconds.
 pub async fn serve(listeners: Listeners, service: Arc<Service>, mut stop: watch::Receiver<bool>) {
     let doors = Doors::new(service.limits);
+    let mut audit = interval(CATCH_UP);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -221,10 +225,14 @@ pub async fn serve(listeners: Listeners, service: Arc<Service>, mut stop: watch:
                 });
                 (Stream::Unix(stream), origin)
             }),
-            accepted = accept(listeners.tcp.as_ref()) => accepted.map(|stream| {
-                (Stream::Tcp(stream), Ok(Origin::Tcp))
+            accepted = accept(listeners.tcp.as_ref()) => accepted.map(|(stream, address)| {
+                (Stream::Tcp(stream), Ok(Origin::Tcp { address }))
             }),
             Some(_) = connections.join_next() => continue,
+            _ = audit.tick() => {
+                service.auditor.catch_up();
+                continue;
+            }
             _ = stop.wait_for(|stop| *stop) => break,
         };
         let (stream, origin) = match accepted {
@@ -275,9 +283,9 @@ enum Stream {
     Tcp(tokio::net::TcpStream),
 }
 
-async fn accept(tcp: Option<&TcpListener>) -> io::Result<tokio::net::TcpStream> {
+async fn accept(tcp: Option<&TcpListener>) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
     match tcp {
-        Some(tcp) => tcp.accept().await.map(|(stream, _)| stream),
+        Some(tcp) => tcp.accept().await,
         None => std::future::pending().await,
     }
 }
@@ -357,7 +365,7 @@ async fn converse(
     // Looked up once, as the peer is the same for the whole connection.
     let permit = match origin {
         Origin::Local { uid, gid, .. } => Some(service.access.of_peer(uid, gid)),
-        Origin::Tcp => None,
+        Origin::Tcp { .. } => None,
     };
     let answer = service_fn(move |request| {
         let (service, permit) = (Arc::clone(&service), permit.clone());
@@ -397,7 +405,11 @@ async fn answer(
         (Origin::Local { pid, uid, gid }, Some(permit)) => {
             (Peer::Local { pid, uid, gid }, Ok(permit))
         }
-        _ => by_token(&request, service),
+        (Origin::Tcp { address }, _) => by_token(&request, address, service),
+        // A local peer always has its permit.
+        (Origin::Local { pid, uid, gid }, None) => {
+            (Peer::Local { pid, uid, gid }, Ok(service.access.of_peer(uid, gid)))
+        }
     };
     let mut response = match permit {
         Ok(permit) => match permit.may_enter().map_err(ApiError::forbidden).and_then(|()| {
@@ -475,7 +487,11 @@ const fn operation(method: &axum::http::Method) -> &'static str {
 }
 
 /// Neutron's clients bring a token with each request.
-fn by_token(request: &Request<Incoming>, service: &Service) -> (Peer, Result<Permit, ApiError>) {
+fn by_token(
+    request: &Request<Incoming>,
+    address: SocketAddr,
+    service: &Service,
+) -> (Peer, Result<Permit, ApiError>) {
     let presented = request.headers().get("x-auth-token");
     let name = presented.and_then(|token| service.tokens.name_of(token.as_bytes()));
     match name {
@@ -486,9 +502,7 @@ fn by_token(request: &Request<Incoming>, service: &Service) -> (Peer, Result<Per
             Ok(service.access.of_token(name)),
         ),
         None => (
-            Peer::Token {
-                name: "(unknown)".to_owned(),
-            },
+            Peer::Unknown { address },
             Err(ApiError::new(
                 StatusCode::UNAUTHORIZED,
                 "Unauthorized",

@@ -9,6 +9,7 @@
 )]
 
 mod adoption;
+mod api;
 mod crash;
 mod environment;
 mod ftp;

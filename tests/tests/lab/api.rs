@@ -1,0 +1,347 @@
+//! The control API over its Unix socket, with curl: requests and their answers.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::PathBuf;
+
+use conntrack_tests::agent::{Agent, Config};
+use conntrack_tests::curl::{Answer, curl, curl_with};
+use conntrack_tests::durable::{BareRouter, stored};
+use conntrack_tests::lab::Lab;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// A lab with one router that is here, and an agent without rules.
+struct Fixture {
+    agent: Agent,
+    router: BareRouter,
+    lab: Lab,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self::with(|config| config)
+    }
+
+    fn with(change: impl FnOnce(Config) -> Config) -> Self {
+        let lab = Lab::new();
+        let router = BareRouter::new(&lab);
+        let config = change(Config::of(&lab));
+        let agent = Agent::spawn(&lab, &config, None, &[]).ready();
+        let agent = agent.unwrap_or_else(|exit| panic!("not ready: {exit:?}"));
+        Self { agent, router, lab }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.lab.dir().run_dir().join("agent.sock")
+    }
+
+    fn rules(&self) -> String {
+        rules_of(&self.router.id().to_string())
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+        curl(&self.socket(), method, path, body)
+    }
+
+    /// That the kernel and the store have the same rules, and how many.
+    fn assert_settled(&self, count: usize) {
+        let mapping = stored(self.lab.dir()).expect("a good store");
+        assert_eq!(mapping.len(), count, "rules in the store");
+        self.router.assert_has(&mapping);
+    }
+}
+
+fn rules_of(router: &str) -> String {
+    format!("/v2.0/routers/{router}/conntrack_helpers")
+}
+
+const FTP: &str = r#"{"conntrack_helper":{"protocol":"tcp","port":21,"helper":"ftp"}}"#;
+
+#[test]
+fn a_rule_is_made_listed_shown_changed_and_removed() {
+    let fixture = Fixture::new();
+    let rules = fixture.rules();
+    let router = fixture.router.id().to_string();
+
+    let made = fixture.ask("POST", &rules, FTP);
+    assert_eq!(made.status, 201, "{made:?}");
+    let rule = &made.body["conntrack_helper"];
+    let id = rule["id"].as_str().expect("an id").to_owned();
+    let expected = json!({
+        "id": id, "router_id": router, "protocol": "tcp", "port": 21, "helper": "ftp",
+        "origin": "api", "status": "active", "status_reason": null,
+    });
+    assert_eq!(*rule, expected);
+    // Not later than the answer.
+    fixture.assert_settled(1);
+
+    let path = format!("{rules}/{id}");
+    let shown = fixture.ask("GET", &path, "");
+    assert_eq!((shown.status, &shown.body["conntrack_helper"]), (200, &expected));
+    let listed = fixture.ask("GET", &rules, "");
+    assert_eq!(listed.body, json!({ "conntrack_helpers": [expected] }));
+
+    let changed = fixture.ask("PUT", &path, r#"{"conntrack_helper":{"port":2121}}"#);
+    assert_eq!(changed.status, 200, "{changed:?}");
+    let mut moved = expected.clone();
+    moved["port"] = json!(2121);
+    assert_eq!(changed.body["conntrack_helper"], moved);
+    fixture.assert_settled(1);
+
+    let removed = fixture.ask("DELETE", &path, "");
+    assert_eq!((removed.status, &removed.body), (204, &Value::Null));
+    fixture.assert_settled(0);
+    let gone = fixture.ask("GET", &path, "");
+    assert_eq!((gone.status, gone.kind()), (404, "ConntrackHelperNotFound"));
+}
+
+#[test]
+fn several_rules_are_made_replaced_and_applied_at_once() {
+    let fixture = Fixture::new();
+    let rules = fixture.rules();
+    let bulk = r#"{"conntrack_helpers":[{"protocol":"tcp","port":21,"helper":"ftp"},
+        {"protocol":"udp","port":69,"helper":"tftp"},{"protocol":"tcp","port":21,"helper":"sane"}]}"#;
+    let made = fixture.ask("POST", &rules, bulk);
+    assert_eq!(made.status, 201, "{made:?}");
+    let statuses: Vec<_> = made.body["conntrack_helpers"].as_array().expect("rules").iter()
+        .map(|rule| rule["status"].as_str().expect("a status").to_owned()).collect();
+    assert_eq!(statuses, ["active", "active", "shadowed"]);
+    fixture.assert_settled(3);
+    let ftp = made.body["conntrack_helpers"][0]["id"].clone();
+
+    // The winner goes, the one behind it takes over.
+    let path = format!("{rules}/{}", ftp.as_str().expect("an id"));
+    assert_eq!(fixture.ask("DELETE", &path, "").status, 204);
+    let listed = fixture.ask("GET", &format!("{rules}?helper=sane"), "");
+    assert_eq!(listed.body["conntrack_helpers"][0]["status"], "active");
+    fixture.assert_settled(2);
+
+    let set = r#"{"conntrack_helpers":[{"protocol":"udp","port":69,"helper":"tftp"},
+        {"protocol":"tcp","port":2121,"helper":"ftp"}]}"#;
+    let replaced = fixture.ask("PUT", &rules, set);
+    assert_eq!(replaced.status, 200, "{replaced:?}");
+    assert_eq!(replaced.body["conntrack_helpers"].as_array().map(Vec::len), Some(2));
+    fixture.assert_settled(2);
+
+    let other = Uuid::new_v4();
+    let all = json!({ "routers": [
+        { "id": fixture.router.id().to_string(), "conntrack_helpers": [
+            { "protocol": "tcp", "port": 2121, "helper": "ftp" } ] },
+        { "id": other.to_string(), "conntrack_helpers": [
+            { "protocol": "udp", "port": 5060, "helper": "sip" } ] },
+    ] });
+    let before = fixture.ask("GET", "/v1/conntrack_helpers", "");
+    let dry = fixture.ask("PUT", "/v1/conntrack_helpers?dry_run=true", &all.to_string());
+    let sizes = |answer: &Answer| {
+        let count = |key: &str| answer.body[key].as_array().map(Vec::len);
+        (answer.status, count("added"), count("removed"), answer.body["unchanged"].as_u64())
+    };
+    assert_eq!(sizes(&dry), (200, Some(1), Some(1), Some(1)), "{dry:?}");
+    assert_eq!(fixture.ask("GET", "/v1/conntrack_helpers", "").body, before.body);
+    fixture.assert_settled(2);
+    let applied = fixture.ask("PUT", "/v1/conntrack_helpers", &all.to_string());
+    assert_eq!(sizes(&applied), (200, Some(1), Some(1), Some(1)), "{applied:?}");
+    fixture.assert_settled(2);
+    let pending = fixture.ask("GET", &rules_of(&other.to_string()), "");
+    assert_eq!(pending.body["conntrack_helpers"][0]["status"], "pending");
+    let router = fixture.ask("GET", &format!("/v2.0/routers/{other}"), "");
+    assert_eq!(router.body["router"]["status"], "PENDING", "{router:?}");
+
+    let status = fixture.ask("GET", "/v1/status", "");
+    assert_eq!(status.body["rules"], json!({
+        "total": 2, "active": 1, "pending": 1, "shadowed": 0, "failed": 0 }));
+    assert_eq!(status.body["routers"], json!({
+        "total": 2, "active": 1, "pending": 1, "failed": 0 }));
+    let empty = fixture.ask("PUT", "/v1/conntrack_helpers", r#"{"routers":[]}"#);
+    assert_eq!(sizes(&empty), (200, Some(0), Some(2), Some(0)));
+    fixture.assert_settled(0);
+}
+
+#[test]
+fn lists_are_filtered_sorted_and_paged() {
+    let fixture = Fixture::new();
+    let rules = fixture.rules();
+    let bulk: Vec<_> = (1..=7)
+        .map(|number| json!({ "protocol": "tcp", "port": number * 10, "helper": "ftp" }))
+        .collect();
+    let bulk = json!({ "conntrack_helpers": bulk }).to_string();
+    assert_eq!(fixture.ask("POST", &rules, &bulk).status, 201);
+    let ports = |query: &str| -> Vec<u64> {
+        let listed = fixture.ask("GET", &format!("{rules}?{query}"), "");
+        assert_eq!(listed.status, 200, "{query}: {listed:?}");
+        let listed = listed.body["conntrack_helpers"].as_array().expect("rules").clone();
+        listed.iter().map(|rule| rule["port"].as_u64().expect("a port")).collect()
+    };
+    assert_eq!(ports("port=20&port=70&sort_key=port"), [20, 70]);
+    assert_eq!(ports("protocol=udp"), [0_u64; 0]);
+    assert_eq!(ports("sort_key=port&sort_dir=desc&limit=3"), [70, 60, 50]);
+    let last = fixture.ask("GET", &format!("{rules}?port=50"), "");
+    let marker = last.body["conntrack_helpers"][0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(
+        ports(&format!("sort_key=port&sort_dir=desc&limit=3&marker={marker}")),
+        [40, 30, 20]
+    );
+    let fields = fixture.ask("GET", &format!("{rules}?fields=port&port=10"), "");
+    assert_eq!(fields.body, json!({ "conntrack_helpers": [{ "port": 10 }] }));
+}
+
+/// Everything that must be refused, and nothing of it may happen.
+#[test]
+fn what_is_wrong_is_refused_with_a_reason_and_changes_nothing() {
+    let fixture = Fixture::new();
+    let rules = fixture.rules();
+    let made = fixture.ask("POST", &rules, FTP);
+    let id = made.body["conntrack_helper"]["id"].as_str().expect("an id").to_owned();
+    let rule = format!("{rules}/{id}");
+    let elsewhere = rules_of(&Uuid::new_v4().to_string());
+    let no_rule = format!("{rules}/{}", Uuid::new_v4());
+    let body = |rule: &str| format!(r#"{{"conntrack_helper":{{{rule}}}}}"#);
+    let tcp = |port: &str| body(&format!(r#""protocol":"tcp","port":{port},"helper":"ftp""#));
+    let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
+    let same_twice = r#"{"conntrack_helpers":[{"protocol":"tcp","port":5,"helper":"ftp"},{"protocol":"tcp","port":5,"helper":"ftp"}]}"#;
+    let one_wrong = r#"{"conntrack_helpers":[{"protocol":"tcp","port":5,"helper":"ftp"},{"protocol":"tcp","port":6,"helper":"gopher"}]}"#;
+    let taken = body(&format!(r#""protocol":"tcp","port":22,"helper":"ftp","id":"{id}""#));
+    #[rustfmt::skip]
+    let rows: Vec<(&str, &str, String, u16, &str, &str)> = vec![
+        ("POST", &rules, tcp("0"), 400, "InvalidInput", "1 to 65535"),
+        ("POST", &rules, tcp("65536"), 400, "InvalidInput", "65536"),
+        ("POST", &rules, tcp("-1"), 400, "InvalidInput", "-1"),
+        ("POST", &rules, tcp("21.0"), 400, "InvalidInput", "whole number"),
+        ("POST", &rules, tcp("\"21\""), 400, "InvalidInput", "whole number"),
+        ("POST", &rules, tcp("null"), 400, "InvalidInput", "port"),
+        ("POST", &rules, tcp("1e400"), 400, "InvalidInput", "out of range"),
+        ("POST", &rules, tcp("21"), 400, "BadRequest", "already"),
+        ("POST", &rules, body(r#""protocol":"udp","port":21,"helper":"ftp""#), 400, "InvalidProtocolForHelper", "tcp"),
+        ("POST", &rules, body(r#""protocol":"tcp","port":70,"helper":"gopher""#), 400, "ConntrackHelperNotAllowed", "gopher"),
+        ("POST", &rules, body(r#""protocol":"sctp","port":70,"helper":"ftp""#), 400, "InvalidInput", "sctp"),
+        ("POST", &rules, body(r#""protocol":"tcp","port":70"#), 400, "InvalidInput", "helper"),
+        ("POST", &rules, body(r#""protocol":"tcp","port":70,"helper":"ftp","colour":1"#), 400, "InvalidInput", "colour"),
+        ("POST", &rules, body(r#""protocol":"tcp","port":70,"port":71,"helper":"ftp""#), 400, "InvalidInput", "duplicate"),
+        ("POST", &rules, body(r#""protocol":"tcp","port":70,"helper":"ftp","id":"x""#), 400, "InvalidInput", "UUID"),
+        ("POST", &rules, taken, 409, "Conflict", "already"),
+        ("POST", &rules, "{}".into(), 400, "InvalidInput", "conntrack_helper"),
+        ("POST", &rules, "[]".into(), 400, "InvalidInput", "refused"),
+        ("POST", &rules, "{".into(), 400, "InvalidInput", "refused"),
+        ("POST", &rules, deep, 400, "InvalidInput", "refused"),
+        ("POST", &rules, same_twice.into(), 400, "BadRequest", "rule 1"),
+        ("POST", &rules, one_wrong.into(), 400, "ConntrackHelperNotAllowed", "gopher"),
+        ("PUT", &rules, same_twice.into(), 400, "BadRequest", "already"),
+        ("PUT", &rules, r#"{"conntrack_helpers":1}"#.into(), 400, "InvalidInput", "refused"),
+        ("PUT", &rule, body(r#""port":0"#), 400, "InvalidInput", "65535"),
+        ("PUT", &rule, body(r#""protocol":"udp""#), 400, "InvalidProtocolForHelper", "tcp"),
+        ("PUT", &rule, body(r#""router_id":"x""#), 400, "InvalidInput", "router_id"),
+        ("PUT", &no_rule, body(r#""port":1"#), 404, "ConntrackHelperNotFound", "not be found"),
+        ("DELETE", &no_rule, String::new(), 404, "ConntrackHelperNotFound", "not be found"),
+        ("GET", &no_rule, String::new(), 404, "ConntrackHelperNotFound", "not be found"),
+        ("GET", &elsewhere, String::new(), 404, "RouterNotFound", "not be found"),
+        ("GET", "/v2.0/routers/not-a-uuid", String::new(), 404, "RouterNotFound", "not-a-uuid"),
+        ("POST", "/v2.0/routers/not-a-uuid/conntrack_helpers", FTP.into(), 404, "RouterNotFound", "not-a-uuid"),
+        ("GET", "/v2.0/routers/%ff/conntrack_helpers", String::new(), 400, "InvalidInput", "UTF-8"),
+        ("GET", "/v3", String::new(), 404, "HTTPNotFound", "no such resource"),
+        ("PATCH", &rules, FTP.into(), 405, "HTTPMethodNotAllowed", "method"),
+        ("PUT", "/v1/conntrack_helpers?dry_run=perhaps", r#"{"routers":[]}"#.into(), 400, "InvalidInput", "dry_run"),
+    ];
+    let bad_queries = ["?limit=0", "?limit=x", "?sort_key=colour", "?colour=red", "?marker=x", "?fields=colour", "?sort_dir=up&sort_key=port"];
+    let before = fixture.ask("GET", "/v1/conntrack_helpers", "").body;
+    for (method, path, body, status, kind, word) in rows {
+        let answer = fixture.ask(method, path, &body);
+        let shown = body.chars().take(80).collect::<String>();
+        assert_eq!((answer.status, answer.kind()), (status, kind), "{method} {path} {shown}: {answer:?}");
+        let message = answer.message();
+        assert!(message.contains(word), "{method} {path} {shown}: {message:?} lacks {word:?}");
+        assert!(message.len() < 1000, "a sentence: {message}");
+    }
+    for query in bad_queries {
+        let answer = fixture.ask("GET", &format!("{rules}{query}"), "");
+        assert_eq!((answer.status, answer.kind()), (400, "InvalidInput"), "{query}: {answer:?}");
+    }
+    let form = curl_with(&fixture.socket(), "POST", &rules, "", &["--data", "a=b"]);
+    assert_eq!((form.status, form.kind()), (415, "UnsupportedMediaType"));
+    assert_eq!(fixture.ask("GET", "/v1/conntrack_helpers", "").body, before);
+    fixture.assert_settled(1);
+}
+
+#[test]
+fn a_rule_of_the_file_is_not_the_apis_to_change() {
+    let lab = Lab::new();
+    let router = BareRouter::new(&lab);
+    let file = format!(
+        "[[router]]\nid = \"{}\"\nhelpers = [{{ protocol = \"tcp\", port = 21, helper = \"ftp\" }}]\n",
+        router.id()
+    );
+    let agent = Agent::start(&lab, &file);
+    let fixture = Fixture { agent, router, lab };
+    let rules = fixture.rules();
+    let listed = fixture.ask("GET", &rules, "");
+    let rule = &listed.body["conntrack_helpers"][0];
+    assert_eq!(rule["origin"], "file");
+    let path = format!("{rules}/{}", rule["id"].as_str().expect("an id"));
+    let change = r#"{"conntrack_helper":{"port":22}}"#;
+    for (method, body) in [("DELETE", ""), ("PUT", change)] {
+        let answer = fixture.ask(method, &path, body);
+        assert_eq!((answer.status, answer.kind()), (409, "Conflict"), "{answer:?}");
+        assert!(answer.message().contains("belongs to file"), "{answer:?}");
+    }
+    // Nor does replacing the API's touch it.
+    let none = r#"{"conntrack_helpers":[]}"#;
+    assert_eq!(fixture.ask("PUT", &rules, none).status, 200);
+    fixture.assert_settled(1);
+}
+
+#[test]
+fn large_bodies_and_silence_end_with_an_answer() {
+    let fixture = Fixture::with(|config| {
+        config.with("api", "{ limits = { body_bytes = 4096, body_seconds = 1, header_seconds = 1 } }")
+    });
+    let rules = fixture.rules();
+    let large = format!("{FTP}{}", " ".repeat(5000));
+    let refused = fixture.ask("POST", &rules, &large);
+    assert_eq!((refused.status, refused.kind()), (413, "RequestTooLarge"), "{refused:?}");
+    assert!(refused.message().contains("4096"), "{refused:?}");
+    let fits = format!("{FTP}{}", " ".repeat(3000));
+    assert_eq!(fixture.ask("POST", &rules, &fits).status, 201);
+
+    let half = talk(&fixture, &format!(
+        "POST {rules} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{{"
+    ));
+    assert!(half.starts_with("HTTP/1.1 408"), "{half}");
+    assert!(half.contains("did not come within 1 s"), "{half}");
+    // A head that never ends: the connection does.
+    let silence = talk(&fixture, "GET / HTTP/1.1\r\nhost:");
+    assert!(!silence.contains("200 OK"), "{silence}");
+    assert_eq!(fixture.ask("GET", "/", "").status, 200, "and others are answered");
+}
+
+/// Sends this, then nothing; what comes until the agent closes.
+fn talk(fixture: &Fixture, request: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::os::unix::net::UnixStream::connect(fixture.socket()).expect("a connection");
+    stream.write_all(request.as_bytes()).expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an end");
+    answer
+}
+
+#[test]
+fn the_socket_is_there_while_the_agent_is_and_for_root_alone() {
+    let fixture = Fixture::new();
+    let socket = fixture.socket();
+    let metadata = fs::metadata(&socket).expect("the socket");
+    assert!(metadata.file_type().is_socket());
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o660);
+    let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "curl", "--unix-socket"];
+    let refused = std::process::Command::new("setpriv")
+        .args(nobody).arg(&socket).args(["--silent", "http://agent/"]).status().expect("setpriv");
+    assert!(!refused.success(), "no connection for others");
+
+    let Fixture { agent, lab, router } = fixture;
+    drop(agent.kill());
+    assert!(socket.exists(), "it could not remove it");
+    let agent = Agent::spawn(&lab, &Config::of(&lab), None, &[]).ready().expect("a start");
+    let fixture = Fixture { agent, router, lab };
+    assert_eq!(fixture.ask("GET", "/", "").status, 200, "the next one has its own");
+    let Fixture { agent, lab: _lab, router: _router } = fixture;
+    assert_eq!(agent.stop().code, Some(0));
+    assert!(!socket.exists());
+}
