@@ -1,6 +1,8 @@
-//! Reading files that somebody names.
+//! Text in and out: files that somebody names, errors as a sentence.
 
 use std::{
+    error::Error,
+    fmt::Write as _,
     fs::OpenOptions,
     io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -32,6 +34,21 @@ pub(crate) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }
     Ok(text)
+}
+
+/// An error and what caused it, in one line, each cause said once.
+pub(crate) fn sentence(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            // Writing to a string can't fail.
+            let _ = write!(text, ": {said}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Layers, each knowing only the ones below it; ARCHITECTURE.md has the map:
 //!
 //! - [`cli`], [`daemon`], [`cleanup`]: the commands
+//! - [`client`]: what the commands ask of a running agent
 //! - [`sources`]: where rules come from, and how they become checked values
 //! - [`store`]: the durable copy of the mapping
 //! - [`reconcile`]: desired against observed, and the effects that close the gap
@@ -13,6 +14,7 @@
 
 pub mod cleanup;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod engine;
