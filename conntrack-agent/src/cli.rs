@@ -1,17 +1,38 @@
 //! The command line.
 
+mod apply;
+mod completions;
+mod exit;
+mod helper;
+mod output;
+mod router;
+mod show;
+mod status;
+mod table;
+mod values;
+
 use std::{
-    io::{self, Write as _},
+    ffi::OsString,
+    io::{self, Write},
     path::PathBuf,
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueHint};
 
+use self::{
+    apply::Apply,
+    completions::Shell,
+    exit::{Failed, Status},
+    helper::HelperCommand,
+    output::{Format, Output, Terminal, printable},
+    router::RouterCommand,
+};
 use crate::{
     cleanup::cleanup,
+    client::{Client, DEFAULT_SOCKET},
     config::{Config, ConfigError, DEFAULT_PATH},
-    daemon::{self, Rebuild, RunError},
+    daemon::{self, Rebuild},
     input::sentence,
     telemetry,
 };
@@ -20,6 +41,8 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Cli {
+    #[command(flatten)]
+    global: Global,
     #[command(subcommand)]
     command: Command,
 }
@@ -50,6 +73,33 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// Create, list, show, set and delete helper rules.
+    #[command(subcommand)]
+    Helper(HelperCommand),
+    /// List, show and clear routers.
+    #[command(subcommand)]
+    Router(RouterCommand),
+    /// Make the rules that the API owns exactly those of a file.
+    Apply(Apply),
+    /// Say how the daemon is.
+    Status,
+    /// Print what a shell needs to complete command lines.
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+/// Whom to ask, and how to print what is answered.
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// The daemon's socket.
+    #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_SOCKET, value_hint = ValueHint::FilePath)]
+    socket: PathBuf,
+    /// The form of the data.
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    output: Format,
 }
 
 #[derive(Debug, clap::Args)]
@@ -65,59 +115,55 @@ impl ConfigFile {
     }
 }
 
-/// What the caller's shell is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
-    Failure = 1,
-    /// `EX_CONFIG` of sysexits.h.
-    Configuration = 78,
-}
-
-/// A failure, and the exit code that goes with it.
-struct Failed(Status, anyhow::Error);
-
-impl From<ConfigError> for Failed {
-    fn from(error: ConfigError) -> Self {
-        Self(Status::Configuration, error.into())
-    }
-}
-
-impl From<RunError> for Failed {
-    fn from(error: RunError) -> Self {
-        let status = match error {
-            RunError::Rules(_) | RunError::Refused(_) => Status::Configuration,
-            _ => Status::Failure,
-        };
-        Self(status, error.into())
-    }
-}
-
-impl From<anyhow::Error> for Failed {
-    fn from(error: anyhow::Error) -> Self {
-        Self(Status::Failure, error)
-    }
-}
-
 /// Does what the command line says; data goes to stdout, everything else to
 /// stderr.
 #[must_use]
 pub fn main() -> ExitCode {
-    match execute(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failed(status, error)) => {
+    let status = run(
+        std::env::args_os(),
+        &mut io::stdout(),
+        Terminal::of_stdout(),
+        &mut io::stderr(),
+    );
+    ExitCode::from(status as u8)
+}
+
+/// All of [`main`] but the process around it.
+fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    stdout: &mut dyn Write,
+    terminal: Option<Terminal>,
+    stderr: &mut dyn Write,
+) -> Status {
+    let mut output = Output::new(stdout, terminal);
+    let done = match Cli::try_parse_from(arguments) {
+        Ok(cli) => execute(cli, &mut output),
+        // Help and version are asked for, and are data.
+        Err(error) if !error.use_stderr() => output.text(&error.render().to_string()),
+        Err(error) => {
             // Where stderr is closed too there is nobody to tell.
-            let _ = writeln!(
-                io::stderr(),
-                "conntrack-agent: {}",
-                sentence(error.as_ref())
-            );
-            ExitCode::from(status as u8)
+            let _ = write!(stderr, "{}", error.render());
+            return Status::Usage;
+        }
+    };
+    match done {
+        Ok(()) => Status::Success,
+        Err(Failed(status, error)) => {
+            let sentence = sentence(error.as_ref());
+            // A list of faults has lines; in none of them is anything active.
+            let lines: Vec<_> = sentence.split('\n').map(printable).collect();
+            let _ = writeln!(stderr, "conntrack-agent: {}", lines.join("\n"));
+            status
         }
     }
 }
 
-fn execute(command: Command) -> Result<(), Failed> {
-    match command {
+fn execute(cli: Cli, output: &mut Output<'_>) -> Result<(), Failed> {
+    let Global {
+        socket,
+        output: format,
+    } = cli.global;
+    match cli.command {
         Command::Run {
             config,
             rules,
@@ -137,9 +183,9 @@ fn execute(command: Command) -> Result<(), Failed> {
             let there = config.path.is_some() || file.exists();
             config.load()?;
             if there {
-                print(format_args!("configuration {} is good", file.display()))?;
+                output.line(format_args!("configuration {} is good", file.display()))?;
             } else {
-                print(format_args!(
+                output.line(format_args!(
                     "there is no {}; the defaults are good",
                     file.display()
                 ))?;
@@ -149,17 +195,26 @@ fn execute(command: Command) -> Result<(), Failed> {
             let config = config.load()?;
             telemetry::init(&config.log);
             let removed = cleanup(&config).map_err(anyhow::Error::from)?;
-            print(format_args!("{removed}"))?;
+            output.line(removed)?;
         }
+        Command::Helper(command) => {
+            command.check()?;
+            command.execute(&Client::new(&socket)?, format, output)?;
+        }
+        Command::Router(command) => command.execute(&Client::new(&socket)?, format, output)?,
+        Command::Apply(apply) => {
+            // Before anybody is asked: a faulty file is no matter for the daemon.
+            let rules = apply.read()?;
+            apply.execute(&rules, &Client::new(&socket)?, format, output)?;
+        }
+        Command::Status => {
+            let status = Client::new(&socket)?.status()?;
+            match format {
+                Format::Json => output.json(&status)?,
+                Format::Table => output.lines(&status::summary(&status))?,
+            }
+        }
+        Command::Completions { shell } => output.bytes(&completions::script(shell))?,
     }
     Ok(())
-}
-
-/// A line of the command's output.
-fn print(line: std::fmt::Arguments<'_>) -> Result<(), Failed> {
-    writeln!(io::stdout(), "{line}").map_err(|error| {
-        anyhow::Error::from(error)
-            .context("stdout cannot be written")
-            .into()
-    })
 }

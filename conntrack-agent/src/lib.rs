@@ -4,6 +4,7 @@
 //!
 //! - [`cli`], [`daemon`], [`cleanup`]: the commands
 //! - [`agent`]: what works on mapping, store and kernel, one thing after the other
+//! - [`client`]: what the commands ask of a running agent
 //! - [`sources`]: where rules come from, and how they become checked values
 //! - [`store`]: the durable copy of the mapping
 //! - [`audit`]: who asked for what, and what became of it
@@ -17,6 +18,7 @@ pub mod agent;
 pub mod audit;
 pub mod cleanup;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod engine;

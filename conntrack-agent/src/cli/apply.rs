@@ -1,0 +1,74 @@
+//! `apply`: the rules that the API owns become those of a file.
+
+use std::path::PathBuf;
+
+use super::{
+    exit::Failed,
+    output::{Format, Output, printable},
+    show,
+};
+use crate::{
+    client::{Client, Difference, Rule},
+    engine::{Limits, Policy},
+    model::Helper,
+    sources::{RuleSet, rules_file},
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Apply {
+    /// The routers and their helper rules (TOML), as `run --rules` reads them.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Say what would change, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Apply {
+    /// The file's rules. What this host allows is the daemon's to say; here
+    /// every helper is fine that there is.
+    pub(super) fn read(&self) -> Result<RuleSet, Failed> {
+        let policy = Policy::new(Limits::default(), Helper::all(), Helper::all());
+        Ok(rules_file::read(&self.file, &policy)?)
+    }
+
+    pub(super) fn execute(
+        &self,
+        rules: &RuleSet,
+        client: &Client,
+        format: Format,
+        output: &mut Output<'_>,
+    ) -> Result<(), Failed> {
+        let difference = if self.dry_run {
+            client.compare_all(rules)?
+        } else {
+            client.replace_all(rules)?
+        };
+        match format {
+            Format::Json => output.json(&difference),
+            Format::Table => output.lines(&summary(&difference, self.dry_run)),
+        }
+    }
+}
+
+/// The difference as a reader would write it: a line a rule, router by router,
+/// what goes before what comes; then how many.
+fn summary(difference: &Difference, dry_run: bool) -> Vec<String> {
+    let removed = difference.removed.iter().map(|rule| ('-', rule));
+    let added = difference.added.iter().map(|rule| ('+', rule));
+    let mut rules: Vec<(char, &Rule)> = removed.chain(added).collect();
+    // Stable, so each half keeps its order within a router.
+    rules.sort_by_key(|(_, rule)| rule.router_id);
+    let mut lines: Vec<_> = rules
+        .iter()
+        .map(|(sign, rule)| format!("{sign} {}", printable(&show::sentence(rule))))
+        .collect();
+    let (added, removed) = (difference.added.len(), difference.removed.len());
+    let unchanged = difference.unchanged;
+    lines.push(if dry_run {
+        format!("{added} to add, {removed} to remove, {unchanged} unchanged")
+    } else {
+        format!("{added} added, {removed} removed, {unchanged} unchanged")
+    });
+    lines
+}

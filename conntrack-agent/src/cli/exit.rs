@@ -1,0 +1,71 @@
+//! What the caller's shell is told.
+
+use crate::{
+    client::ClientError, config::ConfigError, daemon::RunError, sources::rules_file::RulesFileError,
+};
+
+/// The exit code, by the names of sysexits.h where it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    /// It was done.
+    Success = 0,
+    /// It was not done.
+    Failure = 1,
+    /// The command line is wrong, as clap has it.
+    Usage = 2,
+    /// The daemon can't be reached: `EX_UNAVAILABLE`.
+    Unavailable = 69,
+    /// This user may not do that: `EX_NOPERM`.
+    NotPermitted = 77,
+    /// The configuration or the rules file is wrong: `EX_CONFIG`.
+    Configuration = 78,
+}
+
+/// A failure, and the exit code that goes with it.
+#[derive(Debug)]
+pub(super) struct Failed(pub(super) Status, pub(super) anyhow::Error);
+
+impl From<ConfigError> for Failed {
+    fn from(error: ConfigError) -> Self {
+        Self(Status::Configuration, error.into())
+    }
+}
+
+impl From<RulesFileError> for Failed {
+    fn from(error: RulesFileError) -> Self {
+        Self(Status::Configuration, error.into())
+    }
+}
+
+impl From<RunError> for Failed {
+    fn from(error: RunError) -> Self {
+        let status = match error {
+            RunError::Rules(_) | RunError::Refused(_) => Status::Configuration,
+            _ => Status::Failure,
+        };
+        Self(status, error.into())
+    }
+}
+
+impl From<ClientError> for Failed {
+    fn from(error: ClientError) -> Self {
+        let status = match error {
+            ClientError::Unreachable { .. } => Status::Unavailable,
+            ClientError::SocketForbidden { .. } | ClientError::NotPermitted { .. } => {
+                Status::NotPermitted
+            }
+            ClientError::Runtime(_)
+            | ClientError::NotAsked(_)
+            | ClientError::Refused { .. }
+            | ClientError::NoSuchRule(_)
+            | ClientError::NoAnswer { .. } => Status::Failure,
+        };
+        Self(status, error.into())
+    }
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Self {
+        Self(Status::Failure, error)
+    }
+}

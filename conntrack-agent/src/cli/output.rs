@@ -1,0 +1,137 @@
+//! Where the commands' data goes.
+
+use std::{
+    borrow::Cow,
+    io::{self, IsTerminal as _, Write},
+};
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::{
+    exit::Failed,
+    table::{Column, Row, Table, details},
+};
+
+/// The form of the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    Table,
+    /// For programs: the API's own resources.
+    Json,
+}
+
+/// The terminal that somebody reads on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Terminal {
+    /// In columns.
+    pub(super) width: u16,
+    /// Whether it is to be coloured.
+    pub(super) colours: bool,
+}
+
+impl Terminal {
+    /// The one that stdout is, if it is one.
+    pub(super) fn of_stdout() -> Option<Self> {
+        /// Of a terminal that doesn't say.
+        const USUAL_WIDTH: u16 = 80;
+        if !io::stdout().is_terminal() {
+            return None;
+        }
+        let width = comfy_table::Table::new().width().filter(|width| *width > 0);
+        // https://no-color.org: set, and not to nothing.
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        Some(Self {
+            width: width.unwrap_or(USUAL_WIDTH),
+            colours: !no_color && !dumb,
+        })
+    }
+}
+
+/// stdout, and what is known about who reads it.
+pub(super) struct Output<'a> {
+    to: &'a mut dyn Write,
+    terminal: Option<Terminal>,
+}
+
+impl<'a> Output<'a> {
+    pub(super) fn new(to: &'a mut dyn Write, terminal: Option<Terminal>) -> Self {
+        Self { to, terminal }
+    }
+
+    /// Text, ended as it is to end.
+    pub(super) fn text(&mut self, text: &str) -> Result<(), Failed> {
+        self.bytes(text.as_bytes())
+    }
+
+    /// What is text to others.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failed> {
+        self.to
+            .write_all(bytes)
+            .and_then(|()| self.to.flush())
+            .context("stdout cannot be written")?;
+        Ok(())
+    }
+
+    /// Lines, in one piece.
+    pub(super) fn lines(&mut self, lines: &[String]) -> Result<(), Failed> {
+        let mut text = lines.join("\n");
+        if !lines.is_empty() {
+            text.push('\n');
+        }
+        self.text(&text)
+    }
+
+    /// One line.
+    pub(super) fn line(&mut self, line: impl std::fmt::Display) -> Result<(), Failed> {
+        self.text(&format!("{line}\n"))
+    }
+
+    /// A resource, or several, as the API has them.
+    pub(super) fn json(&mut self, value: &impl Serialize) -> Result<(), Failed> {
+        let text = serde_json::to_string_pretty(value).context("the data make no JSON")?;
+        self.line(text)
+    }
+
+    /// A table, as wide as the terminal at most.
+    pub(super) fn table(&mut self, columns: &[Column], rows: &[Row]) -> Result<(), Failed> {
+        let lines = Table { columns, rows }.lines(self.terminal);
+        self.lines(&lines)
+    }
+
+    /// One thing's fields.
+    pub(super) fn details(&mut self, fields: &[(&str, Vec<String>)]) -> Result<(), Failed> {
+        self.lines(&details(fields, self.terminal))
+    }
+
+    /// Whether a table with these columns is wider than the terminal.
+    pub(super) fn overflows(&self, columns: &[Column], rows: &[Row]) -> bool {
+        self.terminal.is_some_and(|terminal| {
+            Table { columns, rows }.least_width() > usize::from(terminal.width)
+        })
+    }
+}
+
+/// Text from elsewhere without what a terminal would obey.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().any(is_active) {
+        let escaped = |character: char| -> String {
+            if is_active(character) {
+                character.escape_unicode().to_string()
+            } else {
+                character.into()
+            }
+        };
+        text.chars().map(escaped).collect::<String>().into()
+    } else {
+        text.into()
+    }
+}
+
+/// Control characters, and those that turn the direction of what follows
+/// (Unicode, UAX 9: explicit directional formatting).
+fn is_active(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}

@@ -1,0 +1,122 @@
+//! Rules and routers as people read them.
+
+use super::{
+    exit::Failed,
+    output::{Format, Output},
+    table::{Column, Row},
+};
+use crate::client::{Router, Rule};
+
+/// Rules, in one table where that fits, else in one for each router.
+pub(super) fn rules(output: &mut Output<'_>, format: Format, rules: &[Rule]) -> Result<(), Failed> {
+    if format == Format::Json {
+        return output.json(&rules);
+    }
+    let columns = [
+        Column::Fixed("ROUTER"),
+        Column::Fixed("ID"),
+        Column::Fixed("PORT"),
+        Column::Fixed("HELPER"),
+        Column::Fixed("ORIGIN"),
+        Column::State("STATUS"),
+        Column::Text("REASON"),
+    ];
+    let row = |rule: &Rule| -> Row {
+        let reason = rule.status_reason.clone();
+        vec![
+            rule.router_id.to_string(),
+            rule.id.to_string(),
+            format!("{}/{}", rule.protocol, rule.port),
+            rule.helper.clone(),
+            rule.origin.clone(),
+            rule.status.clone(),
+            reason.unwrap_or_default(),
+        ]
+    };
+    let rows: Vec<_> = rules.iter().map(row).collect();
+    if !output.overflows(&columns, &rows) {
+        return output.table(&columns, &rows);
+    }
+    for of_router in rows.chunk_by(|one, other| one[0] == other[0]) {
+        output.line(format_args!("router {}", of_router[0][0]))?;
+        let rows: Vec<_> = of_router.iter().map(|row| row[1..].to_vec()).collect();
+        output.table(&columns[1..], &rows)?;
+    }
+    Ok(())
+}
+
+/// One rule.
+pub(super) fn rule(output: &mut Output<'_>, format: Format, rule: &Rule) -> Result<(), Failed> {
+    if format == Format::Json {
+        return output.json(rule);
+    }
+    output.details(&[
+        ("id", vec![rule.id.to_string()]),
+        ("router", vec![rule.router_id.to_string()]),
+        ("protocol", vec![rule.protocol.clone()]),
+        ("port", vec![rule.port.to_string()]),
+        ("helper", vec![rule.helper.clone()]),
+        ("origin", vec![rule.origin.clone()]),
+        ("status", vec![rule.status.clone()]),
+        ("reason", rule.status_reason.iter().cloned().collect()),
+    ])
+}
+
+/// Routers.
+pub(super) fn routers(
+    output: &mut Output<'_>,
+    format: Format,
+    routers: &[Router],
+) -> Result<(), Failed> {
+    if format == Format::Json {
+        return output.json(&routers);
+    }
+    let columns = [
+        Column::Fixed("ID"),
+        Column::State("STATUS"),
+        Column::Fixed("RULES"),
+        Column::Text("NAME"),
+        Column::Text("NAMESPACES"),
+        Column::Text("REASON"),
+    ];
+    let row = |router: &Router| -> Row {
+        let reason = router.status_reason.clone();
+        vec![
+            router.id.to_string(),
+            router.status.clone(),
+            router.rules.to_string(),
+            router.name.clone(),
+            router.namespaces.join(" "),
+            reason.unwrap_or_default(),
+        ]
+    };
+    let rows: Vec<_> = routers.iter().map(row).collect();
+    output.table(&columns, &rows)
+}
+
+/// One router.
+pub(super) fn router(
+    output: &mut Output<'_>,
+    format: Format,
+    router: &Router,
+) -> Result<(), Failed> {
+    if format == Format::Json {
+        return output.json(router);
+    }
+    output.details(&[
+        ("id", vec![router.id.to_string()]),
+        ("name", vec![router.name.clone()]),
+        ("status", vec![router.status.clone()]),
+        ("reason", router.status_reason.iter().cloned().collect()),
+        ("rules", vec![router.rules.to_string()]),
+        ("namespaces", router.namespaces.clone()),
+    ])
+}
+
+/// What a rule says, and of which router: `router 6ab1…: ftp on tcp port 21`.
+pub(super) fn sentence(rule: &Rule) -> String {
+    format!(
+        "router {}: {} on {} port {}",
+        rule.router_id, rule.helper, rule.protocol, rule.port
+    )
+}

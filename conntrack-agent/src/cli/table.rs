@@ -1,0 +1,189 @@
+//! Tables for people: a header, columns, no lines; nothing in them is ever cut.
+//!
+//! What is wider than the terminal goes beneath its row. Ids are the reason: two
+//! of them fill most of a usual terminal, and half an id is worth nothing.
+
+use comfy_table::{
+    Cell, Color, ColumnConstraint, ContentArrangement, Table as Grid, Width, presets,
+};
+
+use super::output::{Terminal, printable};
+
+/// Between two columns.
+const GAP: u16 = 2;
+
+/// The narrowest place in which text is folded: a namespace's name, which holds
+/// an id, fits into it. In a narrower terminal lines are longer than it.
+const LEAST_TEXT: u16 = 48;
+
+/// What stands for nothing, so that each line has as many words.
+const NOTHING: &str = "-";
+
+/// A column, by its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Column {
+    /// Short, and always in its place.
+    Fixed(&'static str),
+    /// Fixed, and coloured by what it says.
+    State(&'static str),
+    /// Of any length; behind all others.
+    Text(&'static str),
+}
+
+impl Column {
+    const fn header(self) -> &'static str {
+        match self {
+            Self::Fixed(header) | Self::State(header) | Self::Text(header) => header,
+        }
+    }
+
+    const fn is_text(self) -> bool {
+        matches!(self, Self::Text(_))
+    }
+}
+
+/// A cell for each column.
+pub(super) type Row = Vec<String>;
+
+/// What is to be shown.
+pub(super) struct Table<'a> {
+    pub(super) columns: &'a [Column],
+    pub(super) rows: &'a [Row],
+}
+
+impl Table<'_> {
+    /// Its lines, no longer than they have to be, or than the terminal is wide.
+    pub(super) fn lines(&self, terminal: Option<Terminal>) -> Vec<String> {
+        let colours = terminal.is_some_and(|terminal| terminal.colours);
+        let narrow = terminal.filter(|terminal| self.width(self.columns) > terminal.width.into());
+        let Some(terminal) = narrow else {
+            return lines(&self.grid(self.columns, colours));
+        };
+        // The header's line first, then one for each row.
+        let rows = std::iter::once(None).chain(self.rows.iter().map(Some));
+        let grid = lines(&self.grid(&self.fixed(), colours)).into_iter();
+        let mut text = Vec::new();
+        for (line, row) in grid.zip(rows) {
+            text.push(line);
+            let cells = row.into_iter().flat_map(|row| self.columns.iter().zip(row));
+            let notes = cells.filter(|(column, cell)| column.is_text() && !cell.is_empty());
+            for (column, cell) in notes {
+                let note = format!("{}: {}", column.header().to_lowercase(), printable(cell));
+                text.extend(folded("    ", &note, terminal.width));
+            }
+        }
+        text
+    }
+
+    /// The width of its fixed columns, in characters.
+    pub(super) fn least_width(&self) -> usize {
+        self.width(&self.fixed())
+    }
+
+    fn fixed(&self) -> Vec<Column> {
+        let fixed = self.columns.iter().filter(|column| !column.is_text());
+        fixed.copied().collect()
+    }
+
+    fn width(&self, columns: &[Column]) -> usize {
+        let widths = columns.iter().map(|column| {
+            let place = self.columns.iter().position(|other| other == column);
+            let cells = self.rows.iter().filter_map(|row| row.get(place?));
+            let cells = cells.map(|cell| printable(cell).chars().count());
+            cells.max().unwrap_or(0).max(column.header().len())
+        });
+        widths.sum::<usize>() + usize::from(GAP) * columns.len().saturating_sub(1)
+    }
+
+    fn grid(&self, columns: &[Column], colours: bool) -> Grid {
+        let mut grid = bare();
+        grid.set_header(columns.iter().map(|column| column.header()));
+        if colours {
+            grid.enforce_styling().style_text_only();
+        }
+        for row in self.rows {
+            let cells = self.columns.iter().zip(row);
+            let cells = cells.filter(|(column, _)| columns.contains(column));
+            grid.add_row(cells.map(|(column, text)| {
+                let text = if text.is_empty() { NOTHING } else { text };
+                let cell = Cell::new(printable(text));
+                match (column, colour(text)) {
+                    (Column::State(_), Some(colour)) => cell.fg(colour),
+                    _ => cell,
+                }
+            }));
+        }
+        apart(&mut grid);
+        grid
+    }
+}
+
+/// One thing's fields, a line each: a name, and the values it has.
+pub(super) fn details(fields: &[(&str, Vec<String>)], terminal: Option<Terminal>) -> Vec<String> {
+    let mut grid = bare();
+    for (name, values) in fields {
+        let values: Vec<_> = values.iter().map(|value| printable(value)).collect();
+        let value = values.join("\n");
+        let value = if value.is_empty() { NOTHING } else { &value };
+        grid.add_row([*name, value]);
+    }
+    apart(&mut grid);
+    let names = fields.iter().map(|(name, _)| name.len()).max();
+    let names = u16::try_from(names.unwrap_or(0)).unwrap_or(u16::MAX);
+    if let Some(terminal) = terminal {
+        let left = terminal.width.saturating_sub(names.saturating_add(GAP));
+        fold(&mut grid, 1, left);
+    }
+    lines(&grid)
+}
+
+/// Text in lines that are indented and no wider than `width` altogether.
+fn folded(indent: &str, text: &str, width: u16) -> Vec<String> {
+    let mut grid = bare();
+    grid.add_row([text]);
+    apart(&mut grid);
+    let indented = u16::try_from(indent.len()).unwrap_or(u16::MAX);
+    fold(&mut grid, 0, width.saturating_sub(indented));
+    let lines = lines(&grid).into_iter();
+    lines.map(|line| format!("{indent}{line}")).collect()
+}
+
+/// A grid of cells without lines around them, that asks no terminal.
+fn bare() -> Grid {
+    let mut grid = Grid::new();
+    grid.load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .force_no_tty();
+    grid
+}
+
+/// Sets the columns apart; they are there once there is a row.
+fn apart(grid: &mut Grid) {
+    let last = grid.column_count().saturating_sub(1);
+    for (index, column) in grid.column_iter_mut().enumerate() {
+        column.set_padding((0, if index == last { 0 } else { GAP }));
+    }
+}
+
+/// Folds a column at its spaces.
+fn fold(grid: &mut Grid, column: usize, width: u16) {
+    let width = width.max(LEAST_TEXT);
+    if let Some(column) = grid.column_mut(column) {
+        column.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(width)));
+    }
+}
+
+fn lines(grid: &Grid) -> Vec<String> {
+    grid.lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect()
+}
+
+fn colour(state: &str) -> Option<Color> {
+    match state {
+        "active" | "ACTIVE" => Some(Color::Green),
+        "pending" | "PENDING" | "shadowed" => Some(Color::Yellow),
+        "failed" | "ERROR" => Some(Color::Red),
+        _ => None,
+    }
+}

@@ -1,0 +1,147 @@
+//! Values on the command line, checked by the crate's own types.
+
+use std::ffi::OsStr;
+
+use clap::builder::{PossibleValue, TypedValueParser};
+
+use crate::model::{Helper, HelperError, Port, Protocol};
+
+/// A name that at least one helper has, as it was given: `h323` stands for
+/// another helper with each protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HelperName(String);
+
+impl HelperName {
+    /// That this helper exists for this protocol.
+    pub(super) fn check(&self, protocol: Protocol) -> Result<(), HelperError> {
+        Helper::new(&self.0, protocol).map(drop)
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A value that has a few names, which completions offer.
+#[derive(Clone)]
+pub(super) struct Named<T> {
+    names: fn() -> Vec<&'static str>,
+    parse: fn(&str) -> Result<T, String>,
+}
+
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for Named<T> {
+    type Value = T;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<T, clap::Error> {
+        self.parse.parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let names = (self.names)().into_iter().map(PossibleValue::new);
+        Some(Box::new(names))
+    }
+}
+
+pub(super) fn protocol() -> Named<Protocol> {
+    Named {
+        names: || vec!["tcp", "udp"],
+        parse: |given| match given {
+            "tcp" => Ok(Protocol::Tcp),
+            "udp" => Ok(Protocol::Udp),
+            _ => {
+                let given: String = given.chars().take(64).collect();
+                Err(format!(
+                    "protocol {given:?} is not known; \"tcp\" and \"udp\" are allowed"
+                ))
+            }
+        },
+    }
+}
+
+pub(super) fn helper() -> Named<HelperName> {
+    Named {
+        names: || {
+            let mut names: Vec<_> = Helper::all().map(Helper::name).chain(["h323"]).collect();
+            names.sort_unstable();
+            names.dedup();
+            names
+        },
+        parse: |given| match Helper::named(given) {
+            Ok(_) => Ok(HelperName(given.to_owned())),
+            Err(error) => Err(error.to_string()),
+        },
+    }
+}
+
+pub(super) fn port(given: &str) -> Result<Port, String> {
+    if let Ok(number) = given.parse::<i64>() {
+        return Port::try_from(number).map_err(|error| error.to_string());
+    }
+    let given: String = given.chars().take(64).collect();
+    Err(format!(
+        "port {given:?} is not a number from 1 to 65535; those are allowed"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_a_number_in_its_range() {
+        assert_eq!(port("21").unwrap().get(), 21);
+        assert_eq!(port("65535").unwrap().get(), 65535);
+        for bad in [
+            "0",
+            "65536",
+            "-1",
+            "ftp",
+            "",
+            "21.0",
+            "0x15",
+            "99999999999999999999",
+        ] {
+            let error = port(bad).unwrap_err();
+            assert!(
+                error.contains(bad) && error.contains("1 to 65535"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_name_that_is_offered_is_taken() {
+        for name in (helper().names)() {
+            assert_eq!((helper().parse)(name).unwrap().as_str(), name);
+        }
+        for name in (protocol().names)() {
+            (protocol().parse)(name).unwrap();
+        }
+        let error = (helper().parse)("gopher").unwrap_err();
+        assert!(
+            error.contains("\"gopher\"") && error.contains("tftp"),
+            "{error}"
+        );
+        let error = (protocol().parse)("sctp").unwrap_err();
+        assert!(
+            error.contains("\"sctp\"") && error.contains("udp"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_helper_is_checked_with_its_protocol() {
+        let h323 = (helper().parse)("h323").unwrap();
+        assert_eq!(h323.check(Protocol::Tcp), Ok(()));
+        assert_eq!(h323.check(Protocol::Udp), Ok(()));
+        let ftp = (helper().parse)("ftp").unwrap();
+        assert_eq!(ftp.check(Protocol::Tcp), Ok(()));
+        let error = ftp.check(Protocol::Udp).unwrap_err().to_string();
+        assert!(error.contains("it is for tcp"), "{error}");
+    }
+}

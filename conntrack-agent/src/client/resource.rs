@@ -1,0 +1,173 @@
+//! What the agent answers, as far as this client knows it.
+//!
+//! Ids are checked, for they go into the paths of other requests. All else is
+//! text to be shown: an agent newer than its client may know more protocols,
+//! helpers and states, and more fields, which are kept as they are.
+
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::model::{RouterId, RuleId};
+
+/// A rule, and what became of it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Rule {
+    /// Its name.
+    #[serde(with = "text")]
+    pub id: RuleId,
+    /// The router whose traffic it is for.
+    #[serde(with = "text")]
+    pub router_id: RouterId,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// The destination port.
+    pub port: u16,
+    /// The helper, as the kernel calls it.
+    pub helper: String,
+    /// Who owns it: `file`, `api` or `neutron`.
+    pub origin: String,
+    /// `active`, `pending`, `shadowed` or `failed`.
+    pub status: String,
+    /// Why it is that.
+    pub status_reason: Option<String>,
+    /// Fields that this client does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl Rule {
+    /// The order of lists: by router, protocol, port, and what else tells two
+    /// rules apart.
+    #[must_use]
+    pub fn by_place(&self, other: &Self) -> Ordering {
+        let place = (self.router_id, &self.protocol, self.port);
+        place
+            .cmp(&(other.router_id, &other.protocol, other.port))
+            .then_with(|| self.helper.cmp(&other.helper))
+            .then_with(|| self.id.cmp(&other.id))
+    }
+}
+
+/// A router that the agent knows.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Router {
+    /// Its name to Neutron.
+    #[serde(with = "text")]
+    pub id: RouterId,
+    /// Its name to people.
+    pub name: String,
+    /// `ACTIVE`, `PENDING` or `ERROR`.
+    pub status: String,
+    /// Why it is that.
+    pub status_reason: Option<String>,
+    /// How many rules it has, of all origins.
+    pub rules: u64,
+    /// Its namespaces on this host.
+    pub namespaces: Vec<String>,
+    /// Fields that this client does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// What a change of all rules changes.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Difference {
+    /// Rules that come.
+    pub added: Vec<Rule>,
+    /// Rules that go.
+    pub removed: Vec<Rule>,
+    /// How many stay as they are.
+    pub unchanged: u64,
+    /// Fields that this client does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// How the agent is.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct AgentStatus {
+    /// Its version.
+    pub version: String,
+    /// Its name on this host, a random UUID.
+    pub agent_id: String,
+    /// Its process.
+    pub pid: u32,
+    /// How long it has been running, in seconds.
+    pub uptime_seconds: u64,
+    /// Its rules.
+    pub rules: RuleCounts,
+    /// Its routers.
+    pub routers: RouterCounts,
+    /// What it failed at and tries again.
+    pub troubles: Vec<Trouble>,
+    /// Fields that this client does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// How many rules there are, by their state.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the states themselves")]
+pub struct RuleCounts {
+    pub total: u64,
+    pub active: u64,
+    pub pending: u64,
+    pub shadowed: u64,
+    pub failed: u64,
+    /// States that this client does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// How many routers there are, by their state.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the states themselves")]
+pub struct RouterCounts {
+    pub total: u64,
+    pub active: u64,
+    pub pending: u64,
+    pub failed: u64,
+    /// States that this client does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// A router that is not as its rules say.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Trouble {
+    /// The router.
+    #[serde(with = "text")]
+    pub router_id: RouterId,
+    /// What was refused, and why.
+    pub reason: String,
+    /// How often in a row.
+    pub failures: u64,
+    /// Fields that this client does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// Ids as JSON has them.
+mod text {
+    use std::{fmt::Display, str::FromStr};
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        let given = String::deserialize(deserializer)?;
+        given.parse().map_err(D::Error::custom)
+    }
+}
