@@ -103,7 +103,8 @@ pub fn cleanup(config: &Config) -> Result<Removed, CleanupError> {
     // Of an agent that was killed; none can be listening, as none runs.
     remove_socket(&config.runtime_dir.join(SOCKET))?;
     remains.remove()?;
-    removed.audit_trail_stays = audit::files(&config.state_dir).is_ok_and(|files| !files.is_empty());
+    removed.audit_trail_stays =
+        audit::files(&config.state_dir).is_ok_and(|files| !files.is_empty());
     Ok(removed)
 }
 

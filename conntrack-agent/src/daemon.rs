@@ -15,8 +15,8 @@ use tracing::{info, warn};
 use crate::{
     agent::{Agent, policy, read_rules},
     api::{
-        Access, AccessError, Api, ListenError, Listeners, Service, Tokens, TokensError, routes,
-        serve,
+        Access, AccessError, Api, ListenError, Listeners, Service, TokensError, routes, serve,
+        tokens,
     },
     audit::{AuditError, Auditor},
     config::Config,
@@ -171,13 +171,20 @@ async fn begin(
     footprint: &mut Footprint,
     rules: Option<&Path>,
     rebuild: Option<Rebuild>,
-) -> Result<(Agent, Listeners, impl FnOnce(axum::Router) -> Service), RunError> {
+) -> Result<
+    (
+        Agent,
+        Listeners,
+        impl FnOnce(axum::Router) -> Service + use<>,
+    ),
+    RunError,
+> {
     // A service that can't be had is said before anything is done.
     let access = Access::new(&config.grants)?;
-    let tokens = match &config.tcp {
-        Some(tcp) => Tokens::read(&tcp.token_file)?,
-        None => Tokens::default(),
-    };
+    let tokens = config.tcp.as_ref();
+    let tokens = tokens
+        .map(|tcp| tokens::read(&tcp.token_file))
+        .transpose()?;
     let auditor = Arc::new(Auditor::open(&config.audit, &config.state_dir)?);
     let limits = config.api.limits;
     let listeners = Listeners::bind(config).await?;

@@ -5,6 +5,7 @@
 //! - [`cli`], [`daemon`], [`cleanup`]: the commands
 //! - [`agent`]: what works on mapping, store and kernel, one thing after the other
 //! - [`client`]: what the commands ask of a running agent
+//! - [`api`]: the control API: who may do what, by which token; lists
 //! - [`sources`]: where rules come from, and how they become checked values
 //! - [`store`]: the durable copy of the mapping
 //! - [`audit`]: who asked for what, and what became of it
@@ -15,6 +16,7 @@
 //! - [`kernel`]: the only code that touches the kernel
 
 pub mod agent;
+pub mod api;
 pub mod audit;
 pub mod cleanup;
 pub mod cli;

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     access::Permit,
-    body::{CreateBody, JsonBody, ReplaceAllBody, ReplaceBody, UpdateBody},
+    body::{CreateBody, JsonBody, Object, ReplaceAllBody, ReplaceBody, UpdateBody},
     error::ApiError,
     openapi,
     output::{RouterCounts, RouterOut, RuleCounts, RuleOut, RuleStatus, StatusOut, TroubleOut},
@@ -41,7 +41,14 @@ const RULE_FIELDS: &[&str] = &[
     "status_reason",
 ];
 /// Fields that a router can be listed by.
-const ROUTER_FIELDS: &[&str] = &["id", "name", "status", "status_reason", "rules", "namespaces"];
+const ROUTER_FIELDS: &[&str] = &[
+    "id",
+    "name",
+    "status",
+    "status_reason",
+    "rules",
+    "namespaces",
+];
 
 /// What answers need.
 #[derive(Debug)]
@@ -57,7 +64,7 @@ pub struct Api {
 }
 
 /// The same, by all requests.
-pub type Shared = Arc<Api>;
+pub(super) type Shared = Arc<Api>;
 
 /// What a request did, for the audit trail.
 #[derive(Clone, Debug)]
@@ -95,7 +102,10 @@ impl Api {
 
     /// The namespaces of a router that are on this host.
     fn namespaces(&self, router: RouterId) -> BTreeSet<String> {
-        let names = self.prefixes.iter().map(|prefix| format!("{prefix}{router}"));
+        let names = self
+            .prefixes
+            .iter()
+            .map(|prefix| format!("{prefix}{router}"));
         names
             .filter(|name| matches!(self.netns.identity(name), Ok(Some(_))))
             .collect()
@@ -108,7 +118,10 @@ impl Api {
             ApiError::new(status, "ServiceUnavailable", error.to_string())
         })?;
         let router = |name: &String| {
-            let mut ids = self.prefixes.iter().filter_map(|prefix| name.strip_prefix(prefix));
+            let mut ids = self
+                .prefixes
+                .iter()
+                .filter_map(|prefix| name.strip_prefix(prefix));
             ids.find_map(|id| id.parse().ok())
         };
         Ok(names.iter().filter_map(router).collect())
@@ -145,7 +158,7 @@ impl Api {
 }
 
 /// Every resource. Who asks is an extension of the request: a [`Permit`].
-pub fn routes(api: Shared) -> Router {
+pub fn routes(api: Arc<Api>) -> Router {
     const RULES: &str = "/v2.0/routers/{router_id}/conntrack_helpers";
     const RULE: &str = "/v2.0/routers/{router_id}/conntrack_helpers/{id}";
     Router::new()
@@ -156,7 +169,10 @@ pub fn routes(api: Shared) -> Router {
         .route("/v2.0/routers/{router_id}", get(show_router))
         .route(RULES, get(list_rules).post(create_rules).put(replace_rules))
         .route(RULE, get(show_rule).put(update_rule).delete(delete_rule))
-        .route("/v1/conntrack_helpers", get(list_all_rules).put(replace_all_rules))
+        .route(
+            "/v1/conntrack_helpers",
+            get(list_all_rules).put(replace_all_rules),
+        )
         .route("/v1/status", get(status))
         .route("/v1/openapi.json", get(openapi::document))
         .fallback(no_resource)
@@ -253,7 +269,10 @@ async fn list_rules(
     if !api.knows(&seen, router) {
         return Err(ApiError::no_router(&given));
     }
-    let rules = seen.mapping.of(router).map(|entry| RuleOut::new(&seen, entry));
+    let rules = seen
+        .mapping
+        .of(router)
+        .map(|entry| RuleOut::new(&seen, entry));
     let rules = rules.map(as_map).collect::<Result<_, _>>()?;
     drop(seen);
     listed("conntrack_helpers", &query, rules)
@@ -307,7 +326,7 @@ async fn create_rules(
             ));
         }
     };
-    let rules = rules.into_iter().map(|rule| rule.on(router));
+    let rules = rules.into_iter().map(|Object(rule)| rule.on(router));
     let rules = rules.collect::<Result<Vec<_>, _>>()?;
     let ids: Vec<_> = rules.iter().map(|rule| rule.id).collect();
     let batch = rules.into_iter().map(Operation::Create).collect();
@@ -334,10 +353,15 @@ async fn replace_rules(
 ) -> Result<Response, ApiError> {
     let router = router_id(&given)?;
     permit.may_change(router).map_err(ApiError::forbidden)?;
-    let rules = body.conntrack_helpers.into_iter().map(|rule| rule.on(router));
+    let rules = body
+        .conntrack_helpers
+        .into_iter()
+        .map(|Object(rule)| rule.on(router));
     let rules = rules.collect::<Result<_, _>>()?;
     let batch = vec![Operation::Replace { router, rules }];
-    let (_, did) = api.change("replace", Request::OnRouter(router, batch)).await?;
+    let (_, did) = api
+        .change("replace", Request::OnRouter(router, batch))
+        .await?;
     let seen = api.agent.view().read();
     let own = seen.mapping.of(router);
     let own = own.filter(|entry| entry.rule.origin == Origin::Api);
@@ -366,14 +390,18 @@ async fn replace_all_rules(
         }
     };
     let mut wanted = RuleSet::default();
-    for router in body.routers {
+    for Object(router) in body.routers {
         let id = router.id.0;
         wanted.name(id);
-        for rule in router.conntrack_helpers {
+        for Object(rule) in router.conntrack_helpers {
             let says = rule.on(id)?.says;
             if !wanted.insert(says) {
                 let message = format!("router {id} has {says} twice in the body");
-                return Err(ApiError::new(StatusCode::BAD_REQUEST, "BadRequest", message));
+                return Err(ApiError::new(
+                    StatusCode::BAD_REQUEST,
+                    "BadRequest",
+                    message,
+                ));
             }
         }
     }
@@ -387,7 +415,10 @@ async fn replace_all_rules(
     };
     let seen = api.agent.view().read();
     let shown = |entries: &[Entry]| -> Vec<_> {
-        entries.iter().map(|entry| RuleOut::new(&seen, entry)).collect()
+        entries
+            .iter()
+            .map(|entry| RuleOut::new(&seen, entry))
+            .collect()
     };
     let answer = json!({
         "added": shown(change.added()),
@@ -428,7 +459,7 @@ async fn update_rule(
     permit.may_change(router).map_err(ApiError::forbidden)?;
     let entry = rule_of(&api.agent.view().read(), router, &given)?;
     let id = entry.rule.id;
-    let (port, helper) = body.conntrack_helper.from(entry.rule.says)?;
+    let (port, helper) = body.conntrack_helper.0.from(entry.rule.says)?;
     let router_of_rule = Some(router);
     let batch = vec![Operation::Update {
         id,
@@ -436,7 +467,9 @@ async fn update_rule(
         port,
         helper,
     }];
-    let (_, did) = api.change("update", Request::OnRouter(router, batch)).await?;
+    let (_, did) = api
+        .change("update", Request::OnRouter(router, batch))
+        .await?;
     let changed = api.rules([id]).into_iter().next();
     let changed = changed.ok_or_else(|| ApiError::no_rule(&given))?;
     let answer = Json(json!({ "conntrack_helper": changed }));
@@ -456,7 +489,9 @@ async fn delete_rule(
     permit.may_change(router).map_err(ApiError::forbidden)?;
     let entry = rule_of(&api.agent.view().read(), router, &given)?;
     let batch = vec![Operation::Delete(entry.rule.id)];
-    let (_, did) = api.change("delete", Request::OnRouter(router, batch)).await?;
+    let (_, did) = api
+        .change("delete", Request::OnRouter(router, batch))
+        .await?;
     Ok((StatusCode::NO_CONTENT, Extension(did)).into_response())
 }
 
@@ -524,8 +559,7 @@ fn rule_of(seen: &Seen, router: RouterId, given: &str) -> Result<Entry, ApiError
 }
 
 fn parsed(query: Option<&str>, fields: &'static [&'static str]) -> Result<ListQuery, ApiError> {
-    ListQuery::parse(query.unwrap_or_default(), fields)
-        .map_err(|error| ApiError::invalid(error.to_string()))
+    ListQuery::parse(query, fields).map_err(|error| ApiError::invalid(error.to_string()))
 }
 
 fn listed(

@@ -4,17 +4,16 @@
 //! each says what it wants. Unknown and repeated fields are refused; nesting
 //! ends where `serde_json` ends it, at 128 levels.
 
-use std::{fmt, time::Duration};
+use std::{fmt, marker::PhantomData, time::Duration};
 
 use axum::{
-    body::Body,
     extract::{FromRequest, Request},
     http::{HeaderMap, StatusCode, header},
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::{
     Deserialize, Deserializer,
-    de::{self, DeserializeOwned, Visitor},
+    de::{self, DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use utoipa::ToSchema;
 
@@ -36,7 +35,9 @@ impl<T: DeserializeOwned> FromRequest<Shared> for JsonBody<T> {
         let limits = api.limits();
         let deadline = Duration::from_secs(limits.body_seconds);
         // Together, bodies never hold more memory than this many of the largest.
-        let Ok(_room) = api.bodies().try_acquire_many(pages(&parts.headers, limits.body_bytes))
+        let Ok(_room) = api
+            .bodies()
+            .try_acquire_many(pages(&parts.headers, limits.body_bytes))
         else {
             return Err(ApiError::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -66,7 +67,7 @@ impl<T: DeserializeOwned> FromRequest<Shared> for JsonBody<T> {
         };
         let parsed = serde_json::from_slice(&bytes);
         parsed
-            .map(Self)
+            .map(|Object(body)| Self(body))
             .map_err(|error| ApiError::invalid(format!("the body is refused: {error}")))
     }
 }
@@ -165,30 +166,35 @@ impl RuleChangeIn {
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateBody {
     #[serde(default)]
-    pub(super) conntrack_helper: Option<RuleIn>,
+    #[schema(value_type = Option<RuleIn>)]
+    pub(super) conntrack_helper: Option<Object<RuleIn>>,
     #[serde(default)]
-    pub(super) conntrack_helpers: Option<Vec<RuleIn>>,
+    #[schema(value_type = Option<Vec<RuleIn>>)]
+    pub(super) conntrack_helpers: Option<Vec<Object<RuleIn>>>,
 }
 
 /// The body of a `PUT` of one rule.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UpdateBody {
-    pub(super) conntrack_helper: RuleChangeIn,
+    #[schema(value_type = RuleChangeIn)]
+    pub(super) conntrack_helper: Object<RuleChangeIn>,
 }
 
 /// The body of a `PUT` of a router's set.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplaceBody {
-    pub(super) conntrack_helpers: Vec<RuleIn>,
+    #[schema(value_type = Vec<RuleIn>)]
+    pub(super) conntrack_helpers: Vec<Object<RuleIn>>,
 }
 
 /// The body of a `PUT` of everything.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplaceAllBody {
-    pub(super) routers: Vec<RouterIn>,
+    #[schema(value_type = Vec<RouterIn>)]
+    pub(super) routers: Vec<Object<RouterIn>>,
 }
 
 /// A router, and all rules that it is to have.
@@ -197,7 +203,30 @@ pub(super) struct ReplaceAllBody {
 pub(super) struct RouterIn {
     #[schema(value_type = String, format = Uuid)]
     pub(super) id: RouterIdIn,
-    pub(super) conntrack_helpers: Vec<RuleIn>,
+    #[schema(value_type = Vec<RuleIn>)]
+    pub(super) conntrack_helpers: Vec<Object<RuleIn>>,
+}
+
+/// A JSON object. serde would take an array for a struct too, field by field.
+#[derive(Debug)]
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
+    }
 }
 
 /// A string that one of the model's types is parsed from.
@@ -220,7 +249,12 @@ struct Id(RuleId);
 
 impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let parse = |given: &str| given.parse().map(Self).map_err(|e: crate::model::RuleIdError| e.to_string());
+        let parse = |given: &str| {
+            given
+                .parse()
+                .map(Self)
+                .map_err(|e: crate::model::RuleIdError| e.to_string())
+        };
         deserializer.deserialize_str(Parsed(parse, "a UUID"))
     }
 }
@@ -231,7 +265,12 @@ pub(super) struct RouterIdIn(pub(super) RouterId);
 
 impl<'de> Deserialize<'de> for RouterIdIn {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let parse = |given: &str| given.parse().map(Self).map_err(|e: crate::model::RouterIdError| e.to_string());
+        let parse = |given: &str| {
+            given
+                .parse()
+                .map(Self)
+                .map_err(|e: crate::model::RouterIdError| e.to_string())
+        };
         deserializer.deserialize_str(Parsed(parse, "a UUID"))
     }
 }
@@ -278,4 +317,3 @@ impl<'de> Deserialize<'de> for PortIn {
         deserializer.deserialize_any(Number).map(Self)
     }
 }
-

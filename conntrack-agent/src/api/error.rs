@@ -8,6 +8,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::access::Forbidden;
 use crate::{
     agent::Rejection,
     engine::{Reason, Refusal},
@@ -16,7 +17,7 @@ use crate::{
 
 /// An answer that says why a request was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiError {
+pub(super) struct ApiError {
     status: StatusCode,
     kind: &'static str,
     message: String,
@@ -24,7 +25,7 @@ pub struct ApiError {
 
 /// The body of every answer with a status of 400 or more.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ErrorBody {
+pub(super) struct ErrorBody {
     /// The error.
     #[serde(rename = "NeutronError")]
     neutron_error: ErrorDetail,
@@ -61,7 +62,8 @@ impl ApiError {
     }
 
     /// The caller may not do that.
-    pub(super) fn forbidden(why: impl ToString) -> Self {
+    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+    pub(super) fn forbidden(why: Forbidden) -> Self {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", why.to_string())
     }
 
@@ -152,7 +154,9 @@ fn refused(refusals: &[Refusal]) -> ApiError {
     });
     let mut message = sentences.collect::<Vec<_>>().join("; ");
     if let Some(more @ 1..) = refusals.len().checked_sub(MOST) {
-        message.push_str(&format!("; and {more} more"));
+        message.push_str("; and ");
+        message.push_str(&more.to_string());
+        message.push_str(" more");
     }
     ApiError::new(status, kind, message)
 }

@@ -110,11 +110,7 @@ impl RuleOut {
 
 impl RouterOut {
     /// None if the agent knows nothing of the router.
-    pub(super) fn new(
-        seen: &Seen,
-        router: RouterId,
-        namespaces: BTreeSet<String>,
-    ) -> Option<Self> {
+    pub(super) fn new(seen: &Seen, router: RouterId, namespaces: BTreeSet<String>) -> Option<Self> {
         let rules = seen.mapping.of(router).count();
         if rules == 0 && namespaces.is_empty() {
             return None;

@@ -117,8 +117,7 @@ impl Listeners {
         if let Some(tcp) = &config.tcp {
             let address = tcp.listen;
             let listener = TcpListener::bind(address).await;
-            listeners.tcp =
-                Some(listener.map_err(|source| ListenError::Tcp { address, source })?);
+            listeners.tcp = Some(listener.map_err(|source| ListenError::Tcp { address, source })?);
         }
         Ok(listeners)
     }
@@ -161,7 +160,7 @@ pub struct Service {
     /// Who may do what.
     access: Access,
     /// Who is who on TCP.
-    tokens: Tokens,
+    tokens: Option<Tokens>,
     /// Who did what.
     auditor: Arc<Auditor>,
     /// How much there may be of everything.
@@ -176,7 +175,7 @@ impl Service {
     pub fn new(
         routes: Router,
         access: Access,
-        tokens: Tokens,
+        tokens: Option<Tokens>,
         auditor: Arc<Auditor>,
         limits: ApiLimits,
     ) -> Self {
@@ -337,11 +336,7 @@ impl Doors {
 }
 
 async fn turn_away(mut stream: impl AsyncWrite + Unpin, why: String) {
-    let error = ApiError::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "TooManyConnections",
-        why,
-    );
+    let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "TooManyConnections", why);
     let body = axum::body::to_bytes(error.into_response().into_body(), 4096).await;
     let body = body.unwrap_or_default();
     let head = format!(
@@ -407,22 +402,26 @@ async fn answer(
         }
         (Origin::Tcp { address }, _) => by_token(&request, address, service),
         // A local peer always has its permit.
-        (Origin::Local { pid, uid, gid }, None) => {
-            (Peer::Local { pid, uid, gid }, Ok(service.access.of_peer(uid, gid)))
-        }
+        (Origin::Local { pid, uid, gid }, None) => (
+            Peer::Local { pid, uid, gid },
+            Ok(service.access.of_peer(uid, gid)),
+        ),
     };
     let mut response = match permit {
-        Ok(permit) => match permit.may_enter().map_err(ApiError::forbidden).and_then(|()| {
-            let room = service.requests.try_acquire();
-            room.map_err(|_| {
-                let most = service.limits.requests;
-                ApiError::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "TooManyRequests",
-                    format!("{most} requests are being answered already; try again"),
-                )
-            })
-        }) {
+        Ok(permit) => match permit
+            .may_enter()
+            .map_err(ApiError::forbidden)
+            .and_then(|()| {
+                let room = service.requests.try_acquire();
+                room.map_err(|_| {
+                    let most = service.limits.requests;
+                    ApiError::new(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "TooManyRequests",
+                        format!("{most} requests are being answered already; try again"),
+                    )
+                })
+            }) {
             Ok(_room) => {
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(permit);
@@ -437,7 +436,9 @@ async fn answer(
         Err(error) => error.into_response(),
     };
     if let Ok(value) = header::HeaderValue::from_str(&id.to_string()) {
-        response.headers_mut().insert("x-openstack-request-id", value);
+        response
+            .headers_mut()
+            .insert("x-openstack-request-id", value);
     }
     let did = response.extensions_mut().remove::<Did>();
     let said = response.extensions_mut().remove::<Said>();
@@ -453,7 +454,11 @@ async fn answer(
         Some(did) => (did.operation, did.before, did.after),
         None => (operation, Vec::new(), Vec::new()),
     };
-    let mut routers: Vec<_> = before.iter().chain(&after).map(|rule| rule.says.router).collect();
+    let mut routers: Vec<_> = before
+        .iter()
+        .chain(&after)
+        .map(|rule| rule.says.router)
+        .collect();
     routers.extend(router);
     routers.sort_unstable();
     routers.dedup();
@@ -476,12 +481,12 @@ fn router_of(path: &str) -> Option<crate::model::RouterId> {
     parts.next()?.parse().ok()
 }
 
-const fn operation(method: &axum::http::Method) -> &'static str {
-    match method.as_str().as_bytes() {
-        b"GET" | b"HEAD" => "read",
-        b"POST" => "create",
-        b"PUT" => "change",
-        b"DELETE" => "delete",
+fn operation(method: &axum::http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" | "HEAD" => "read",
+        "POST" => "create",
+        "PUT" => "change",
+        "DELETE" => "delete",
         _ => "unknown",
     }
 }
@@ -493,7 +498,9 @@ fn by_token(
     service: &Service,
 ) -> (Peer, Result<Permit, ApiError>) {
     let presented = request.headers().get("x-auth-token");
-    let name = presented.and_then(|token| service.tokens.name_of(token.as_bytes()));
+    let name = presented
+        .zip(service.tokens.as_ref())
+        .and_then(|(token, tokens)| tokens.name_of(token.as_bytes()));
     match name {
         Some(name) => (
             Peer::Token {

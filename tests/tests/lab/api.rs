@@ -78,7 +78,10 @@ fn a_rule_is_made_listed_shown_changed_and_removed() {
 
     let path = format!("{rules}/{id}");
     let shown = fixture.ask("GET", &path, "");
-    assert_eq!((shown.status, &shown.body["conntrack_helper"]), (200, &expected));
+    assert_eq!(
+        (shown.status, &shown.body["conntrack_helper"]),
+        (200, &expected)
+    );
     let listed = fixture.ask("GET", &rules, "");
     assert_eq!(listed.body, json!({ "conntrack_helpers": [expected] }));
 
@@ -104,8 +107,12 @@ fn several_rules_are_made_replaced_and_applied_at_once() {
         {"protocol":"udp","port":69,"helper":"tftp"},{"protocol":"tcp","port":21,"helper":"sane"}]}"#;
     let made = fixture.ask("POST", &rules, bulk);
     assert_eq!(made.status, 201, "{made:?}");
-    let statuses: Vec<_> = made.body["conntrack_helpers"].as_array().expect("rules").iter()
-        .map(|rule| rule["status"].as_str().expect("a status").to_owned()).collect();
+    let statuses: Vec<_> = made.body["conntrack_helpers"]
+        .as_array()
+        .expect("rules")
+        .iter()
+        .map(|rule| rule["status"].as_str().expect("a status").to_owned())
+        .collect();
     assert_eq!(statuses, ["active", "active", "shadowed"]);
     fixture.assert_settled(3);
     let ftp = made.body["conntrack_helpers"][0]["id"].clone();
@@ -121,7 +128,10 @@ fn several_rules_are_made_replaced_and_applied_at_once() {
         {"protocol":"tcp","port":2121,"helper":"ftp"}]}"#;
     let replaced = fixture.ask("PUT", &rules, set);
     assert_eq!(replaced.status, 200, "{replaced:?}");
-    assert_eq!(replaced.body["conntrack_helpers"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        replaced.body["conntrack_helpers"].as_array().map(Vec::len),
+        Some(2)
+    );
     fixture.assert_settled(2);
 
     let other = Uuid::new_v4();
@@ -132,16 +142,32 @@ fn several_rules_are_made_replaced_and_applied_at_once() {
             { "protocol": "udp", "port": 5060, "helper": "sip" } ] },
     ] });
     let before = fixture.ask("GET", "/v1/conntrack_helpers", "");
-    let dry = fixture.ask("PUT", "/v1/conntrack_helpers?dry_run=true", &all.to_string());
+    let dry = fixture.ask(
+        "PUT",
+        "/v1/conntrack_helpers?dry_run=true",
+        &all.to_string(),
+    );
     let sizes = |answer: &Answer| {
         let count = |key: &str| answer.body[key].as_array().map(Vec::len);
-        (answer.status, count("added"), count("removed"), answer.body["unchanged"].as_u64())
+        (
+            answer.status,
+            count("added"),
+            count("removed"),
+            answer.body["unchanged"].as_u64(),
+        )
     };
     assert_eq!(sizes(&dry), (200, Some(1), Some(1), Some(1)), "{dry:?}");
-    assert_eq!(fixture.ask("GET", "/v1/conntrack_helpers", "").body, before.body);
+    assert_eq!(
+        fixture.ask("GET", "/v1/conntrack_helpers", "").body,
+        before.body
+    );
     fixture.assert_settled(2);
     let applied = fixture.ask("PUT", "/v1/conntrack_helpers", &all.to_string());
-    assert_eq!(sizes(&applied), (200, Some(1), Some(1), Some(1)), "{applied:?}");
+    assert_eq!(
+        sizes(&applied),
+        (200, Some(1), Some(1), Some(1)),
+        "{applied:?}"
+    );
     fixture.assert_settled(2);
     let pending = fixture.ask("GET", &rules_of(&other.to_string()), "");
     assert_eq!(pending.body["conntrack_helpers"][0]["status"], "pending");
@@ -149,10 +175,16 @@ fn several_rules_are_made_replaced_and_applied_at_once() {
     assert_eq!(router.body["router"]["status"], "PENDING", "{router:?}");
 
     let status = fixture.ask("GET", "/v1/status", "");
-    assert_eq!(status.body["rules"], json!({
-        "total": 2, "active": 1, "pending": 1, "shadowed": 0, "failed": 0 }));
-    assert_eq!(status.body["routers"], json!({
-        "total": 2, "active": 1, "pending": 1, "failed": 0 }));
+    assert_eq!(
+        status.body["rules"],
+        json!({
+        "total": 2, "active": 1, "pending": 1, "shadowed": 0, "failed": 0 })
+    );
+    assert_eq!(
+        status.body["routers"],
+        json!({
+        "total": 2, "active": 1, "pending": 1, "failed": 0 })
+    );
     let empty = fixture.ask("PUT", "/v1/conntrack_helpers", r#"{"routers":[]}"#);
     assert_eq!(sizes(&empty), (200, Some(0), Some(2), Some(0)));
     fixture.assert_settled(0);
@@ -170,20 +202,34 @@ fn lists_are_filtered_sorted_and_paged() {
     let ports = |query: &str| -> Vec<u64> {
         let listed = fixture.ask("GET", &format!("{rules}?{query}"), "");
         assert_eq!(listed.status, 200, "{query}: {listed:?}");
-        let listed = listed.body["conntrack_helpers"].as_array().expect("rules").clone();
-        listed.iter().map(|rule| rule["port"].as_u64().expect("a port")).collect()
+        let listed = listed.body["conntrack_helpers"]
+            .as_array()
+            .expect("rules")
+            .clone();
+        listed
+            .iter()
+            .map(|rule| rule["port"].as_u64().expect("a port"))
+            .collect()
     };
     assert_eq!(ports("port=20&port=70&sort_key=port"), [20, 70]);
     assert_eq!(ports("protocol=udp"), [0_u64; 0]);
     assert_eq!(ports("sort_key=port&sort_dir=desc&limit=3"), [70, 60, 50]);
     let last = fixture.ask("GET", &format!("{rules}?port=50"), "");
-    let marker = last.body["conntrack_helpers"][0]["id"].as_str().expect("an id").to_owned();
+    let marker = last.body["conntrack_helpers"][0]["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     assert_eq!(
-        ports(&format!("sort_key=port&sort_dir=desc&limit=3&marker={marker}")),
+        ports(&format!(
+            "sort_key=port&sort_dir=desc&limit=3&marker={marker}"
+        )),
         [40, 30, 20]
     );
     let fields = fixture.ask("GET", &format!("{rules}?fields=port&port=10"), "");
-    assert_eq!(fields.body, json!({ "conntrack_helpers": [{ "port": 10 }] }));
+    assert_eq!(
+        fields.body,
+        json!({ "conntrack_helpers": [{ "port": 10 }] })
+    );
 }
 
 /// Everything that must be refused, and nothing of it may happen.
@@ -192,7 +238,10 @@ fn what_is_wrong_is_refused_with_a_reason_and_changes_nothing() {
     let fixture = Fixture::new();
     let rules = fixture.rules();
     let made = fixture.ask("POST", &rules, FTP);
-    let id = made.body["conntrack_helper"]["id"].as_str().expect("an id").to_owned();
+    let id = made.body["conntrack_helper"]["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     let rule = format!("{rules}/{id}");
     let elsewhere = rules_of(&Uuid::new_v4().to_string());
     let no_rule = format!("{rules}/{}", Uuid::new_v4());
@@ -201,7 +250,9 @@ fn what_is_wrong_is_refused_with_a_reason_and_changes_nothing() {
     let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
     let same_twice = r#"{"conntrack_helpers":[{"protocol":"tcp","port":5,"helper":"ftp"},{"protocol":"tcp","port":5,"helper":"ftp"}]}"#;
     let one_wrong = r#"{"conntrack_helpers":[{"protocol":"tcp","port":5,"helper":"ftp"},{"protocol":"tcp","port":6,"helper":"gopher"}]}"#;
-    let taken = body(&format!(r#""protocol":"tcp","port":22,"helper":"ftp","id":"{id}""#));
+    let taken = body(&format!(
+        r#""protocol":"tcp","port":22,"helper":"ftp","id":"{id}""#
+    ));
     #[rustfmt::skip]
     let rows: Vec<(&str, &str, String, u16, &str, &str)> = vec![
         ("POST", &rules, tcp("0"), 400, "InvalidInput", "1 to 65535"),
@@ -242,19 +293,38 @@ fn what_is_wrong_is_refused_with_a_reason_and_changes_nothing() {
         ("PATCH", &rules, FTP.into(), 405, "HTTPMethodNotAllowed", "method"),
         ("PUT", "/v1/conntrack_helpers?dry_run=perhaps", r#"{"routers":[]}"#.into(), 400, "InvalidInput", "dry_run"),
     ];
-    let bad_queries = ["?limit=0", "?limit=x", "?sort_key=colour", "?colour=red", "?marker=x", "?fields=colour", "?sort_dir=up&sort_key=port"];
+    let bad_queries = [
+        "?limit=0",
+        "?limit=x",
+        "?sort_key=colour",
+        "?colour=red",
+        "?marker=x",
+        "?fields=colour",
+        "?sort_dir=up&sort_key=port",
+    ];
     let before = fixture.ask("GET", "/v1/conntrack_helpers", "").body;
     for (method, path, body, status, kind, word) in rows {
         let answer = fixture.ask(method, path, &body);
         let shown = body.chars().take(80).collect::<String>();
-        assert_eq!((answer.status, answer.kind()), (status, kind), "{method} {path} {shown}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.kind()),
+            (status, kind),
+            "{method} {path} {shown}: {answer:?}"
+        );
         let message = answer.message();
-        assert!(message.contains(word), "{method} {path} {shown}: {message:?} lacks {word:?}");
+        assert!(
+            message.contains(word),
+            "{method} {path} {shown}: {message:?} lacks {word:?}"
+        );
         assert!(message.len() < 1000, "a sentence: {message}");
     }
     for query in bad_queries {
         let answer = fixture.ask("GET", &format!("{rules}{query}"), "");
-        assert_eq!((answer.status, answer.kind()), (400, "InvalidInput"), "{query}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.kind()),
+            (400, "InvalidInput"),
+            "{query}: {answer:?}"
+        );
     }
     let form = curl_with(&fixture.socket(), "POST", &rules, "", &["--data", "a=b"]);
     assert_eq!((form.status, form.kind()), (415, "UnsupportedMediaType"));
@@ -280,7 +350,11 @@ fn a_rule_of_the_file_is_not_the_apis_to_change() {
     let change = r#"{"conntrack_helper":{"port":22}}"#;
     for (method, body) in [("DELETE", ""), ("PUT", change)] {
         let answer = fixture.ask(method, &path, body);
-        assert_eq!((answer.status, answer.kind()), (409, "Conflict"), "{answer:?}");
+        assert_eq!(
+            (answer.status, answer.kind()),
+            (409, "Conflict"),
+            "{answer:?}"
+        );
         assert!(answer.message().contains("belongs to file"), "{answer:?}");
     }
     // Nor does replacing the API's touch it.
@@ -292,31 +366,46 @@ fn a_rule_of_the_file_is_not_the_apis_to_change() {
 #[test]
 fn large_bodies_and_silence_end_with_an_answer() {
     let fixture = Fixture::with(|config| {
-        config.with("api", "{ limits = { body_bytes = 4096, body_seconds = 1, header_seconds = 1 } }")
+        config.with(
+            "api",
+            "{ limits = { body_bytes = 4096, body_seconds = 1, header_seconds = 1 } }",
+        )
     });
     let rules = fixture.rules();
     let large = format!("{FTP}{}", " ".repeat(5000));
     let refused = fixture.ask("POST", &rules, &large);
-    assert_eq!((refused.status, refused.kind()), (413, "RequestTooLarge"), "{refused:?}");
+    assert_eq!(
+        (refused.status, refused.kind()),
+        (413, "RequestTooLarge"),
+        "{refused:?}"
+    );
     assert!(refused.message().contains("4096"), "{refused:?}");
     let fits = format!("{FTP}{}", " ".repeat(3000));
     assert_eq!(fixture.ask("POST", &rules, &fits).status, 201);
 
-    let half = talk(&fixture, &format!(
-        "POST {rules} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{{"
-    ));
+    let half = talk(
+        &fixture,
+        &format!(
+            "POST {rules} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{{"
+        ),
+    );
     assert!(half.starts_with("HTTP/1.1 408"), "{half}");
     assert!(half.contains("did not come within 1 s"), "{half}");
     // A head that never ends: the connection does.
     let silence = talk(&fixture, "GET / HTTP/1.1\r\nhost:");
     assert!(!silence.contains("200 OK"), "{silence}");
-    assert_eq!(fixture.ask("GET", "/", "").status, 200, "and others are answered");
+    assert_eq!(
+        fixture.ask("GET", "/", "").status,
+        200,
+        "and others are answered"
+    );
 }
 
 /// Sends this, then nothing; what comes until the agent closes.
 fn talk(fixture: &Fixture, request: &str) -> String {
     use std::io::{Read as _, Write as _};
-    let mut stream = std::os::unix::net::UnixStream::connect(fixture.socket()).expect("a connection");
+    let mut stream =
+        std::os::unix::net::UnixStream::connect(fixture.socket()).expect("a connection");
     stream.write_all(request.as_bytes()).expect("a request");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an end");
@@ -330,18 +419,40 @@ fn the_socket_is_there_while_the_agent_is_and_for_root_alone() {
     let metadata = fs::metadata(&socket).expect("the socket");
     assert!(metadata.file_type().is_socket());
     assert_eq!(metadata.permissions().mode() & 0o777, 0o660);
-    let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "curl", "--unix-socket"];
+    let nobody = [
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+        "curl",
+        "--unix-socket",
+    ];
     let refused = std::process::Command::new("setpriv")
-        .args(nobody).arg(&socket).args(["--silent", "http://agent/"]).status().expect("setpriv");
+        .args(nobody)
+        .arg(&socket)
+        .args(["--silent", "http://agent/"])
+        .status()
+        .expect("setpriv");
     assert!(!refused.success(), "no connection for others");
 
     let Fixture { agent, lab, router } = fixture;
     drop(agent.kill());
     assert!(socket.exists(), "it could not remove it");
-    let agent = Agent::spawn(&lab, &Config::of(&lab), None, &[]).ready().expect("a start");
+    let agent = Agent::spawn(&lab, &Config::of(&lab), None, &[])
+        .ready()
+        .expect("a start");
     let fixture = Fixture { agent, router, lab };
-    assert_eq!(fixture.ask("GET", "/", "").status, 200, "the next one has its own");
-    let Fixture { agent, lab: _lab, router: _router } = fixture;
+    assert_eq!(
+        fixture.ask("GET", "/", "").status,
+        200,
+        "the next one has its own"
+    );
+    let Fixture {
+        agent,
+        lab: _lab,
+        router: _router,
+    } = fixture;
     assert_eq!(agent.stop().code, Some(0));
     assert!(!socket.exists());
 }

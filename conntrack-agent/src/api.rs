@@ -1,0 +1,22 @@
+//! The control API: HTTP over a Unix socket, and over loopback TCP if configured.
+//!
+//! A connection is let in and its peer known ([`server`]), the peer has a permit
+//! ([`access`], [`tokens`]), a resource answers ([`app`]) with what the body
+//! ([`body`]) or the query ([`query`]) asks for; each answer that says no has one
+//! form ([`error`]).
+
+pub mod access;
+mod app;
+mod body;
+mod error;
+mod openapi;
+mod output;
+pub mod query;
+mod server;
+pub mod tokens;
+
+pub use access::{Access, AccessError};
+pub use app::{Api, routes};
+pub use openapi::Description;
+pub use server::{ListenError, Listeners, SOCKET, Service, remove_socket, serve};
+pub use tokens::{Tokens, TokensError};
