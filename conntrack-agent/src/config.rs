@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -9,6 +10,7 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
+    api::access::{Access, AccessError, Grant},
     engine::Limits,
     input::read_text,
     kernel::Carrier,
@@ -52,6 +54,22 @@ pub struct Config {
     pub allowed_helpers: Vec<String>,
     /// What is logged, and how.
     pub log: Log,
+    /// Who may use the API, beside root.
+    #[serde(rename = "grant")]
+    pub grants: Vec<Grant>,
+    /// Where the API is, beside the Unix socket; without it, nowhere.
+    pub tcp: Option<Tcp>,
+}
+
+/// The API's TCP listener.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Tcp {
+    /// An address of this host that no other host can reach: there is no
+    /// encryption, so a token must not leave the host.
+    pub listen: SocketAddr,
+    /// The tokens, [`crate::api::tokens`] says in what form.
+    pub token_file: PathBuf,
 }
 
 /// What is logged, and how.
@@ -104,6 +122,8 @@ impl Default for Config {
                 .map(|helper| helper.name().to_owned())
                 .collect(),
             log: Log::default(),
+            grants: Vec::new(),
+            tcp: None,
         }
     }
 }
@@ -260,6 +280,40 @@ impl Config {
                 self.mark_mask
             ));
         }
+        if let Err(AccessError { faults: more }) = Access::new(&self.grants) {
+            faults.extend(more);
+        }
+        if let Some(tcp) = &self.tcp {
+            faults.extend(tcp.faults());
+        }
+        faults
+    }
+}
+
+impl Tcp {
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        // ::ffff:127.0.0.1 is none here, though it is reached as 127.0.0.1 is:
+        // one way to write it is enough.
+        if !self.listen.ip().is_loopback() {
+            faults.push(format!(
+                "tcp.listen = \"{}\": a loopback address is wanted, 127.0.0.1 or [::1]; \
+                 what comes over a network is not encrypted",
+                self.listen
+            ));
+        }
+        if self.listen.port() == 0 {
+            faults.push(format!(
+                "tcp.listen = \"{}\": a port from 1 to 65535 is wanted",
+                self.listen
+            ));
+        }
+        if !self.token_file.is_absolute() {
+            faults.push(format!(
+                "tcp.token_file = {:?}: an absolute path is wanted",
+                self.token_file.display()
+            ));
+        }
         faults
     }
 }
@@ -313,11 +367,73 @@ mod tests {
             ),
             ("[log]\nlevel = \"loud\"", &["loud", "info"]),
             ("[log", &["log"]),
+            (
+                "[[grant]]\nusers = [\"conntrack-agent-has-no-such-user\"]\nrole = \"reader\"",
+                &["grant 1", "no user", "has-no-such-user"],
+            ),
+            (
+                "[[grant]]\nusers = [1]\nrole = \"reader\"\nrouters = [\"x\"]",
+                &["grant 1", "\"x\"", "UUID"],
+            ),
+            (
+                "[[grant]]\nusers = [1]\nrole = \"king\"",
+                &["king", "operator"],
+            ),
+            ("[grants]", &["grants"]),
+            ("[tcp]\nlisten = \"127.0.0.1:1\"", &["token_file"]),
+            ("[tcp]\ntoken_file = \"/t\"", &["listen"]),
+            (
+                "[tcp]\nlisten = \"localhost:1\"\ntoken_file = \"/t\"",
+                &["listen", "address"],
+            ),
+            (
+                "[tcp]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"/t\"",
+                &["tcp.listen", "65535"],
+            ),
+            (
+                "[tcp]\nlisten = \"127.0.0.1:1\"\ntoken_file = \"t\"",
+                &["tcp.token_file", "absolute"],
+            ),
+            (
+                "[tcp]\nlisten = \"127.0.0.1:1\"\ntoken_file = \"/t\"\ntoken = \"x\"",
+                &["`token`", "token_file"],
+            ),
         ] {
             let message = refusal(text);
             for part in parts {
                 assert!(message.contains(part), "{message} lacks {part}");
             }
+        }
+    }
+
+    #[test]
+    fn grants_and_a_listener_are_taken_as_they_are_written() {
+        let text = "[[grant]]\nusers = [\"root\", 7]\nrole = \"admin\"\n\
+                    [[grant]]\ntokens = [\"ci\"]\nrole = \"reader\"\n\
+                    [tcp]\nlisten = \"[::1]:9797\"\ntoken_file = \"/t\"";
+        let config = Config::parse(Path::new("x"), text).unwrap();
+        assert_eq!(config.grants.len(), 2);
+        assert_eq!(config.tcp.unwrap().listen.port(), 9797);
+    }
+
+    #[test]
+    fn cwe_284_only_a_loopback_address_is_listened_on() {
+        let text = |address| format!("[tcp]\nlisten = \"{address}:9797\"\ntoken_file = \"/t\"");
+        for address in ["127.0.0.1", "127.1.2.3", "[::1]"] {
+            assert!(Config::parse(Path::new("x"), &text(address)).is_ok());
+        }
+        for address in [
+            "0.0.0.0",
+            "[::]",
+            "192.0.2.1",
+            "[fe80::1]",
+            "[::ffff:127.0.0.1]",
+        ] {
+            let message = refusal(&text(address));
+            assert!(
+                message.contains("loopback") && message.contains(address),
+                "{message}"
+            );
         }
     }
 

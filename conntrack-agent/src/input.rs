@@ -1,7 +1,7 @@
 //! Reading files that somebody names.
 
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
@@ -9,13 +9,21 @@ use std::{
 
 use rustix::fs::OFlags;
 
-/// The text of a regular file of at most `limit` bytes. A FIFO would be waited
-/// for and a device never end, so neither is read.
+/// The text of a regular file of at most `limit` bytes.
 ///
 /// # Errors
 /// What the system says; `InvalidInput` or `InvalidData` where the file is not
 /// one to be read.
 pub(crate) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
+    read_bounded(open_regular(path)?, limit)
+}
+
+/// Opens a regular file for reading. A FIFO would be waited for and a device
+/// never end, so neither is opened.
+///
+/// # Errors
+/// What the system says; `InvalidInput` where it is no regular file.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new()
         .read(true)
@@ -25,6 +33,14 @@ pub(crate) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
         let what = "it is not a regular file";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
+    Ok(file)
+}
+
+/// The text of an opened file of at most `limit` bytes.
+///
+/// # Errors
+/// What the system says; `InvalidData` where there is more, or it is not text.
+pub(crate) fn read_bounded(file: File, limit: u64) -> io::Result<String> {
     let mut text = String::new();
     file.take(limit + 1).read_to_string(&mut text)?;
     if text.len() as u64 > limit {

@@ -3,6 +3,7 @@
 //! Layers, each knowing only the ones below it; ARCHITECTURE.md has the map:
 //!
 //! - [`cli`], [`daemon`], [`cleanup`]: the commands
+//! - [`api`]: the control API: who may do what, by which token; lists
 //! - [`sources`]: where rules come from, and how they become checked values
 //! - [`store`]: the durable copy of the mapping
 //! - [`reconcile`]: desired against observed, and the effects that close the gap
@@ -11,6 +12,7 @@
 //! - [`model`]: the values everything is made of (pure)
 //! - [`kernel`]: the only code that touches the kernel
 
+pub mod api;
 pub mod cleanup;
 pub mod cli;
 pub mod config;

@@ -1,0 +1,4 @@
+//! The control API: who may do what, by which token, and what a list shows.
+
+pub mod access;
+pub mod tokens;

@@ -1,0 +1,79 @@
+//! The host's accounts: whose number a name is, and who is in which group.
+
+use std::{collections::BTreeSet, ffi::CString};
+
+use nix::{
+    errno::Errno,
+    unistd::{Gid, Group, Uid, User, getgrouplist},
+};
+
+/// What is asked about accounts; a trait, so that tests need none on the host.
+pub(super) trait Accounts {
+    /// The number of the user of this name, if there is one.
+    fn user(&self, name: &str) -> nix::Result<Option<u32>>;
+    /// The number of the group of this name, if there is one.
+    fn group(&self, name: &str) -> nix::Result<Option<u32>>;
+    /// The groups that a user is in; none for a user that nobody knows.
+    fn groups_of(&self, uid: u32) -> nix::Result<BTreeSet<u32>>;
+}
+
+/// What the host's name service says: files, a directory, whatever is set up.
+pub(super) struct Host;
+
+impl Accounts for Host {
+    fn user(&self, name: &str) -> nix::Result<Option<u32>> {
+        Ok(known(User::from_name(name))?.map(|user| user.uid.as_raw()))
+    }
+
+    fn group(&self, name: &str) -> nix::Result<Option<u32>> {
+        Ok(known(Group::from_name(name))?.map(|group| group.gid.as_raw()))
+    }
+
+    fn groups_of(&self, uid: u32) -> nix::Result<BTreeSet<u32>> {
+        let Some(user) = known(User::from_uid(Uid::from_raw(uid)))? else {
+            return Ok(BTreeSet::new());
+        };
+        let name = CString::new(user.name).map_err(|_| Errno::EINVAL)?;
+        let groups = getgrouplist(&name, user.gid)?;
+        Ok(groups.into_iter().map(Gid::as_raw).collect())
+    }
+}
+
+/// Some services say *no such account* by an error (getpwnam(3), ERRORS: 0 or
+/// ENOENT or ESRCH or EBADF or EPERM). Of these the first two can mean nothing
+/// else; the others stay errors.
+fn known<T>(answer: nix::Result<Option<T>>) -> nix::Result<Option<T>> {
+    match answer {
+        Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_known_by_both_names_and_is_in_its_group() {
+        assert_eq!(Host.user("root"), Ok(Some(0)));
+        assert_eq!(Host.group("root"), Ok(Some(0)));
+        assert!(Host.groups_of(0).unwrap().contains(&0));
+    }
+
+    #[test]
+    fn a_name_that_nobody_has_is_no_account() {
+        for name in ["conntrack-agent-has-no-such-account", "", "ro\0ot"] {
+            assert_eq!(Host.user(name), Ok(None), "{name:?}");
+            assert_eq!(Host.group(name), Ok(None), "{name:?}");
+        }
+        assert_eq!(Host.groups_of(3_999_999_999), Ok(BTreeSet::new()));
+    }
+
+    #[test]
+    fn only_what_means_no_such_account_is_taken_for_it() {
+        assert_eq!(known::<()>(Err(Errno::ENOENT)), Ok(None));
+        assert_eq!(known::<()>(Err(Errno::ESRCH)), Ok(None));
+        assert_eq!(known(Ok(Some(1))), Ok(Some(1)));
+        assert_eq!(known::<()>(Err(Errno::EIO)), Err(Errno::EIO));
+    }
+}
