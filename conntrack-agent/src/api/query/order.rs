@@ -1,0 +1,136 @@
+//! The order of a list's items: total, so that each has one place.
+
+use std::cmp::Ordering;
+
+use serde_json::{Number, Value};
+
+use super::{ID, Item};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    Ascending,
+    Descending,
+}
+
+/// By which fields items are sorted, the first one first; by their ids where
+/// all of these are equal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Order {
+    keys: Vec<(&'static str, Direction)>,
+}
+
+impl Order {
+    pub(super) fn new(keys: impl Iterator<Item = (&'static str, Direction)>) -> Self {
+        Self {
+            keys: keys.collect(),
+        }
+    }
+
+    pub(super) fn compare(&self, one: &Item, other: &Item) -> Ordering {
+        let by = |field: &str| {
+            let [one, other] = [one, other].map(|item| item.get(field).unwrap_or(&Value::Null));
+            values(one, other)
+        };
+        for (field, direction) in &self.keys {
+            let ordering = match direction {
+                Direction::Ascending => by(field),
+                Direction::Descending => by(field).reverse(),
+            };
+            if ordering.is_ne() {
+                return ordering;
+            }
+        }
+        by(ID)
+    }
+}
+
+/// Values of one kind by what they are, of different kinds by their kind. An
+/// object has no order, nor any field that is one.
+fn values(one: &Value, other: &Value) -> Ordering {
+    match (one, other) {
+        (Value::Bool(one), Value::Bool(other)) => one.cmp(other),
+        (Value::Number(one), Value::Number(other)) => numbers(one, other),
+        (Value::String(one), Value::String(other)) => one.cmp(other),
+        (Value::Array(one), Value::Array(other)) => {
+            let pairs = one.iter().zip(other);
+            pairs
+                .map(|(one, other)| values(one, other))
+                .find(|ordering| ordering.is_ne())
+                .unwrap_or_else(|| one.len().cmp(&other.len()))
+        }
+        _ => kind(one).cmp(&kind(other)),
+    }
+}
+
+const fn kind(value: &Value) -> u8 {
+    match value {
+        Value::Null => 0,
+        Value::Bool(_) => 1,
+        Value::Number(_) => 2,
+        Value::String(_) => 3,
+        Value::Array(_) => 4,
+        Value::Object(_) => 5,
+    }
+}
+
+/// Large integers can be equal as floats, and are then compared as what they
+/// are. Comparing any two integers exactly and any other pair as floats would
+/// not be an order: two integers that differ can both equal a third number.
+fn numbers(one: &Number, other: &Number) -> Ordering {
+    let [(one, exact), (other, other_exact)] =
+        [one, other].map(|number| (number.as_f64().unwrap_or(f64::NAN), number.as_i128()));
+    one.total_cmp(&other).then(exact.cmp(&other_exact))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let large = prop::sample::select(vec![
+            json!(9_007_199_254_740_992_u64),
+            json!(9_007_199_254_740_993_u64),
+            json!(9_007_199_254_740_992.0),
+            json!(u64::MAX),
+            json!(i64::MIN),
+            json!(-0.0),
+            json!(0),
+        ]);
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (-3i64..3).prop_map(Value::from),
+            (-3.0..3.0).prop_map(|float: f64| Value::from(float)),
+            large,
+            "[ab]{0,2}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(2, 8, 3, |inner| {
+            prop::collection::vec(inner, 0..3).prop_map(Value::from)
+        })
+    }
+
+    #[test]
+    fn numbers_are_compared_as_numbers_and_text_as_text() {
+        assert!(values(&json!(9), &json!(10)).is_lt());
+        assert!(values(&json!("9"), &json!("10")).is_gt());
+        assert!(values(&json!(-2), &json!(1.5)).is_lt());
+        assert!(values(&json!(u64::MAX - 1), &json!(u64::MAX)).is_lt());
+        assert!(values(&json!(null), &json!("")).is_lt());
+        assert!(values(&json!(["a", "b"]), &json!(["a"])).is_gt());
+        assert!(values(&json!(7), &json!(7)).is_eq());
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_total_order(a in any_value(), b in any_value(), c in any_value()) {
+            prop_assert_eq!(values(&a, &b), values(&b, &a).reverse());
+            prop_assert!(values(&a, &a).is_eq());
+            if values(&a, &b).is_le() && values(&b, &c).is_le() {
+                prop_assert!(values(&a, &c).is_le());
+            }
+        }
+    }
+}
