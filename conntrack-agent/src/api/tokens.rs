@@ -474,8 +474,8 @@ mod tests {
         ) {
             let distinct: std::collections::BTreeSet<_> = given.values().collect();
             prop_assume!(distinct.len() == given.len());
-            let text: String = given.iter().map(|(name, token)| format!("{name}:{token}\n")).collect();
-            let tokens = parse(&text).unwrap();
+            let lines: Vec<_> = given.iter().map(|(name, token)| format!("{name}:{token}")).collect();
+            let tokens = parse(&lines.join("\n")).unwrap();
             for (name, token) in &given {
                 prop_assert_eq!(tokens.name_of(token.as_bytes()), Some(name.as_str()));
             }

@@ -1,6 +1,6 @@
 //! Tests of what grants make of a peer.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use nix::errno::Errno;
 use proptest::prelude::*;
@@ -340,10 +340,10 @@ proptest! {
             // An admin's grant covers all routers.
             let routers = routers.as_ref().filter(|_| *role < 2);
             let name = ["reader", "operator", "admin"][usize::from(*role)];
-            text += &format!("[[grant]]\nusers = [1]\nrole = \"{name}\"\n");
+            writeln!(text, "[[grant]]\nusers = [1]\nrole = \"{name}\"").unwrap();
             if let Some(routers) = routers {
                 let ids: Vec<_> = routers.iter().map(|id| router(*id).to_string()).collect();
-                text += &format!("routers = {ids:?}\n");
+                writeln!(text, "routers = {ids:?}").unwrap();
             }
             for (id, may) in (0u8..).zip(&mut table) {
                 if routers.is_none_or(|routers| routers.contains(&id)) {

@@ -1,5 +1,7 @@
 //! Tests of list parameters.
 
+use std::fmt::Write as _;
+
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -263,7 +265,7 @@ fn any_sorting() -> impl Strategy<Value = String> {
         let mut query = String::from(if filter { "protocol=tcp" } else { "" });
         for (key, descending) in keys {
             let direction = if descending { "desc" } else { "asc" };
-            query += &format!("&sort_key={key}&sort_dir={direction}");
+            write!(query, "&sort_key={key}&sort_dir={direction}").unwrap();
         }
         query
     })
