@@ -123,6 +123,18 @@ mod tests {
         assert!(values(&json!(7), &json!(7)).is_eq());
     }
 
+    #[test]
+    fn integers_that_a_float_cannot_tell_apart_are_in_an_order_with_it() {
+        let [float, same, next] = [
+            json!(9_007_199_254_740_992.0),
+            json!(9_007_199_254_740_992_u64),
+            json!(9_007_199_254_740_993_u64),
+        ];
+        assert!(values(&float, &same).is_lt());
+        assert!(values(&same, &next).is_lt());
+        assert!(values(&float, &next).is_lt());
+    }
+
     proptest! {
         #[test]
         fn it_is_a_total_order(a in any_value(), b in any_value(), c in any_value()) {
