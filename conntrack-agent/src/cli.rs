@@ -11,6 +11,9 @@ mod status;
 mod table;
 mod values;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     ffi::OsString,
     io::{self, Write},
@@ -95,10 +98,10 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Global {
     /// The daemon's socket.
-    #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_SOCKET, value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, display_order = 100, value_name = "PATH", default_value = DEFAULT_SOCKET, value_hint = ValueHint::FilePath)]
     socket: PathBuf,
     /// The form of the data.
-    #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    #[arg(short, long, global = true, display_order = 100, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     output: Format,
 }
 

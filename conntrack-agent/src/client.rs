@@ -3,6 +3,7 @@
 
 mod error;
 mod exchange;
+mod patient;
 mod resource;
 
 use std::{collections::BTreeMap, path::Path};

@@ -69,3 +69,44 @@ impl From<anyhow::Error> for Failed {
         Self(Status::Failure, error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_what_scripts_depend_on() {
+        for (status, code) in [
+            (Status::Success, 0),
+            (Status::Failure, 1),
+            (Status::Usage, 2),
+            (Status::Unavailable, 69),
+            (Status::NotPermitted, 77),
+            (Status::Configuration, 78),
+        ] {
+            assert_eq!(status as u8, code);
+        }
+    }
+
+    #[test]
+    fn a_socket_that_may_not_be_used_is_told_from_one_that_is_not_there() {
+        let socket = "/run/x".into();
+        let source = io::ErrorKind::PermissionDenied.into();
+        let Failed(status, error) = ClientError::SocketForbidden { socket, source }.into();
+        assert_eq!(status, Status::NotPermitted);
+        assert!(
+            error.to_string().contains("/run/x may not be used"),
+            "{error}"
+        );
+        let socket = "/run/x".into();
+        let source = io::ErrorKind::NotFound.into();
+        let Failed(status, error) = ClientError::Unreachable { socket, source }.into();
+        assert_eq!(status, Status::Unavailable);
+        assert!(
+            error.to_string().contains("cannot be reached at /run/x"),
+            "{error}"
+        );
+    }
+}

@@ -187,3 +187,102 @@ fn colour(state: &str) -> Option<Color> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COLUMNS: [Column; 3] = [
+        Column::Fixed("ID"),
+        Column::State("STATUS"),
+        Column::Text("REASON"),
+    ];
+
+    fn rows() -> Vec<Row> {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        vec![
+            row(["1", "active", ""]),
+            row([
+                "22222",
+                "failed",
+                "nft says that it knows no such helper as that one, so there",
+            ]),
+        ]
+    }
+
+    fn shown(width: u16) -> Vec<String> {
+        let (columns, rows) = (&COLUMNS[..], &rows()[..]);
+        let colours = false;
+        Table { columns, rows }.lines(Some(Terminal { width, colours }))
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them() {
+        let wide = [
+            "ID     STATUS  REASON",
+            "1      active  -",
+            "22222  failed  nft says that it knows no such helper as that one, so there",
+        ];
+        let (columns, rows) = (&COLUMNS[..], &rows()[..]);
+        assert_eq!(Table { columns, rows }.lines(None), wide);
+        let width = u16::try_from(wide[2].len()).unwrap();
+        assert_eq!(shown(width), wide, "it just fits");
+        assert_ne!(shown(width - 1), wide);
+    }
+
+    #[test]
+    fn text_that_does_not_fit_goes_beneath_its_row_and_is_folded() {
+        let narrow = [
+            "ID     STATUS",
+            "1      active",
+            "22222  failed",
+            "    reason: nft says that it knows no such helper as",
+            "    that one, so there",
+        ];
+        assert_eq!(shown(52), narrow);
+        assert_eq!(shown(1), narrow, "it gets no narrower than an id");
+    }
+
+    #[test]
+    fn an_empty_table_is_its_header() {
+        let (columns, rows) = (&COLUMNS[..], &[][..]);
+        assert_eq!(Table { columns, rows }.lines(None), ["ID  STATUS  REASON"]);
+    }
+
+    #[test]
+    fn states_are_coloured_where_that_is_wanted() {
+        let (columns, rows) = (&COLUMNS[..], &rows()[..]);
+        let lines = |colours| {
+            let terminal = Terminal {
+                width: 200,
+                colours,
+            };
+            Table { columns, rows }.lines(Some(terminal))
+        };
+        assert!(lines(false).iter().all(|line| !line.contains('\u{1b}')));
+        let coloured = lines(true);
+        let coloured: Vec<_> = coloured
+            .iter()
+            .map(|line| line.contains('\u{1b}'))
+            .collect();
+        assert_eq!(coloured, [false, true, true]);
+    }
+
+    #[test]
+    fn details_are_a_line_each() {
+        let fields = [
+            ("id", vec!["1".to_owned()]),
+            ("reason", vec![]),
+            ("namespaces", vec!["a".to_owned(), "b".to_owned()]),
+        ];
+        let lines = [
+            "id          1",
+            "reason      -",
+            "namespaces  a",
+            "            b",
+        ];
+        assert_eq!(details(&fields, None), lines);
+        let (width, colours) = (80, false);
+        assert_eq!(details(&fields, Some(Terminal { width, colours })), lines);
+    }
+}

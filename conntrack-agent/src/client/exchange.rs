@@ -23,7 +23,7 @@ use tokio::{
     runtime::{Builder, Runtime},
 };
 
-use super::{ClientError, Fault};
+use super::{ClientError, Fault, patient::Patient};
 
 /// How much is waited for and read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,14 +201,8 @@ impl Exchange {
     async fn within_bounds(&self, question: Question) -> Result<Answer, ClientError> {
         let changes = question.changes;
         let request = question.request().map_err(ClientError::NotAsked)?;
-        let stream = UnixStream::connect(&self.socket).await.map_err(|source| {
-            let socket = self.socket.clone();
-            if source.kind() == io::ErrorKind::PermissionDenied {
-                ClientError::SocketForbidden { socket, source }
-            } else {
-                ClientError::Unreachable { socket, source }
-            }
-        })?;
+        let stream = UnixStream::connect(&self.socket).await;
+        let stream = stream.map_err(|source| unconnected(&self.socket, source))?;
         let asked = ask(stream, request, self.bounds.answer);
         let answer = match tokio::time::timeout(self.bounds.time, asked).await {
             Ok(answer) => answer,
@@ -223,12 +217,21 @@ impl Exchange {
     }
 }
 
+fn unconnected(socket: &Path, source: io::Error) -> ClientError {
+    let socket = socket.to_owned();
+    if source.kind() == io::ErrorKind::PermissionDenied {
+        ClientError::SocketForbidden { socket, source }
+    } else {
+        ClientError::Unreachable { socket, source }
+    }
+}
+
 async fn ask(
     stream: UnixStream,
     request: Request<Full<Bytes>>,
     limit: usize,
 ) -> Result<(StatusCode, Bytes), Fault> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+    let (mut sender, connection) = http1::handshake(TokioIo::new(Patient(stream)))
         .await
         .map_err(broken)?;
     let mut answer = pin!(async {
@@ -261,5 +264,23 @@ fn broken(error: hyper::Error) -> Fault {
         Fault::NotHttp(error)
     } else {
         Fault::Closed(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_may_not_be_used_is_told_from_one_that_is_not_there() {
+        let socket = Path::new("/run/x");
+        // EACCES and EPERM, ENOENT and ECONNREFUSED.
+        for (number, forbidden) in [(13, true), (1, true), (2, false), (111, false)] {
+            let error = unconnected(socket, io::Error::from_raw_os_error(number));
+            let said = matches!(error, ClientError::SocketForbidden { .. });
+            assert_eq!(said, forbidden, "{error:?}");
+            let unreachable = matches!(error, ClientError::Unreachable { .. });
+            assert_eq!(unreachable, !forbidden, "{error:?}");
+        }
     }
 }
