@@ -185,6 +185,14 @@ async fn begin(
     let tokens = tokens
         .map(|tcp| tokens::read(&tcp.token_file))
         .transpose()?;
+    for name in config.grants.iter().flat_map(|grant| &grant.tokens) {
+        if !tokens.as_ref().is_some_and(|tokens| tokens.has(name)) {
+            warn!(
+                token = name,
+                "a grant is for a token that the token file doesn't have"
+            );
+        }
+    }
     let auditor = Arc::new(Auditor::open(&config.audit, &config.state_dir)?);
     let limits = config.api.limits;
     let listeners = Listeners::bind(config).await?;

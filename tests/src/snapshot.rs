@@ -12,6 +12,9 @@ use aya::programs::{SchedClassifier, loaded_programs};
 use crate::lab::Lab;
 use crate::netns::Netns;
 
+/// What the files of the audit trail are called, in front of a number.
+const AUDIT_TRAIL: &str = "/audit.jsonl";
+
 /// What there is, by what it is.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Snapshot(BTreeMap<String, String>);
@@ -43,6 +46,8 @@ impl Snapshot {
                 }
             }
         }
+        // It stays on purpose: it says who changed what.
+        things.retain(|key, _| !key.contains(AUDIT_TRAIL));
         Self(things)
     }
 

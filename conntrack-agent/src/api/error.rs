@@ -146,7 +146,7 @@ fn refused(refusals: &[Refusal]) -> ApiError {
     };
     let of_many = refusals.len() > 1;
     let sentences = refusals.iter().take(MOST).map(|refusal| {
-        if of_many {
+        if of_many || refusal.operation > 0 {
             format!("rule {}: {}", refusal.operation, refusal.reason)
         } else {
             refusal.reason.to_string()

@@ -22,7 +22,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::{interval, sleep, timeout},
 };
 use tower::ServiceExt as _;
@@ -357,9 +357,20 @@ async fn converse(
     mut stop: watch::Receiver<bool>,
 ) {
     let header_limit = Duration::from_secs(service.limits.header_seconds);
-    // Looked up once, as the peer is the same for the whole connection.
+    // Looked up once, as the peer is the same for the whole connection; where a
+    // grant names a group, by the host's name service, which may take its time.
     let permit = match origin {
-        Origin::Local { uid, gid, .. } => Some(service.access.of_peer(uid, gid)),
+        Origin::Local { uid, gid, .. } => {
+            let service = Arc::clone(&service);
+            let looked_up = spawn_blocking(move || service.access.of_peer(uid, gid)).await;
+            match looked_up {
+                Ok(permit) => Some(permit),
+                Err(error) => {
+                    warn!(%error, uid, "a peer could not be looked up");
+                    return;
+                }
+            }
+        }
         Origin::Tcp { .. } => None,
     };
     let answer = service_fn(move |request| {

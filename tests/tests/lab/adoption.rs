@@ -331,8 +331,20 @@ fn folders_that_were_not_there_are_gone_after_cleanup_and_after_a_failed_start()
     let agent = Agent::start_with(&fixture.lab, &config, &fixture.rules());
     assert!(dir.join("made/by/agent/state/mapping.redb").exists());
     assert_eq!(agent.kill().code, None);
-    assert_eq!(subcommand(&fixture.lab, "cleanup").code, Some(0));
-    assert!(!dir.join("made").exists());
+    let cleanup = subcommand(&fixture.lab, "cleanup");
+    assert_eq!(cleanup.code, Some(0), "{cleanup:?}");
+    // All but what says who changed what, and cleanup says so.
+    assert!(
+        cleanup.stdout.contains("the audit trail stays"),
+        "{cleanup:?}"
+    );
+    assert!(!dir.join("made/by/agent/run").exists());
+    let state = dir.join("made/by/agent/state");
+    let files = fs::read_dir(&state).expect("the state folder");
+    let files: Vec<_> = files
+        .map(|file| file.expect("a file").file_name())
+        .collect();
+    assert_eq!(files, ["audit.jsonl"]);
 }
 
 #[test]
