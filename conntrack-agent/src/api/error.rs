@@ -15,6 +15,9 @@ use crate::{
     model::HelperError,
 };
 
+/// The store or the kernel did not do what was asked.
+const FAILED: &str = "ServiceUnavailable";
+
 /// An answer that says why a request was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ApiError {
@@ -45,7 +48,12 @@ struct ErrorDetail {
 
 /// The sentence of an answer, for the audit trail.
 #[derive(Clone, Debug)]
-pub(super) struct Said(pub(super) String);
+pub(super) struct Said {
+    pub(super) sentence: String,
+    /// Whether the request was right and the agent could not do it. Nobody can
+    /// bring that about at will, so all of these are recorded.
+    pub(super) is_failure: bool,
+}
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
@@ -87,7 +95,10 @@ fn short(given: &str) -> String {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let said = Said(self.message.clone());
+        let said = Said {
+            sentence: self.message.clone(),
+            is_failure: self.kind == FAILED,
+        };
         let body = ErrorBody {
             neutron_error: ErrorDetail {
                 kind: self.kind,
@@ -119,9 +130,10 @@ impl From<Rejection> for ApiError {
     fn from(rejection: Rejection) -> Self {
         match rejection {
             Rejection::Refused(refusals) => refused(&refusals),
-            Rejection::Failed(_) | Rejection::Busy | Rejection::Stopping => Self::new(
+            Rejection::Failed(why) => Self::new(StatusCode::SERVICE_UNAVAILABLE, FAILED, why),
+            Rejection::Busy | Rejection::Stopping => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "ServiceUnavailable",
+                "TooManyRequests",
                 rejection.to_string(),
             ),
         }

@@ -454,9 +454,9 @@ async fn answer(
     let did = response.extensions_mut().remove::<Did>();
     let said = response.extensions_mut().remove::<Said>();
     let outcome = match (response.status().as_u16(), said) {
-        (401 | 403, Some(Said(why))) => Outcome::NotAllowed(why),
-        (400..=499, Some(Said(why))) => Outcome::Refused(why),
-        (_, Some(Said(why))) => Outcome::Failed(why),
+        (401 | 403, Some(said)) => Outcome::NotAllowed(said.sentence),
+        (_, Some(said)) if said.is_failure => Outcome::Failed(said.sentence),
+        (_, Some(said)) => Outcome::Refused(said.sentence),
         // Who only reads leaves no trace.
         _ if did.is_none() => return response,
         _ => Outcome::Done,

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A kernel, router by router. Two implementations: [`Host`](super::Host), and
-/// [`Memory`](super::Memory), which does what the real one was seen to do; one
+/// `Memory`, which does what the real one was seen to do; one
 /// suite of tests runs against both.
 pub trait Kernel {
     /// Every router that the agent has anything on.
