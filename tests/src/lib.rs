@@ -23,6 +23,7 @@ pub mod curl;
 pub mod durable;
 pub mod foreign;
 pub mod helpers;
+pub mod http;
 pub mod lab;
 pub mod marks;
 pub mod netns;
