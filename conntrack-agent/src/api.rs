@@ -6,6 +6,7 @@
 //! form ([`error`]).
 
 pub mod access;
+mod answer;
 mod app;
 mod body;
 mod error;
