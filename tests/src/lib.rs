@@ -16,7 +16,9 @@
 )]
 
 pub mod agent;
+pub mod audit;
 pub mod clients;
+pub mod connection;
 pub mod conntrack;
 pub mod counters;
 pub mod curl;
@@ -32,4 +34,5 @@ pub mod scenario;
 pub mod servers;
 pub mod site;
 pub mod snapshot;
+pub mod state;
 pub mod wait;
