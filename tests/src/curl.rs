@@ -7,6 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::accounts::launcher;
+
 /// An answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -118,23 +120,6 @@ impl Caller {
             body,
         }
     }
-}
-
-/// What a command line begins with, to be another user's.
-#[must_use]
-pub fn launcher(uid: u32, gid: u32, others: &[u32]) -> Vec<String> {
-    let others: Vec<_> = others.iter().map(u32::to_string).collect();
-    let groups = if others.is_empty() {
-        "--clear-groups".to_owned()
-    } else {
-        format!("--groups={}", others.join(","))
-    };
-    vec![
-        "setpriv".to_owned(),
-        format!("--reuid={uid}"),
-        format!("--regid={gid}"),
-        groups,
-    ]
 }
 
 /// One request over the Unix socket.

@@ -15,6 +15,7 @@
     reason = "a test's machinery fails by panicking, where and with what it found"
 )]
 
+pub mod accounts;
 pub mod agent;
 pub mod audit;
 pub mod clients;

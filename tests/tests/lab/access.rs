@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::PathBuf;
 
 use conntrack_agent::model::RouterId;
+use conntrack_tests::accounts::SocketGroup;
 use conntrack_tests::agent::{Agent, Config, run_to_exit};
 use conntrack_tests::audit;
 use conntrack_tests::curl::{Answer, Caller};
@@ -26,27 +27,6 @@ const GROUP: u32 = 61_100;
 
 /// In each body that is refused, and to be found nowhere afterwards.
 const MARK: &str = "6d61726b-0000-4000-8000-6d61726b6564";
-
-/// A group of this host other than root's, to be given the socket.
-struct SocketGroup {
-    name: String,
-    gid: u32,
-}
-
-impl SocketGroup {
-    fn any() -> Self {
-        let groups = fs::read_to_string("/etc/group").expect("this host's groups");
-        let group = groups.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            let (name, gid) = (fields.next()?, fields.nth(1)?.parse().ok()?);
-            (gid != 0).then(|| Self {
-                name: name.to_owned(),
-                gid,
-            })
-        });
-        group.expect("a group in /etc/group beside root's")
-    }
-}
 
 /// Two routers with a rule each, and grants to all but one of the users.
 struct Fixture {

@@ -11,6 +11,7 @@
 mod access;
 mod adoption;
 mod api;
+mod cli;
 mod concurrent;
 mod crash;
 mod environment;
