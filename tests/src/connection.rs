@@ -15,7 +15,7 @@ pub struct Connection {
 }
 
 /// Against hanging alone.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 impl Connection {
     /// Connects.

@@ -501,6 +501,7 @@ fn tokens() -> String {
 }
 
 fn on_tcp(config: Config, listen: SocketAddr, tokens: &std::path::Path) -> Config {
+    let tokens = tokens.to_str().expect("text");
     config.with(
         "tcp",
         format!("{{ listen = \"{listen}\", token_file = {tokens:?} }}"),

@@ -242,21 +242,37 @@ fn what_a_command_says_is_done() {
     let status = fixture.does("status -o json", &[]).json();
     assert_eq!(status["rules"]["total"], 3);
     fixture.state().assert_same(&before, "what only asks");
+}
+
+#[test]
+fn rules_are_changed_and_removed_by_their_ids() {
+    let fixture = Fixture::with(|config| config);
+    let router = fixture.router.id().to_string();
+    let create = format!("helper create --router {router} --protocol");
+    let (id, other) = (Uuid::new_v4(), Uuid::new_v4());
+    fixture.does(
+        &format!("{create} tcp --port 21 --helper ftp --id {id}"),
+        &[],
+    );
+    fixture.does(
+        &format!("{create} udp --port 5060 --helper sip --id {other}"),
+        &[],
+    );
 
     let line = format!("helper set {other} --port 5061");
-    fixture.does(&line, &[&other, "5061", "sip"]);
+    fixture.does(&line, &[&other.to_string(), "5061", "sip"]);
     fixture.assert_rules(&[(21, "ftp"), (5061, "sip")]);
     let line = format!("helper set {other} --protocol tcp --port 2121 --helper ftp -o json");
     let changed = fixture.does(&line, &[]).json();
     assert_eq!(
         (&changed["id"], &changed["protocol"], &changed["port"]),
-        (&json!(other), &json!("tcp"), &json!(2121))
+        (&json!(other.to_string()), &json!("tcp"), &json!(2121))
     );
     fixture.assert_rules(&[(21, "ftp"), (2121, "ftp")]);
 
     fixture.does(
         &format!("helper delete {other}"),
-        &[&other, "is gone", "ftp on tcp port 2121"],
+        &[&other.to_string(), "is gone", "ftp on tcp port 2121"],
     );
     fixture.assert_rules(&[(21, "ftp")]);
     let gone = fixture
@@ -335,192 +351,223 @@ fn a_file_is_applied_and_rehearsed_before() {
     fixture.assert_rules(&[]);
 }
 
-/// Everything that must be refused, by what exit code, and nothing of it may
-/// happen.
-#[test]
-fn what_is_refused_says_why_and_exits_with_its_code() {
-    let fixture = Fixture::with(|config| config);
-    let router = fixture.router.id().to_string();
-    let id = Uuid::new_v4().to_string();
-    let create = format!("helper create --router {router} --protocol");
-    fixture.does(
-        &format!("{create} tcp --port 21 --helper ftp --id {id}"),
-        &[],
-    );
-    fixture.does(&format!("{create} tcp --port 22 --helper ftp"), &[]);
-    let listed = fixture.does("helper list -o json", &[]).json();
-    let of_file = listed.as_array().expect("rules").iter();
-    let of_file = of_file.filter(|rule| rule["origin"] == "file").next();
-    let of_file = of_file.expect("the file's rule")["id"]
-        .as_str()
-        .expect("an id");
-    let other = Uuid::new_v4().to_string();
+/// A command line, and words of its refusal.
+type Row<'a> = (String, Vec<&'a str>);
 
+/// What a table of refusals is about: rules that are there, and an id that no
+/// rule and no router has.
+struct Refusals {
+    fixture: Fixture,
+    create: String,
+    id: String,
+    of_file: String,
+    other: String,
+}
+
+impl Refusals {
+    fn new() -> Self {
+        let fixture = Fixture::with(|config| config);
+        let create = format!("helper create --router {} --protocol", fixture.router.id());
+        let id = Uuid::new_v4().to_string();
+        fixture.does(
+            &format!("{create} tcp --port 21 --helper ftp --id {id}"),
+            &[],
+        );
+        fixture.does(&format!("{create} tcp --port 22 --helper ftp"), &[]);
+        let listed = fixture.does("helper list -o json", &[]).json();
+        let mut rules = listed.as_array().expect("rules").iter();
+        let of_file = rules.find(|rule| rule["origin"] == "file");
+        let of_file = of_file.expect("the file's rule")["id"].as_str();
+        Self {
+            create,
+            id,
+            of_file: of_file.expect("an id").to_owned(),
+            other: Uuid::new_v4().to_string(),
+            fixture,
+        }
+    }
+
+    /// Each is refused with this exit code, in both forms of the data, and
+    /// nothing of it happens.
+    fn check(&self, code: i32, rows: &[Row<'_>]) {
+        let before = self.fixture.state();
+        for (line, words) in rows {
+            assert_refused(line, &self.fixture.run(line), code, words);
+            let json = format!("{line} -o json");
+            if !line.contains("-o ") {
+                assert_refused(&json, &self.fixture.run(&json), code, words);
+            }
+            self.fixture.state().assert_same(&before, line);
+        }
+    }
+}
+
+#[test]
+
+fn a_wrong_command_line_is_refused_with_2_before_anybody_is_asked() {
+    let refusals = Refusals::new();
+    let Refusals {
+        create, id, other, ..
+    } = &refusals;
+    refusals.check(
+        2,
+        &[
+            (
+                format!("{create} tcp --port 0 --helper ftp"),
+                vec!["--port", "0", "1 to 65535"],
+            ),
+            (
+                format!("{create} tcp --port 65536 --helper ftp"),
+                vec!["65536", "1 to 65535"],
+            ),
+            (
+                format!("{create} tcp --port -1 --helper ftp"),
+                vec!["-1", "1 to 65535"],
+            ),
+            (
+                format!("{create} tcp --port ftp --helper ftp"),
+                vec!["\"ftp\"", "1 to 65535"],
+            ),
+            (format!("{create} tcp --helper ftp"), vec!["--port"]),
+            (
+                format!("{create} sctp --port 21 --helper ftp"),
+                vec!["\"sctp\"", "udp"],
+            ),
+            (
+                format!("{create} udp --port 23 --helper ftp"),
+                vec!["it is for tcp"],
+            ),
+            (
+                format!("{create} tcp --port 70 --helper gopher"),
+                vec!["\"gopher\"", "tftp"],
+            ),
+            (
+                format!("{create} tcp --port 23 --helper ftp --id x"),
+                vec!["--id", "UUID"],
+            ),
+            (
+                "helper create --router x --protocol tcp --port 23 --helper ftp".into(),
+                vec!["--router", "UUID"],
+            ),
+            (format!("helper set {id}"), vec!["--port"]),
+            (format!("helper set {id} --port 0"), vec!["1 to 65535"]),
+            ("helper show x".into(), vec!["UUID"]),
+            ("helper delete".into(), vec!["<ID>"]),
+            (format!("helper delete {id} {other}"), vec![&other]),
+            ("router show x".into(), vec!["UUID"]),
+            ("router clear".into(), vec!["UUID"]),
+            ("apply".into(), vec!["FILE"]),
+            ("helper list -o yaml".into(), vec!["yaml", "json"]),
+            ("helper make".into(), vec!["make"]),
+            ("status --colour".into(), vec!["--colour"]),
+        ],
+    );
+}
+
+#[test]
+
+fn what_the_agent_refuses_ends_with_1() {
+    let refusals = Refusals::new();
+    let Refusals {
+        create,
+        id,
+        other,
+        of_file,
+        ..
+    } = &refusals;
+    refusals.check(
+        1,
+        &[
+            (
+                format!("{create} tcp --port 21 --helper ftp"),
+                vec!["already", &id],
+            ),
+            (
+                format!("{create} tcp --port 23 --helper ftp --id {id}"),
+                vec!["already", &id],
+            ),
+            (format!("helper set {id} --port 22"), vec!["already"]),
+            (
+                format!("helper set {id} --protocol udp"),
+                vec!["it is for tcp"],
+            ),
+            (
+                format!("helper set {id} --helper tftp"),
+                vec!["it is for udp"],
+            ),
+            (format!("helper show {other}"), vec!["no rule", &other]),
+            (
+                format!("helper set {other} --port 1"),
+                vec!["no rule", &other],
+            ),
+            (format!("helper delete {other}"), vec!["no rule", &other]),
+            (format!("helper delete {of_file}"), vec!["belongs to file"]),
+            (
+                format!("helper set {of_file} --port 70"),
+                vec!["belongs to file"],
+            ),
+            (
+                format!("helper list --router {other}"),
+                vec![&other, "could not be found"],
+            ),
+            (
+                format!("router show {other}"),
+                vec![&other, "could not be found"],
+            ),
+        ],
+    );
+}
+
+#[test]
+
+fn a_faulty_file_is_refused_with_78_before_anybody_is_asked() {
+    let refusals = Refusals::new();
+    let fixture = &refusals.fixture;
+    let router = fixture.router.id();
     let one = |rule: &str| format!("[[router]]\nid = \"{router}\"\nhelpers = [{rule}]\n");
-    let port_0 = fixture.file(
-        "port.toml",
-        &one("{ protocol = \"tcp\", port = 0, helper = \"ftp\" }"),
-    );
-    let gopher = fixture.file(
-        "gopher.toml",
-        &one("{ protocol = \"tcp\", port = 70, helper = \"gopher\" }"),
-    );
-    let twice = fixture.file(
-        "twice.toml",
-        &one("{ protocol = \"tcp\", port = 5, helper = \"ftp\" }, { protocol = \"tcp\", port = 5, helper = \"ftp\" }"),
-    );
+    let rule = "{ protocol = \"tcp\", port = 5, helper = \"ftp\" }";
+    let port_0 = fixture.file("port.toml", &one(&rule.replace('5', "0")));
+    let gopher = fixture.file("gopher.toml", &one(&rule.replace("ftp", "gopher")));
+    let twice = fixture.file("twice.toml", &one(&format!("{rule}, {rule}")));
     let no_toml = fixture.file("no.toml", "[[router");
-    let good = fixture.file("good.toml", "");
-    let missing = format!("{good}.missing");
+    let missing = format!("{no_toml}.missing");
     let folder = fixture.lab.dir().run_dir();
     let folder = folder.to_str().expect("text");
-
-    let rows: Vec<(String, i32, Vec<&str>)> = vec![
-        // Usage: before anybody is asked.
-        (
-            format!("{create} tcp --port 0 --helper ftp"),
-            2,
-            vec!["--port", "0", "1 to 65535"],
-        ),
-        (
-            format!("{create} tcp --port 65536 --helper ftp"),
-            2,
-            vec!["65536", "1 to 65535"],
-        ),
-        (
-            format!("{create} tcp --port -1 --helper ftp"),
-            2,
-            vec!["-1", "1 to 65535"],
-        ),
-        (
-            format!("{create} tcp --port ftp --helper ftp"),
-            2,
-            vec!["\"ftp\"", "1 to 65535"],
-        ),
-        (format!("{create} tcp --helper ftp"), 2, vec!["--port"]),
-        (
-            format!("{create} sctp --port 21 --helper ftp"),
-            2,
-            vec!["\"sctp\"", "udp"],
-        ),
-        (
-            format!("{create} udp --port 23 --helper ftp"),
-            2,
-            vec!["it is for tcp"],
-        ),
-        (
-            format!("{create} tcp --port 70 --helper gopher"),
-            2,
-            vec!["\"gopher\"", "tftp"],
-        ),
-        (
-            format!("{create} tcp --port 23 --helper ftp --id x"),
-            2,
-            vec!["--id", "UUID"],
-        ),
-        (
-            "helper create --router x --protocol tcp --port 23 --helper ftp".into(),
-            2,
-            vec!["--router", "UUID"],
-        ),
-        (format!("helper set {id}"), 2, vec!["--port"]),
-        (format!("helper set {id} --port 0"), 2, vec!["1 to 65535"]),
-        ("helper show x".into(), 2, vec!["UUID"]),
-        ("helper delete".into(), 2, vec!["<ID>"]),
-        (format!("helper delete {id} {other}"), 2, vec![&other]),
-        ("router show x".into(), 2, vec!["UUID"]),
-        ("router clear".into(), 2, vec!["UUID"]),
-        ("apply".into(), 2, vec!["FILE"]),
-        ("helper list -o yaml".into(), 2, vec!["yaml", "json"]),
-        ("helper make".into(), 2, vec!["make"]),
-        ("status --colour".into(), 2, vec!["--colour"]),
-        // The daemon refuses.
-        (
-            format!("{create} tcp --port 21 --helper ftp"),
-            1,
-            vec!["already", &id],
-        ),
-        (
-            format!("{create} tcp --port 23 --helper ftp --id {id}"),
-            1,
-            vec!["already", &id],
-        ),
-        (format!("helper set {id} --port 22"), 1, vec!["already"]),
-        (
-            format!("helper set {id} --protocol udp"),
-            1,
-            vec!["it is for tcp"],
-        ),
-        (
-            format!("helper set {id} --helper tftp"),
-            1,
-            vec!["it is for udp"],
-        ),
-        (format!("helper show {other}"), 1, vec!["no rule", &other]),
-        (
-            format!("helper set {other} --port 1"),
-            1,
-            vec!["no rule", &other],
-        ),
-        (format!("helper delete {other}"), 1, vec!["no rule", &other]),
-        (
-            format!("helper delete {of_file}"),
-            1,
-            vec!["belongs to file"],
-        ),
-        (
-            format!("helper set {of_file} --port 70"),
-            1,
-            vec!["belongs to file"],
-        ),
-        (
-            format!("helper list --router {other}"),
-            1,
-            vec![&other, "could not be found"],
-        ),
-        (
-            format!("router show {other}"),
-            1,
-            vec![&other, "could not be found"],
-        ),
-        // A faulty file, of which nothing is asked for.
-        (format!("apply {port_0}"), 78, vec![&port_0, "1 to 65535"]),
-        (format!("apply {gopher}"), 78, vec![&gopher, "\"gopher\""]),
-        (format!("apply {twice} --dry-run"), 78, vec![&twice]),
-        (format!("apply {no_toml}"), 78, vec![&no_toml]),
-        (
-            format!("apply {missing}"),
-            78,
-            vec![&missing, "No such file"],
-        ),
-        (format!("apply {folder}"), 78, vec![folder]),
-        (
-            format!("apply {port_0} --socket {missing}"),
-            78,
-            vec!["1 to 65535"],
-        ),
-        // Nobody is there.
-        (
-            format!("helper list --socket {missing}"),
-            69,
-            vec!["cannot be reached", &missing],
-        ),
-        (
-            format!("status --socket {good}"),
-            69,
-            vec!["cannot be reached", &good],
-        ),
-    ];
-    let before = fixture.state();
-    for (line, code, words) in &rows {
-        for line in [line.clone(), format!("-o json {line}")] {
-            if code == &2 && line.matches("-o").count() > 1 {
-                continue;
-            }
-            assert_refused(&line, &fixture.run(&line), *code, words);
-        }
-        fixture.state().assert_same(&before, line);
-    }
+    refusals.check(
+        78,
+        &[
+            (format!("apply {port_0}"), vec![&port_0, "1 to 65535"]),
+            (format!("apply {gopher}"), vec![&gopher, "\"gopher\""]),
+            (format!("apply {twice} --dry-run"), vec![&twice]),
+            (format!("apply {no_toml}"), vec![&no_toml]),
+            (format!("apply {missing}"), vec![&missing, "No such file"]),
+            (format!("apply {folder}"), vec![folder]),
+            (
+                format!("apply {port_0} --socket {missing}"),
+                vec!["1 to 65535"],
+            ),
+        ],
+    );
+    // The rule by itself is fine.
+    let good = fixture.file("good.toml", &one(rule));
+    fixture.does(
+        &format!("apply {good} --dry-run"),
+        &["1 to add, 2 to remove"],
+    );
+    // And where nobody is, it is the daemon that lacks, not the file.
+    refusals.check(
+        69,
+        &[
+            (
+                format!("apply {good} --socket {missing}"),
+                vec!["cannot be reached", &missing],
+            ),
+            (
+                format!("status --socket {good}"),
+                vec!["cannot be reached", &good],
+            ),
+        ],
+    );
 }
 
 #[test]
