@@ -699,3 +699,38 @@ fn a_faulty_token_file_is_refused_without_repeating_it() {
     let address = taken.local_addr().expect("its address");
     assert_no_start(&lab, address, &file, &[&address.to_string(), "listened"]);
 }
+
+/// Who may not change something learns nothing of how it would be done, and
+/// what was sent is not even looked at.
+#[test]
+fn what_nobody_may_send_is_not_read() {
+    let fixture = Fixture::new();
+    let (a, b) = (fixture.a.id(), fixture.b.id());
+    let wrong = [
+        format!("{{\"{MARK}\":1}}"),
+        format!("{{\"conntrack_helper\":{{\"protocol\":\"{MARK}\"}}}}"),
+        "{".to_owned(),
+    ];
+    for body in &wrong {
+        for (uid, router, rule) in [
+            (READER, a, &fixture.rule_of_a),
+            (OPERATOR, b, &fixture.rule_of_b),
+        ] {
+            let rules = rules_of(router);
+            let rule = format!("{rules}/{rule}");
+            for (method, path) in [
+                ("POST", &*rules),
+                ("PUT", &rules),
+                ("PUT", &rule),
+                ("PUT", EVERYTHING),
+            ] {
+                fixture.refuses(uid, (method, path, body), &["grant "]);
+            }
+        }
+    }
+    // The same from somebody who may is wrong for its own sake.
+    for body in &wrong {
+        let answer = fixture.user(OPERATOR).ask("POST", &rules_of(a), body);
+        assert_eq!((answer.status, answer.kind()), (400, "InvalidInput"));
+    }
+}
