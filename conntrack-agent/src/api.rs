@@ -1,15 +1,16 @@
 //! The control API: HTTP over a Unix socket, and over loopback TCP if configured.
 //!
 //! A connection is let in and its peer known ([`server`]), the peer has a permit
-//! ([`access`], [`tokens`]), a resource answers ([`app`]) with what the body
-//! ([`body`]) or the query ([`query`]) asks for; each answer that says no has one
-//! form ([`error`]).
+//! ([`access`], [`tokens`]), which is asked before a body is read (`gate`), a
+//! resource answers ([`app`]) with what the body ([`body`]) or the query
+//! ([`query`]) asks for; each answer that says no has one form ([`error`]).
 
 pub mod access;
 mod answer;
 mod app;
 mod body;
 mod error;
+mod gate;
 mod openapi;
 mod output;
 pub mod query;

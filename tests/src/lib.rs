@@ -15,8 +15,11 @@
     reason = "a test's machinery fails by panicking, where and with what it found"
 )]
 
+pub mod accounts;
 pub mod agent;
+pub mod audit;
 pub mod clients;
+pub mod connection;
 pub mod conntrack;
 pub mod counters;
 pub mod curl;
@@ -33,4 +36,5 @@ pub mod scenario;
 pub mod servers;
 pub mod site;
 pub mod snapshot;
+pub mod state;
 pub mod wait;
