@@ -6,12 +6,15 @@
 //! form ([`error`]).
 
 pub mod access;
+mod answers;
 mod app;
 mod body;
 mod error;
 mod openapi;
 mod output;
+mod parameters;
 pub mod query;
+mod schemas;
 mod server;
 pub mod tokens;
 
