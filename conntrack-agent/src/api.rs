@@ -6,14 +6,17 @@
 //! ([`query`]) asks for; each answer that says no has one form ([`error`]).
 
 pub mod access;
-mod answer;
+mod answers;
 mod app;
 mod body;
 mod error;
 mod gate;
 mod openapi;
 mod output;
+mod parameters;
 pub mod query;
+mod schemas;
+mod sending;
 mod server;
 pub mod tokens;
 

@@ -1,6 +1,10 @@
 //! The resources: which request is answered by what.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Instant,
+};
 
 use axum::{
     Extension, Json, Router,
@@ -9,17 +13,23 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::{
     access::Permit,
+    answers::{
+        AppliedAnswer, Link, MadeAnswer, Resource, ResourcesAnswer, RouterAnswer, RouterList,
+        RuleAnswer, RuleList, RulesAnswer, Version, VersionsAnswer,
+    },
     body::{CreateBody, JsonBody, Object, ReplaceAllBody, ReplaceBody, UpdateBody},
     error::ApiError,
     gate::{MayChange, MayChangeAll},
     openapi,
     output::{RouterCounts, RouterOut, RuleCounts, RuleOut, RuleStatus, StatusOut, TroubleOut},
-    query::ListQuery,
+    parameters::{ROUTER_FIELDS, RULE_FIELDS, RouterParameters, RuleParameters},
+    query::{Item, ListQuery},
 };
 use crate::{
     agent::{Condition, Handle, Request, Seen},
@@ -29,27 +39,6 @@ use crate::{
     model::{HelperRule, Origin, RouterId, RuleId},
     sources::RuleSet,
 };
-
-/// Fields that a rule can be listed by.
-const RULE_FIELDS: &[&str] = &[
-    "id",
-    "router_id",
-    "protocol",
-    "port",
-    "helper",
-    "origin",
-    "status",
-    "status_reason",
-];
-/// Fields that a router can be listed by.
-const ROUTER_FIELDS: &[&str] = &[
-    "id",
-    "name",
-    "status",
-    "status_reason",
-    "rules",
-    "namespaces",
-];
 
 /// What answers need.
 #[derive(Debug)]
@@ -148,12 +137,11 @@ impl Api {
         Ok((change, did))
     }
 
-    /// Rules as they are now; those that went since are left out.
-    fn rules(&self, ids: impl IntoIterator<Item = RuleId>) -> Vec<RuleOut> {
+    /// The rules that came with a change, also if they are gone again by now.
+    fn come(&self, change: &Change) -> HashMap<RuleId, RuleOut> {
         let seen = self.agent.view().read();
-        ids.into_iter()
-            .filter_map(|id| seen.mapping.get(id))
-            .map(|entry| RuleOut::new(&seen, entry))
+        let come = change.added().iter();
+        come.map(|entry| (entry.rule.id, RuleOut::new(&seen, entry)))
             .collect()
     }
 }
@@ -198,31 +186,44 @@ async fn no_method() -> ApiError {
 }
 
 /// The versions that there are, as keystoneauth asks for them.
-#[utoipa::path(get, path = "/", responses((status = 200, description = "Versions", body = Object)))]
-async fn versions() -> Json<Value> {
-    Json(json!({ "versions": [{
-        "id": "v2.0", "status": "CURRENT", "links": [{ "rel": "self", "href": "/v2.0/" }],
-    }] }))
+#[utoipa::path(get, path = "/", responses((status = 200, description = "Versions", body = VersionsAnswer)))]
+async fn versions() -> Json<VersionsAnswer> {
+    Json(VersionsAnswer {
+        versions: [Version {
+            id: "v2.0",
+            status: "CURRENT",
+            links: [Link {
+                rel: "self",
+                href: "/v2.0/",
+            }],
+        }],
+    })
 }
 
 /// What version 2.0 has.
-#[utoipa::path(get, path = "/v2.0", responses((status = 200, description = "Resources", body = Object)))]
-async fn resources() -> Json<Value> {
-    Json(json!({ "resources": [{
-        "name": "router", "collection": "routers",
-        "links": [{ "rel": "self", "href": "/v2.0/routers" }],
-    }] }))
+#[utoipa::path(get, path = "/v2.0", responses((status = 200, description = "Resources", body = ResourcesAnswer)))]
+async fn resources() -> Json<ResourcesAnswer> {
+    Json(ResourcesAnswer {
+        resources: [Resource {
+            name: "router",
+            collection: "routers",
+            links: [Link {
+                rel: "self",
+                href: "/v2.0/routers",
+            }],
+        }],
+    })
 }
 
 /// All routers that have a rule, or a namespace on this host.
 #[utoipa::path(get, path = "/v2.0/routers",
-    params(("limit" = Option<u32>, Query, minimum = 1)),
-    responses((status = 200, description = "Routers", body = Object), (status = 400, body = super::error::ErrorBody), (status = 403, body = super::error::ErrorBody)))]
+    params(RouterParameters),
+    responses((status = 200, description = "Routers", body = RouterList)))]
 async fn list_routers(
     State(api): State<Shared>,
     Extension(permit): Extension<Permit>,
     RawQuery(query): RawQuery,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<RouterList>, ApiError> {
     let query = parsed(query.as_deref(), ROUTER_FIELDS)?;
     let mut ids = api.present()?;
     let seen = api.agent.view().read();
@@ -233,36 +234,37 @@ async fn list_routers(
         .filter_map(|router| RouterOut::new(&seen, router, api.namespaces(router)));
     let routers = routers.map(as_map).collect::<Result<_, _>>()?;
     drop(seen);
-    listed("routers", &query, routers)
+    let routers = listed(&query, routers)?;
+    Ok(Json(RouterList { routers }))
 }
 
 /// One router.
 #[utoipa::path(get, path = "/v2.0/routers/{router_id}",
     params(("router_id" = String, Path, format = Uuid)),
-    responses((status = 200, description = "The router", body = Object), (status = 403, body = super::error::ErrorBody), (status = 404, body = super::error::ErrorBody)))]
+    responses((status = 200, description = "The router", body = RouterAnswer)))]
 async fn show_router(
     State(api): State<Shared>,
     Extension(permit): Extension<Permit>,
     Path(given): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<RouterAnswer>, ApiError> {
     let router = router_id(&given)?;
     permit.may_read(router).map_err(ApiError::forbidden)?;
     let seen = api.agent.view().read();
     let shown = RouterOut::new(&seen, router, api.namespaces(router));
-    let shown = shown.ok_or_else(|| ApiError::no_router(&given))?;
-    Ok(Json(json!({ "router": shown })))
+    let router = shown.ok_or_else(|| ApiError::no_router(&given))?;
+    Ok(Json(RouterAnswer { router }))
 }
 
 /// The rules of a router.
 #[utoipa::path(get, path = "/v2.0/routers/{router_id}/conntrack_helpers",
-    params(("router_id" = String, Path, format = Uuid), ("limit" = Option<u32>, Query, minimum = 1), ("protocol" = Option<String>, Query, pattern = "^(tcp|udp)$")),
-    responses((status = 200, description = "Rules", body = Object), (status = 400, body = super::error::ErrorBody), (status = 403, body = super::error::ErrorBody), (status = 404, body = super::error::ErrorBody)))]
+    params(("router_id" = String, Path, format = Uuid), RuleParameters),
+    responses((status = 200, description = "Rules", body = RuleList)))]
 async fn list_rules(
     State(api): State<Shared>,
     Extension(permit): Extension<Permit>,
     Path(given): Path<String>,
     RawQuery(query): RawQuery,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<RuleList>, ApiError> {
     let router = router_id(&given)?;
     permit.may_read(router).map_err(ApiError::forbidden)?;
     let query = parsed(query.as_deref(), RULE_FIELDS)?;
@@ -276,18 +278,19 @@ async fn list_rules(
         .map(|entry| RuleOut::new(&seen, entry));
     let rules = rules.map(as_map).collect::<Result<_, _>>()?;
     drop(seen);
-    listed("conntrack_helpers", &query, rules)
+    let conntrack_helpers = listed(&query, rules)?;
+    Ok(Json(RuleList { conntrack_helpers }))
 }
 
 /// The rules of all routers.
 #[utoipa::path(get, path = "/v1/conntrack_helpers",
-    params(("limit" = Option<u32>, Query, minimum = 1)),
-    responses((status = 200, description = "Rules", body = Object), (status = 400, body = super::error::ErrorBody), (status = 403, body = super::error::ErrorBody)))]
+    params(RuleParameters),
+    responses((status = 200, description = "Rules", body = RuleList)))]
 async fn list_all_rules(
     State(api): State<Shared>,
     Extension(permit): Extension<Permit>,
     RawQuery(query): RawQuery,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<RuleList>, ApiError> {
     let query = parsed(query.as_deref(), RULE_FIELDS)?;
     let seen = api.agent.view().read();
     let readable = seen
@@ -297,44 +300,38 @@ async fn list_all_rules(
     let rules = readable.map(|entry| as_map(RuleOut::new(&seen, entry)));
     let rules = rules.collect::<Result<_, _>>()?;
     drop(seen);
-    listed("conntrack_helpers", &query, rules)
+    let conntrack_helpers = listed(&query, rules)?;
+    Ok(Json(RuleList { conntrack_helpers }))
 }
 
 /// One rule or several: all of them, or none.
 #[utoipa::path(post, path = "/v2.0/routers/{router_id}/conntrack_helpers",
     params(("router_id" = String, Path, format = Uuid)), request_body = CreateBody,
-    responses((status = 201, description = "Made", body = Object), (status = 400, body = super::error::ErrorBody), (status = 403, body = super::error::ErrorBody), (status = 404, body = super::error::ErrorBody), (status = 409, body = super::error::ErrorBody)))]
+    responses((status = 201, description = "Made", body = MadeAnswer)))]
 async fn create_rules(
     State(api): State<Shared>,
     MayChange(router): MayChange,
     JsonBody(body): JsonBody<CreateBody>,
 ) -> Result<Response, ApiError> {
     let (is_bulk, rules) = match body {
-        CreateBody {
-            conntrack_helper: Some(rule),
-            conntrack_helpers: None,
-        } => (false, vec![rule]),
-        CreateBody {
-            conntrack_helper: None,
-            conntrack_helpers: Some(rules),
-        } => (true, rules),
-        _ => {
-            return Err(ApiError::invalid(
-                "the body must have either conntrack_helper or conntrack_helpers",
-            ));
-        }
+        CreateBody::One(rule) => (false, vec![rule]),
+        CreateBody::Several(rules) => (true, rules),
     };
     let rules = rules.into_iter().map(|Object(rule)| rule.on(router));
     let rules = rules.collect::<Result<Vec<_>, _>>()?;
     let ids: Vec<_> = rules.iter().map(|rule| rule.id).collect();
     let batch = rules.into_iter().map(Operation::Create).collect();
     let request = Request::OnRouter(router, batch);
-    let (_, did) = api.change("create", request).await?;
-    let made = api.rules(ids);
+    let (change, did) = api.change("create", request).await?;
+    let mut made = api.come(&change);
+    let mut made = ids.iter().filter_map(|id| made.remove(id));
     let answer = if is_bulk {
-        json!({ "conntrack_helpers": made })
+        MadeAnswer::Several(RulesAnswer {
+            conntrack_helpers: made.collect(),
+        })
     } else {
-        json!({ "conntrack_helper": made.into_iter().next() })
+        let conntrack_helper = made.next().ok_or_else(unwritten)?;
+        MadeAnswer::One(RuleAnswer { conntrack_helper })
     };
     Ok((StatusCode::CREATED, Extension(did), Json(answer)).into_response())
 }
@@ -342,7 +339,7 @@ async fn create_rules(
 /// The router's rules of origin api become these, or stay as they are.
 #[utoipa::path(put, path = "/v2.0/routers/{router_id}/conntrack_helpers",
     params(("router_id" = String, Path, format = Uuid)), request_body = ReplaceBody,
-    responses((status = 200, description = "Replaced", body = Object), (status = 400, body = super::error::ErrorBody), (status = 403, body = super::error::ErrorBody), (status = 404, body = super::error::ErrorBody), (status = 409, body = super::error::ErrorBody)))]
+    responses((status = 200, description = "Replaced", body = RulesAnswer)))]
 async fn replace_rules(
     State(api): State<Shared>,
     MayChange(router): MayChange,
@@ -360,14 +357,15 @@ async fn replace_rules(
     let seen = api.agent.view().read();
     let own = seen.mapping.of(router);
     let own = own.filter(|entry| entry.rule.origin == Origin::Api);
-    let rules: Vec<_> = own.map(|entry| RuleOut::new(&seen, entry)).collect();
-    Ok((Extension(did), Json(json!({ "conntrack_helpers": rules }))).into_response())
+    let conntrack_helpers = own.map(|entry| RuleOut::new(&seen, entry)).collect();
+    let answer = RulesAnswer { conntrack_helpers };
+    Ok((Extension(did), Json(answer)).into_response())
 }
 
 /// The rules of origin api on all routers become these, or stay as they are.
 #[utoipa::path(put, path = "/v1/conntrack_helpers",
     params(("dry_run" = Option<bool>, Query)), request_body = ReplaceAllBody,
-    responses((status = 200, description = "Replaced", body = Object), (status = 400, body = super::error::ErrorBody), (status = 403, body = super::error::ErrorBody), (status = 409, body = super::error::ErrorBody)))]
+    responses((status = 200, description = "Replaced", body = AppliedAnswer)))]
 async fn replace_all_rules(
     State(api): State<Shared>,
     MayChangeAll: MayChangeAll,
@@ -414,35 +412,35 @@ async fn replace_all_rules(
             .map(|entry| RuleOut::new(&seen, entry))
             .collect()
     };
-    let answer = json!({
-        "added": shown(change.added()),
-        "removed": shown(change.removed()),
-        "unchanged": count - change.added().len(),
-    });
+    let answer = AppliedAnswer {
+        added: shown(change.added()),
+        removed: shown(change.removed()),
+        unchanged: count - change.added().len(),
+    };
     Ok((did.map(Extension), Json(answer)).into_response())
 }
 
 /// One rule.
 #[utoipa::path(get, path = "/v2.0/routers/{router_id}/conntrack_helpers/{id}",
     params(("router_id" = String, Path, format = Uuid), ("id" = String, Path, format = Uuid)),
-    responses((status = 200, description = "The rule", body = Object), (status = 403, body = super::error::ErrorBody), (status = 404, body = super::error::ErrorBody)))]
+    responses((status = 200, description = "The rule", body = RuleAnswer)))]
 async fn show_rule(
     State(api): State<Shared>,
     Extension(permit): Extension<Permit>,
     Path((router, id)): Path<(String, String)>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<RuleAnswer>, ApiError> {
     let router = router_id(&router)?;
     permit.may_read(router).map_err(ApiError::forbidden)?;
     let seen = api.agent.view().read();
     let entry = rule_of(&seen, router, &id)?;
-    let shown = RuleOut::new(&seen, &entry);
-    Ok(Json(json!({ "conntrack_helper": shown })))
+    let conntrack_helper = RuleOut::new(&seen, &entry);
+    Ok(Json(RuleAnswer { conntrack_helper }))
 }
 
 /// Changes a rule; it keeps its name, its router and its age.
 #[utoipa::path(put, path = "/v2.0/routers/{router_id}/conntrack_helpers/{id}",
     params(("router_id" = String, Path, format = Uuid), ("id" = String, Path, format = Uuid)), request_body = UpdateBody,
-    responses((status = 200, description = "Changed", body = Object), (status = 400, body = super::error::ErrorBody), (status = 403, body = super::error::ErrorBody), (status = 404, body = super::error::ErrorBody), (status = 409, body = super::error::ErrorBody)))]
+    responses((status = 200, description = "Changed", body = RuleAnswer)))]
 async fn update_rule(
     State(api): State<Shared>,
     MayChange(router): MayChange,
@@ -459,19 +457,21 @@ async fn update_rule(
         port,
         helper,
     }];
-    let (_, did) = api
+    let (change, did) = api
         .change("update", Request::OnRouter(router, batch))
         .await?;
-    let changed = api.rules([id]).into_iter().next();
-    let changed = changed.ok_or_else(|| ApiError::no_rule(&given))?;
-    let answer = Json(json!({ "conntrack_helper": changed }));
-    Ok((Extension(did), answer).into_response())
+    // Nothing comes if it says already what it is to say.
+    let changed = api.come(&change).remove(&id);
+    let conntrack_helper =
+        changed.unwrap_or_else(|| RuleOut::new(&api.agent.view().read(), &entry));
+    let answer = RuleAnswer { conntrack_helper };
+    Ok((Extension(did), Json(answer)).into_response())
 }
 
 /// Removes a rule.
 #[utoipa::path(delete, path = "/v2.0/routers/{router_id}/conntrack_helpers/{id}",
     params(("router_id" = String, Path, format = Uuid), ("id" = String, Path, format = Uuid)),
-    responses((status = 204, description = "Removed"), (status = 403, body = super::error::ErrorBody), (status = 404, body = super::error::ErrorBody), (status = 409, body = super::error::ErrorBody)))]
+    responses((status = 204, description = "Removed")))]
 async fn delete_rule(
     State(api): State<Shared>,
     MayChange(router): MayChange,
@@ -487,7 +487,7 @@ async fn delete_rule(
 
 /// How the agent is.
 #[utoipa::path(get, path = "/v1/status",
-    responses((status = 200, description = "The agent", body = StatusOut), (status = 403, body = super::error::ErrorBody)))]
+    responses((status = 200, description = "The agent", body = StatusOut)))]
 async fn status(
     State(api): State<Shared>,
     Extension(permit): Extension<Permit>,
@@ -552,24 +552,23 @@ fn parsed(query: Option<&str>, fields: &'static [&'static str]) -> Result<ListQu
     ListQuery::parse(query, fields).map_err(|error| ApiError::invalid(error.to_string()))
 }
 
-fn listed(
-    name: &'static str,
-    query: &ListQuery,
-    items: Vec<Map<String, Value>>,
-) -> Result<Json<Value>, ApiError> {
+fn listed(query: &ListQuery, items: Vec<Item>) -> Result<Vec<Item>, ApiError> {
     let items = query.apply(items);
-    let items = items.map_err(|error| ApiError::invalid(error.to_string()))?;
-    Ok(Json(json!({ name: items })))
+    items.map_err(|error| ApiError::invalid(error.to_string()))
 }
 
-fn as_map(item: impl serde::Serialize) -> Result<Map<String, Value>, ApiError> {
+fn as_map(item: impl Serialize) -> Result<Item, ApiError> {
     match serde_json::to_value(item) {
         Ok(Value::Object(map)) => Ok(map),
         // No resource is anything else.
-        _ => Err(ApiError::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "HTTPInternalServerError",
-            "an answer could not be written",
-        )),
+        _ => Err(unwritten()),
     }
+}
+
+fn unwritten() -> ApiError {
+    ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "HTTPInternalServerError",
+        "an answer could not be written",
+    )
 }

@@ -15,9 +15,14 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
 };
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        ArrayBuilder, ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema, schema::AdditionalProperties,
+    },
+};
 
-use super::{app::Shared, error::ApiError};
+use super::{app::Shared, error::ApiError, schemas};
 use crate::{
     engine::NewRule,
     model::{Helper, Match, Port, Protocol, RouterId, RuleId},
@@ -119,13 +124,13 @@ pub(super) struct RuleIn {
     #[schema(value_type = Option<String>, format = Uuid)]
     id: Option<Id>,
     /// The transport protocol.
-    #[schema(value_type = String, pattern = "^(tcp|udp)$")]
+    #[schema(schema_with = schemas::protocol)]
     protocol: ProtocolIn,
     /// The destination port of control connections.
     #[schema(value_type = u16, minimum = 1, maximum = 65535)]
     port: PortIn,
     /// The conntrack helper.
-    #[schema(max_length = 64)]
+    #[schema(schema_with = schemas::helper)]
     helper: String,
 }
 
@@ -150,7 +155,7 @@ impl RuleIn {
 pub(super) struct RuleChangeIn {
     /// The transport protocol.
     #[serde(default)]
-    #[schema(value_type = Option<String>, pattern = "^(tcp|udp)$")]
+    #[schema(schema_with = schemas::protocol_or_null)]
     protocol: Option<ProtocolIn>,
     /// The destination port.
     #[serde(default)]
@@ -158,7 +163,7 @@ pub(super) struct RuleChangeIn {
     port: Option<PortIn>,
     /// The conntrack helper.
     #[serde(default)]
-    #[schema(max_length = 64)]
+    #[schema(schema_with = schemas::helper_or_null)]
     helper: Option<String>,
 }
 
@@ -177,15 +182,62 @@ impl RuleChangeIn {
 }
 
 /// The body of a `POST`: one rule or several.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "CreateFields")]
+pub(super) enum CreateBody {
+    One(Object<RuleIn>),
+    Several(Vec<Object<RuleIn>>),
+}
+
+impl PartialSchema for CreateBody {
+    fn schema() -> RefOr<Schema> {
+        let body = |name: &str, schema: RefOr<Schema>| {
+            ObjectBuilder::new()
+                .property(name, schema)
+                .required(name)
+                .additional_properties(Some(AdditionalProperties::FreeForm(false)))
+        };
+        let rule = || Ref::from_schema_name(RuleIn::name());
+        let rules = ArrayBuilder::new().items(rule());
+        OneOfBuilder::new()
+            .item(body("conntrack_helper", rule().into()))
+            .item(body("conntrack_helpers", rules.into()))
+            .into()
+    }
+}
+
+impl ToSchema for CreateBody {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((RuleIn::name().into_owned(), RuleIn::schema()));
+    }
+}
+
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct CreateBody {
-    #[serde(default)]
-    #[schema(value_type = Option<RuleIn>)]
-    pub(super) conntrack_helper: Option<Object<RuleIn>>,
-    #[serde(default)]
-    #[schema(value_type = Option<Vec<RuleIn>>)]
-    pub(super) conntrack_helpers: Option<Vec<Object<RuleIn>>>,
+struct CreateFields {
+    #[serde(default, deserialize_with = "not_null")]
+    conntrack_helper: Option<Object<RuleIn>>,
+    #[serde(default, deserialize_with = "not_null")]
+    conntrack_helpers: Option<Vec<Object<RuleIn>>>,
+}
+
+/// serde would take null for a field that is not there.
+fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+impl TryFrom<CreateFields> for CreateBody {
+    type Error = &'static str;
+
+    fn try_from(fields: CreateFields) -> Result<Self, Self::Error> {
+        match (fields.conntrack_helper, fields.conntrack_helpers) {
+            (Some(rule), None) => Ok(Self::One(rule)),
+            (None, Some(rules)) => Ok(Self::Several(rules)),
+            _ => Err("it must have either conntrack_helper or conntrack_helpers"),
+        }
+    }
 }
 
 /// The body of a `PUT` of one rule.

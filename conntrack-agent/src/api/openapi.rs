@@ -1,16 +1,24 @@
 //! The API's description, made from the code that answers.
 
 use axum::Json;
-use utoipa::OpenApi;
+use utoipa::{
+    Modify, OpenApi, PartialSchema as _,
+    openapi::{
+        Components, ContentBuilder, HeaderBuilder, Ref, ResponseBuilder, SecurityRequirement,
+        path::{Operation, ParameterIn},
+        security::{ApiKey, ApiKeyValue, SecurityScheme},
+    },
+};
 
-use super::{app, body, error, output};
+use super::{app, error};
 
 /// All resources.
 #[derive(Debug, OpenApi)]
 #[openapi(
     info(
         title = "conntrack-agent",
-        description = "Neutron's conntrack helper resources, and the agent's own"
+        description = "Neutron's conntrack helper resources, and the agent's own. Over the \
+                       Unix socket the kernel says who asks; over TCP a token does."
     ),
     paths(
         app::versions,
@@ -28,21 +36,229 @@ use super::{app, body, error, output};
         app::status,
         document
     ),
-    components(schemas(
-        body::CreateBody,
-        body::UpdateBody,
-        body::ReplaceBody,
-        body::ReplaceAllBody,
-        error::ErrorBody,
-        output::RuleOut,
-        output::RouterOut,
-        output::StatusOut
-    ))
+    components(schemas(error::ErrorBody)),
+    modifiers(&Refusals, &Token)
 )]
 pub struct Description;
 
+impl Description {
+    /// The document as it is committed: indented, with a line's end at its end.
+    ///
+    /// # Errors
+    /// If it can't be written as JSON.
+    pub fn text() -> Result<String, serde_json::Error> {
+        let mut text = Self::openapi().to_pretty_json()?;
+        text.push('\n');
+        Ok(text)
+    }
+}
+
 /// The API's description.
-#[utoipa::path(get, path = "/v1/openapi.json", responses((status = 200, description = "This document", body = Object)))]
+#[utoipa::path(get, path = "/v1/openapi.json",
+    responses((status = 200, description = "This document", body = Object)))]
 pub(super) async fn document() -> Json<utoipa::openapi::OpenApi> {
     Json(Description::openapi())
+}
+
+/// The answers that say no. They are made where requests are read, not by a
+/// resource, so which ones an operation can give follows from what it takes.
+struct Refusals;
+
+/// When an operation can give a refusal.
+#[derive(Clone, Copy)]
+enum When {
+    Always,
+    HasParameter,
+    HasPathParameter,
+    HasBody,
+    Changes,
+}
+
+/// Status, name, and what it says.
+const REFUSALS: [(&str, &str, &str, &[When]); 9] = [
+    (
+        "400",
+        "BadRequest",
+        "The path, the query or the body is not understood, or asks for what can't be",
+        &[When::HasParameter, When::HasBody],
+    ),
+    (
+        "401",
+        "Unauthorized",
+        "There is no token, or none that is known; over TCP alone",
+        &[When::Always],
+    ),
+    (
+        "403",
+        "Forbidden",
+        "Who asks may not do that",
+        &[When::Always],
+    ),
+    (
+        "404",
+        "NotFound",
+        "There is no such router or rule",
+        &[When::HasPathParameter],
+    ),
+    (
+        "408",
+        "RequestTimeout",
+        "The body did not come in time",
+        &[When::HasBody],
+    ),
+    (
+        "409",
+        "Conflict",
+        "A rule belongs to somebody else, an id is taken, or there would be too many",
+        &[When::Changes],
+    ),
+    (
+        "413",
+        "RequestTooLarge",
+        "The body is too long",
+        &[When::HasBody],
+    ),
+    (
+        "415",
+        "UnsupportedMediaType",
+        "The body is not application/json, or its Content-Type does not say so",
+        &[When::HasBody],
+    ),
+    (
+        "503",
+        "ServiceUnavailable",
+        "There is too much to do, the agent is stopping, or the kernel or the store failed",
+        &[When::Always],
+    ),
+];
+
+impl Modify for Refusals {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        for (status, name, says, _) in REFUSALS {
+            components
+                .responses
+                .insert(name.to_owned(), refusal(status, says).into());
+        }
+        for path in document.paths.paths.values_mut() {
+            let changing = [&mut path.put, &mut path.post, &mut path.delete];
+            for operation in changing.into_iter().flatten() {
+                refuse(operation, true);
+            }
+            path.get
+                .iter_mut()
+                .for_each(|operation| refuse(operation, false));
+        }
+    }
+}
+
+fn refusal(status: &str, says: &str) -> utoipa::openapi::Response {
+    let schema = Ref::from_schema_name("ErrorBody");
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    let response = ResponseBuilder::new()
+        .description(says)
+        .content("application/json", content);
+    if status != "503" {
+        return response.build();
+    }
+    let seconds = HeaderBuilder::new()
+        .schema(u32::schema())
+        .description(Some("In how many seconds to try again"));
+    response.header("Retry-After", seconds.build()).build()
+}
+
+fn refuse(operation: &mut Operation, changes: bool) {
+    let parameters = operation.parameters.as_deref().unwrap_or_default();
+    let is_in_path = |parameter: &utoipa::openapi::path::Parameter| {
+        matches!(parameter.parameter_in, ParameterIn::Path)
+    };
+    let applies = |when: &When| match when {
+        When::Always => true,
+        When::HasParameter => !parameters.is_empty(),
+        When::HasPathParameter => parameters.iter().any(is_in_path),
+        When::HasBody => operation.request_body.is_some(),
+        When::Changes => changes,
+    };
+    for (status, name, _, when) in REFUSALS {
+        if when.iter().any(applies) {
+            let response = Ref::from_response_name(name);
+            let responses = &mut operation.responses.responses;
+            responses.insert(status.to_owned(), response.into());
+        }
+    }
+}
+
+/// How to say who asks.
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_with(Components::default);
+        let says = "Wanted over TCP; over the Unix socket it has no meaning.";
+        let key = ApiKeyValue::with_description("X-Auth-Token", says);
+        components.add_security_scheme("token", SecurityScheme::ApiKey(ApiKey::Header(key)));
+        let nothing: [&str; 0] = [];
+        let token = SecurityRequirement::new("token", nothing);
+        document.security = Some(vec![token, SecurityRequirement::default()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    /// `CONNTRACK_WRITE_DOCS=1` writes the file instead of comparing it.
+    #[test]
+    fn the_committed_document_is_what_the_code_says() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
+        let text = Description::text().unwrap();
+        if std::env::var_os("CONNTRACK_WRITE_DOCS").is_some() {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            return;
+        }
+        let committed = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            committed == text,
+            "docs/openapi.json is not what the code says; write it anew with\n\
+             CONNTRACK_WRITE_DOCS=1 cargo test -p conntrack-agent --lib api::openapi"
+        );
+    }
+
+    /// A refusal that no operation gives, or an operation that the table missed,
+    /// would show here.
+    #[test]
+    fn every_operation_says_how_it_can_refuse() {
+        let document = Description::openapi();
+        let statuses = |path: &str, method: &str| -> Vec<String> {
+            let item = document.paths.get_path_item(path).unwrap();
+            let operation = match method {
+                "GET" => &item.get,
+                "POST" => &item.post,
+                "PUT" => &item.put,
+                _ => &item.delete,
+            };
+            let responses = &operation.as_ref().unwrap().responses.responses;
+            responses.keys().cloned().collect()
+        };
+        let rules = "/v2.0/routers/{router_id}/conntrack_helpers";
+        let rule = "/v2.0/routers/{router_id}/conntrack_helpers/{id}";
+        assert_eq!(statuses("/v1/status", "GET"), ["200", "401", "403", "503"]);
+        let list = ["200", "400", "401", "403", "503"];
+        assert_eq!(statuses("/v1/conntrack_helpers", "GET"), list);
+        let list = ["200", "400", "401", "403", "404", "503"];
+        assert_eq!(statuses(rules, "GET"), list);
+        let delete = ["204", "400", "401", "403", "404", "409", "503"];
+        assert_eq!(statuses(rule, "DELETE"), delete);
+        let create = [
+            "201", "400", "401", "403", "404", "408", "409", "413", "415", "503",
+        ];
+        assert_eq!(statuses(rules, "POST"), create);
+        let apply = [
+            "200", "400", "401", "403", "408", "409", "413", "415", "503",
+        ];
+        assert_eq!(statuses("/v1/conntrack_helpers", "PUT"), apply);
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::schemas;
 use crate::{
     agent::{Condition, Seen},
     engine::Entry,
@@ -21,19 +22,21 @@ pub(super) struct RuleOut {
     #[schema(format = Uuid)]
     pub(super) router_id: String,
     /// The transport protocol.
-    #[schema(pattern = "^(tcp|udp)$")]
+    #[schema(schema_with = schemas::protocol)]
     pub(super) protocol: &'static str,
     /// The destination port of control connections.
     #[schema(minimum = 1, maximum = 65535)]
     pub(super) port: u16,
     /// The conntrack helper.
+    #[schema(schema_with = schemas::helper)]
     pub(super) helper: &'static str,
     /// Who owns it: file, api or neutron.
-    #[schema(value_type = String, pattern = "^(file|api|neutron)$")]
+    #[schema(schema_with = schemas::origin)]
     pub(super) origin: Origin,
     /// Whether packets meet it.
     pub(super) status: RuleStatus,
     /// Why they don't.
+    #[schema(required = true)]
     pub(super) status_reason: Option<String>,
 }
 
@@ -60,8 +63,10 @@ pub(super) struct RouterOut {
     /// The same: the agent knows no other.
     pub(super) name: String,
     /// ACTIVE, PENDING (no namespace on this host) or ERROR.
+    #[schema(schema_with = schemas::router_status)]
     pub(super) status: &'static str,
     /// What is wrong.
+    #[schema(required = true)]
     pub(super) status_reason: Option<String>,
     /// How many rules it has.
     pub(super) rules: usize,

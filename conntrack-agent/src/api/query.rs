@@ -24,7 +24,7 @@ const MAX_LENGTH: usize = 16 << 10;
 const MAX_PARAMETERS: usize = 512;
 
 /// The most items of a page.
-const MAX_LIMIT: usize = 10_000;
+pub(super) const MAX_LIMIT: usize = 10_000;
 
 /// The field by which an item is told from the others; every resource has it.
 const ID: &str = "id";

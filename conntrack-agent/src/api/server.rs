@@ -31,8 +31,8 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     access::{Access, Permit},
-    answer::Room,
     error::{ApiError, Said},
+    sending::Room,
     tokens::Tokens,
 };
 use crate::{

@@ -1,0 +1,134 @@
+//! What the parameters of lists are, for the API's description: made of the
+//! fields that [`super::query`] is given, so that the two can't differ.
+
+use utoipa::{
+    IntoParams, PartialSchema,
+    openapi::{
+        ArrayBuilder, ObjectBuilder, RefOr, Required, Schema, Type,
+        path::{Parameter, ParameterBuilder, ParameterIn},
+    },
+};
+
+use super::{query::MAX_LIMIT, schemas::one_of};
+
+/// Fields that a rule can be listed by.
+pub(super) const RULE_FIELDS: &[&str] = &[
+    "id",
+    "router_id",
+    "protocol",
+    "port",
+    "helper",
+    "origin",
+    "status",
+    "status_reason",
+];
+
+/// Fields that a router can be listed by.
+pub(super) const ROUTER_FIELDS: &[&str] = &[
+    "id",
+    "name",
+    "status",
+    "status_reason",
+    "rules",
+    "namespaces",
+];
+
+/// The parameters of a list of rules.
+pub(super) struct RuleParameters;
+
+/// The parameters of a list of routers.
+pub(super) struct RouterParameters;
+
+impl IntoParams for RuleParameters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        of_list(RULE_FIELDS)
+    }
+}
+
+impl IntoParams for RouterParameters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        of_list(ROUTER_FIELDS)
+    }
+}
+
+fn of_list(fields: &[&str]) -> Vec<Parameter> {
+    let filter = |field: &&str| {
+        let says = format!("Only those of which {field} is this; if repeated, one of these.");
+        parameter(field, &says, several(String::schema()))
+    };
+    let limit = ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(1))
+        .maximum(Some(MAX_LIMIT));
+    let mut parameters: Vec<_> = fields.iter().map(filter).collect();
+    parameters.extend([
+        parameter(
+            "fields",
+            "Only these fields of each; may be repeated.",
+            several(one_of(fields.iter().copied())),
+        ),
+        parameter(
+            "sort_key",
+            "In the order of this field; if repeated, each one where those before are equal.",
+            several(one_of(fields.iter().copied())),
+        ),
+        parameter(
+            "sort_dir",
+            "The direction of each sort_key: one for each of them, or none at all.",
+            several(one_of(["asc", "desc"])),
+        ),
+        parameter("limit", "No more than so many.", limit),
+        parameter(
+            "marker",
+            "Only those after the one that has this id, in the order that is asked for.",
+            String::schema(),
+        ),
+        parameter(
+            "page_reverse",
+            "The page before the marker, and not the one after it.",
+            bool::schema(),
+        ),
+    ]);
+    parameters
+}
+
+fn parameter(name: &str, says: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(says))
+        .schema(Some(schema))
+        .build()
+}
+
+fn several(item: impl Into<RefOr<Schema>>) -> RefOr<Schema> {
+    ArrayBuilder::new().items(item.into()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::output, *};
+
+    fn properties_of(schema: RefOr<Schema>) -> Vec<String> {
+        match schema {
+            RefOr::T(Schema::Object(object)) => object.properties.into_keys().collect(),
+            _ => panic!("no object"),
+        }
+    }
+
+    #[test]
+    fn lists_know_the_fields_that_their_items_have() {
+        let sorted = |fields: &[&str]| {
+            let mut fields: Vec<_> = fields.iter().map(ToString::to_string).collect();
+            fields.sort_unstable();
+            fields
+        };
+        let mut rule = properties_of(output::RuleOut::schema());
+        rule.sort_unstable();
+        assert_eq!(rule, sorted(RULE_FIELDS));
+        let mut router = properties_of(output::RouterOut::schema());
+        router.sort_unstable();
+        assert_eq!(router, sorted(ROUTER_FIELDS));
+    }
+}
