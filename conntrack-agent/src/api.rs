@@ -1,20 +1,22 @@
 //! The control API: HTTP over a Unix socket, and over loopback TCP if configured.
 //!
 //! A connection is let in and its peer known ([`server`]), the peer has a permit
-//! ([`access`], [`tokens`]), a resource answers ([`app`]) with what the body
-//! ([`body`]) or the query ([`query`]) asks for; each answer that says no has one
-//! form ([`error`]).
+//! ([`access`], [`tokens`]), which is asked before a body is read (`gate`), a
+//! resource answers ([`app`]) with what the body ([`body`]) or the query
+//! ([`query`]) asks for; each answer that says no has one form ([`error`]).
 
 pub mod access;
 mod answers;
 mod app;
 mod body;
 mod error;
+mod gate;
 mod openapi;
 mod output;
 mod parameters;
 pub mod query;
 mod schemas;
+mod sending;
 mod server;
 pub mod tokens;
 

@@ -93,6 +93,10 @@ pub struct ApiLimits {
     pub header_seconds: u64,
     /// Seconds in which its body must have come.
     pub body_seconds: u64,
+    /// Seconds for which a client may take nothing of its answer.
+    pub answer_seconds: u64,
+    /// Bytes of large answers that are under way at one time.
+    pub answer_bytes: usize,
 }
 
 impl Default for ApiLimits {
@@ -105,6 +109,8 @@ impl Default for ApiLimits {
             body_bytes: 8 << 20,
             header_seconds: 10,
             body_seconds: 10,
+            answer_seconds: 30,
+            answer_bytes: 256 << 20,
         }
     }
 }
@@ -124,6 +130,8 @@ impl ApiLimits {
             ("body_bytes", self.body_bytes, 1024..=256 << 20),
             seconds("header_seconds", self.header_seconds),
             seconds("body_seconds", self.body_seconds),
+            seconds("answer_seconds", self.answer_seconds),
+            ("answer_bytes", self.answer_bytes, 1 << 20..=4 << 30),
         ];
         let wrong = ranges
             .into_iter()

@@ -241,7 +241,8 @@ fn rules_path(dir: &LabDir) -> PathBuf {
 }
 
 /// The binary under test.
-fn binary() -> PathBuf {
+#[must_use]
+pub fn binary() -> PathBuf {
     let built = || {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
         workspace

@@ -1,14 +1,18 @@
-//! The API, asked as an operator would: with curl over the Unix socket.
+//! The API, asked as an operator would: with curl.
 
+use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
+use crate::accounts::launcher;
+
 /// An answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Its status.
+    /// Its status; 0 if there was no connection.
     pub status: u16,
     /// Its body; null if it has none.
     pub body: Value,
@@ -28,7 +32,97 @@ impl Answer {
     }
 }
 
-/// One request with a body of JSON, or without one if it is empty.
+/// A way to the API, and who takes it.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    launcher: Vec<String>,
+    arguments: Vec<OsString>,
+    host: String,
+}
+
+impl Caller {
+    /// This process's user, over the Unix socket.
+    #[must_use]
+    pub fn local(socket: &Path) -> Self {
+        Self {
+            launcher: Vec::new(),
+            arguments: vec!["--unix-socket".into(), socket.into()],
+            host: "agent".into(),
+        }
+    }
+
+    /// Over TCP, without a token.
+    #[must_use]
+    pub fn tcp(address: SocketAddr) -> Self {
+        Self {
+            launcher: Vec::new(),
+            arguments: vec!["--noproxy".into(), "*".into()],
+            host: address.to_string(),
+        }
+    }
+
+    /// As another user, in this group and in these others.
+    #[must_use]
+    pub fn as_user(mut self, uid: u32, gid: u32, others: &[u32]) -> Self {
+        self.launcher = launcher(uid, gid, others);
+        self
+    }
+
+    /// With this token.
+    #[must_use]
+    pub fn with_token(self, token: &str) -> Self {
+        // A header without a value is written with a semicolon (curl(1)).
+        let header = match token {
+            "" => "x-auth-token;".to_owned(),
+            token => format!("x-auth-token: {token}"),
+        };
+        self.with(&["--header", &header])
+    }
+
+    /// With further arguments for curl.
+    #[must_use]
+    pub fn with(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(OsString::from));
+        self
+    }
+
+    /// One request with a body of JSON, or without one if it is empty.
+    #[must_use]
+    pub fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+        let words = self.launcher.iter().map(OsStr::new);
+        let mut words = words.chain([OsStr::new("curl")]);
+        let mut command = Command::new(words.next().expect("a program"));
+        command
+            .args(words)
+            .args(["--silent", "--show-error", "--max-time", "60", "--globoff"])
+            .args(["--write-out", "\n%{http_code}", "--request", method]);
+        if !body.is_empty() {
+            command.args(["--header", "content-type: application/json"]);
+            command.args(["--data-binary", body]);
+        }
+        command
+            .args(&self.arguments)
+            .arg(format!("http://{}{path}", self.host));
+        let output = command.output().expect("curl");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let (body, status) = text
+            .rsplit_once('\n')
+            .unwrap_or_else(|| panic!("{command:?} did not run: {said}"));
+        let body = if body.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(body)
+                .unwrap_or_else(|error| panic!("{method} {path}: {error}: {body:?} {said}"))
+        };
+        Answer {
+            status: status.parse().expect("a status"),
+            body,
+        }
+    }
+}
+
+/// One request over the Unix socket.
 #[must_use]
 pub fn curl(socket: &Path, method: &str, path: &str, body: &str) -> Answer {
     curl_with(socket, method, path, body, &[])
@@ -43,29 +137,7 @@ pub fn curl_with(
     body: &str,
     arguments: &[&str],
 ) -> Answer {
-    let mut command = Command::new("curl");
-    command
-        .args(["--silent", "--show-error", "--max-time", "60", "--globoff"])
-        .args(["--write-out", "\n%{http_code}", "--request", method])
-        .arg("--unix-socket")
-        .arg(socket);
-    if !body.is_empty() {
-        command.args(["--header", "content-type: application/json"]);
-        command.args(["--data-binary", body]);
-    }
-    command.args(arguments).arg(format!("http://agent{path}"));
-    let output = command.output().expect("curl");
-    let text = String::from_utf8(output.stdout).expect("text");
-    let said = String::from_utf8_lossy(&output.stderr);
-    let (body, status) = text.rsplit_once('\n').unwrap_or(("", "0"));
-    let body = if body.is_empty() {
-        Value::Null
-    } else {
-        serde_json::from_str(body)
-            .unwrap_or_else(|error| panic!("{method} {path}: {error}: {body:?} {said}"))
-    };
-    Answer {
-        status: status.parse().expect("a status"),
-        body,
-    }
+    Caller::local(socket)
+        .with(arguments)
+        .ask(method, path, body)
 }

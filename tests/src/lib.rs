@@ -15,14 +15,18 @@
     reason = "a test's machinery fails by panicking, where and with what it found"
 )]
 
+pub mod accounts;
 pub mod agent;
+pub mod audit;
 pub mod clients;
+pub mod connection;
 pub mod conntrack;
 pub mod counters;
 pub mod curl;
 pub mod durable;
 pub mod foreign;
 pub mod helpers;
+pub mod http;
 pub mod lab;
 pub mod marks;
 pub mod netns;
@@ -32,4 +36,5 @@ pub mod scenario;
 pub mod servers;
 pub mod site;
 pub mod snapshot;
+pub mod state;
 pub mod wait;

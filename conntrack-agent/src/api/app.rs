@@ -25,6 +25,7 @@ use super::{
     },
     body::{CreateBody, JsonBody, Object, PAGE, ReplaceAllBody, ReplaceBody, UpdateBody},
     error::ApiError,
+    gate::{MayChange, MayChangeAll},
     openapi,
     output::{RouterCounts, RouterOut, RuleCounts, RuleOut, RuleStatus, StatusOut, TroubleOut},
     parameters::{ROUTER_FIELDS, RULE_FIELDS, RouterParameters, RuleParameters},
@@ -309,12 +310,9 @@ async fn list_all_rules(
     responses((status = 201, description = "Made", body = MadeAnswer)))]
 async fn create_rules(
     State(api): State<Shared>,
-    Extension(permit): Extension<Permit>,
-    Path(given): Path<String>,
+    MayChange(router): MayChange,
     JsonBody(body): JsonBody<CreateBody>,
 ) -> Result<Response, ApiError> {
-    let router = router_id(&given)?;
-    permit.may_change(router).map_err(ApiError::forbidden)?;
     let (is_bulk, rules) = match body {
         CreateBody::One(rule) => (false, vec![rule]),
         CreateBody::Several(rules) => (true, rules),
@@ -344,12 +342,9 @@ async fn create_rules(
     responses((status = 200, description = "Replaced", body = RulesAnswer)))]
 async fn replace_rules(
     State(api): State<Shared>,
-    Extension(permit): Extension<Permit>,
-    Path(given): Path<String>,
+    MayChange(router): MayChange,
     JsonBody(body): JsonBody<ReplaceBody>,
 ) -> Result<Response, ApiError> {
-    let router = router_id(&given)?;
-    permit.may_change(router).map_err(ApiError::forbidden)?;
     let rules = body
         .conntrack_helpers
         .into_iter()
@@ -373,11 +368,10 @@ async fn replace_rules(
     responses((status = 200, description = "Replaced", body = AppliedAnswer)))]
 async fn replace_all_rules(
     State(api): State<Shared>,
-    Extension(permit): Extension<Permit>,
+    MayChangeAll: MayChangeAll,
     RawQuery(query): RawQuery,
     JsonBody(body): JsonBody<ReplaceAllBody>,
 ) -> Result<Response, ApiError> {
-    permit.may_change_all().map_err(ApiError::forbidden)?;
     let dry_run = match query.as_deref() {
         None | Some("" | "dry_run=false") => false,
         Some("dry_run=true") => true,
@@ -449,12 +443,10 @@ async fn show_rule(
     responses((status = 200, description = "Changed", body = RuleAnswer)))]
 async fn update_rule(
     State(api): State<Shared>,
-    Extension(permit): Extension<Permit>,
-    Path((router, given)): Path<(String, String)>,
+    MayChange(router): MayChange,
+    Path((_, given)): Path<(String, String)>,
     JsonBody(body): JsonBody<UpdateBody>,
 ) -> Result<Response, ApiError> {
-    let router = router_id(&router)?;
-    permit.may_change(router).map_err(ApiError::forbidden)?;
     let entry = rule_of(&api.agent.view().read(), router, &given)?;
     let id = entry.rule.id;
     let (port, helper) = body.conntrack_helper.0.from(entry.rule.says)?;
@@ -482,11 +474,9 @@ async fn update_rule(
     responses((status = 204, description = "Removed")))]
 async fn delete_rule(
     State(api): State<Shared>,
-    Extension(permit): Extension<Permit>,
-    Path((router, given)): Path<(String, String)>,
+    MayChange(router): MayChange,
+    Path((_, given)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    let router = router_id(&router)?;
-    permit.may_change(router).map_err(ApiError::forbidden)?;
     let entry = rule_of(&api.agent.view().read(), router, &given)?;
     let batch = vec![Operation::Delete(entry.rule.id)];
     let (_, did) = api
@@ -546,7 +536,7 @@ async fn status(
     }))
 }
 
-fn router_id(given: &str) -> Result<RouterId, ApiError> {
+pub(super) fn router_id(given: &str) -> Result<RouterId, ApiError> {
     given.parse().map_err(|_| ApiError::no_router(given))
 }
 

@@ -56,8 +56,23 @@ impl<T: DeserializeOwned> FromRequest<Shared> for JsonBody<T> {
         let parsed = serde_json::from_slice(&received.bytes);
         parsed
             .map(|Object(body)| Self(body))
-            .map_err(|error| ApiError::invalid(format!("the body is refused: {error}")))
+            .map_err(|error| ApiError::invalid(refusal(&error)))
     }
+}
+
+/// What is wrong with a body. The parser repeats the field or the value that it
+/// doesn't know, which may be all of the body; then only its place is said.
+fn refusal(error: &serde_json::Error) -> String {
+    const LONGEST: usize = 256;
+    let said = error.to_string();
+    if said.len() <= LONGEST {
+        return format!("the body is refused: {said}");
+    }
+    format!(
+        "the body is refused: a field or a value that ends at line {} column {} is not allowed",
+        error.line(),
+        error.column()
+    )
 }
 
 /// A body, and the room that it takes among all that are being received.
@@ -399,5 +414,35 @@ impl<'de> Deserialize<'de> for PortIn {
             }
         }
         deserializer.deserialize_any(Number).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_repeats_a_word_and_never_a_body() {
+        let said = |body: &str| {
+            let parsed = serde_json::from_str::<CreateBody>(body);
+            refusal(&parsed.unwrap_err())
+        };
+        let short = said("{\"colour\":1}");
+        assert!(short.contains("colour"), "{short}");
+        assert!(short.contains("conntrack_helpers"), "{short}");
+        let secret = "secret".repeat(1000);
+        for body in [
+            format!("{{\"{secret}\":1}}"),
+            format!("{{\"conntrack_helpers\":\"{secret}\"}}"),
+            format!("{{\"conntrack_helper\":{{\"{secret}\":1}}}}"),
+            format!("{{\"conntrack_helper\":{{\"port\":\"{secret}\"}}}}"),
+            format!("{{\"conntrack_helper\":{{\"protocol\":\"{secret}\"}}}}"),
+            format!("{{\"conntrack_helper\":{{\"id\":\"{secret}\"}}}}"),
+        ] {
+            let long = said(&body);
+            assert!(long.len() < 400, "{long}");
+            assert!(!long.contains(&"secret".repeat(50)), "{long}");
+            assert!(long.contains("line 1 column"), "{long}");
+        }
     }
 }

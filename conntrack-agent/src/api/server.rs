@@ -22,15 +22,17 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    task::{JoinSet, spawn_blocking},
+    task::{JoinSet, spawn, spawn_blocking},
     time::{interval, sleep, timeout},
 };
+use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt as _;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
     access::{Access, Permit},
     error::{ApiError, Said},
+    sending::Room,
     tokens::Tokens,
 };
 use crate::{
@@ -167,6 +169,8 @@ pub struct Service {
     limits: ApiLimits,
     /// Room for requests that are being answered.
     requests: Semaphore,
+    /// Room for what is being sent.
+    answers: Room,
 }
 
 impl Service {
@@ -185,6 +189,7 @@ impl Service {
             tokens,
             auditor,
             requests: Semaphore::new(limits.requests),
+            answers: Room::new(limits.answer_bytes),
             limits,
         }
     }
@@ -356,7 +361,8 @@ async fn converse(
     service: Arc<Service>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let header_limit = Duration::from_secs(service.limits.header_seconds);
+    let limits = service.limits;
+    let header_limit = Duration::from_secs(limits.header_seconds);
     // Looked up once, as the peer is the same for the whole connection; where a
     // grant names a group, by the host's name service, which may take its time.
     let permit = match origin {
@@ -375,8 +381,22 @@ async fn converse(
     };
     let answer = service_fn(move |request| {
         let (service, permit) = (Arc::clone(&service), permit.clone());
-        async move { Ok::<_, std::convert::Infallible>(answer(request, origin, permit, &service).await) }
+        async move {
+            // A task of its own: what was begun is brought to its end and into
+            // the audit trail, whether the client waits for it or not.
+            let answered = spawn(async move { answer(request, origin, permit, &service).await });
+            let response = answered.await.unwrap_or_else(|failure| {
+                error!(%failure, "a request was not answered: a bug");
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                let message = "the request could not be answered; the log says why";
+                ApiError::new(status, "HTTPInternalServerError", message).into_response()
+            });
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(Duration::from_secs(limits.answer_seconds)));
+    let stream = Box::pin(stream);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_limit)
@@ -446,12 +466,16 @@ async fn answer(
         },
         Err(error) => error.into_response(),
     };
+    let did = response.extensions_mut().remove::<Did>();
+    // What was done is said, whatever room there is: it is as large as the request.
+    if did.is_none() {
+        response = service.answers.reserve(response);
+    }
     if let Ok(value) = header::HeaderValue::from_str(&id.to_string()) {
         response
             .headers_mut()
             .insert("x-openstack-request-id", value);
     }
-    let did = response.extensions_mut().remove::<Did>();
     let said = response.extensions_mut().remove::<Said>();
     let outcome = match (response.status().as_u16(), said) {
         (401 | 403, Some(said)) => Outcome::NotAllowed(said.sentence),

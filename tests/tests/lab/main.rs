@@ -8,8 +8,11 @@
     reason = "tests panic, where and with what they found"
 )]
 
+mod access;
 mod adoption;
 mod api;
+mod cli;
+mod concurrent;
 mod crash;
 mod environment;
 mod ftp;

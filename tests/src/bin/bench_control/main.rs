@@ -10,6 +10,7 @@
     reason = "a benchmark whose lab fails ends there, and says with what"
 )]
 
+mod api;
 mod disk;
 mod machine;
 mod neutron;
@@ -60,8 +61,13 @@ const STORE_CHANGES: usize = 10;
 const WHOLE_EVERY: usize = 3;
 
 fn main() -> ExitCode {
-    let Some((json, most)) = options(args().skip(1)) else {
-        eprintln!("usage: bench_control [--json FILE] [--up-to RULES]");
+    let mut arguments: Vec<_> = args().skip(1).collect();
+    let by_socket = arguments.first().is_some_and(|first| first == "--api");
+    if by_socket {
+        arguments.remove(0);
+    }
+    let Some((json, most)) = options(arguments.into_iter()) else {
+        eprintln!("usage: bench_control [--api] [--json FILE] [--up-to RULES]");
         return ExitCode::from(2);
     };
     let state = tempfile::Builder::new()
@@ -69,11 +75,17 @@ fn main() -> ExitCode {
         .tempdir_in(STATE)
         .expect("a folder where the agent's state would be");
     let machine = machine::describe(state.path());
-    let counts = RULES.into_iter().filter(|count| *count <= most);
-    let runs: Vec<_> = counts.map(|count| measure(count, &state)).collect();
-    report::print(&machine, &runs);
+    let results = if by_socket {
+        let runs = measure_socket(&state);
+        api::report(&machine, &runs)
+    } else {
+        let counts = RULES.into_iter().filter(|count| *count <= most);
+        let runs: Vec<_> = counts.map(|count| measure(count, &state)).collect();
+        report::print(&machine, &runs);
+        report::json(&machine, &runs)
+    };
     if let Some(path) = json {
-        let text = format!("{:#}\n", report::json(&machine, &runs));
+        let text = format!("{results:#}\n");
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).expect("the result's folder");
         }
@@ -156,6 +168,54 @@ fn measure(count: usize, state: &TempDir) -> Run {
         start.elapsed()
     );
     run
+}
+
+/// Agents with few and with many rules, and Neutron's way with as many, all at
+/// once and in turn.
+fn measure_socket(state: &TempDir) -> Vec<Run> {
+    let mut sides: Vec<_> = api::RULES
+        .into_iter()
+        .map(|count| {
+            let mut run = Run::new(count);
+            let state = folder(state.path(), &format!("socket-{count}"));
+            let socket = api::Socket::new(&state, count);
+            let neutrons = ["legacy", "nft"]
+                .map(|variant| Neutron::new(socket.lab(), variant, socket.router()));
+            let neutrons =
+                neutrons
+                    .into_iter()
+                    .filter_map(|mut neutron| match neutron.fill(count) {
+                        Ok(_) => Some(neutron),
+                        Err(too_slow) => given_up(&mut run, &too_slow),
+                    });
+            let neutrons: Vec<_> = neutrons.collect();
+            (run, socket, neutrons)
+        })
+        .collect();
+    let end = Instant::now() + 2 * BUDGET;
+    let mut rounds = 0;
+    while rounds < ROUNDS && (rounds < LEAST_ROUNDS || Instant::now() < end) {
+        for _ in 0..api::CHANGES {
+            for (run, socket, _) in &mut sides {
+                socket.change(run);
+            }
+        }
+        for (run, _, neutrons) in &mut sides {
+            neutrons.retain(|neutron| match neutron.change(Restore::Difference) {
+                Ok(times) => {
+                    let key = format!("{}.difference", neutron.variant);
+                    times
+                        .into_iter()
+                        .for_each(|time| run.series(&key).add(time));
+                    true
+                }
+                Err(too_slow) => given_up::<()>(run, &too_slow).is_some(),
+            });
+            run.rounds += 1;
+        }
+        rounds += 1;
+    }
+    sides.into_iter().map(|(run, _, _)| run).collect()
 }
 
 fn theirs(neutron: &Neutron, run: &mut Run) -> Result<(), TooSlow> {

@@ -105,7 +105,7 @@ pub(crate) fn print(machine: &Value, runs: &[Run]) {
     println!("\n{machine:#}");
 }
 
-fn line(label: &str, runs: &[Run], cell: impl Fn(&Run) -> Option<String>) {
+pub(crate) fn line(label: &str, runs: &[Run], cell: impl Fn(&Run) -> Option<String>) {
     print!("{label:LABEL$}");
     for run in runs {
         print!("{:>CELL$}", cell(run).unwrap_or_else(|| "—".into()));
