@@ -14,6 +14,7 @@ mod gate;
 mod openapi;
 mod output;
 mod parameters;
+mod place;
 pub mod query;
 mod schemas;
 mod sending;

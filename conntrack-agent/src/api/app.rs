@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     Extension, Json, Router,
-    extract::{Path, RawQuery, State},
+    extract::{RawQuery, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::get,
@@ -29,6 +29,7 @@ use super::{
     openapi,
     output::{RouterCounts, RouterOut, RuleCounts, RuleOut, RuleStatus, StatusOut, TroubleOut},
     parameters::{ROUTER_FIELDS, RULE_FIELDS, RouterParameters, RuleParameters},
+    place::Place,
     query::{Item, ListQuery},
 };
 use crate::{
@@ -245,7 +246,7 @@ async fn list_routers(
 async fn show_router(
     State(api): State<Shared>,
     Extension(permit): Extension<Permit>,
-    Path(given): Path<String>,
+    Place(given): Place<String>,
 ) -> Result<Json<RouterAnswer>, ApiError> {
     let router = router_id(&given)?;
     permit.may_read(router).map_err(ApiError::forbidden)?;
@@ -262,7 +263,7 @@ async fn show_router(
 async fn list_rules(
     State(api): State<Shared>,
     Extension(permit): Extension<Permit>,
-    Path(given): Path<String>,
+    Place(given): Place<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<RuleList>, ApiError> {
     let router = router_id(&given)?;
@@ -427,7 +428,7 @@ async fn replace_all_rules(
 async fn show_rule(
     State(api): State<Shared>,
     Extension(permit): Extension<Permit>,
-    Path((router, id)): Path<(String, String)>,
+    Place((router, id)): Place<(String, String)>,
 ) -> Result<Json<RuleAnswer>, ApiError> {
     let router = router_id(&router)?;
     permit.may_read(router).map_err(ApiError::forbidden)?;
@@ -444,7 +445,7 @@ async fn show_rule(
 async fn update_rule(
     State(api): State<Shared>,
     MayChange(router): MayChange,
-    Path((_, given)): Path<(String, String)>,
+    Place((_, given)): Place<(String, String)>,
     JsonBody(body): JsonBody<UpdateBody>,
 ) -> Result<Response, ApiError> {
     let entry = rule_of(&api.agent.view().read(), router, &given)?;
@@ -475,7 +476,7 @@ async fn update_rule(
 async fn delete_rule(
     State(api): State<Shared>,
     MayChange(router): MayChange,
-    Path((_, given)): Path<(String, String)>,
+    Place((_, given)): Place<(String, String)>,
 ) -> Result<Response, ApiError> {
     let entry = rule_of(&api.agent.view().read(), router, &given)?;
     let batch = vec![Operation::Delete(entry.rule.id)];

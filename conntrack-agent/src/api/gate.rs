@@ -3,7 +3,7 @@
 
 use axum::{
     Extension,
-    extract::{FromRequestParts, Path},
+    extract::FromRequestParts,
     http::request::Parts,
     response::{IntoResponse, Response},
 };
@@ -13,6 +13,7 @@ use super::{
     access::Permit,
     app::{Shared, router_id},
     error::ApiError,
+    place::Place,
 };
 use crate::model::RouterId;
 
@@ -28,7 +29,7 @@ pub(super) struct MayChange(pub(super) RouterId);
 pub(super) struct MayChangeAll;
 
 #[derive(Deserialize)]
-struct Place {
+struct OfRouter {
     router_id: String,
 }
 
@@ -36,8 +37,8 @@ impl FromRequestParts<Shared> for MayChange {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Response> {
-        let place = Path::<Place>::from_request_parts(parts, api).await;
-        let Path(Place { router_id: given }) = place.map_err(IntoResponse::into_response)?;
+        let place = Place::<OfRouter>::from_request_parts(parts, api).await;
+        let Place(OfRouter { router_id: given }) = place.map_err(ApiError::into_response)?;
         let permit = permit(parts, api).await?;
         let router = router_id(&given).map_err(ApiError::into_response)?;
         match permit.may_change(router) {
