@@ -23,7 +23,7 @@ use super::{
         AppliedAnswer, Link, MadeAnswer, Resource, ResourcesAnswer, RouterAnswer, RouterList,
         RuleAnswer, RuleList, RulesAnswer, Version, VersionsAnswer,
     },
-    body::{CreateBody, JsonBody, Object, ReplaceAllBody, ReplaceBody, UpdateBody},
+    body::{CreateBody, JsonBody, Object, PAGE, ReplaceAllBody, ReplaceBody, UpdateBody},
     error::ApiError,
     gate::{MayChange, MayChangeAll},
     openapi,
@@ -49,7 +49,7 @@ pub struct Api {
     netns: NetnsFolder,
     prefixes: Vec<String>,
     limits: ApiLimits,
-    /// Room for bodies that are being received, in pages of 4 KiB.
+    /// Room for bodies that are being received, in [`PAGE`]s.
     bodies: Semaphore,
     begun: Instant,
 }
@@ -77,7 +77,7 @@ impl Api {
             agent_id,
             netns: NetnsFolder::new(&config.netns_dir),
             prefixes: config.namespace_prefixes.clone(),
-            bodies: Semaphore::new(LARGEST * limits.body_bytes.div_ceil(4096)),
+            bodies: Semaphore::new(LARGEST * limits.body_bytes.div_ceil(PAGE)),
             limits,
             begun: Instant::now(),
         }

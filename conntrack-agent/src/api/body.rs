@@ -7,14 +7,16 @@
 use std::{fmt, marker::PhantomData, time::Duration};
 
 use axum::{
+    body::{Body, HttpBody as _},
     extract::{FromRequest, Request},
     http::{HeaderMap, StatusCode, header},
 };
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use serde::{
     Deserialize, Deserializer,
     de::{self, DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
 };
+use tokio::sync::{Semaphore, SemaphorePermit};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
@@ -28,6 +30,9 @@ use crate::{
     model::{Helper, Match, Port, Protocol, RouterId, RuleId},
 };
 
+/// What the room for bodies is counted in, in bytes.
+pub(super) const PAGE: usize = 4096;
+
 /// A body that was read and understood.
 pub(super) struct JsonBody<T>(pub(super) T);
 
@@ -39,38 +44,16 @@ impl<T: DeserializeOwned> FromRequest<Shared> for JsonBody<T> {
         expect_json(&parts.headers)?;
         let limits = api.limits();
         let deadline = Duration::from_secs(limits.body_seconds);
-        // Together, bodies never hold more memory than this many of the largest.
-        let Ok(_room) = api
-            .bodies()
-            .try_acquire_many(pages(&parts.headers, limits.body_bytes))
-        else {
-            return Err(ApiError::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "TooManyRequests",
-                "too many large bodies are being received; try again",
-            ));
-        };
-        let limited = Limited::new(body, limits.body_bytes);
-        let read = tokio::time::timeout(deadline, limited.collect()).await;
-        let bytes = match read {
-            Ok(Ok(collected)) => collected.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                return Err(ApiError::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "RequestTooLarge",
-                    format!("the body is longer than {} bytes", limits.body_bytes),
-                ));
-            }
-            Ok(Err(_)) => return Err(ApiError::invalid("the body broke off")),
-            Err(_) => {
-                return Err(ApiError::new(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "RequestTimeout",
-                    format!("the body did not come within {} s", limits.body_seconds),
-                ));
-            }
-        };
-        let parsed = serde_json::from_slice(&bytes);
+        let received = Received::from(body, limits.body_bytes, api.bodies());
+        let received = tokio::time::timeout(deadline, received).await;
+        let received = received.map_err(|_| {
+            ApiError::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "RequestTimeout",
+                format!("the body did not come within {} s", limits.body_seconds),
+            )
+        })??;
+        let parsed = serde_json::from_slice(&received.bytes);
         parsed
             .map(|Object(body)| Self(body))
             .map_err(|error| ApiError::invalid(refusal(&error)))
@@ -92,13 +75,62 @@ fn refusal(error: &serde_json::Error) -> String {
     )
 }
 
-/// What a body is counted as before it has come: what it says it is, or the most.
-fn pages(headers: &HeaderMap, most: usize) -> u32 {
-    let declared = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    let bytes = declared.unwrap_or(most).min(most);
-    u32::try_from(bytes.div_ceil(4096)).unwrap_or(u32::MAX)
+/// A body, and the room that it takes among all that are being received.
+struct Received<'a> {
+    bytes: Vec<u8>,
+    room: Option<SemaphorePermit<'a>>,
+}
+
+impl<'a> Received<'a> {
+    /// Receives a body of no more than so many bytes. Room is taken as they
+    /// come: who only says that there will be many takes none from the others.
+    async fn from(mut body: Body, most: usize, room: &'a Semaphore) -> Result<Self, ApiError> {
+        let too_large = || {
+            let message = format!("the body is longer than {most} bytes");
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLarge", message)
+        };
+        // As its Content-Length says; then nothing of it need come.
+        if usize::try_from(body.size_hint().lower()).is_ok_and(|least| least > most) {
+            return Err(too_large());
+        }
+        let mut received = Self {
+            bytes: Vec::new(),
+            room: None,
+        };
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| ApiError::invalid("the body broke off"))?;
+            // Trailers have no meaning here.
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if data.len() > most - received.bytes.len() {
+                return Err(too_large());
+            }
+            received.grow(data.len(), room)?;
+            received.bytes.extend_from_slice(&data);
+        }
+        Ok(received)
+    }
+
+    /// Takes the room that so many bytes more need.
+    fn grow(&mut self, more: usize, room: &'a Semaphore) -> Result<(), ApiError> {
+        let pages = |bytes: usize| bytes.div_ceil(PAGE);
+        let length = self.bytes.len();
+        let needed = pages(length + more) - pages(length);
+        let taken = room.try_acquire_many(u32::try_from(needed).unwrap_or(u32::MAX));
+        let taken = taken.map_err(|_| {
+            ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "TooManyRequests",
+                "too many large bodies are being received; try again",
+            )
+        })?;
+        match &mut self.room {
+            Some(room) => room.merge(taken),
+            none => *none = Some(taken),
+        }
+        Ok(())
+    }
 }
 
 fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
