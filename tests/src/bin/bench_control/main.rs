@@ -204,9 +204,9 @@ fn measure_socket(state: &TempDir) -> Vec<Run> {
             neutrons.retain(|neutron| match neutron.change(Restore::Difference) {
                 Ok(times) => {
                     let key = format!("{}.difference", neutron.variant);
-                    times
-                        .into_iter()
-                        .for_each(|time| run.series(&key).add(time));
+                    for time in times {
+                        run.series(&key).add(time);
+                    }
                     true
                 }
                 Err(too_slow) => given_up::<()>(run, &too_slow).is_some(),
