@@ -1,9 +1,9 @@
 //! The control API: HTTP over a Unix socket, and over loopback TCP if configured.
 //!
-//! A connection is let in and its peer known ([`server`]), the peer has a permit
+//! A connection is let in and its peer known (`server`), the peer has a permit
 //! ([`access`], [`tokens`]), which is asked before a body is read (`gate`), a
-//! resource answers ([`app`]) with what the body ([`body`]) or the query
-//! ([`query`]) asks for; each answer that says no has one form ([`error`]).
+//! resource answers (`app`) with what the body (`body`) or the query
+//! ([`query`]) asks for; each answer that says no has one form (`error`).
 
 pub mod access;
 mod answers;
