@@ -16,8 +16,8 @@ use conntrack_agent::{
     reconcile::{Desired, Effect, Host, InstanceState, Kernel, Memory, Observed, diff, memory},
 };
 use conntrack_ebpf::abi::Slot;
-use conntrack_tests::{lab::Lab, netns::Netns};
-use std::{fs, path::PathBuf};
+use conntrack_tests::{lab::Lab, netns::Netns, snapshot::ingress_programs, wait};
+use std::{fs, path::PathBuf, time::Duration};
 
 /// A kernel, and what somebody else can do to it.
 trait World {
@@ -225,7 +225,14 @@ impl World for Real {
     fn delete_link(&mut self, index: u32) {
         let pins = Pins::new(self.lab.dir().agent_bpffs_dir());
         let pin = pins.link(self.router, &self.netns.name(), index);
+        let interface = INTERFACES.iter().find(|(number, _)| *number == index);
+        let (_, name) = interface.expect("one of the two");
+        let before = ingress_programs(&self.netns, name);
         fs::remove_file(pin).expect("a pinned link");
+        // The kernel lets go of a link some time after its last pin.
+        let released = || (ingress_programs(&self.netns, name) != before).then_some(());
+        let released = wait::until(Duration::from_secs(10), released);
+        released.expect("the link is released");
     }
 
     fn delete_instance(&mut self) {
