@@ -23,6 +23,7 @@ use conntrack_tests::curl::{Answer, curl};
 use conntrack_tests::durable::{BareRouter, stored};
 use conntrack_tests::lab::Lab;
 use conntrack_tests::process::{Process, Stream};
+use conntrack_tests::python;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -178,6 +179,7 @@ fn free_address() -> SocketAddr {
 /// A virtual environment with schemathesis in it.
 struct Schemathesis {
     folder: TempDir,
+    python: python::Environment,
 }
 
 impl Schemathesis {
@@ -186,22 +188,9 @@ impl Schemathesis {
             .prefix("conntrack-fuzz-")
             .tempdir()
             .expect("a folder");
-        let requirements = folder.path().join("requirements.txt");
-        fs::write(&requirements, include_str!("fuzz/requirements.txt")).expect("requirements");
-        let this = Self { folder };
-        let mut venv = Command::new("python3");
-        venv.args(["-m", "venv"]).arg(this.path("venv"));
-        must(venv, "python3-venv, as in Debian, is needed");
-        let mut pip = Command::new(this.path("venv/bin/python3"));
-        pip.args(["-m", "pip", "install", "--quiet", "--no-deps"])
-            .args([
-                "--disable-pip-version-check",
-                "--no-compile",
-                "--requirement",
-            ])
-            .arg(requirements);
-        must(pip, "a package index is needed");
-        this
+        let python =
+            python::Environment::install(folder.path(), include_str!("fuzz/requirements.txt"));
+        Self { folder, python }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -213,7 +202,7 @@ impl Schemathesis {
         let (description_path, config) = (self.path("openapi.json"), self.path("config.toml"));
         fs::write(&description_path, description.to_string()).expect("the description");
         fs::write(&config, configuration(fixture)).expect("its configuration");
-        let mut command = Command::new(self.path("venv/bin/schemathesis"));
+        let mut command = self.python.command("schemathesis");
         command
             .current_dir(self.folder.path())
             .arg("--config-file")
@@ -259,12 +248,6 @@ values = [{rules}]
 expected-statuses = ["2xx", 400, 401, 403, 404, 409]
 "#
     )
-}
-
-fn must(command: Command, needs: &str) {
-    let what = format!("{command:?}");
-    let (code, said) = output(command);
-    assert_eq!(code, Some(0), "{what}: {needs}; it said:\n{said}");
 }
 
 fn output(command: Command) -> (Option<i32>, String) {

@@ -14,7 +14,7 @@ use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,13 +24,12 @@ use conntrack_tests::agent::{Agent, Config};
 use conntrack_tests::durable::{BareRouter, Rules, said, stored};
 use conntrack_tests::lab::Lab;
 use conntrack_tests::process::{Process, Stream};
+use conntrack_tests::python;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// What one command may take; the machine may be busy.
 const LIMIT: Duration = Duration::from_mins(2);
-/// What pip may take.
-const INSTALLING: Duration = Duration::from_mins(5);
 
 /// An operator's.
 const CI: &str = "c1-0123456789abcdef";
@@ -46,6 +45,7 @@ const NOWHERE: &str = "11111111-1111-4111-8111-111111111111";
 /// The virtual environment, shared by the tests of this program.
 struct Environment {
     folder: PathBuf,
+    python: python::Environment,
     /// Removes the folder when this program has ended, however it has: then
     /// its standard input ends too. A static is never dropped.
     _remover: Mutex<Child>,
@@ -75,26 +75,11 @@ impl Environment {
             .process_group(0);
         let remover = remover.spawn().expect("sh");
 
-        // The distribution's, if there is one: others may come without venv.
-        let distribution = Path::new("/usr/bin/python3");
-        let python = if distribution.exists() {
-            distribution
-        } else {
-            Path::new("python3")
-        };
-        let mut make = Command::new(python);
-        make.args(["-m", "venv"]).arg(folder.join("venv"));
-        must_end_well(make);
-        let requirements = folder.join("requirements.txt");
-        fs::write(&requirements, include_str!("openstack/requirements.txt")).expect("the pins");
-        let mut install = Command::new(folder.join("venv/bin/pip"));
-        install
-            .args(["install", "--quiet", "--no-input", "--only-binary", ":all:"])
-            .arg("--requirement")
-            .arg(requirements);
-        must_end_well(install);
+        let python =
+            python::Environment::install(&folder, include_str!("openstack/requirements.txt"));
         Self {
             folder,
+            python,
             _remover: Mutex::new(remover),
         }
     }
@@ -102,7 +87,7 @@ impl Environment {
     /// A program of it, with nothing of this process's own
     /// environment and no clouds.yaml of the machine's.
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.folder.join("venv/bin").join(program));
+        let mut command = self.python.command(program);
         command
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
@@ -112,16 +97,6 @@ impl Environment {
             .current_dir(&self.folder);
         command
     }
-}
-
-fn must_end_well(command: Command) {
-    let shown = format!("{command:?}");
-    let ended = Ended::of(command, INSTALLING);
-    assert_eq!(
-        ended.code,
-        Some(0),
-        "{shown} is needed for these tests, with python3-venv and a package index: {ended:?}"
-    );
 }
 
 /// How a command ended.

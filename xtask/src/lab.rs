@@ -1,8 +1,16 @@
 //! The programs that the lab runs in its namespaces.
 
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use anyhow::{Result, bail};
 
 use crate::{apt, privilege, programs, say};
+
+/// A Python that can make virtual environments, which is more than a program:
+/// Debian has `venv` in a package of its own, and leaves `ensurepip` out of the
+/// interpreter's.
+const VENV: &str = "python3 with venv";
 
 /// Each program, and the Debian package that has it.
 const PROGRAMS: [(&str, &str); 13] = [
@@ -18,7 +26,7 @@ const PROGRAMS: [(&str, &str); 13] = [
     ("setpriv", "util-linux"),
     ("nsenter", "util-linux"),
     ("curl", "curl"),
-    ("python3", "python3-venv"),
+    (VENV, "python3-venv"),
 ];
 
 /// What has to be done about the lab's programs.
@@ -31,7 +39,10 @@ enum Plan {
 
 /// Installs what is missing, or says in one message what somebody has to do.
 pub(crate) fn ensure() -> Result<()> {
-    let has = |program: &str| programs::find(program).is_some();
+    let has = |program: &str| match program {
+        VENV => has_venv(Path::new("/usr/bin/python3")) || has_venv(Path::new("python3")),
+        program => programs::find(program).is_some(),
+    };
     match plan(has, privilege::is_root(), apt::is_available()) {
         Plan::Nothing => say::note("lab: all programs found"),
         Plan::Install(packages) => {
@@ -41,6 +52,16 @@ pub(crate) fn ensure() -> Result<()> {
         Plan::Refuse(message) => bail!(message),
     }
     Ok(())
+}
+
+/// Whether this interpreter is there and makes virtual environments with pip.
+fn has_venv(python: &Path) -> bool {
+    let mut ask = Command::new(python);
+    ask.args(["-c", "import ensurepip, venv"]);
+    ask.stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    ask.status().is_ok_and(|status| status.success())
 }
 
 fn plan(has: impl Fn(&str) -> bool, root: bool, apt: bool) -> Plan {
@@ -71,6 +92,9 @@ fn plan(has: impl Fn(&str) -> bool, root: bool, apt: bool) -> Plan {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     const ROOT: bool = true;
@@ -90,6 +114,25 @@ mod tests {
         assert_eq!(
             plan(lacks(&["nft", "setpriv", "nsenter"]), ROOT, APT),
             Plan::Install(vec!["nftables", "util-linux"])
+        );
+    }
+
+    #[test]
+    fn a_python_without_venv_does_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let python = |name: &str, code: u8| {
+            let file = folder.path().join(name);
+            fs::write(&file, format!("#!/bin/sh\nexit {code}\n")).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+            file
+        };
+
+        assert!(has_venv(&python("whole", 0)));
+        assert!(!has_venv(&python("bare", 1)), "an ImportError");
+        assert!(!has_venv(&folder.path().join("none")));
+        assert_eq!(
+            plan(lacks(&[VENV]), ROOT, APT),
+            Plan::Install(vec!["python3-venv"])
         );
     }
 

@@ -1,13 +1,16 @@
 //! One change through the socket of a running agent, durable and in the kernel
 //! when it is answered.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use conntrack_agent::model::{RouterId, protocol_name};
 use conntrack_tests::agent::{Agent, Config};
+use conntrack_tests::connection::Connection;
 use conntrack_tests::durable::BareRouter;
-use conntrack_tests::http::Connection;
 use conntrack_tests::lab::Lab;
+use conntrack_tests::wait;
 use serde_json::{Map, Value, json};
 
 use crate::ours::LIMITS;
@@ -18,6 +21,8 @@ use crate::samples::{micros, shown};
 
 /// Among how many rules.
 pub(crate) const RULES: [usize; 2] = [10, 10_000];
+/// What an agent may take to listen: against hanging alone.
+const START: Duration = Duration::from_secs(30);
 /// In each round.
 pub(crate) const CHANGES: usize = 20;
 
@@ -58,9 +63,9 @@ impl Socket {
         let mut connection = connect(&socket);
         let path = format!("/v2.0/routers/{}/conntrack_helpers", router.id());
         let all: Vec<_> = (0..count).map(|number| body(router.id(), number)).collect();
-        let all = json!({ "conntrack_helpers": all }).to_string();
-        let (status, _) = connection.ask("POST", &path, &all).expect("an answer");
-        assert_eq!(status, 201, "all rules");
+        let all = json!({ "conntrack_helpers": all });
+        let answer = connection.ask("POST", &path, Some(&all));
+        assert_eq!(answer.status, 201, "all rules: {}", answer.message());
         Self {
             connection,
             path,
@@ -81,33 +86,33 @@ impl Socket {
 
     /// One rule more, a look at it, and away with it again.
     pub(crate) fn change(&mut self, run: &mut Run) {
-        let rule = json!({ "conntrack_helper": body(self.router.id(), self.next) }).to_string();
+        let rule = json!({ "conntrack_helper": body(self.router.id(), self.next) });
         let connection = &mut self.connection;
         let made = run
             .series("create")
-            .time(|| connection.ask("POST", &self.path, &rule));
-        let (status, made) = made.expect("an answer");
-        let made: Value = serde_json::from_slice(&made).expect("JSON");
-        let rule = &made["conntrack_helper"];
-        assert_eq!((status, rule["status"].as_str()), (201, Some("active")));
+            .time(|| connection.ask("POST", &self.path, Some(&rule)));
+        let rule = &made.body["conntrack_helper"];
+        assert_eq!(
+            (made.status, rule["status"].as_str()),
+            (201, Some("active"))
+        );
         let rule = format!("{}/{}", self.path, rule["id"].as_str().expect("an id"));
-        let shown = run.series("show").time(|| connection.ask("GET", &rule, ""));
-        assert_eq!(shown.expect("an answer").0, 200);
+        let shown = run
+            .series("show")
+            .time(|| connection.ask("GET", &rule, None));
+        assert_eq!(shown.status, 200);
         let gone = run
             .series("delete")
-            .time(|| connection.ask("DELETE", &rule, ""));
-        assert_eq!(gone.expect("an answer").0, 204);
+            .time(|| connection.ask("DELETE", &rule, None));
+        assert_eq!(gone.status, 204);
     }
 }
 
+/// Connects once the agent listens.
 fn connect(socket: &Path) -> Connection {
-    for _ in 0..200 {
-        if let Ok(connection) = Connection::open(socket) {
-            return connection;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    panic!("no agent listens at {}", socket.display());
+    let listens = || UnixStream::connect(socket).ok();
+    wait::until(START, listens).expect("an agent that listens");
+    Connection::open(socket)
 }
 
 fn body(router: RouterId, number: usize) -> Value {
