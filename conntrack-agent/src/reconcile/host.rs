@@ -1,22 +1,21 @@
 //! The real kernel, router by router: observes one, and carries effects out.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-};
+mod look;
+mod renewal;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use conntrack_ebpf::abi::Slot;
-use tracing::debug;
 
-use super::{Effect, InstanceState, InterfaceState, Kernel, NamespaceState, Observed};
+use super::{Effect, InstanceState, Kernel, Observed};
 use crate::{
     config::Config,
     kernel::{
-        AgentId, Attachment, Binding, BindingState, Carrier, Error, Identity, Instance, Kind,
-        Netns, NetnsFolder, Object, Pins, Usable, detach, replace,
+        AgentId, Binding, BindingState, Carrier, Error, Identity, Instance, Netns, NetnsFolder,
+        Object, Pins, Usable, detach,
     },
     model::{Destination, Helper, Match, Port, RouterId},
-    port_table::{Capacity, Edit, Excerpt, Wanted, Write, fill},
+    port_table::{Edit, Excerpt, Write},
 };
 
 /// What the agent works on.
@@ -145,125 +144,6 @@ impl Host {
             }));
         }
         Ok(rules)
-    }
-
-    fn look(&self, router: RouterId) -> Result<(Observed, Held), Error> {
-        let folder = self.pins.instance(router);
-        if let Some(owner) = Instance::owner_of(&folder).filter(|owner| *owner != self.agent) {
-            return Err(Error::Foreign { folder, owner });
-        }
-        let mut held = Held::default();
-        let (instance, program) = match Instance::open(&folder)? {
-            Usable::Absent => (InstanceState::Absent, None),
-            Usable::Broken => (InstanceState::Broken, None),
-            Usable::Whole(instance) => {
-                let image = instance.image()?;
-                let state = if instance.is_of(&self.object) {
-                    InstanceState::Current(image)
-                } else {
-                    InstanceState::Outdated(image)
-                };
-                let program = instance.program_id();
-                held.instance = Some(instance);
-                (state, Some(program))
-            }
-        };
-        let mut dead_links = self.pins.links_of(router)?;
-        let mut states = Vec::new();
-        for prefix in &self.prefixes {
-            let Some(netns) = self.folder.open(&format!("{prefix}{router}"))? else {
-                continue;
-            };
-            let interfaces = self.observe_interfaces(router, &netns, program)?;
-            for state in &interfaces {
-                dead_links.retain(|pin| *pin != state.attachment.pin);
-            }
-            states.push(NamespaceState {
-                name: netns.name().to_owned(),
-                binding: self.binding.observe(&netns)?,
-                interfaces,
-            });
-            held.namespaces.insert(netns.name().to_owned(), netns);
-        }
-        let observed = Observed {
-            instance,
-            namespaces: states,
-            dead_links,
-        };
-        Ok((observed, held))
-    }
-
-    /// Whether the router has the same namespaces as when it was observed.
-    fn is_where_it_was(&self, router: RouterId, hint: &Hint) -> Result<bool, Error> {
-        for prefix in &self.prefixes {
-            let name = format!("{prefix}{router}");
-            if self.folder.identity(&name)?.as_ref() != hint.namespaces.get(&name) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    fn observe_interfaces(
-        &self,
-        router: RouterId,
-        netns: &Netns,
-        program: Option<u32>,
-    ) -> Result<Vec<InterfaceState>, Error> {
-        let mut states = Vec::new();
-        for interface in netns.interfaces()? {
-            match interface.kind {
-                Kind::Loopback => continue,
-                Kind::Other => {
-                    debug!(%router, namespace = netns.name(), interface = interface.name,
-                        "not an Ethernet interface: its traffic gets no helper");
-                    continue;
-                }
-                Kind::Ethernet => {}
-            }
-            let attachment = Attachment {
-                pin: self.pins.link(router, netns.name(), interface.index),
-                interface,
-            };
-            let attached = match program {
-                Some(program) => attachment.has(netns, program)?,
-                None => Some(false),
-            };
-            // None: unplugged since it was listed.
-            if let Some(attached) = attached {
-                let pinned = attachment.pin.exists();
-                states.push(InterfaceState {
-                    attachment,
-                    attached,
-                    pinned,
-                });
-            }
-        }
-        Ok(states)
-    }
-
-    /// Brings a renewal to its end that an agent which died left half-way: of
-    /// two instances one must be the router's.
-    fn settle(&self, router: RouterId) -> Result<(), Error> {
-        let (instance, next) = (self.pins.instance(router), self.pins.next_instance(router));
-        if !next.exists() {
-            return Ok(());
-        }
-        if let Some(owner) = Instance::owner_of(&next).filter(|owner| *owner != self.agent) {
-            return Err(Error::Foreign {
-                folder: next,
-                owner,
-            });
-        }
-        let whole = |found| matches!(found, Usable::Whole(_));
-        if !whole(Instance::open(&instance)?) && whole(Instance::open(&next)?) {
-            // It died after the links had got the new program.
-            Instance::remove(&instance)?;
-            return rename(&next, &instance);
-        }
-        // It died before; links that had it already get the old one back when
-        // the difference is applied.
-        Instance::remove(&next)
     }
 
     fn netns(&self, router: RouterId, name: &str) -> Result<&Netns, Error> {
@@ -420,83 +300,10 @@ impl Host {
         }
     }
 
-    /// Up to the renaming, every step leaves a whole instance in place, and
-    /// [`Self::settle`] knows how to go on from each.
-    fn renew(&mut self, router: RouterId, capacity: Capacity) -> Result<(), Error> {
-        let (instance, next) = (self.pins.instance(router), self.pins.next_instance(router));
-        let old = self.instance(router)?;
-        self.forget_instance(router);
-        Instance::create(&mut self.object, &next, capacity)?;
-        let swapped = self.swap(router, &old);
-        if swapped.is_err() {
-            // Links that have the new program keep it until the router is
-            // reconciled again; it classifies by the same rules.
-            Instance::remove(&next)?;
-        }
-        swapped?;
-        Instance::remove(&instance)?;
-        rename(&next, &instance)
-    }
-
-    /// In the place of remains: whole before any link runs it.
-    fn rebuild(
-        &mut self,
-        router: RouterId,
-        capacity: Capacity,
-        table: &Wanted,
-    ) -> Result<(), Error> {
-        self.forget_instance(router);
-        let (instance, next) = (self.pins.instance(router), self.pins.next_instance(router));
-        Instance::create(&mut self.object, &next, capacity)?;
-        let filled = self.fill(router, capacity, table);
-        if filled.is_err() {
-            Instance::remove(&next)?;
-        }
-        filled?;
-        Instance::remove(&instance)?;
-        rename(&next, &instance)
-    }
-
-    fn fill(&self, router: RouterId, capacity: Capacity, table: &Wanted) -> Result<(), Error> {
-        let mut next = self.open_next(router)?;
-        let edit = fill(capacity, table);
-        next.edit(&edit.map_err(|_| Error::Missing("room for the rules"))?)?;
-        self.relink(router, &mut next)
-    }
-
-    fn swap(&self, router: RouterId, old: &Instance) -> Result<(), Error> {
-        let mut next = self.open_next(router)?;
-        next.take_over(old)?;
-        self.relink(router, &mut next)
-    }
-
-    fn open_next(&self, router: RouterId) -> Result<Instance, Error> {
-        match Instance::open(&self.pins.next_instance(router))? {
-            Usable::Whole(next) => Ok(next),
-            Usable::Absent | Usable::Broken => Err(Error::Missing("instance just loaded")),
-        }
-    }
-
-    fn relink(&self, router: RouterId, next: &mut Instance) -> Result<(), Error> {
-        for pin in self.pins.links_of(router)? {
-            // A dead link is reaped elsewhere.
-            replace(&pin, next)?;
-        }
-        Ok(())
-    }
-
     fn instance(&self, router: RouterId) -> Result<Instance, Error> {
         match Instance::open(&self.pins.instance(router))? {
             Usable::Whole(instance) => Ok(instance),
             Usable::Absent | Usable::Broken => Err(Error::Missing("instance of the router")),
         }
     }
-}
-
-fn rename(from: &std::path::Path, to: &std::path::Path) -> Result<(), Error> {
-    fs::rename(from, to).map_err(|source| Error::File {
-        path: from.to_owned(),
-        what: "renamed",
-        source,
-    })
 }
