@@ -1,24 +1,19 @@
 //! Many clients at once, and bad ones among them: who behaves is answered.
 #![expect(
     clippy::expect_used,
-    clippy::panic,
     reason = "tests panic, where and with what they found"
 )]
 
-use std::fs;
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conntrack_tests::agent::{Agent, Config};
-use conntrack_tests::curl::curl;
-use conntrack_tests::durable::{BareRouter, stored};
-use conntrack_tests::lab::Lab;
+use conntrack_tests::served::{Served, rules_of};
 use conntrack_tests::wait;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
@@ -37,82 +32,14 @@ const MOST_MEMORY: u64 = 256 << 10;
 /// Against hanging.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// A lab with one router and an agent without rules.
-struct Fixture {
-    agent: Agent,
-    router: BareRouter,
-    lab: Lab,
-}
-
-impl Fixture {
-    /// With the limits that an agent has by default.
-    fn new() -> Self {
-        Self::with(|config| config)
-    }
-
-    fn with(change: impl FnOnce(Config) -> Config) -> Self {
-        let lab = Lab::new();
-        let router = BareRouter::new(&lab);
-        let config = change(Config::of(&lab));
-        let agent = Agent::spawn(&lab, &config, None, &[]).ready();
-        let agent = agent.unwrap_or_else(|exit| panic!("not ready: {exit:?}"));
-        Self { agent, router, lab }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.lab.dir().run_dir().join("agent.sock")
-    }
-
-    fn rules(&self) -> String {
-        rules_of(&self.router.id().to_string())
-    }
-
-    fn process(&self) -> AgentProcess {
-        let status = curl(&self.socket(), "GET", "/v1/status", "");
-        AgentProcess(status.body["pid"].as_u64().expect("its process id"))
-    }
-
-    /// That it has no rule any more, ends as it should, and never panicked.
-    fn assert_unharmed(self) {
-        let all = curl(&self.socket(), "GET", "/v1/conntrack_helpers", "");
-        assert_eq!(all.body, json!({ "conntrack_helpers": [] }));
-        let mapping = stored(self.lab.dir()).expect("a good store");
-        assert_eq!(mapping.len(), 0, "rules in the store");
-        self.router.assert_has(&mapping);
-        let exit = self.agent.stop();
-        assert_eq!(exit.code, Some(0), "{exit:?}");
-        assert!(!exit.stderr.contains("panicked"), "{}", exit.stderr);
-    }
-}
-
-fn rules_of(router: &str) -> String {
-    format!("/v2.0/routers/{router}/conntrack_helpers")
-}
-
-/// What the kernel says of the agent's process.
-#[derive(Clone, Copy)]
-struct AgentProcess(u64);
-
-impl AgentProcess {
-    fn descriptors(self) -> usize {
-        let folder = fs::read_dir(format!("/proc/{}/fd", self.0));
-        folder.expect("its descriptors").count()
-    }
-
-    /// A line of `proc_pid_status(5)`, in KiB.
-    fn memory(self, name: &str) -> u64 {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.0)).expect("its status");
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        let number = line.and_then(|line| line.trim_start_matches(':').split_whitespace().next());
-        number
-            .and_then(|number| number.parse().ok())
-            .unwrap_or_else(|| panic!("no {name} in {text}"))
-    }
-
-    /// What it holds now, and what it held at the most.
-    fn resident_and_peak(self) -> (u64, u64) {
-        (self.memory("VmRSS"), self.memory("VmHWM"))
-    }
+/// That it has no rule any more, ends as it should, and never panicked.
+fn assert_unharmed(served: Served) {
+    let all = served.ask("GET", "/v1/conntrack_helpers", "");
+    assert_eq!(all.body, json!({ "conntrack_helpers": [] }));
+    served.assert_settled(0);
+    let exit = served.agent.stop();
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+    assert!(!exit.stderr.contains("panicked"), "{}", exit.stderr);
 }
 
 /// A connection that is kept.
@@ -358,9 +285,9 @@ fn take_descriptors() {
 #[test]
 fn a_thousand_good_clients_are_answered_beside_five_hundred_slow_ones() {
     take_descriptors();
-    let fixture = Fixture::new();
-    let (socket, rules) = (fixture.socket(), fixture.rules());
-    let agent = fixture.process();
+    let served = Served::new();
+    let (socket, rules) = (served.socket(), served.rules());
+    let agent = served.usage();
     let before = (agent.descriptors(), agent.resident_and_peak());
 
     let slow = SlowOnes::start(&socket, &rules);
@@ -372,7 +299,7 @@ fn a_thousand_good_clients_are_answered_beside_five_hundred_slow_ones() {
     assert_eq!(applied.expect("an answer"), (200, nothing));
     drop(connection);
 
-    let here = fixture.router.id().to_string();
+    let here = served.router.id().to_string();
     let elsewhere = Uuid::new_v4().to_string();
     let all_connected = Arc::new(Barrier::new(GOOD));
     let begun = Instant::now();
@@ -454,20 +381,20 @@ fn a_thousand_good_clients_are_answered_beside_five_hundred_slow_ones() {
         agent.descriptors(),
         before.0
     );
-    fixture.assert_unharmed();
+    assert_unharmed(served);
 }
 
 #[test]
 fn who_has_too_many_connections_is_told_so_and_the_others_go_on() {
     const MOST: usize = 20;
-    let fixture = Fixture::with(|config| {
+    let served = Served::with(|config| {
         let limits = format!("{{ connections_per_peer = {MOST} }}");
         let api = format!("{{ socket_group = \"nogroup\", limits = {limits} }}");
         let grant = "[{ users = [\"nobody\"], role = \"reader\" }]";
         config.with("api", api).with("grant", grant)
     });
-    let socket = fixture.socket();
-    let agent = fixture.process();
+    let socket = served.socket();
+    let agent = served.usage();
     let open = || Connection::open(&socket).expect("a connection");
     let one_more = |connection: &mut Connection| {
         // It is told before it has asked.
@@ -523,7 +450,7 @@ fn who_has_too_many_connections_is_told_so_and_the_others_go_on() {
     drop(connections);
     let gone = wait::until(LIMIT, || (agent.descriptors() < descriptors).then_some(()));
     assert!(gone.is_some(), "{} descriptors", agent.descriptors());
-    fixture.assert_unharmed();
+    assert_unharmed(served);
 }
 
 /// Writes until the agent takes no more; how much it took, and its answer.
@@ -542,9 +469,9 @@ fn pour(socket: &Path, head: &str, piece: &[u8], most: usize) -> (usize, u16, Va
 #[test]
 fn a_body_of_100_mb_is_refused_without_being_held() {
     const HUGE: usize = 100 << 20;
-    let fixture = Fixture::new();
-    let (socket, rules) = (fixture.socket(), fixture.rules());
-    let agent = fixture.process();
+    let served = Served::new();
+    let (socket, rules) = (served.socket(), served.rules());
+    let agent = served.usage();
     let piece = vec![b' '; 64 << 10];
     let (_, before) = agent.resident_and_peak();
 
@@ -573,23 +500,23 @@ fn a_body_of_100_mb_is_refused_without_being_held() {
     let fits = post(&rules, &format!("content-length: {}", 4 << 20));
     let (written, status, body) = pour(&socket, &fits, &piece, 4 << 20);
     assert_eq!((written, status), (4 << 20, 400), "{body}");
-    fixture.assert_unharmed();
+    assert_unharmed(served);
 }
 
 #[test]
 fn deep_nesting_is_refused() {
-    let fixture = Fixture::new();
-    let mut connection = Connection::open(&fixture.socket()).expect("a connection");
+    let served = Served::new();
+    let mut connection = Connection::open(&served.socket()).expect("a connection");
     for depth in [10_000, 1_000_000] {
         for (open, close) in [("[", "]"), (r#"{"conntrack_helper":"#, "}")] {
             let depth = depth / open.len();
             let body = format!("{}1{}", open.repeat(depth), close.repeat(depth));
             for method in ["POST", "PUT"] {
-                let answer = connection.ask(method, &fixture.rules(), &body);
+                let answer = connection.ask(method, &served.rules(), &body);
                 let (status, body) = answer.expect("an answer");
                 assert_eq!(status, 400, "{body}");
             }
         }
     }
-    fixture.assert_unharmed();
+    assert_unharmed(served);
 }

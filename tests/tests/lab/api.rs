@@ -2,65 +2,20 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::path::PathBuf;
 
 use conntrack_tests::agent::{Agent, Config};
-use conntrack_tests::curl::{Answer, curl, curl_with};
-use conntrack_tests::durable::{BareRouter, stored};
+use conntrack_tests::curl::{Answer, curl_with};
+use conntrack_tests::durable::BareRouter;
 use conntrack_tests::lab::Lab;
+use conntrack_tests::served::{Served, rules_of};
 use serde_json::{Value, json};
 use uuid::Uuid;
-
-/// A lab with one router that is here, and an agent without rules.
-struct Fixture {
-    agent: Agent,
-    router: BareRouter,
-    lab: Lab,
-}
-
-impl Fixture {
-    fn new() -> Self {
-        Self::with(|config| config)
-    }
-
-    fn with(change: impl FnOnce(Config) -> Config) -> Self {
-        let lab = Lab::new();
-        let router = BareRouter::new(&lab);
-        let config = change(Config::of(&lab));
-        let agent = Agent::spawn(&lab, &config, None, &[]).ready();
-        let agent = agent.unwrap_or_else(|exit| panic!("not ready: {exit:?}"));
-        Self { agent, router, lab }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.lab.dir().run_dir().join("agent.sock")
-    }
-
-    fn rules(&self) -> String {
-        rules_of(&self.router.id().to_string())
-    }
-
-    fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
-        curl(&self.socket(), method, path, body)
-    }
-
-    /// That the kernel and the store have the same rules, and how many.
-    fn assert_settled(&self, count: usize) {
-        let mapping = stored(self.lab.dir()).expect("a good store");
-        assert_eq!(mapping.len(), count, "rules in the store");
-        self.router.assert_has(&mapping);
-    }
-}
-
-fn rules_of(router: &str) -> String {
-    format!("/v2.0/routers/{router}/conntrack_helpers")
-}
 
 const FTP: &str = r#"{"conntrack_helper":{"protocol":"tcp","port":21,"helper":"ftp"}}"#;
 
 #[test]
 fn a_rule_is_made_listed_shown_changed_and_removed() {
-    let fixture = Fixture::new();
+    let fixture = Served::new();
     let rules = fixture.rules();
     let router = fixture.router.id().to_string();
 
@@ -101,7 +56,7 @@ fn a_rule_is_made_listed_shown_changed_and_removed() {
 
 #[test]
 fn several_rules_are_made_replaced_and_applied_at_once() {
-    let fixture = Fixture::new();
+    let fixture = Served::new();
     let rules = fixture.rules();
     let bulk = r#"{"conntrack_helpers":[{"protocol":"tcp","port":21,"helper":"ftp"},
         {"protocol":"udp","port":69,"helper":"tftp"},{"protocol":"tcp","port":21,"helper":"sane"}]}"#;
@@ -192,7 +147,7 @@ fn several_rules_are_made_replaced_and_applied_at_once() {
 
 #[test]
 fn lists_are_filtered_sorted_and_paged() {
-    let fixture = Fixture::new();
+    let fixture = Served::new();
     let rules = fixture.rules();
     let bulk: Vec<_> = (1..=7)
         .map(|number| json!({ "protocol": "tcp", "port": number * 10, "helper": "ftp" }))
@@ -235,7 +190,7 @@ fn lists_are_filtered_sorted_and_paged() {
 /// Everything that must be refused, and nothing of it may happen.
 #[test]
 fn what_is_wrong_is_refused_with_a_reason_and_changes_nothing() {
-    let fixture = Fixture::new();
+    let fixture = Served::new();
     let rules = fixture.rules();
     let made = fixture.ask("POST", &rules, FTP);
     let id = made.body["conntrack_helper"]["id"]
@@ -341,7 +296,7 @@ fn a_rule_of_the_file_is_not_the_apis_to_change() {
         router.id()
     );
     let agent = Agent::start(&lab, &file);
-    let fixture = Fixture { agent, router, lab };
+    let fixture = Served { agent, router, lab };
     let rules = fixture.rules();
     let listed = fixture.ask("GET", &rules, "");
     let rule = &listed.body["conntrack_helpers"][0];
@@ -365,7 +320,7 @@ fn a_rule_of_the_file_is_not_the_apis_to_change() {
 
 #[test]
 fn large_bodies_and_silence_end_with_an_answer() {
-    let fixture = Fixture::with(|config| {
+    let fixture = Served::with(|config| {
         config.with(
             "api",
             "{ limits = { body_bytes = 4096, body_seconds = 1, header_seconds = 1 } }",
@@ -402,7 +357,7 @@ fn large_bodies_and_silence_end_with_an_answer() {
 }
 
 /// Sends this, then nothing; what comes until the agent closes.
-fn talk(fixture: &Fixture, request: &str) -> String {
+fn talk(fixture: &Served, request: &str) -> String {
     use std::io::{Read as _, Write as _};
     let mut stream =
         std::os::unix::net::UnixStream::connect(fixture.socket()).expect("a connection");
@@ -414,7 +369,7 @@ fn talk(fixture: &Fixture, request: &str) -> String {
 
 #[test]
 fn the_socket_is_there_while_the_agent_is_and_for_root_alone() {
-    let fixture = Fixture::new();
+    let fixture = Served::new();
     let socket = fixture.socket();
     let metadata = fs::metadata(&socket).expect("the socket");
     assert!(metadata.file_type().is_socket());
@@ -436,19 +391,19 @@ fn the_socket_is_there_while_the_agent_is_and_for_root_alone() {
         .expect("setpriv");
     assert!(!refused.success(), "no connection for others");
 
-    let Fixture { agent, lab, router } = fixture;
+    let Served { agent, lab, router } = fixture;
     drop(agent.kill());
     assert!(socket.exists(), "it could not remove it");
     let agent = Agent::spawn(&lab, &Config::of(&lab), None, &[])
         .ready()
         .expect("a start");
-    let fixture = Fixture { agent, router, lab };
+    let fixture = Served { agent, router, lab };
     assert_eq!(
         fixture.ask("GET", "/", "").status,
         200,
         "the next one has its own"
     );
-    let Fixture {
+    let Served {
         agent,
         lab: _lab,
         router: _router,
