@@ -58,7 +58,7 @@ impl Agent {
         let binding = Binding::probe(Nft::new(&config.nft), id, carrier)?;
         let policy = policy(config, binding.helpers().to_vec());
         let wanted = read_rules(rules, &policy)?;
-        let host = Host::new(config, id, carrier, binding);
+        let host = Host::new(config, id, carrier, binding)?;
         let from = match rebuild {
             None => None,
             Some(Rebuild::Pins) => Some(Self::mapping_in_force(&host)?),

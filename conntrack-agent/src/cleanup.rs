@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     daemon::{RunError, require_capabilities},
     footprint::{FootprintError, Remains},
-    kernel::{self, AgentId, Instance, NetnsFolder, Nft, Pins, detach, remove_binding_of},
+    kernel::{self, AgentId, Hooks, Instance, NetnsFolder, Nft, Pins, remove_binding_of, unpin},
     model::RouterId,
 };
 
@@ -84,14 +84,19 @@ pub fn cleanup(config: &Config) -> Result<Removed, CleanupError> {
             _ => ours.push(router),
         }
     }
+    let folder = NetnsFolder::new(remains.netns_dir(config));
     for router in &ours {
         for pin in pins.links_of(*router)? {
-            detach(&pin)?;
+            match agent {
+                Some(agent) => Hooks::to_remove(agent).reap(&folder, &pin)?,
+                // No filter can be told to be ours; a link is by its place.
+                None => unpin(&pin)?,
+            }
             removed.links += 1;
         }
     }
     if let Some(agent) = agent {
-        removed.bindings = unbind_everywhere(config, &remains, agent)?;
+        clear_everywhere(config, &folder, agent, &mut removed)?;
     }
     for router in ours {
         for folder in [pins.next_instance(router), pins.instance(router)] {
@@ -108,23 +113,27 @@ pub fn cleanup(config: &Config) -> Result<Removed, CleanupError> {
     Ok(removed)
 }
 
-/// All namespaces are tried, whatever is wrong with one of them.
-fn unbind_everywhere(
+/// Removes filters that no pin tells of, and bindings. All namespaces are tried,
+/// whatever is wrong with one of them.
+fn clear_everywhere(
     config: &Config,
-    remains: &Remains,
+    folder: &NetnsFolder,
     agent: AgentId,
-) -> Result<usize, kernel::Error> {
+    removed: &mut Removed,
+) -> Result<(), kernel::Error> {
     let nft = Nft::new(&config.nft);
-    let folder = NetnsFolder::new(remains.netns_dir(config));
-    let mut removed = 0;
+    let hooks = Hooks::to_remove(agent);
     let mut failed = None;
     for name in folder.names()? {
-        let unbound = folder.open(&name).and_then(|netns| match netns {
-            Some(netns) => remove_binding_of(&nft, &netns, agent),
-            None => Ok(false),
+        let cleared = folder.open(&name).and_then(|netns| {
+            if let Some(netns) = netns {
+                removed.links += hooks.clear(&netns)?;
+                removed.bindings += usize::from(remove_binding_of(&nft, &netns, agent)?);
+            }
+            Ok(())
         });
-        match unbound {
-            Ok(was_there) => removed += usize::from(was_there),
+        match cleared {
+            Ok(()) => {}
             // A mount of another kind of namespace, or one that went just now.
             Err(error) if error.is_no_network_namespace() => {
                 warn!(namespace = name, "not a network namespace");
@@ -139,7 +148,7 @@ fn unbind_everywhere(
             }
         }
     }
-    failed.map_or(Ok(removed), Err)
+    failed.map_or(Ok(()), Err)
 }
 
 /// Whose the router's pins are, as far as they can tell.

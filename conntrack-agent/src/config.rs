@@ -1,5 +1,7 @@
 //! The agent's configuration file: TOML; every key has a default.
 
+mod interfaces;
+
 use std::{
     io,
     net::SocketAddr,
@@ -19,6 +21,8 @@ use crate::{
     port_table::Capacity,
     sources::listed,
 };
+
+pub use interfaces::Interfaces;
 
 /// Where the configuration is looked for when no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/conntrack-agent/agent.toml";
@@ -42,6 +46,11 @@ pub struct Config {
     pub netns_dir: PathBuf,
     /// What a router's namespaces are called, in front of its id.
     pub namespace_prefixes: Vec<String>,
+    /// Which interfaces of these are classified: patterns of their names. The
+    /// loopback never is.
+    pub interfaces: Vec<String>,
+    /// How programs get onto interfaces.
+    pub attach: Attach,
     /// The nft program: a path, or a name to be found in `PATH`.
     pub nft: PathBuf,
     /// The bits of `skb->mark` that carry the helper mark into the namespace's
@@ -64,6 +73,19 @@ pub struct Config {
     pub grants: Vec<Grant>,
     /// Where the API is, beside the Unix socket; without it, nowhere.
     pub tcp: Option<Tcp>,
+}
+
+/// How programs get onto interfaces.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Attach {
+    /// By tcx where the kernel has it, else by tc filters.
+    #[default]
+    Auto,
+    /// By tcx; a kernel without it is refused.
+    Tcx,
+    /// By tc filters, as on kernels before 6.6.
+    Clsact,
 }
 
 /// The control API.
@@ -263,6 +285,8 @@ impl Default for Config {
             bpffs_dir: "/sys/fs/bpf/conntrack-agent".into(),
             netns_dir: "/run/netns".into(),
             namespace_prefixes: vec!["qrouter-".into(), "snat-".into()],
+            interfaces: vec!["*".into()],
+            attach: Attach::default(),
             nft: "nft".into(),
             mark_mask: 0xff00_0000,
             full_pass_seconds: 60,
@@ -360,6 +384,13 @@ impl Config {
         named.flatten().flatten().collect()
     }
 
+    /// The interfaces that are classified.
+    #[must_use]
+    pub fn interfaces(&self) -> Interfaces {
+        // A configuration that was read has none that is wrong.
+        Interfaces::matching(&self.interfaces).unwrap_or_default()
+    }
+
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         for (key, path) in [
@@ -400,6 +431,9 @@ impl Config {
             if self.namespace_prefixes[..index].contains(prefix) {
                 faults.push(format!("namespace_prefixes has {prefix:?} twice"));
             }
+        }
+        if let Err(more) = Interfaces::matching(&self.interfaces) {
+            faults.extend(more);
         }
         if self.nft.as_os_str().is_empty() {
             faults.push("nft is empty: a program's name or path is wanted".into());
@@ -504,6 +538,12 @@ mod tests {
             ("mark_mask = 0x7", &["0x00000007", "wide enough"]),
             ("mark_mask = -1", &["mark_mask"]),
             ("nft = \"\"", &["nft"]),
+            ("interfaces = []", &["interfaces", "at least one"]),
+            (
+                "interfaces = [\"q[\"]",
+                &["interfaces", "\"q[\"", "allowed"],
+            ),
+            ("attach = \"xdp\"", &["xdp", "auto", "tcx", "clsact"]),
             (
                 "limits.rules_per_router = 0",
                 &["rules_per_router", "65534"],

@@ -9,6 +9,7 @@ mod carrier;
 mod error;
 mod instance;
 mod interface;
+mod netlink;
 mod netns;
 mod nft;
 mod object;
@@ -17,7 +18,7 @@ mod packet_log;
 mod pins;
 mod sys;
 
-pub use attachment::{Attachment, detach, replace};
+pub use attachment::{Attachment, Hooks, Ingress, Pin, Way, unpin};
 pub use binding::{Binding, BindingState, TABLE_PREFIX, remove_binding_of};
 pub use bpffs::{ensure_mounted, is_bpffs, is_unused};
 pub use capabilities::{Missing, missing};

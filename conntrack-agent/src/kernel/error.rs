@@ -53,8 +53,27 @@ pub enum Error {
         name: String,
         /// What netlink said.
         #[source]
-        source: rtnetlink::Error,
+        source: io::Error,
     },
+    /// What is on the ingress of an interface could not be asked or changed.
+    #[error("interface {interface} of {namespace} cannot be {what}")]
+    Ingress {
+        /// Its namespace.
+        namespace: String,
+        /// The interface: its name, or its number.
+        interface: String,
+        /// What was tried: "given a tc filter".
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// tcx is wanted where there is none.
+    #[error(
+        "attach = \"tcx\": this kernel has no tcx, it came with Linux 6.6; \
+         \"auto\" and \"clsact\" are possible"
+    )]
+    NoTcx,
     /// There is no nft program.
     #[error(
         "the nft program {program:?} cannot be run; install the nftables package, \

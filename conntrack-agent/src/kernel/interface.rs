@@ -1,9 +1,20 @@
 //! The interfaces of a namespace.
 
-use futures_util::TryStreamExt as _;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType};
+use std::io;
 
-use super::{Error, Netns};
+use netlink_packet_core::DecodeError;
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{LinkAttribute, LinkExtentMask, LinkHeader, LinkLayerType, LinkMessage},
+};
+
+use super::netlink::{Route, attribute};
+
+/// `IFLA_IFNAME`, include/uapi/linux/if_link.h.
+const IFLA_IFNAME: u16 = 3;
+
+/// `struct ifinfomsg`, include/uapi/linux/rtnetlink.h.
+const HEADER: usize = 16;
 
 /// A network interface of some namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,56 +38,33 @@ pub enum Kind {
     Other,
 }
 
-impl Netns {
-    /// Its interfaces, by rising index.
-    ///
-    /// # Errors
-    /// [`Error::Interfaces`] if netlink fails.
-    pub fn interfaces(&self) -> Result<Vec<Interface>, Error> {
-        let failed = |what| {
-            move |source| Error::Namespace {
-                name: self.name().to_owned(),
-                what,
-                source,
-            }
-        };
-        self.enter(|| {
-            // Of this thread: a netlink socket belongs to the namespace that
-            // it was opened in.
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_io()
-                .build()
-                .map_err(failed("no netlink socket can be polled"))?;
-            runtime.block_on(async {
-                let (connection, handle, _) =
-                    rtnetlink::new_connection().map_err(failed("has no netlink socket"))?;
-                let connection = tokio::spawn(connection);
-                let links: Result<Vec<_>, _> = handle.link().get().execute().try_collect().await;
-                connection.abort();
-                let links = links.map_err(|source| Error::Interfaces {
-                    name: self.name().to_owned(),
-                    source,
-                })?;
-                let mut interfaces: Vec<_> = links
-                    .into_iter()
-                    .map(|link| Interface {
-                        index: link.header.index,
-                        kind: kind(link.header.link_layer_type),
-                        name: link
-                            .attributes
-                            .into_iter()
-                            .find_map(|attribute| match attribute {
-                                LinkAttribute::IfName(name) => Some(name),
-                                _ => None,
-                            })
-                            .unwrap_or_default(),
-                    })
-                    .collect();
-                interfaces.sort_by_key(|interface| interface.index);
-                Ok(interfaces)
-            })
-        })
-    }
+/// The interfaces of the socket's namespace, by rising index.
+///
+/// # Errors
+/// [`Route::dump`]'s.
+pub(super) fn interfaces(route: &mut Route) -> io::Result<Vec<Interface>> {
+    let mut ask = LinkMessage::default();
+    // Counters of every kind are most of what the kernel says otherwise.
+    ask.attributes
+        .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    let mut found = route.dump(&RouteNetlinkMessage::GetLink(ask), |link| {
+        read(link).map(Some)
+    })?;
+    found.sort_by_key(|interface| interface.index);
+    Ok(found)
+}
+
+fn read(link: &[u8]) -> Result<Interface, DecodeError> {
+    let header = LinkHeader::parse(link)?;
+    let attributes = link.get(HEADER..).unwrap_or_default();
+    // The kernel allows any bytes; the number is what the agent goes by.
+    let name = attribute(attributes, IFLA_IFNAME)?.unwrap_or_default();
+    let name = String::from_utf8_lossy(name);
+    Ok(Interface {
+        index: header.index,
+        name: name.trim_end_matches('\0').to_owned(),
+        kind: kind(header.link_layer_type),
+    })
 }
 
 const fn kind(layer: LinkLayerType) -> Kind {

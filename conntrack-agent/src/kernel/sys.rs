@@ -1,8 +1,13 @@
 //! System calls that have no safe wrapper: the agent's only unsafe code.
 
 use std::{
+    ffi::CString,
     io,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::{
+        fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use aya::{
@@ -107,26 +112,141 @@ pub(super) fn write_batch<V: Pod>(
     #[expect(unsafe_code, reason = "the call has no safe form")]
     let written = unsafe { bpf(MAP_UPDATE_BATCH, &mut batch) };
     let done = usize::try_from(batch.count).unwrap_or(0).min(elements);
-    written.map_err(|error| (done, error))
+    written.map(|_| ()).map_err(|error| (done, error))
 }
 
+/// `BPF_OBJ_PIN`, `BPF_PROG_QUERY` and `BPF_LINK_GET_FD_BY_ID` of `enum
+/// bpf_cmd`, include/uapi/linux/bpf.h.
+const OBJ_PIN: libc::c_long = 6;
+const PROG_QUERY: libc::c_long = 16;
+const LINK_GET_FD_BY_ID: libc::c_long = 30;
+
+/// `BPF_TCX_INGRESS` of `enum bpf_attach_type`, include/uapi/linux/bpf.h.
+const TCX_INGRESS: u32 = 46;
+
+/// `BPF_MPROG_MAX`, include/linux/bpf_mprog.h: no hook has more.
+const MOST_PROGRAMS: usize = 64;
+
+/// `struct { … } query` of `union bpf_attr`, include/uapi/linux/bpf.h.
+#[derive(Debug)]
+#[repr(C)]
+struct Query {
+    target_ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    /// How many there is room for; then, how many there are.
+    count: u32,
+    padding: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
+/// The programs on an interface's tcx ingress, first to last, and the links
+/// that put them there (0 for none): their ids. Of the namespace that the
+/// calling thread is in.
+///
+/// By the interface's number: a name may mean another one by now.
+///
+/// # Errors
+/// ENODEV if nothing has that number (`tcx_prog_query`, kernel/bpf/tcx.c);
+/// EINVAL on a kernel without tcx.
+pub(super) fn tcx_ingress(interface: u32) -> io::Result<Vec<(u32, u32)>> {
+    let mut programs = [0_u32; MOST_PROGRAMS];
+    let mut links = [0_u32; MOST_PROGRAMS];
+    let mut query = Query {
+        target_ifindex: interface,
+        attach_type: TCX_INGRESS,
+        query_flags: 0,
+        attach_flags: 0,
+        prog_ids: programs.as_mut_ptr().addr() as u64,
+        count: u32::try_from(MOST_PROGRAMS).map_err(io::Error::other)?,
+        padding: 0,
+        prog_attach_flags: 0,
+        link_ids: links.as_mut_ptr().addr() as u64,
+        link_attach_flags: 0,
+        revision: 0,
+    };
+    // SAFETY: the kernel writes at most `count` numbers of 4 bytes each to
+    // `prog_ids` and `link_ids`, which have room for as many and live until it
+    // returns (`bpf_mprog_query`, kernel/bpf/mprog.c).
+    #[expect(unsafe_code, reason = "the call has no safe form")]
+    unsafe { bpf(PROG_QUERY, &mut query) }?;
+    let count = usize::try_from(query.count).map_err(io::Error::other)?;
+    Ok(programs.into_iter().zip(links).take(count).collect())
+}
+
+/// A descriptor of the link with this id. Needs `CAP_SYS_ADMIN`.
+///
+/// # Errors
+/// ENOENT if there is no such link, or it is being let go of.
+pub(super) fn link_by_id(id: u32) -> io::Result<OwnedFd> {
+    /// `link_id` … `open_flags` of `union bpf_attr`.
+    #[repr(C)]
+    struct ById {
+        id: u32,
+        next_id: u32,
+        open_flags: u32,
+    }
+    let mut attributes = ById {
+        id,
+        next_id: 0,
+        open_flags: 0,
+    };
+    // SAFETY: the command reads the id alone; there is no pointer.
+    #[expect(unsafe_code, reason = "the call has no safe form")]
+    let descriptor = unsafe { bpf(LINK_GET_FD_BY_ID, &mut attributes) }?;
+    // SAFETY: the kernel has just made it for this call's result.
+    #[expect(unsafe_code, reason = "a system call's result")]
+    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    Ok(descriptor)
+}
+
+/// Pins what a descriptor is of.
+///
+/// # Errors
+/// bpf(2): EEXIST if there is something at `path`.
+pub(super) fn pin(descriptor: &impl AsFd, path: &Path) -> io::Result<()> {
+    /// `pathname` and `bpf_fd` of `union bpf_attr`.
+    #[repr(C)]
+    struct Pin {
+        path: u64,
+        descriptor: libc::c_int,
+        file_flags: u32,
+    }
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = Pin {
+        path: path.as_ptr().addr() as u64,
+        descriptor: descriptor.as_fd().as_raw_fd(),
+        file_flags: 0,
+    };
+    // SAFETY: `path` ends with a NUL and lives until the kernel returns.
+    #[expect(unsafe_code, reason = "the call has no safe form")]
+    unsafe { bpf(OBJ_PIN, &mut attributes) }?;
+    Ok(())
+}
+
+/// Returns what the command does: 0, or a new descriptor.
+///
 /// # Safety
-/// What `batch` points to must be as the command wants it.
+/// What `attributes` points to must be as the command wants it.
 #[expect(unsafe_code, reason = "a system call")]
-unsafe fn bpf(command: libc::c_long, batch: &mut Elements) -> io::Result<()> {
+unsafe fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_int> {
     // SAFETY: the third argument is the size of what the second points to; the
     // rest is the caller's promise.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,
             command,
-            std::ptr::from_mut(batch),
-            size_of::<Elements>(),
+            std::ptr::from_mut(attributes),
+            size_of::<T>(),
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+    if result < 0 {
+        return Err(io::Error::last_os_error());
     }
+    libc::c_int::try_from(result).map_err(io::Error::other)
 }

@@ -87,11 +87,19 @@ fn presence(namespace: &NamespaceState, effects: &mut Vec<Effect>) {
             instead_of: namespace.binding,
         });
     }
-    for interface in namespace.interfaces.iter().filter(|state| !state.attached) {
-        effects.push(Effect::Attach {
-            namespace: namespace.name.clone(),
-            attachment: interface.attachment.clone(),
-        });
+    for interface in &namespace.interfaces {
+        let (namespace, attachment) = (namespace.name.clone(), interface.attachment.clone());
+        if interface.wanted && !interface.attached {
+            effects.push(Effect::Attach {
+                namespace,
+                attachment,
+            });
+        } else if !interface.wanted && interface.pinned {
+            effects.push(Effect::Detach {
+                namespace,
+                attachment,
+            });
+        }
     }
 }
 
@@ -156,6 +164,7 @@ mod tests {
                     },
                     pin: "/links/qrouter-1:2".into(),
                 },
+                wanted: true,
                 attached,
                 pinned: attached,
             }],
@@ -275,6 +284,30 @@ mod tests {
             &old,
             &["renew the instance with 24 pages, 64 slots"],
         );
+    }
+
+    #[test]
+    fn what_is_there_but_not_whole_is_attached_again() {
+        let rules = desired([21]);
+        let mut half = namespace(BindingState::Current, false);
+        half.interfaces[0].pinned = true;
+        let whole = InstanceState::Current(image(&rules));
+        let again = ["attach to qr-1 in qrouter-1"];
+        check(whole.clone(), vec![half.clone()], &rules, &again);
+        let gone = ["detach from qr-1 in qrouter-1", "remove the instance"];
+        half.binding = BindingState::Absent;
+        check(whole, vec![half], &desired([]), &gone);
+    }
+
+    #[test]
+    fn an_interface_that_is_not_wanted_is_detached_and_stays_so() {
+        let rules = desired([21]);
+        let whole = InstanceState::Current(image(&rules));
+        for (attached, expected) in [(true, &["detach from qr-1 in qrouter-1"][..]), (false, &[])] {
+            let mut unwanted = namespace(BindingState::Current, attached);
+            unwanted.interfaces[0].wanted = false;
+            check(whole.clone(), vec![unwanted], &rules, expected);
+        }
     }
 
     #[test]

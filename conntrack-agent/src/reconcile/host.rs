@@ -9,10 +9,10 @@ use conntrack_ebpf::abi::Slot;
 
 use super::{Effect, InstanceState, Kernel, Observed};
 use crate::{
-    config::Config,
+    config::{Attach, Config, Interfaces},
     kernel::{
-        AgentId, Binding, BindingState, Carrier, Error, Identity, Instance, Netns, NetnsFolder,
-        Object, Pins, Usable, detach,
+        AgentId, Binding, BindingState, Carrier, Error, Hooks, Identity, Instance, Netns,
+        NetnsFolder, Object, Pins, Usable, Way,
     },
     model::{Destination, Helper, Match, Port, RouterId},
     port_table::{Edit, Excerpt, Write},
@@ -24,6 +24,9 @@ pub struct Host {
     pins: Pins,
     object: Object,
     binding: Binding,
+    hooks: Hooks,
+    way: Way,
+    interfaces: Interfaces,
     folder: NetnsFolder,
     prefixes: Vec<String>,
     /// What is open of routers that are being worked on.
@@ -107,10 +110,22 @@ impl Kernel for Host {
 
 impl Host {
     /// The host as the configuration describes it, seen by the agent `agent`.
-    #[must_use]
-    pub fn new(config: &Config, agent: AgentId, carrier: Carrier, binding: Binding) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`Error::NoTcx`] if tcx is wanted and the kernel has none; [`Error`] if
+    /// it can't be asked.
+    pub fn new(
+        config: &Config,
+        agent: AgentId,
+        carrier: Carrier,
+        binding: Binding,
+    ) -> Result<Self, Error> {
+        let hooks = Hooks::probe(agent)?;
+        Ok(Self {
             agent,
+            way: way(config.attach, hooks.has_tcx())?,
+            hooks,
+            interfaces: config.interfaces(),
             pins: Pins::new(&config.bpffs_dir),
             object: Object::new(agent, carrier),
             binding,
@@ -118,7 +133,7 @@ impl Host {
             prefixes: config.namespace_prefixes.clone(),
             held: BTreeMap::new(),
             hints: BTreeMap::new(),
-        }
+        })
     }
 
     /// The rules that are in force: what the pinned port tables say.
@@ -193,11 +208,7 @@ impl Host {
             } => {
                 let replaced = self.with_instance(router, |host, instance| {
                     let netns = host.netns(router, namespace)?;
-                    let replaced = attachment.replace(netns, instance)?;
-                    if !replaced {
-                        attachment.attach(netns, instance)?;
-                    }
-                    Ok(replaced)
+                    host.hooks.attach(host.way, netns, attachment, instance)
                 })?;
                 (!replaced).then(|| Effect::Detach {
                     namespace: namespace.clone(),
@@ -208,14 +219,15 @@ impl Host {
                 namespace,
                 attachment,
             } => {
-                detach(&attachment.pin)?;
+                let netns = self.netns(router, namespace)?;
+                self.hooks.detach(netns, attachment)?;
                 Some(Effect::Attach {
                     namespace: namespace.clone(),
                     attachment: attachment.clone(),
                 })
             }
             Effect::ReapLink(pin) => {
-                detach(pin)?;
+                self.hooks.reap(&self.folder, pin)?;
                 self.pins.tidy(router)?;
                 None
             }
@@ -304,6 +316,32 @@ impl Host {
         match Instance::open(&self.pins.instance(router))? {
             Usable::Whole(instance) => Ok(instance),
             Usable::Absent | Usable::Broken => Err(Error::Missing("instance of the router")),
+        }
+    }
+}
+
+fn way(wanted: Attach, has_tcx: bool) -> Result<Way, Error> {
+    match (wanted, has_tcx) {
+        (Attach::Auto | Attach::Tcx, true) => Ok(Way::Tcx),
+        (Attach::Auto, false) | (Attach::Clsact, _) => Ok(Way::Clsact),
+        (Attach::Tcx, false) => Err(Error::NoTcx),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_is_the_configured_one_or_what_the_kernel_has() {
+        assert_eq!(way(Attach::Auto, true).unwrap(), Way::Tcx);
+        assert_eq!(way(Attach::Auto, false).unwrap(), Way::Clsact);
+        assert_eq!(way(Attach::Tcx, true).unwrap(), Way::Tcx);
+        assert_eq!(way(Attach::Clsact, true).unwrap(), Way::Clsact);
+        assert_eq!(way(Attach::Clsact, false).unwrap(), Way::Clsact);
+        let refused = way(Attach::Tcx, false).unwrap_err().to_string();
+        for part in ["attach", "tcx", "6.6", "clsact"] {
+            assert!(refused.contains(part), "{refused}");
         }
     }
 }

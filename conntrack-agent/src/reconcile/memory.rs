@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::{Effect, InstanceState, InterfaceState, Kernel, NamespaceState, Observed};
 use crate::{
+    config::Interfaces,
     kernel::{Attachment, BindingState, Error, Interface, Kind},
     model::{Destination, RouterId},
     port_table::{Excerpt, Image, Write, fill},
@@ -31,6 +32,8 @@ pub struct Memory {
     /// The namespaces that routers had when they were observed, but for those
     /// that have had another instance since.
     seen: BTreeMap<RouterId, BTreeSet<String>>,
+    /// Those that are to be classified.
+    interfaces: Interfaces,
     fault: Option<Fault>,
     writes: usize,
     observations: usize,
@@ -76,6 +79,11 @@ impl Memory {
     /// Refuses nothing any more.
     pub fn relent(&mut self) {
         self.fault = None;
+    }
+
+    /// Classifies these interfaces alone, from the next observation on.
+    pub fn classify(&mut self, interfaces: Interfaces) {
+        self.interfaces = interfaces;
     }
 
     /// Unplugs an interface: a link that was on it is dead.
@@ -245,6 +253,7 @@ impl Kernel for Memory {
         let namespaces = namespaces.into_iter().map(|(name, namespace)| {
             let interfaces = namespace.interfaces.into_iter();
             let interfaces = interfaces.map(|(index, (interface, attached))| InterfaceState {
+                wanted: self.interfaces.has(&interface),
                 attachment: Attachment {
                     pin: Self::pin(router, &name, index),
                     interface: Interface {
@@ -256,6 +265,7 @@ impl Kernel for Memory {
                 attached: attached && loaded,
                 pinned: attached,
             });
+            let interfaces = interfaces.filter(|state| state.wanted || state.pinned);
             NamespaceState {
                 interfaces: interfaces.collect(),
                 binding: namespace.binding.unwrap_or(BindingState::Absent),

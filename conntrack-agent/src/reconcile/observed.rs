@@ -38,7 +38,7 @@ pub struct NamespaceState {
     pub name: String,
     /// What is in the binding's place.
     pub binding: BindingState,
-    /// Its interfaces that routers' traffic can enter by.
+    /// Its interfaces that are to be classified, or are though they aren't.
     pub interfaces: Vec<InterfaceState>,
 }
 
@@ -47,8 +47,11 @@ pub struct NamespaceState {
 pub struct InterfaceState {
     /// The interface, and where its link is or would be pinned.
     pub attachment: Attachment,
-    /// Whether the instance's program is on its ingress.
+    /// Whether it is one of those that are to be classified.
+    pub wanted: bool,
+    /// Whether the instance's program is on its ingress as it should be: in the
+    /// configured way, kept by a pin, and nothing else of the agent's beside it.
     pub attached: bool,
-    /// Whether there is a link in its pin's place.
+    /// Whether anything of the agent's is in its pin's place or on its ingress.
     pub pinned: bool,
 }

@@ -4,7 +4,7 @@ use tracing::debug;
 
 use super::{Held, Hint, Host};
 use crate::{
-    kernel::{Attachment, Error, Instance, Kind, Netns, Usable},
+    kernel::{Attachment, Error, Instance, Kind, Netns, Pin, Usable},
     model::RouterId,
     reconcile::{InstanceState, InterfaceState, NamespaceState, Observed},
 };
@@ -74,7 +74,8 @@ impl Host {
         program: Option<u32>,
     ) -> Result<Vec<InterfaceState>, Error> {
         let mut states = Vec::new();
-        for interface in netns.interfaces()? {
+        for ingress in self.hooks.look(netns)? {
+            let interface = &ingress.interface;
             match interface.kind {
                 Kind::Loopback => continue,
                 Kind::Other => {
@@ -84,22 +85,19 @@ impl Host {
                 }
                 Kind::Ethernet => {}
             }
-            let attachment = Attachment {
-                pin: self.pins.link(router, netns.name(), interface.index),
-                interface,
+            let path = self.pins.link(router, netns.name(), interface.index);
+            let pin = Pin::at(&path)?;
+            let state = InterfaceState {
+                wanted: self.interfaces.has(&interface.name),
+                attached: program.is_some_and(|program| ingress.has(self.way, program, pin)),
+                pinned: pin != Pin::Absent || ingress.has_filter(),
+                attachment: Attachment {
+                    pin: path,
+                    interface: ingress.interface,
+                },
             };
-            let attached = match program {
-                Some(program) => attachment.has(netns, program)?,
-                None => Some(false),
-            };
-            // None: unplugged since it was listed.
-            if let Some(attached) = attached {
-                let pinned = attachment.pin.exists();
-                states.push(InterfaceState {
-                    attachment,
-                    attached,
-                    pinned,
-                });
+            if state.wanted || state.pinned {
+                states.push(state);
             }
         }
         Ok(states)

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use super::Host;
 use crate::{
-    kernel::{Error, Instance, Usable, replace},
+    kernel::{Error, Instance, Usable},
     model::RouterId,
     port_table::{Capacity, Wanted, fill},
 };
@@ -94,7 +94,7 @@ impl Host {
     fn relink(&self, router: RouterId, next: &mut Instance) -> Result<(), Error> {
         for pin in self.pins.links_of(router)? {
             // A dead link is reaped elsewhere.
-            replace(&pin, next)?;
+            self.hooks.replace(&self.folder, &pin, next)?;
         }
         Ok(())
     }

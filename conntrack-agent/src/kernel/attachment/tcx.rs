@@ -1,0 +1,154 @@
+//! By a tcx link: kept by its pin, and by whoever holds a descriptor of it.
+
+use std::{
+    os::fd::OwnedFd,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use aya::{
+    programs::{
+        LinkOrder, ProgramError, TcAttachType,
+        links::{FdLink, PinnedLink},
+        tc::{SchedClassifierLink, TcAttachOptions, TcError},
+    },
+    sys::SyscallError,
+};
+use nix::net::if_::if_indextoname;
+use rustix::io::Errno;
+
+use super::{Error, Instance, Pin, Place, pin};
+use crate::kernel::{netlink::is, sys};
+
+/// How long a link may take to leave that nothing holds any more: the kernel
+/// does that on a work queue of its own, after an RCU grace period.
+const RELEASE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Gives the link that is pinned for the interface the instance's program, or
+/// makes one: in front of all others, so that no verdict of another program
+/// keeps a packet from ours, which gives none itself. Returns whether there
+/// was one.
+///
+/// The interface's namespace is the calling thread's.
+pub(super) fn attach(place: &Place<'_>, instance: &mut Instance) -> Result<bool, Error> {
+    let path = place.pin();
+    let found = Pin::at(path)?;
+    if let Pin::Link(pinned) = found
+        && on_hook(place)?.iter().any(|(_, link)| *link == pinned)
+    {
+        return replace(path, instance);
+    }
+    if found != Pin::Filter {
+        // Of an interface that is gone, with this number, or in another
+        // namespace by now.
+        pin::remove(path)?;
+    }
+    let link = link(place, instance)?;
+    if found == Pin::Filter {
+        // The filter itself goes when the link is pinned.
+        pin::remove(path)?;
+    }
+    // Where this fails the link is dropped, and with it the attachment.
+    match link {
+        Link::Found(descriptor) => sys::pin(&descriptor, path).map_err(place.failed("pinned")),
+        Link::Made(link) => link.pin(path).map(drop).map_err(|source| Error::Pin {
+            path: path.to_owned(),
+            source: Box::new(source),
+        }),
+    }?;
+    Ok(false)
+}
+
+enum Link {
+    Made(FdLink),
+    Found(OwnedFd),
+}
+
+/// A link that runs the instance's program on the interface: the kernel takes
+/// no program twice on one hook (`bpf_mprog_attach`, kernel/bpf/mprog.c), so
+/// one that lost its pin is found again, or waited for until it is gone.
+fn link(place: &Place<'_>, instance: &mut Instance) -> Result<Link, Error> {
+    let program = instance.program_id();
+    let start = Instant::now();
+    loop {
+        let there = on_hook(place)?;
+        let own = there.iter().find(|(running, _)| *running == program);
+        if let Some((_, link)) = own {
+            match sys::link_by_id(*link) {
+                Ok(descriptor) => return Ok(Link::Found(descriptor)),
+                Err(error) if is(&error, Errno::NOENT) && start.elapsed() < RELEASE => {
+                    thread::sleep(PAUSE);
+                    continue;
+                }
+                Err(error) => return Err(place.failed("given back its link")(error)),
+            }
+        }
+        return make(place, instance).map(Link::Made);
+    }
+}
+
+fn make(place: &Place<'_>, instance: &mut Instance) -> Result<FdLink, Error> {
+    // The name that it has now: it may have been renamed since it was listed.
+    let name = if_indextoname(place.index()).map_err(|_| place.gone())?;
+    let name = name.to_string_lossy();
+    let program = instance.program();
+    let link = program
+        .attach_with_options(
+            &name,
+            TcAttachType::Ingress,
+            TcAttachOptions::TcxOrder(LinkOrder::first()),
+        )
+        .and_then(|id| program.take_link(id))
+        .map_err(|source| {
+            if is_gone(&source) {
+                return place.gone();
+            }
+            Error::program(format!(
+                "the classifier cannot be attached to interface {name} in {}",
+                place.netns.name()
+            ))(source)
+        })?;
+    link.try_into().map_err(|source| Error::Link {
+        path: place.pin().to_owned(),
+        source: Box::new(source),
+    })
+}
+
+fn on_hook(place: &Place<'_>) -> Result<Vec<(u32, u32)>, Error> {
+    sys::tcx_ingress(place.index()).map_err(place.failed("asked for its tcx programs"))
+}
+
+/// The interface has no number any more, or nothing has that number.
+fn is_gone(error: &ProgramError) -> bool {
+    match error {
+        ProgramError::SyscallError(SyscallError { io_error, .. })
+        | ProgramError::TcError(TcError::IoError(io_error)) => is(io_error, Errno::NODEV),
+        ProgramError::UnknownInterface { .. } => true,
+        _ => false,
+    }
+}
+
+/// Lets a pinned link run another instance's program from the next packet on.
+/// Returns false if its interface is gone: there is nothing to run it on.
+pub(super) fn replace(pin: &Path, instance: &mut Instance) -> Result<bool, Error> {
+    let failed = |source| Error::Link {
+        path: pin.to_owned(),
+        source: Box::new(source),
+    };
+    let link: FdLink = PinnedLink::from_pin(pin).map_err(failed)?.into();
+    let link: SchedClassifierLink = link.try_into().map_err(failed)?;
+    match instance.program().attach_to_link(link) {
+        Ok(_) => Ok(true),
+        Err(ProgramError::SyscallError(SyscallError { io_error, .. }))
+            if is(&io_error, Errno::NOLINK) =>
+        {
+            Ok(false)
+        }
+        Err(source) => Err(Error::program(format!(
+            "link {} cannot be given another program",
+            pin.display()
+        ))(source)),
+    }
+}
