@@ -9,6 +9,7 @@ mod carrier;
 mod error;
 mod instance;
 mod interface;
+mod netfilter;
 mod netns;
 mod nft;
 mod object;

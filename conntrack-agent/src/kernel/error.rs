@@ -55,6 +55,17 @@ pub enum Error {
         #[source]
         source: rtnetlink::Error,
     },
+    /// A table could not be read from the kernel.
+    #[error("the nftables table {table} of {place} cannot be read")]
+    Table {
+        /// The namespace.
+        place: String,
+        /// The table.
+        table: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// There is no nft program.
     #[error(
         "the nft program {program:?} cannot be run; install the nftables package, \
