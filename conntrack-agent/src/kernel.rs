@@ -10,6 +10,7 @@ mod error;
 mod instance;
 mod interface;
 mod netlink;
+mod netfilter;
 mod netns;
 mod nft;
 mod object;

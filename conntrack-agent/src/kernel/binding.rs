@@ -1,10 +1,13 @@
 //! The binding: the constant nftables table that turns a helper mark into the
 //! conntrack helper of a new connection.
 
+use std::io;
+
 use serde_json::Value;
 
 use super::{
     AgentId, Carrier, Error, Netns, Nft,
+    netfilter::{self, Dump, Found},
     nft::{Change, Expression, Family, Object, Refusal, Statement},
 };
 use crate::model::{Families, Helper, protocol_name};
@@ -27,7 +30,9 @@ pub struct Binding {
     table: String,
     carrier: Carrier,
     helpers: Vec<Helper>,
-    /// How nft lists this very table.
+    /// How the kernel tells of this very table.
+    dump: Dump,
+    /// How nft lists it.
     listing: Value,
 }
 
@@ -45,8 +50,9 @@ pub enum BindingState {
 impl Binding {
     /// The binding for all helpers that this kernel has.
     ///
-    /// Both that, and how the table looks in a listing, are found out by making
-    /// it in a scratch namespace: the kernel knows its helpers, nft its spelling.
+    /// Both that, and how the table looks to the kernel and in a listing, are
+    /// found out by making it in a scratch namespace: the kernel knows its
+    /// helpers, nft its spelling.
     ///
     /// # Errors
     /// [`Error`] if there is no nft, or if it refuses the table for another
@@ -57,6 +63,7 @@ impl Binding {
             table: format!("{TABLE_PREFIX}{agent}"),
             carrier,
             helpers: Helper::all().collect(),
+            dump: Dump::default(),
             listing: Value::Null,
         };
         Netns::scratch(move || {
@@ -71,6 +78,17 @@ impl Binding {
             }
             let listing = binding.nft.list_table(&binding.table)?;
             binding.listing = listing.map_err(refused)?;
+            match look_up(&binding.table, PLACE)? {
+                Found::Table(dump) => binding.dump = dump,
+                // Nobody else is in that namespace to change or remove it.
+                Found::Absent | Found::Changing => {
+                    return Err(Error::Table {
+                        place: PLACE.into(),
+                        table: binding.table,
+                        source: io::Error::other("nft has made it, and it is not there"),
+                    });
+                }
+            }
             Ok(binding)
         })
     }
@@ -84,14 +102,30 @@ impl Binding {
     /// What the namespace holds.
     ///
     /// # Errors
-    /// [`Error`] if nft can't tell.
+    /// [`Error`] if that can't be told.
     pub fn observe(&self, netns: &Netns) -> Result<BindingState, Error> {
-        let listing = netns.enter(|| self.nft.list_table(&self.table))?;
-        match listing {
+        netns.enter(|| self.observe_here(netns.name()))
+    }
+
+    /// What the calling thread's network namespace holds; `place` is its name,
+    /// for errors.
+    ///
+    /// The kernel is asked. A table that it tells of otherwise than of ours may
+    /// still be the same in other words, so then it is nft that decides.
+    ///
+    /// # Errors
+    /// [`Error`] if that can't be told.
+    pub fn observe_here(&self, place: &str) -> Result<BindingState, Error> {
+        match look_up(&self.table, place)? {
+            Found::Absent => return Ok(BindingState::Absent),
+            Found::Table(dump) if dump == self.dump => return Ok(BindingState::Current),
+            Found::Table(_) | Found::Changing => {}
+        }
+        match self.nft.list_table(&self.table)? {
             Ok(listing) if listing == self.listing => Ok(BindingState::Current),
             Ok(_) => Ok(BindingState::Different),
             Err(refusal) if refusal.is_not_found() => Ok(BindingState::Absent),
-            Err(refusal) => Err(refusal.in_place(netns.name())),
+            Err(refusal) => Err(refusal.in_place(place)),
         }
     }
 
@@ -232,15 +266,21 @@ fn remove_table(nft: &Nft, netns: &Netns, name: &str) -> Result<bool, Error> {
         family: Family::Inet,
         name: name.to_owned(),
     });
-    let refused = |refusal: Refusal| refusal.in_place(netns.name());
     netns.enter(|| {
-        match nft.list_table(name)? {
-            Ok(_) => {}
-            Err(refusal) if refusal.is_not_found() => return Ok(false),
-            Err(refusal) => return Err(refused(refusal)),
+        if look_up(name, netns.name())? == Found::Absent {
+            return Ok(false);
         }
+        let refused = |refusal: Refusal| refusal.in_place(netns.name());
         nft.transact(&[table])?.map_err(refused)?;
         Ok(true)
+    })
+}
+
+fn look_up(table: &str, place: &str) -> Result<Found, Error> {
+    netfilter::table(table).map_err(|source| Error::Table {
+        place: place.to_owned(),
+        table: table.to_owned(),
+        source,
     })
 }
 

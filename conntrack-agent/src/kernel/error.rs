@@ -68,6 +68,17 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A table could not be read from the kernel.
+    #[error("the nftables table {table} of {place} cannot be read")]
+    Table {
+        /// The namespace.
+        place: String,
+        /// The table.
+        table: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// tcx is wanted where there is none.
     #[error(
         "attach = \"tcx\": this kernel has no tcx, it came with Linux 6.6; \

@@ -1,8 +1,9 @@
 //! Running nft, and the part of its JSON that the binding needs.
 //!
-//! The schema is libnftables-json(5)'s. nft is asked through its program, not
-//! through netlink: nftables' expressions for a mapped `ct helper` are its own
-//! business, and the program is what an operator looks with.
+//! The schema is libnftables-json(5)'s. What is written, and what is to be
+//! understood, goes through the program, not through netlink: nftables'
+//! expressions for a mapped `ct helper` are its own business, and the program is
+//! what an operator looks with.
 
 use std::{
     io::{self, Read, Write as _},

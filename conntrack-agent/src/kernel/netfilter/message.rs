@@ -1,0 +1,263 @@
+//! nfnetlink's messages about `nf_tables`: what is asked, and what is answered.
+//!
+//! Layouts: `include/uapi/linux/netlink.h`, `linux/netfilter/nfnetlink.h` and
+//! `linux/netfilter/nf_tables.h`.
+
+use std::{error::Error, io};
+
+use netlink_packet_core::{
+    DefaultNla, Emitable as _, NLA_F_NESTED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
+    NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, NlaBuffer, NlasIterator,
+};
+
+/// `NFNL_SUBSYS_NFTABLES`, the upper byte of a message's type.
+const SUBSYSTEM: u16 = 10 << 8;
+/// `NFPROTO_INET`, include/uapi/linux/netfilter.h.
+const FAMILY: u8 = 1;
+/// `sizeof(struct nlmsghdr)`, and of `struct nfgenmsg`: family, version and
+/// `res_id`, two bytes that the kernel fills with its ruleset's generation.
+const HEADER: usize = 16;
+const GENERAL: usize = 4;
+
+/// In every message, attribute 1 is the table's name (`NFTA_TABLE_NAME`,
+/// `NFTA_CHAIN_TABLE`, …).
+const TABLE: u16 = 1;
+/// `NFTA_SET_NAME`, `NFTA_SET_ELEM_LIST_SET`.
+pub(super) const SET: u16 = 2;
+/// `NFTA_SET_ELEM_LIST_ELEMENTS`.
+const ELEMENTS: u16 = 3;
+
+/// A kind of thing that a table consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Table,
+    Chain,
+    Object,
+    Set,
+    Element,
+    Rule,
+}
+
+impl Kind {
+    /// `NFT_MSG_GET…` of `enum nf_tables_msg_types`.
+    const fn get(self) -> u16 {
+        SUBSYSTEM
+            | match self {
+                Self::Table => 1,
+                Self::Chain => 4,
+                Self::Rule => 7,
+                Self::Set => 10,
+                Self::Element => 13,
+                Self::Object => 19,
+            }
+    }
+
+    /// `NFT_MSG_NEW…`, with which the kernel answers: the one before.
+    const fn answered(self) -> u16 {
+        self.get() - 1
+    }
+
+    /// Attributes that differ between equal tables: handles, which the kernel
+    /// gives out as things come, and the padding in front of 64-bit values. The
+    /// count of uses is kept: a flow table in our table shows in nothing else.
+    const fn incidental(self) -> &'static [u16] {
+        match self {
+            // NFTA_TABLE_HANDLE, _PAD
+            Self::Table => &[4, 5],
+            // NFTA_CHAIN_HANDLE, _PAD
+            Self::Chain => &[2, 9],
+            // NFTA_RULE_HANDLE, _POSITION (the handle of the rule before), _PAD
+            Self::Rule => &[3, 6, 8],
+            // NFTA_SET_PAD, _HANDLE
+            Self::Set => &[14, 16],
+            Self::Element => &[],
+            // NFTA_OBJ_HANDLE, _PAD
+            Self::Object => &[6, 7],
+        }
+    }
+}
+
+/// The request for the table itself, or for all of one kind that it has: of
+/// `set`, or anywhere in it. (The kernel heeds the table's name for all but
+/// chains.)
+pub(super) fn request(kind: Kind, table: &str, set: Option<&[u8]>, sequence: u32) -> Vec<u8> {
+    let mut name = table.as_bytes().to_vec();
+    name.push(0);
+    let mut attributes = vec![DefaultNla::new(TABLE, name)];
+    attributes.extend(set.map(|set| DefaultNla::new(SET, set.to_vec())));
+    let attributes = attributes.as_slice();
+    let length = HEADER + GENERAL + attributes.buffer_len();
+    let mut header = NetlinkHeader::default();
+    // Of two names, at most.
+    header.length = u32::try_from(length).unwrap_or(u32::MAX);
+    header.message_type = kind.get();
+    header.flags = match kind {
+        Kind::Table => NLM_F_REQUEST,
+        _ => NLM_F_REQUEST | NLM_F_DUMP,
+    };
+    header.sequence_number = sequence;
+    let mut message = vec![0; length];
+    header.emit(&mut message[..HEADER]);
+    message[HEADER] = FAMILY;
+    attributes.emit(&mut message[HEADER + GENERAL..]);
+    message
+}
+
+/// One message of an answer.
+#[derive(Debug)]
+pub(super) enum Answer<'a> {
+    /// One thing; of elements, some.
+    Part(Part<'a>),
+    /// A dump has ended.
+    Done,
+    /// Something changed while a dump went on: `NLM_F_DUMP_INTR`.
+    Interrupted,
+    /// `NLMSG_ERROR`, or a dump that ended with one.
+    Refused(io::Error),
+}
+
+/// What the kernel says about one thing.
+#[derive(Debug)]
+pub(super) struct Part<'a> {
+    kind: Kind,
+    /// Changes with each change of the namespace's ruleset.
+    pub generation: [u8; 2],
+    attributes: &'a [u8],
+}
+
+/// The messages of one datagram that answers the request `sequence` for `kind`.
+/// After the first damaged one there is no next.
+pub(super) fn answers(
+    mut rest: &[u8],
+    kind: Kind,
+    sequence: u32,
+) -> impl Iterator<Item = io::Result<Answer<'_>>> {
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let answer = answer(&mut rest, kind, sequence);
+        if answer.is_err() {
+            rest = &[];
+        }
+        Some(answer)
+    })
+}
+
+fn answer<'a>(rest: &mut &'a [u8], kind: Kind, sequence: u32) -> io::Result<Answer<'a>> {
+    let message = NetlinkBuffer::new_checked(*rest).map_err(damaged)?;
+    let length = usize::try_from(message.length()).map_err(damaged)?;
+    // Messages begin at multiples of NLMSG_ALIGNTO, 4; the last need not be padded.
+    let next = length.next_multiple_of(4).min(rest.len());
+    *rest = rest.get(next..).unwrap_or_default();
+    let payload = message.payload();
+    if message.sequence_number() != sequence {
+        return Err(damaged("the answer is to another question"));
+    }
+    if message.flags() & NLM_F_DUMP_INTR != 0 {
+        return Ok(Answer::Interrupted);
+    }
+    let message_type = message.message_type();
+    if matches!(message_type, NLMSG_ERROR | NLMSG_DONE) {
+        let code = payload
+            .first_chunk()
+            .ok_or_else(|| damaged("the answer ends before its error code"))?;
+        return Ok(match i32::from_ne_bytes(*code) {
+            0 => Answer::Done,
+            code => Answer::Refused(io::Error::from_raw_os_error(code.wrapping_neg())),
+        });
+    }
+    if message_type != kind.answered() {
+        return Err(damaged("the answer is of another kind than was asked for"));
+    }
+    match payload {
+        [_family, _version, high, low, attributes @ ..] => Ok(Answer::Part(Part {
+            kind,
+            generation: [*high, *low],
+            attributes,
+        })),
+        _ => Err(damaged("the answer ends in its header")),
+    }
+}
+
+impl<'a> Part<'a> {
+    /// Whether it is the table's, or of the table.
+    ///
+    /// # Errors
+    /// If it is damaged.
+    pub(super) fn is_of(&self, table: &str) -> io::Result<bool> {
+        let name = self
+            .attribute(TABLE)?
+            .and_then(|name| name.strip_suffix(b"\0"));
+        Ok(name == Some(table.as_bytes()))
+    }
+
+    /// The value of its first attribute of this type.
+    ///
+    /// # Errors
+    /// If it is damaged.
+    pub(super) fn attribute(&self, wanted: u16) -> io::Result<Option<&'a [u8]>> {
+        for attribute in attributes(self.attributes) {
+            let (kind, value) = attribute?;
+            if kind & !NLA_F_NESTED == wanted {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Appends what is not incidental, in a form that is equal for equal things.
+    ///
+    /// # Errors
+    /// If it is damaged.
+    pub(super) fn write(&self, out: &mut Vec<u8>) -> io::Result<()> {
+        out.extend(self.kind.answered().to_ne_bytes());
+        for attribute in attributes(self.attributes) {
+            let (kind, value) = attribute?;
+            if !self.kind.incidental().contains(&(kind & !NLA_F_NESTED)) {
+                write_attribute(kind, value, out);
+            }
+        }
+        Ok(())
+    }
+
+    /// The elements of a set that are in this part.
+    ///
+    /// # Errors
+    /// If it is damaged.
+    pub(super) fn elements(&self) -> io::Result<Vec<&'a [u8]>> {
+        let list = self.attribute(ELEMENTS)?.unwrap_or_default();
+        attributes(list)
+            .map(|each| each.map(|(_, value)| value))
+            .collect()
+    }
+}
+
+/// With its length, so that no two rows of attributes have the same bytes.
+pub(super) fn write_attribute(kind: u16, value: &[u8], out: &mut Vec<u8>) {
+    out.extend(kind.to_ne_bytes());
+    out.extend(value.len().to_ne_bytes());
+    out.extend(value);
+}
+
+fn attributes(bytes: &[u8]) -> impl Iterator<Item = io::Result<(u16, &[u8])>> {
+    let mut offset = 0;
+    NlasIterator::new(bytes).map(move |attribute| {
+        let attribute: NlaBuffer<&[u8]> = attribute.map_err(damaged)?;
+        let nested = if attribute.nested_flag() {
+            NLA_F_NESTED
+        } else {
+            0
+        };
+        let length = usize::from(attribute.length());
+        // Of the whole, because the iterator's buffers don't outlive it.
+        let value = bytes.get(offset + 4..offset + length);
+        offset += length.next_multiple_of(4);
+        let value = value.ok_or_else(|| damaged("an attribute of the answer is longer than it"))?;
+        Ok((attribute.kind() | nested, value))
+    })
+}
+
+fn damaged(why: impl Into<Box<dyn Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
