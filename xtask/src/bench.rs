@@ -82,7 +82,7 @@ pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
         Some(path) => std::path::absolute(path)?,
         None => paths.root.join(default),
     };
-    for option in &options {
+    if let Some(option) = &options {
         command.args(option.split('='));
     }
     command.arg("--json").arg(results);
