@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use crate::lab::{Lab, LabDir};
 use crate::process::{Process, Stream};
@@ -73,11 +73,25 @@ impl Agent {
     /// # Errors
     /// How it ended instead.
     pub fn ready(self) -> Result<Self, Exit> {
-        let ready = |line: &str| has_word(line, "ready");
-        match self.process.wait_for_line(0, LIMIT, ready) {
-            Ok(()) => Ok(self),
+        self.ready_within(LIMIT).map(|(agent, _)| agent)
+    }
+
+    /// The same, waiting for so long at the most; with the line that says so.
+    ///
+    /// # Errors
+    /// How it ended instead.
+    pub fn ready_within(self, limit: Duration) -> Result<(Self, String), Exit> {
+        let ready = |line: &str| has_word(line, "ready").map(|()| line.to_owned());
+        match self.process.wait_for_line(0, limit, ready) {
+            Ok(line) => Ok((self, line)),
             Err(_) => Err(self.end()),
         }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.process.pid()
     }
 
     /// Changes the rules file and has the agent read it again.

@@ -18,6 +18,7 @@
 pub mod accounts;
 pub mod agent;
 pub mod audit;
+pub mod bench;
 pub mod clients;
 pub mod connection;
 pub mod conntrack;

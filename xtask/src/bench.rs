@@ -24,6 +24,22 @@ pub(crate) enum Bench {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// How long starts and changes take among many routers, and what they cost
+    ///
+    /// Each router has 10 rules and 3 interfaces. Prints a table, and writes all
+    /// of it to a file. A miss of a target does not fail the command.
+    Scale(Scale),
+}
+
+/// How to measure many routers.
+#[derive(clap::Args)]
+pub(crate) struct Scale {
+    /// Where the results go, in place of bench/scale.json in the repository
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// How many routers there are
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..))]
+    routers: u16,
 }
 
 /// How to measure changes.
@@ -43,28 +59,33 @@ pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
     lab::ensure()?;
     let built = build::all(&paths, build::Args::default())?;
 
-    // One program has both: it is what they have in common that takes the code.
-    build::lab_program(&paths, &built, "bench_control")?;
-    let mut command = Command::new(paths.release("bench_control"));
-    // In the repository, whose commit is part of the results.
-    command.current_dir(&paths.root);
-    let (json, default) = match bench {
-        Bench::Control(control) => (&control.json, "bench/control.json"),
+    // The first program has two: it is what they have in common that takes the code.
+    let (program, options, json, default) = match bench {
+        Bench::Control(Control { json, up_to }) => {
+            let up_to = up_to.map(|most| format!("--up-to={most}"));
+            ("bench_control", up_to, json, "bench/control.json")
+        }
         Bench::Api { json } => {
-            command.arg("--api");
-            (json, "bench/api.json")
+            let api = Some("--api".to_owned());
+            ("bench_control", api, json, "bench/api.json")
+        }
+        Bench::Scale(Scale { json, routers }) => {
+            let routers = Some(format!("--routers={routers}"));
+            ("bench_scale", routers, json, "bench/scale.json")
         }
     };
+    build::lab_program(&paths, &built, program)?;
+    let mut command = Command::new(paths.release(program));
+    // In the repository, whose commit is part of the results.
+    command.current_dir(&paths.root);
     let results = match json {
         Some(path) => std::path::absolute(path)?,
         None => paths.root.join(default),
     };
-    command.arg("--json").arg(results);
-    if let Bench::Control(Control {
-        up_to: Some(most), ..
-    }) = bench
-    {
-        command.arg("--up-to").arg(most.to_string());
+    if let Some(option) = &options {
+        command.args(option.split('='));
     }
+    command.arg("--json").arg(results);
+    built.tell(&mut command);
     process::status("the benchmark", &mut command).map(process::exit_code)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use conntrack_agent::model::{RouterId, protocol_name};
 use conntrack_tests::agent::{Agent, Config};
+use conntrack_tests::bench::samples::{micros, shown};
 use conntrack_tests::connection::Connection;
 use conntrack_tests::durable::BareRouter;
 use conntrack_tests::lab::Lab;
@@ -17,7 +18,6 @@ use crate::ours::LIMITS;
 use crate::report::line;
 use crate::rules;
 use crate::run::Run;
-use crate::samples::{micros, shown};
 
 /// Among how many rules.
 pub(crate) const RULES: [usize; 2] = [10, 10_000];

@@ -1,13 +1,12 @@
 //! What the disk costs: the store on it, and the least that durability takes.
 
-use std::fs::{File, read_to_string};
+use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use conntrack_agent::engine::{Change, Mapping};
 use conntrack_agent::store::Store;
-
-use crate::samples::Samples;
+use conntrack_tests::bench::samples::Samples;
 
 /// A file of one block, written over and over.
 pub(crate) struct Floor(File);
@@ -55,19 +54,4 @@ impl Stored {
         mapping.commit(&self.change);
         self.change = std::mem::take(&mut self.change).inverse();
     }
-}
-
-/// The file system that a folder is on, and what that is on.
-pub(crate) fn file_system(folder: &Path) -> String {
-    let table = read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mounts = table.lines().filter_map(|line| {
-        let (of_mount, of_system) = line.split_once(" - ")?;
-        let point = Path::new(of_mount.split(' ').nth(4)?);
-        let mut words = of_system.split(' ');
-        let described = format!("{} on {}", words.next()?, words.next()?);
-        folder.starts_with(point).then_some((point, described))
-    });
-    // The later of two on one point hides the earlier.
-    let innermost = mounts.max_by_key(|(point, _)| point.components().count());
-    innermost.map_or_else(|| "unknown".to_owned(), |(_, described)| described)
 }

@@ -12,13 +12,11 @@
 
 mod api;
 mod disk;
-mod machine;
 mod neutron;
 mod ours;
 mod report;
 mod rules;
 mod run;
-mod samples;
 mod timed;
 
 use std::env::args;
@@ -29,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use conntrack_agent::engine::{Mapping, Operation};
 use conntrack_agent::model::{Origin, RouterId};
+use conntrack_tests::bench::machine;
 use conntrack_tests::lab::Lab;
 use rustix::mount::{MountFlags, mount};
 use tempfile::TempDir;

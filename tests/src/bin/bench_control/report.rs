@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use conntrack_tests::bench::samples::{micros, shown};
 use serde_json::{Map, Value, json};
 
 use crate::run::Run;
-use crate::samples::{micros, shown};
 
 /// What the table shows: a heading, or a series and what it is.
 const ROWS: [(&str, &str); 40] = [

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use conntrack_agent::port_table::Capacity;
-
-use crate::samples::Samples;
+use conntrack_tests::bench::samples::Samples;
 
 /// Everything about one number of rules.
 pub(crate) struct Run {

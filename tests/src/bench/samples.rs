@@ -6,23 +6,25 @@ use serde_json::{Value, json};
 
 /// How long one thing took, each time.
 #[derive(Clone, Default)]
-pub(crate) struct Samples(Vec<Duration>);
+pub struct Samples(Vec<Duration>);
 
 impl Samples {
     /// Does `work`, and takes its time.
-    pub(crate) fn time<T>(&mut self, work: impl FnOnce() -> T) -> T {
+    pub fn time<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = work();
         self.add(start.elapsed());
         result
     }
 
-    pub(crate) fn add(&mut self, time: Duration) {
+    /// One more.
+    pub fn add(&mut self, time: Duration) {
         self.0.push(time);
     }
 
     /// The time that this many percent of them did not exceed.
-    pub(crate) fn percentile(&self, percent: usize) -> Option<Duration> {
+    #[must_use]
+    pub fn percentile(&self, percent: usize) -> Option<Duration> {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
         let last = sorted.len().checked_sub(1)?;
@@ -30,7 +32,8 @@ impl Samples {
     }
 
     /// In microseconds.
-    pub(crate) fn json(&self) -> Value {
+    #[must_use]
+    pub fn json(&self) -> Value {
         let at = |percent| self.percentile(percent).map(micros);
         json!({
             "samples": self.0.len(),
@@ -40,12 +43,14 @@ impl Samples {
 }
 
 /// In microseconds, to a tenth of one.
-pub(crate) fn micros(time: Duration) -> f64 {
+#[must_use]
+pub fn micros(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e7).round() / 10.0
 }
 
 /// With three digits and the unit that they need.
-pub(crate) fn shown(time: Duration) -> String {
+#[must_use]
+pub fn shown(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     let (value, unit) = match seconds {
         1.0.. => (seconds, "s"),

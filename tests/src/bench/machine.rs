@@ -7,10 +7,10 @@ use std::thread::available_parallelism;
 
 use serde_json::{Value, json};
 
-use crate::disk::file_system;
-
-/// The machine, its software, and the day.
-pub(crate) fn describe(state: &Path) -> Value {
+/// The machine, its software, and the day; `state` is where the agent keeps its
+/// own.
+#[must_use]
+pub fn describe(state: &Path) -> Value {
     let cpuinfo = read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo
         .lines()
@@ -35,4 +35,19 @@ fn said(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
+}
+
+/// The file system that a folder is on, and what that is on.
+fn file_system(folder: &Path) -> String {
+    let table = read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = table.lines().filter_map(|line| {
+        let (of_mount, of_system) = line.split_once(" - ")?;
+        let point = Path::new(of_mount.split(' ').nth(4)?);
+        let mut words = of_system.split(' ');
+        let described = format!("{} on {}", words.next()?, words.next()?);
+        folder.starts_with(point).then_some((point, described))
+    });
+    // The later of two on one point hides the earlier.
+    let innermost = mounts.max_by_key(|(point, _)| point.components().count());
+    innermost.map_or_else(|| "unknown".to_owned(), |(_, described)| described)
 }
