@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 
+use crate::attach;
 use crate::lab::{Lab, LabDir};
 use crate::process::{Process, Stream};
 
@@ -177,13 +178,17 @@ impl Config {
     pub fn of(lab: &Lab) -> Self {
         let dir = lab.dir();
         let path = |path: PathBuf| format!("{:?}", path.to_string_lossy());
-        Self {
+        let config = Self {
             keys: vec![
                 ("state_dir", path(dir.state_dir())),
                 ("runtime_dir", path(dir.run_dir())),
                 ("bpffs_dir", path(dir.agent_bpffs_dir())),
                 ("netns_dir", path(dir.netns_dir())),
             ],
+        };
+        match attach::configured() {
+            Some(way) => config.with("attach", format!("{way:?}")),
+            None => config,
         }
     }
 

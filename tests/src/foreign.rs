@@ -3,13 +3,18 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use aya::programs::tc::{TcAttachOptions, TcAttachType};
+use aya::programs::tc::{NlOptions, TcAttachOptions, TcAttachType};
 use aya::programs::{LinkOrder, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 
+use crate::attach;
 use crate::netns::Netns;
 
-/// A program at an interface's tcx ingress, until it is dropped.
+/// Behind everything that the agent may have chosen.
+const LAST: u16 = 50_000;
+
+/// A program at an interface's ingress, until it is dropped; as a tc filter,
+/// until its interface goes.
 ///
 /// It is the classifier's own object with empty maps and no bits of the mark,
 /// loaded by the test: it passes every packet on as it is, and no agent has
@@ -20,9 +25,32 @@ pub struct ForeignProgram {
 }
 
 impl ForeignProgram {
-    /// Puts it on an interface, behind what is there.
+    /// Puts it on an interface, behind what is there, in the way that the agents
+    /// of this run take.
     #[must_use]
     pub fn attach(netns: &Netns, interface: &str) -> Self {
+        if attach::is_by_filters() {
+            netns.tool("tc", ["qdisc", "add", "dev", interface, "clsact"], "");
+            return Self::attach_filter(netns, interface, LAST);
+        }
+        Self::attach_by(
+            netns,
+            interface,
+            TcAttachOptions::TcxOrder(LinkOrder::last()),
+        )
+    }
+
+    /// Puts it on an interface with a qdisc, as a filter of this priority.
+    #[must_use]
+    pub fn attach_filter(netns: &Netns, interface: &str, priority: u16) -> Self {
+        let options = NlOptions {
+            priority,
+            ..NlOptions::default()
+        };
+        Self::attach_by(netns, interface, TcAttachOptions::Netlink(options))
+    }
+
+    fn attach_by(netns: &Netns, interface: &str, options: TcAttachOptions) -> Self {
         let path = object_path();
         let mut object = EbpfLoader::new()
             .load_file(&path)
@@ -33,13 +61,8 @@ impl ForeignProgram {
             .try_into()
             .expect("a tc program");
         program.load().expect("the program in the kernel");
-        let attached = netns.run(|| {
-            program.attach_with_options(
-                interface,
-                TcAttachType::Ingress,
-                TcAttachOptions::TcxOrder(LinkOrder::last()),
-            )
-        });
+        let attached =
+            netns.run(|| program.attach_with_options(interface, TcAttachType::Ingress, options));
         attached.expect("the program on the interface");
         Self { _object: object }
     }

@@ -36,10 +36,14 @@ impl Snapshot {
             things.insert(format!("ruleset of {name}"), netns.ruleset());
             for interface in interfaces(netns) {
                 let ids = format!("{:?}", ingress_programs(netns, &interface));
-                things.insert(format!("tcx programs on {interface} of {name}"), ids);
+                things.insert(format!("programs on {interface} of {name}"), ids);
                 for (what, arguments) in [
-                    ("qdiscs", ["qdisc", "show", "dev", &interface]),
-                    ("filters", ["filter", "show", "dev", &interface]),
+                    ("qdiscs", &["qdisc", "show", "dev", &interface][..]),
+                    ("filters", &["filter", "show", "dev", &interface]),
+                    (
+                        "ingress filters",
+                        &["filter", "show", "dev", &interface, "ingress"],
+                    ),
                 ] {
                     let shown = netns.tool("tc", arguments, "");
                     things.insert(format!("{what} on {interface} of {name}"), shown);
@@ -99,14 +103,29 @@ pub fn interfaces(netns: &Netns) -> Vec<String> {
         .collect()
 }
 
-/// The ids of the programs at an interface's tcx ingress, first to last.
+/// The ids of the programs at an interface's ingress in the order in which they
+/// run: those on tcx, then those of tc filters.
 #[must_use]
 pub fn ingress_programs(netns: &Netns, interface: &str) -> Vec<u32> {
     let found = netns.run(|| SchedClassifier::query_tcx(interface, TcAttachType::Ingress));
     let (_revision, programs) = found.expect("the interface's programs");
-    programs
+    let on_tcx = programs.iter().map(aya::programs::ProgramInfo::id);
+    on_tcx.chain(filter_programs(netns, interface)).collect()
+}
+
+/// The ids of the programs that tc filters run on what comes in, first to last.
+#[must_use]
+pub fn filter_programs(netns: &Netns, interface: &str) -> Vec<u32> {
+    let listing = netns.tool(
+        "tc",
+        ["-json", "filter", "show", "dev", interface, "ingress"],
+        "",
+    );
+    let filters: Vec<serde_json::Value> = serde_json::from_str(&listing).expect("JSON from tc");
+    let ids = filters
         .iter()
-        .map(aya::programs::ProgramInfo::id)
+        .filter_map(|filter| filter["options"]["prog"]["id"].as_u64());
+    ids.map(|id| u32::try_from(id).expect("an id of the kernel's"))
         .collect()
 }
 

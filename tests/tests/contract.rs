@@ -9,7 +9,7 @@
 
 use aya::{maps::MapError, sys::SyscallError};
 use conntrack_agent::{
-    config::Config,
+    config::{Attach, Config, Interfaces},
     kernel::{AgentId, Binding, BindingState, Carrier, Error, Instance, Nft, Pins, Usable},
     model::{Destination, Protocol, RouterId},
     port_table::{Amendment, Capacity, Excerpt, Wanted, Write},
@@ -32,6 +32,9 @@ trait World {
     fn delete_link(&mut self, index: u32);
     fn delete_instance(&mut self);
     fn write(&mut self, write: &Write);
+    fn rename_interface(&mut self, index: u32, name: &'static str);
+    /// Has these interfaces classified, as another start would.
+    fn classify(&mut self, patterns: &[&str]);
 
     fn excerpt(&mut self, of: &Amendment) -> Option<Excerpt> {
         let router = self.router();
@@ -138,6 +141,15 @@ impl World for InMemory {
         self.kernel.router(self.router).instance = None;
     }
 
+    fn rename_interface(&mut self, index: u32, name: &'static str) {
+        let interface = self.namespace().interfaces.get_mut(&index);
+        interface.expect("the interface").0 = name.into();
+    }
+
+    fn classify(&mut self, patterns: &[&str]) {
+        self.kernel.classify(globs(patterns));
+    }
+
     fn write(&mut self, write: &Write) {
         let instance = &mut self.kernel.router(self.router).instance;
         instance.as_mut().expect("an instance").apply(write);
@@ -146,6 +158,8 @@ impl World for InMemory {
 
 struct Real {
     kernel: Host,
+    config: Config,
+    binding: Binding,
     router: RouterId,
     netns: Netns,
     agent: AgentId,
@@ -154,7 +168,7 @@ struct Real {
 }
 
 impl Real {
-    fn new() -> Self {
+    fn new(attach: Attach) -> Self {
         let lab = Lab::new();
         let router = random_router();
         let netns = lab.netns(&format!("qrouter-{router}"));
@@ -167,13 +181,15 @@ impl Real {
         let config = Config {
             bpffs_dir: lab.dir().agent_bpffs_dir(),
             netns_dir: lab.dir().netns_dir(),
+            attach,
             ..Config::default()
         };
         let agent = AgentId::random();
-        let carrier = Carrier::mark(config.mark_mask).expect("the default");
-        let binding = Binding::probe(Nft::new(&config.nft), agent, carrier).expect("nft");
+        let binding = Binding::probe(Nft::new(&config.nft), agent, carrier(&config)).expect("nft");
         Self {
-            kernel: Host::new(&config, agent, carrier, binding),
+            kernel: host(&config, agent, &binding),
+            config,
+            binding,
             router,
             netns,
             agent,
@@ -227,6 +243,11 @@ impl World for Real {
         let pin = pins.link(self.router, &self.netns.name(), index);
         let interface = INTERFACES.iter().find(|(number, _)| *number == index);
         let (_, name) = interface.expect("one of the two");
+        if pin.is_dir() {
+            let all = ["filter", "del", "dev", name, "ingress"];
+            self.netns.tool("tc", all, "");
+            return;
+        }
         let before = ingress_programs(&self.netns, name);
         fs::remove_file(pin).expect("a pinned link");
         // The kernel lets go of a link some time after its last pin.
@@ -239,12 +260,37 @@ impl World for Real {
         Instance::remove(&self.pinned()).expect("a pinned instance");
     }
 
+    fn rename_interface(&mut self, index: u32, name: &'static str) {
+        let interface = INTERFACES.iter().find(|(number, _)| *number == index);
+        let (_, old) = interface.expect("one of the two");
+        self.netns.ip(&format!("link set {old} name {name}"));
+    }
+
+    fn classify(&mut self, patterns: &[&str]) {
+        self.config.interfaces = patterns.iter().map(|&pattern| pattern.into()).collect();
+        self.kernel = host(&self.config, self.agent, &self.binding);
+    }
+
     fn write(&mut self, write: &Write) {
         let Ok(Usable::Whole(mut instance)) = Instance::open(&self.pinned()) else {
             panic!("an instance");
         };
         instance.write(write).expect("a write");
     }
+}
+
+fn carrier(config: &Config) -> Carrier {
+    Carrier::mark(config.mark_mask).expect("the default")
+}
+
+fn host(config: &Config, agent: AgentId, binding: &Binding) -> Host {
+    let host = Host::new(config, agent, carrier(config), binding.clone());
+    host.expect("a kernel that can be asked")
+}
+
+fn globs(patterns: &[&str]) -> Interfaces {
+    let patterns: Vec<_> = patterns.iter().map(|&pattern| pattern.into()).collect();
+    Interfaces::matching(&patterns).expect("good patterns")
 }
 
 fn random_router() -> RouterId {
@@ -480,13 +526,55 @@ fn a_part_can_be_changed_without_the_whole(mut world: impl World) {
     assert_eq!(world.excerpt(&amendment), None, "its namespace is gone");
 }
 
+fn the_interfaces_that_are_wanted_are_classified_and_no_others(mut world: impl World) {
+    let rules = desired([21]);
+    let names = |world: &mut dyn FnMut() -> Observed| {
+        let observed = world();
+        let interfaces = observed.namespaces[0].interfaces.iter();
+        let named = interfaces.map(|state| {
+            assert!(state.wanted && state.attached && state.pinned);
+            state.attachment.interface.name.clone()
+        });
+        named.collect::<Vec<_>>()
+    };
+    world.classify(&["qr-*"]);
+    world.reach(&rules);
+    assert_eq!(names(&mut || world.observe()), ["qr-1"]);
+
+    world.classify(&["q[rg]-*", "x"]);
+    world.reach(&rules);
+    assert_eq!(names(&mut || world.observe()), ["qr-1", "qg-1"]);
+
+    // One that is renamed is another; what it had of ours is not left there.
+    world.rename_interface(2, "other");
+    let observed = world.observe();
+    let renamed = &observed.namespaces[0].interfaces[0];
+    assert!(!renamed.wanted && renamed.pinned, "{observed:?}");
+    world.reach(&rules);
+    world.assert_reached(&rules);
+    assert_eq!(names(&mut || world.observe()), ["qg-1"]);
+    world.classify(&["nothing"]);
+    world.reach(&rules);
+    assert_eq!(names(&mut || world.observe()), [""; 0]);
+    world.classify(&["*"]);
+    world.reach(&rules);
+    assert_eq!(names(&mut || world.observe()), ["other", "qg-1"]);
+}
+
 macro_rules! on_both {
     ($($check:ident)*) => {
         mod in_memory {
             $(#[test] fn $check() { super::$check(super::InMemory::new()); })*
         }
-        mod real {
-            $(#[test] fn $check() { super::$check(super::Real::new()); })*
+        mod tcx {
+            $(#[test] fn $check() {
+                super::$check(super::Real::new(super::Attach::Tcx));
+            })*
+        }
+        mod clsact {
+            $(#[test] fn $check() {
+                super::$check(super::Real::new(super::Attach::Clsact));
+            })*
         }
     };
 }
@@ -501,4 +589,5 @@ on_both! {
     a_namespace_that_goes_leaves_pins_to_reap
     a_write_beyond_the_maps_is_refused_whole
     a_part_can_be_changed_without_the_whole
+    the_interfaces_that_are_wanted_are_classified_and_no_others
 }

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use conntrack_agent::config::Config;
 use conntrack_agent::engine::{Limits, Mapping, Operation, Policy};
-use conntrack_agent::kernel::{AgentId, Attachment, Binding, Carrier, Instance, Kind, Nft};
-use conntrack_agent::kernel::{NetnsFolder, Pins, Usable};
+use conntrack_agent::kernel::{AgentId, Binding, Carrier, Hooks, Instance, Kind, Nft};
+use conntrack_agent::kernel::{NetnsFolder, Pin, Pins, Usable, Way};
 use conntrack_agent::model::{Helper, Origin, RouterId};
 use conntrack_agent::reconcile::{Host, Reconciler};
 use conntrack_agent::store::Store;
@@ -32,6 +32,7 @@ pub(crate) struct Ours {
     router: RouterId,
     config: Config,
     binding: Binding,
+    hooks: Hooks,
     policy: Policy,
     mapping: Mapping,
     store: Store,
@@ -61,14 +62,16 @@ impl Ours {
         let nft = Nft::new(&config.nft);
         let binding = Binding::probe(nft, agent, carrier).expect("a binding");
         let mapping = Mapping::default();
+        let host = Host::new(&config, agent, carrier, binding.clone()).expect("the host");
         Self {
             router: id.parse().expect("a router id"),
             policy: policy(),
             store: Store::create(state, &mapping).expect("a store"),
-            kernel: Timed::new(Host::new(&config, agent, carrier, binding.clone())),
+            kernel: Timed::new(host),
             reconciler: Reconciler::default(),
             mapping,
             binding,
+            hooks: Hooks::probe(agent).expect("a kernel that can be asked"),
             config,
         }
     }
@@ -168,17 +171,14 @@ impl Ours {
         let netns = folder.open(&name).expect("the namespace").expect("one");
         run.series("observe.enter")
             .time(|| netns.enter(|| Ok(())).expect("the namespace"));
-        let interfaces = run
-            .series("observe.interfaces")
-            .time(|| netns.interfaces().expect("the interfaces"));
         let program = instance.program_id();
         run.series("observe.hooks").time(|| {
-            for interface in interfaces {
-                if interface.kind == Kind::Ethernet {
-                    let pin = pins.link(self.router, &name, interface.index);
-                    let attachment = Attachment { interface, pin };
-                    let attached = attachment.has(&netns, program).expect("the hook");
-                    assert_eq!(attached, Some(true), "attached");
+            let found = self.hooks.look(&netns).expect("the interfaces");
+            for ingress in found {
+                if ingress.interface.kind == Kind::Ethernet {
+                    let path = pins.link(self.router, &name, ingress.interface.index);
+                    let pin = Pin::at(&path).expect("the pin");
+                    assert!(ingress.has(Way::Tcx, program, pin), "attached");
                 }
             }
         });

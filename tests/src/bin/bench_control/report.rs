@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::run::Run;
 
 /// What the table shows: a heading, or a series and what it is.
-const ROWS: [(&str, &str); 40] = [
+const ROWS: [(&str, &str); 39] = [
     ("", "ONE CHANGE AMONG N RULES"),
     ("change.ours", "ours: engine + store + kernel"),
     ("change.decide", "  of that: decide"),
@@ -33,8 +33,7 @@ const ROWS: [(&str, &str); 40] = [
     ("observe.pins", "open the pinned maps and program"),
     ("observe.maps", "read the maps"),
     ("observe.enter", "enter the namespace (a thread)"),
-    ("observe.interfaces", "list its interfaces"),
-    ("observe.hooks", "ask 3 interfaces' hooks"),
+    ("observe.hooks", "list 3 interfaces and their hooks"),
     ("observe.nft", "nft: list the binding"),
     ("", "N RULES IN ONE BATCH, FROM NOTHING"),
     ("batch.ours", "ours: engine + store + kernel"),
