@@ -9,7 +9,7 @@
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use conntrack_agent::{
-    kernel::{AgentId, Attachment, Carrier, Instance, NetnsFolder, Object, Usable},
+    kernel::{AgentId, Attachment, Carrier, Edition, Instance, NetnsFolder, Object, Usable},
     port_table::{Capacity, Wanted, plan},
 };
 use conntrack_ebpf::abi::{Counters, Destination, Protocol};
@@ -90,7 +90,11 @@ fn a_frame_that_ends_in_the_ip_header_is_nobodys() {
     router.ip("link set out0 up");
     router.ip("link set in0 up");
 
-    let mut object = Object::new(AgentId::random(), Carrier::mark(MASK).unwrap());
+    let mut object = Object::new(
+        Edition::built_in(),
+        AgentId::random(),
+        Carrier::mark(MASK).unwrap(),
+    );
     let folder = lab.dir().bpf_dir().join("instance");
     Instance::create(&mut object, &folder, Capacity::DEFAULT).unwrap();
     let Usable::Whole(mut instance) = Instance::open(&folder).unwrap() else {

@@ -41,6 +41,9 @@ pub fn diff(observed: &Observed, desired: &Desired) -> Result<Vec<Effect>, Unrea
             presence(namespace, &mut effects);
         }
     }
+    if observed.has_predecessor {
+        effects.push(Effect::RemovePredecessor);
+    }
     Ok(effects)
 }
 
@@ -87,16 +90,28 @@ fn presence(namespace: &NamespaceState, effects: &mut Vec<Effect>) {
             instead_of: namespace.binding,
         });
     }
-    for interface in namespace.interfaces.iter().filter(|state| !state.attached) {
-        effects.push(Effect::Attach {
-            namespace: namespace.name.clone(),
-            attachment: interface.attachment.clone(),
-        });
+    for interface in &namespace.interfaces {
+        let (namespace, attachment) = (namespace.name.clone(), interface.attachment.clone());
+        if let Some(from) = interface.inherited.clone() {
+            effects.push(Effect::TakeOver {
+                namespace,
+                attachment,
+                from,
+            });
+        } else if !interface.attached {
+            effects.push(Effect::Attach {
+                namespace,
+                attachment,
+            });
+        }
     }
 }
 
 fn removal(observed: &Observed, effects: &mut Vec<Effect>) {
     for namespace in &observed.namespaces {
+        let inherited = namespace.interfaces.iter();
+        let inherited = inherited.filter_map(|state| state.inherited.clone());
+        effects.extend(inherited.map(Effect::ReapLink));
         for interface in namespace.interfaces.iter().filter(|state| state.pinned) {
             effects.push(Effect::Detach {
                 namespace: namespace.name.clone(),
@@ -158,6 +173,7 @@ mod tests {
                 },
                 attached,
                 pinned: attached,
+                inherited: None,
             }],
         }
     }
@@ -172,6 +188,7 @@ mod tests {
             instance,
             namespaces,
             dead_links: vec![],
+            has_predecessor: false,
         };
         let effects = diff(&observed, desired).unwrap();
         let effects: Vec<_> = effects.iter().map(ToString::to_string).collect();
@@ -283,6 +300,7 @@ mod tests {
             instance: InstanceState::Absent,
             namespaces: vec![],
             dead_links: vec![PathBuf::from("/links/gone:7")],
+            has_predecessor: false,
         };
         let effects = diff(&observed, &desired([])).unwrap();
         assert_eq!(effects, [Effect::ReapLink("/links/gone:7".into())]);

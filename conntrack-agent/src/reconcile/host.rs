@@ -2,6 +2,7 @@
 
 mod look;
 mod renewal;
+mod succession;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +12,8 @@ use super::{Effect, InstanceState, Kernel, Observed};
 use crate::{
     config::Config,
     kernel::{
-        AgentId, Binding, BindingState, Carrier, Error, Identity, Instance, Netns, NetnsFolder,
-        Object, Pins, Usable, detach,
+        AgentId, Attachment, Binding, BindingState, Carrier, Edition, Error, Identity, Instance,
+        Netns, NetnsFolder, Object, Pins, Usable, detach,
     },
     model::{Destination, Helper, Match, Port, RouterId},
     port_table::{Edit, Excerpt, Write},
@@ -53,7 +54,11 @@ struct Hint {
 
 impl Kernel for Host {
     fn routers(&self) -> Result<BTreeSet<RouterId>, Error> {
-        Ok(self.pins.routers()?.into_iter().collect())
+        let mut routers: BTreeSet<_> = self.pins.routers()?.into_iter().collect();
+        for older in self.pins.older()? {
+            routers.extend(older.routers()?);
+        }
+        Ok(routers)
     }
 
     fn observe(&mut self, router: RouterId) -> Result<Observed, Error> {
@@ -75,7 +80,8 @@ impl Kernel for Host {
         let Some(hint) = self.hints.get(&router) else {
             return Ok(None);
         };
-        if self.pins.next_instance(router).exists() || !self.is_where_it_was(router, hint)? {
+        let is_renewed = [self.pins.next_instance(router), self.pins.successor(router)];
+        if is_renewed.iter().any(|folder| folder.exists()) || !self.is_where_it_was(router, hint)? {
             return Ok(None);
         }
         let Usable::Whole(instance) = Instance::open(&self.pins.instance(router))? else {
@@ -106,13 +112,20 @@ impl Kernel for Host {
 }
 
 impl Host {
-    /// The host as the configuration describes it, seen by the agent `agent`.
+    /// The host as the configuration describes it, seen by the agent `agent` of
+    /// this edition.
     #[must_use]
-    pub fn new(config: &Config, agent: AgentId, carrier: Carrier, binding: Binding) -> Self {
+    pub fn new(
+        edition: Edition,
+        config: &Config,
+        agent: AgentId,
+        carrier: Carrier,
+        binding: Binding,
+    ) -> Self {
         Self {
             agent,
-            pins: Pins::new(&config.bpffs_dir),
-            object: Object::new(agent, carrier),
+            pins: Pins::of(&edition, &config.bpffs_dir),
+            object: Object::new(edition, agent, carrier),
             binding,
             folder: NetnsFolder::new(&config.netns_dir),
             prefixes: config.namespace_prefixes.clone(),
@@ -124,8 +137,15 @@ impl Host {
     /// The rules that are in force: what the pinned port tables say.
     ///
     /// # Errors
-    /// [`Error`] if they can't be read.
+    /// [`Error`] if they can't be read: [`Error::OlderAbi`] where they are, or
+    /// may be, those of an agent with an older ABI.
     pub fn rules_in_force(&self) -> Result<Vec<Match>, Error> {
+        if let Some(older) = self.pins.older()?.last() {
+            return Err(Error::OlderAbi {
+                pinned: older.abi(),
+                known: self.pins.abi(),
+            });
+        }
         let mut rules = Vec::new();
         for router in self.pins.routers()? {
             self.settle(router)?;
@@ -204,6 +224,22 @@ impl Host {
                     attachment: attachment.clone(),
                 })
             }
+            Effect::TakeOver {
+                namespace,
+                attachment,
+                from,
+            } => {
+                let inherited = Attachment {
+                    pin: from.clone(),
+                    ..attachment.clone()
+                };
+                let taken = self.take_over(router, namespace, attachment, &inherited)?;
+                // Taken back it would be nobody's.
+                (!taken).then(|| Effect::Detach {
+                    namespace: namespace.clone(),
+                    attachment: attachment.clone(),
+                })
+            }
             Effect::Detach {
                 namespace,
                 attachment,
@@ -230,6 +266,10 @@ impl Host {
                 self.forget_instance(router);
                 Instance::remove(&self.pins.instance(router))?;
                 self.pins.tidy(router)?;
+                None
+            }
+            Effect::RemovePredecessor => {
+                self.remove_predecessors(router)?;
                 None
             }
         };

@@ -48,11 +48,13 @@ impl Host {
             });
             held.namespaces.insert(netns.name().to_owned(), netns);
         }
-        let observed = Observed {
+        let mut observed = Observed {
             instance,
             namespaces: states,
             dead_links,
+            has_predecessor: false,
         };
+        self.look_back(router, &mut observed)?;
         Ok((observed, held))
     }
 
@@ -99,6 +101,7 @@ impl Host {
                     attachment,
                     attached,
                     pinned,
+                    inherited: None,
                 });
             }
         }

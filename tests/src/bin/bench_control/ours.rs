@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use conntrack_agent::config::Config;
 use conntrack_agent::engine::{Limits, Mapping, Operation, Policy};
-use conntrack_agent::kernel::{AgentId, Attachment, Binding, Carrier, Instance, Kind, Nft};
+use conntrack_agent::kernel::{
+    AgentId, Attachment, Binding, Carrier, Edition, Instance, Kind, Nft,
+};
 use conntrack_agent::kernel::{NetnsFolder, Pins, Usable};
 use conntrack_agent::model::{Helper, Origin, RouterId};
 use conntrack_agent::reconcile::{Host, Reconciler};
@@ -65,7 +67,13 @@ impl Ours {
             router: id.parse().expect("a router id"),
             policy: policy(),
             store: Store::create(state, &mapping).expect("a store"),
-            kernel: Timed::new(Host::new(&config, agent, carrier, binding.clone())),
+            kernel: Timed::new(Host::new(
+                Edition::built_in(),
+                &config,
+                agent,
+                carrier,
+                binding.clone(),
+            )),
             reconciler: Reconciler::default(),
             mapping,
             binding,
