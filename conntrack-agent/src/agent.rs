@@ -24,7 +24,7 @@ use crate::{
     engine::{Change, Entry, Mapping, Policy},
     footprint::Footprint,
     input::sentence,
-    kernel::{self, Binding, Carrier, Nft},
+    kernel::{self, Binding, Carrier, Edition, Nft},
     model::{Helper, HelperRule, Origin, RuleId},
     reconcile::{Host, Reconciler, Summary},
     sources::{RuleSet, rules_file},
@@ -47,6 +47,7 @@ pub(crate) struct Agent {
 impl Agent {
     /// With the mapping that the store holds, and what the rules file makes of it.
     pub(crate) fn start(
+        edition: &Edition,
         config: &Config,
         footprint: &mut Footprint,
         auditor: &Arc<Auditor>,
@@ -58,7 +59,7 @@ impl Agent {
         let binding = Binding::probe(Nft::new(&config.nft), id, carrier)?;
         let policy = policy(config, binding.helpers().to_vec());
         let wanted = read_rules(rules, &policy)?;
-        let host = Host::new(config, id, carrier, binding)?;
+        let host = Host::new(edition.clone(), config, id, carrier, binding)?;
         let from = match rebuild {
             None => None,
             Some(Rebuild::Pins) => Some(Self::mapping_in_force(&host)?),

@@ -70,22 +70,24 @@ pub fn cleanup(config: &Config) -> Result<Removed, CleanupError> {
     require_capabilities()?;
     // Before anything is looked at: an agent that runs must not lose it.
     let remains = Remains::of(config)?;
-    let pins = Pins::new(remains.bpffs_dir(config));
     let mut agent = remains.agent();
     let mut removed = Removed::default();
     let mut ours = Vec::new();
-    for router in pins.routers()? {
-        match owner(&pins, router) {
-            // Without a footprint, what is pinned in the agent's folder tells
-            // who it was.
-            Some(owner) if *agent.get_or_insert(owner) != owner => {
-                warn!(%router, %owner, "another agent's instance stays");
+    // Of every ABI version, whichever this agent has itself.
+    for pins in Pins::of_all_versions(remains.bpffs_dir(config))? {
+        for router in pins.routers()? {
+            match owner(&pins, router) {
+                // Without a footprint, what is pinned in the agent's folder tells
+                // who it was.
+                Some(owner) if *agent.get_or_insert(owner) != owner => {
+                    warn!(%router, %owner, "another agent's instance stays");
+                }
+                _ => ours.push((pins.clone(), router)),
             }
-            _ => ours.push(router),
         }
     }
     let folder = NetnsFolder::new(remains.netns_dir(config));
-    for router in &ours {
+    for (pins, router) in &ours {
         for pin in pins.links_of(*router)? {
             match agent {
                 Some(agent) => Hooks::to_remove(agent).reap(&folder, &pin)?,
@@ -98,12 +100,10 @@ pub fn cleanup(config: &Config) -> Result<Removed, CleanupError> {
     if let Some(agent) = agent {
         clear_everywhere(config, &folder, agent, &mut removed)?;
     }
-    for router in ours {
-        for folder in [pins.next_instance(router), pins.instance(router)] {
-            removed.instances += usize::from(folder.exists());
-            Instance::remove(&folder)?;
-        }
-        pins.tidy(router)?;
+    for (pins, router) in ours {
+        let instances = pins.instances(router);
+        removed.instances += instances.iter().filter(|folder| folder.exists()).count();
+        pins.remove(router)?;
     }
     // Of an agent that was killed; none can be listening, as none runs.
     remove_socket(&config.runtime_dir.join(SOCKET))?;
@@ -153,6 +153,7 @@ fn clear_everywhere(
 
 /// Whose the router's pins are, as far as they can tell.
 fn owner(pins: &Pins, router: RouterId) -> Option<AgentId> {
-    let folders = [pins.instance(router), pins.next_instance(router)];
-    folders.iter().find_map(|folder| Instance::owner_of(folder))
+    pins.instances(router)
+        .iter()
+        .find_map(|folder| Instance::owner_of(folder))
 }

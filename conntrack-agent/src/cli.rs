@@ -37,6 +37,7 @@ use crate::{
     config::{Config, ConfigError, DEFAULT_PATH},
     daemon::{self, Rebuild},
     input::sentence,
+    kernel::Edition,
     telemetry,
 };
 
@@ -118,11 +119,12 @@ impl ConfigFile {
     }
 }
 
-/// Does what the command line says; data goes to stdout, everything else to
-/// stderr.
+/// Does what the command line says, by an agent of this edition; data goes to
+/// stdout, everything else to stderr.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main(edition: &Edition) -> ExitCode {
     let status = run(
+        edition,
         std::env::args_os(),
         &mut io::stdout(),
         Terminal::of_stdout(),
@@ -133,6 +135,7 @@ pub fn main() -> ExitCode {
 
 /// All of [`main`] but the process around it.
 fn run(
+    edition: &Edition,
     arguments: impl IntoIterator<Item = OsString>,
     stdout: &mut dyn Write,
     terminal: Option<Terminal>,
@@ -140,7 +143,7 @@ fn run(
 ) -> Status {
     let mut output = Output::new(stdout, terminal);
     let done = match Cli::try_parse_from(arguments) {
-        Ok(cli) => execute(cli, &mut output),
+        Ok(cli) => execute(edition, cli, &mut output),
         // Help and version are asked for, and are data.
         Err(error) if !error.use_stderr() => output.text(&error.render().to_string()),
         Err(error) => {
@@ -161,7 +164,7 @@ fn run(
     }
 }
 
-fn execute(cli: Cli, output: &mut Output<'_>) -> Result<(), Failed> {
+fn execute(edition: &Edition, cli: Cli, output: &mut Output<'_>) -> Result<(), Failed> {
     let Global {
         socket,
         output: format,
@@ -179,7 +182,7 @@ fn execute(cli: Cli, output: &mut Output<'_>) -> Result<(), Failed> {
                 .enable_all()
                 .build()
                 .map_err(anyhow::Error::from)?;
-            runtime.block_on(daemon::run(&config, rules.as_deref(), rebuild))?;
+            runtime.block_on(daemon::run(edition, &config, rules.as_deref(), rebuild))?;
         }
         Command::CheckConfig { config } => {
             let file = config.path.as_deref().unwrap_or(DEFAULT_PATH.as_ref());

@@ -22,7 +22,7 @@ use crate::{
     config::Config,
     engine::{Inconsistent, Refusal},
     footprint::{Footprint, FootprintError},
-    kernel::{self, AgentId, Instance, Pins},
+    kernel::{self, AgentId, Edition, Instance, Pins},
     model::Helper,
     reconcile::ApplyError,
     sources::{listed, rules_file::RulesFileError},
@@ -112,6 +112,7 @@ fn list(missing: &[kernel::Missing]) -> String {
 /// # Errors
 /// [`RunError`] if it can't start; then it has changed nothing.
 pub async fn run(
+    edition: &Edition,
     config: &Config,
     rules: Option<&Path>,
     rebuild: Option<Rebuild>,
@@ -125,8 +126,9 @@ pub async fn run(
     raise_descriptor_limit();
     read_rules(rules, &policy(config, Helper::all().collect()))?;
     require_capabilities()?;
+    Pins::of(edition, &config.bpffs_dir).require_none_newer()?;
     let mut footprint = Footprint::claim(config, || pinned_agent(config))?;
-    let started = begin(config, &mut footprint, rules, rebuild).await;
+    let started = begin(edition, config, &mut footprint, rules, rebuild).await;
     let (agent, listeners, service) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -167,6 +169,7 @@ pub async fn run(
 
 /// The agent, and what it listens on; what answers, when it has its routes.
 async fn begin(
+    edition: &Edition,
     config: &Config,
     footprint: &mut Footprint,
     rules: Option<&Path>,
@@ -196,7 +199,7 @@ async fn begin(
     let auditor = Arc::new(Auditor::open(&config.audit, &config.state_dir)?);
     let limits = config.api.limits;
     let listeners = Listeners::bind(config).await?;
-    let agent = Agent::start(config, footprint, &auditor, rules, rebuild)?;
+    let agent = Agent::start(edition, config, footprint, &auditor, rules, rebuild)?;
     let service = move |routes| Service::new(routes, access, tokens, auditor, limits);
     Ok((agent, listeners, service))
 }
@@ -226,11 +229,12 @@ pub fn require_capabilities() -> Result<(), RunError> {
 /// Whose the instances in the agent's folder are: its own name, where its
 /// footprint was lost. None if there are none.
 fn pinned_agent(config: &Config) -> Result<Option<AgentId>, RunError> {
-    let pins = Pins::new(&config.bpffs_dir);
-    for router in pins.routers()? {
-        if let Some(agent) = Instance::owner_of(&pins.instance(router)) {
-            warn!(%agent, "no footprint: taking the name that is pinned");
-            return Ok(Some(agent));
+    for pins in Pins::of_all_versions(&config.bpffs_dir)? {
+        for router in pins.routers()? {
+            if let Some(agent) = Instance::owner_of(&pins.instance(router)) {
+                warn!(%agent, "no footprint: taking the name that is pinned");
+                return Ok(Some(agent));
+            }
         }
     }
     Ok(None)

@@ -3,6 +3,8 @@
 
 use std::process::ExitCode;
 
+use conntrack_agent::{cli, kernel::Edition};
+
 fn main() -> ExitCode {
-    conntrack_agent::cli::main()
+    cli::main(&Edition::built_in())
 }

@@ -24,6 +24,10 @@ pub const GLOBALS: &str = "GLOBALS";
 pub const GLOBALS_SECTION: &str = ".rodata.globals";
 
 /// What an agent fixes when it loads an instance.
+///
+/// Of all versions alike: by it an agent tells what another one has pinned, and
+/// whose it is, before it knows anything of that one's ABI. What a later version
+/// wants to add goes into a section of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Globals {
@@ -34,6 +38,9 @@ pub struct Globals {
     /// The id of the agent that loaded the program. The program doesn't read
     /// it; it tells an agent its own instances from another's.
     pub agent: [u8; 16],
+    /// SHA-256 of the object that the program comes from. The program doesn't
+    /// read it; it tells an agent a program of its own edition from another's.
+    pub object: [u8; 32],
 }
 
 impl Globals {
@@ -46,18 +53,24 @@ impl Globals {
         let mut bytes = [0; Self::SIZE];
         bytes[..4].copy_from_slice(&self.mark_mask.to_ne_bytes());
         bytes[4..8].copy_from_slice(&self.mark_shift.to_ne_bytes());
-        bytes[8..].copy_from_slice(&self.agent);
+        bytes[8..24].copy_from_slice(&self.agent);
+        bytes[24..].copy_from_slice(&self.object);
         bytes
     }
 
     /// Read from the map.
     #[must_use]
     pub fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
-        let [m0, m1, m2, m3, s0, s1, s2, s3, agent @ ..] = bytes;
+        let [m0, m1, m2, m3, s0, s1, s2, s3, rest @ ..] = bytes;
+        let (mut agent, mut object) = ([0; 16], [0; 32]);
+        let (first, last) = rest.split_at(agent.len());
+        agent.copy_from_slice(first);
+        object.copy_from_slice(last);
         Self {
             mark_mask: u32::from_ne_bytes([m0, m1, m2, m3]),
             mark_shift: u32::from_ne_bytes([s0, s1, s2, s3]),
             agent,
+            object,
         }
     }
 }
@@ -243,6 +256,7 @@ mod tests {
             mark_mask: 0xff00_0000,
             mark_shift: 24,
             agent: *b"0123456789abcdef",
+            object: *b"0123456789abcdef0123456789ABCDEF",
         };
         assert_eq!(Globals::from_bytes(globals.to_bytes()), globals);
     }

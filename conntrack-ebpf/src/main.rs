@@ -47,6 +47,7 @@ static GLOBALS: Globals = Globals {
     mark_mask: 0,
     mark_shift: 0,
     agent: [0; 16],
+    object: [0; 32],
 };
 
 #[unsafe(link_section = "license")]

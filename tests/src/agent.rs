@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal};
 use crate::attach;
 use crate::lab::{Lab, LabDir};
 use crate::process::{Process, Stream};
+use crate::release::Release;
 
 /// A running `conntrack-agent run`. Dropping it kills it.
 pub struct Agent {
@@ -67,6 +68,32 @@ impl Agent {
             process: Process::start(None, command),
             rules: rules_path(lab.dir()),
         }
+    }
+
+    /// The same with another release of the agent.
+    #[must_use]
+    pub fn spawn_release(
+        lab: &Lab,
+        config: &Config,
+        rules: Option<&str>,
+        release: &Release,
+        arguments: &[&str],
+    ) -> Self {
+        let mut command = run_command(lab.dir(), config, rules);
+        command.args(arguments);
+        Self {
+            process: Process::start(None, release.instead_of(&command)),
+            rules: rules_path(lab.dir()),
+        }
+    }
+
+    /// Starts another release of the agent and waits until it is ready.
+    #[must_use]
+    pub fn start_release(lab: &Lab, rules: &str, release: &Release) -> Self {
+        let agent = Self::spawn_release(lab, &Config::of(lab), Some(rules), release, &[]);
+        agent
+            .ready()
+            .unwrap_or_else(|exit| panic!("{release:?} isn't ready: {exit:?}"))
     }
 
     /// Waits until it is ready.
@@ -148,6 +175,13 @@ impl Agent {
 pub fn run_to_exit(lab: &Lab, config: &Config, rules: &str, launcher: &[&str]) -> Exit {
     let command = run_command(lab.dir(), config, Some(rules));
     exit(&mut Process::start(None, launched(launcher, command)))
+}
+
+/// Runs another release of the agent, which must end by itself.
+#[must_use]
+pub fn run_release_to_exit(lab: &Lab, rules: Option<&str>, release: &Release) -> Exit {
+    let command = run_command(lab.dir(), &Config::of(lab), rules);
+    exit(&mut Process::start(None, release.instead_of(&command)))
 }
 
 /// Runs another subcommand on the lab's configuration, as it was last written.

@@ -109,7 +109,7 @@ impl BareRouter {
             table,
             attached,
             links: pins.links_of(self.id).expect("the links").len(),
-            is_renewed: pins.next_instance(self.id).exists(),
+            is_renewed: pins.next_instance(self.id).exists() || pins.successor(self.id).exists(),
             ruleset: self.netns.ruleset(),
         }
     }

@@ -33,6 +33,7 @@ pub mod marks;
 pub mod netns;
 pub mod process;
 pub mod python;
+pub mod release;
 pub mod router;
 pub mod scenario;
 pub mod served;

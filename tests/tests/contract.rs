@@ -7,17 +7,25 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "contract/renewal.rs"]
+mod renewal;
+
 use aya::{maps::MapError, sys::SyscallError};
 use conntrack_agent::{
     config::{Attach, Config, Interfaces},
-    kernel::{AgentId, Binding, BindingState, Carrier, Error, Instance, Nft, Pins, Usable},
+    kernel::{
+        AgentId, Binding, BindingState, Carrier, Edition, Error, Instance, Nft, Pins, Usable,
+    },
     model::{Destination, Protocol, RouterId},
     port_table::{Amendment, Capacity, Excerpt, Wanted, Write},
-    reconcile::{Desired, Effect, Host, InstanceState, Kernel, Memory, Observed, diff, memory},
+    reconcile::{
+        Desired, Effect, Host, InstanceState, InterfaceState, Kernel, Memory, Observed, diff,
+        memory,
+    },
 };
 use conntrack_ebpf::abi::Slot;
 use conntrack_tests::{lab::Lab, netns::Netns, snapshot::ingress_programs, wait};
-use std::{fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 /// A kernel, and what somebody else can do to it.
 trait World {
@@ -35,6 +43,10 @@ trait World {
     fn rename_interface(&mut self, index: u32, name: &'static str);
     /// Has these interfaces classified, as another start would.
     fn classify(&mut self, patterns: &[&str]);
+    /// From now on it is seen by an agent with a rebuilt program.
+    fn rebuild_agent(&mut self);
+    /// From now on it is seen by an agent with the next ABI.
+    fn next_abi(&mut self);
 
     fn excerpt(&mut self, of: &Amendment) -> Option<Excerpt> {
         let router = self.router();
@@ -154,6 +166,24 @@ impl World for InMemory {
         let instance = &mut self.kernel.router(self.router).instance;
         instance.as_mut().expect("an instance").apply(write);
     }
+
+    fn rebuild_agent(&mut self) {
+        self.kernel.router(self.router).is_outdated = true;
+    }
+
+    fn next_abi(&mut self) {
+        let mut links = BTreeSet::new();
+        for (name, namespace) in &mut self.kernel.router(self.router).namespaces {
+            for (index, (_, attached)) in &mut namespace.interfaces {
+                if std::mem::take(attached) {
+                    links.insert((name.clone(), *index));
+                }
+            }
+        }
+        let router = self.kernel.router(self.router);
+        router.instance = None;
+        router.predecessor = Some(links);
+    }
 }
 
 struct Real {
@@ -163,6 +193,7 @@ struct Real {
     router: RouterId,
     netns: Netns,
     agent: AgentId,
+    edition: Edition,
     /// Dropped last.
     lab: Lab,
 }
@@ -186,10 +217,12 @@ impl Real {
         };
         let agent = AgentId::random();
         let binding = Binding::probe(Nft::new(&config.nft), agent, carrier(&config)).expect("nft");
+        let edition = Edition::built_in();
         Self {
-            kernel: host(&config, agent, &binding),
+            kernel: host(&edition, &config, agent, &binding),
             config,
             binding,
+            edition,
             router,
             netns,
             agent,
@@ -197,8 +230,18 @@ impl Real {
         }
     }
 
+    /// Another agent process, with another edition or with the same.
+    fn restart(&mut self, edition: Edition) {
+        self.kernel = host(&edition, &self.config, self.agent, &self.binding);
+        self.edition = edition;
+    }
+
+    fn pins(&self) -> Pins {
+        Pins::of(&self.edition, self.lab.dir().agent_bpffs_dir())
+    }
+
     fn pinned(&self) -> PathBuf {
-        Pins::new(self.lab.dir().agent_bpffs_dir()).instance(self.router)
+        self.pins().instance(self.router)
     }
 
     fn table(&self) -> String {
@@ -239,7 +282,7 @@ impl World for Real {
     }
 
     fn delete_link(&mut self, index: u32) {
-        let pins = Pins::new(self.lab.dir().agent_bpffs_dir());
+        let pins = self.pins();
         let pin = pins.link(self.router, &self.netns.name(), index);
         let interface = INTERFACES.iter().find(|(number, _)| *number == index);
         let (_, name) = interface.expect("one of the two");
@@ -268,7 +311,7 @@ impl World for Real {
 
     fn classify(&mut self, patterns: &[&str]) {
         self.config.interfaces = patterns.iter().map(|&pattern| pattern.into()).collect();
-        self.kernel = host(&self.config, self.agent, &self.binding);
+        self.kernel = host(&self.edition, &self.config, self.agent, &self.binding);
     }
 
     fn write(&mut self, write: &Write) {
@@ -277,14 +320,30 @@ impl World for Real {
         };
         instance.write(write).expect("a write");
     }
+
+    fn rebuild_agent(&mut self) {
+        let object = [self.edition.object(), b"\n"].concat();
+        self.restart(Edition::new(self.edition.abi(), object));
+    }
+
+    fn next_abi(&mut self) {
+        let object = self.edition.object().to_owned();
+        self.restart(Edition::new(self.edition.abi() + 1, object));
+    }
 }
 
 fn carrier(config: &Config) -> Carrier {
     Carrier::mark(config.mark_mask).expect("the default")
 }
 
-fn host(config: &Config, agent: AgentId, binding: &Binding) -> Host {
-    let host = Host::new(config, agent, carrier(config), binding.clone());
+fn host(edition: &Edition, config: &Config, agent: AgentId, binding: &Binding) -> Host {
+    let host = Host::new(
+        edition.clone(),
+        config,
+        agent,
+        carrier(config),
+        binding.clone(),
+    );
     host.expect("a kernel that can be asked")
 }
 
@@ -561,6 +620,112 @@ fn the_interfaces_that_are_wanted_are_classified_and_no_others(mut world: impl W
     assert_eq!(names(&mut || world.observe()), ["other", "qg-1"]);
 }
 
+fn another_program_takes_the_place_of_one(mut world: impl World) {
+    world.reach(&desired([21, 22]));
+    let before = world.observe();
+    world.rebuild_agent();
+    let observed = world.observe();
+    let InstanceState::Outdated(image) = &observed.instance else {
+        panic!("it is another program: {observed:?}");
+    };
+    assert_eq!(image.rules(), desired([21, 22]));
+    assert_eq!(world.excerpt(&Amendment::new()), None, "all of it is due");
+    let effects = diff(&observed, &desired([21, 22])).unwrap();
+    let [Effect::RenewInstance(_)] = &effects[..] else {
+        panic!("all else is as it should be: {effects:?}");
+    };
+    world.reach(&desired([21, 22]));
+    assert_eq!(world.observe(), before);
+    world.assert_reached(&desired([21, 22]));
+
+    // With a change of the rules, with more of them than fit, with none.
+    world.rebuild_agent();
+    world.reach(&desired([22, 23]));
+    assert_eq!(rules(&world.observe()), desired([22, 23]));
+    world.rebuild_agent();
+    world.reach(&desired(1..=200));
+    world.assert_reached(&desired(1..=200));
+    world.rebuild_agent();
+    world.reach(&desired([]));
+    world.assert_reached(&desired([]));
+    let router = world.router();
+    assert!(!world.kernel().routers().unwrap().contains(&router));
+}
+
+fn another_abi_takes_over_and_leaves_nothing_of_the_one_before(mut world: impl World) {
+    world.reach(&desired([21]));
+    let before = world.observe();
+    world.next_abi();
+    let router = world.router();
+    assert!(world.kernel().routers().unwrap().contains(&router));
+    let observed = world.observe();
+    assert!(observed.has_predecessor);
+    assert_eq!(observed.instance, InstanceState::Absent);
+    assert_eq!(observed.dead_links, [] as [PathBuf; 0]);
+    let effects = diff(&observed, &desired([21])).unwrap();
+    let [
+        Effect::LoadInstance(_),
+        Effect::WriteTable(_),
+        Effect::TakeOver { .. },
+        Effect::TakeOver { .. },
+        Effect::RemovePredecessor,
+    ] = &effects[..]
+    else {
+        panic!("filled first, removed last: {effects:?}");
+    };
+    world.reach(&desired([21]));
+    let after = world.observe();
+    assert!(!after.has_predecessor);
+    assert_eq!(after.instance, before.instance);
+    let interfaces = &after.namespaces[0].interfaces;
+    let taken =
+        |state: &InterfaceState| state.attached && state.pinned && state.inherited.is_none();
+    assert!(interfaces.iter().all(taken), "{after:?}");
+    world.assert_reached(&desired([21]));
+
+    // With a change of the rules.
+    world.next_abi();
+    world.reach(&desired([22, 23]));
+    assert_eq!(rules(&world.observe()), desired([22, 23]));
+    world.assert_reached(&desired([22, 23]));
+
+    // And where there are no rules any more.
+    world.next_abi();
+    world.reach(&desired([]));
+    world.assert_reached(&desired([]));
+    assert!(!world.kernel().routers().unwrap().contains(&router));
+}
+
+/// Each effect of a takeover can be the last one before the agent dies.
+fn a_takeover_that_stops_anywhere_goes_on(mut world: impl World) {
+    world.reach(&desired([21]));
+    for done in 0..5 {
+        world.next_abi();
+        let observed = world.observe();
+        let effects = diff(&observed, &desired([21])).unwrap();
+        assert_eq!(effects.len(), 5);
+        for effect in &effects[..done] {
+            world.run(effect).unwrap();
+        }
+        world.reach(&desired([21, 22]));
+        assert_eq!(rules(&world.observe()), desired([21, 22]), "after {done}");
+        world.assert_reached(&desired([21, 22]));
+        world.reach(&desired([21]));
+    }
+}
+
+fn an_older_links_interface_that_goes_leaves_a_dead_link(mut world: impl World) {
+    world.reach(&desired([21]));
+    world.next_abi();
+    world.remove_interface(3);
+    let observed = world.observe();
+    let interfaces = &observed.namespaces[0].interfaces;
+    assert!(interfaces.iter().all(|state| state.inherited.is_some()));
+    world.reach(&desired([21]));
+    world.assert_reached(&desired([21]));
+    assert!(!world.observe().has_predecessor);
+}
+
 macro_rules! on_both {
     ($($check:ident)*) => {
         mod in_memory {
@@ -590,4 +755,8 @@ on_both! {
     a_write_beyond_the_maps_is_refused_whole
     a_part_can_be_changed_without_the_whole
     the_interfaces_that_are_wanted_are_classified_and_no_others
+    another_program_takes_the_place_of_one
+    another_abi_takes_over_and_leaves_nothing_of_the_one_before
+    a_takeover_that_stops_anywhere_goes_on
+    an_older_links_interface_that_goes_leaves_a_dead_link
 }

@@ -12,7 +12,7 @@
 
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions};
 use conntrack_agent::{
-    kernel::{AgentId, Carrier, Instance, Object, Usable},
+    kernel::{AgentId, Carrier, Edition, Instance, Object, Usable},
     port_table::{Capacity, Image, Wanted, plan},
 };
 use conntrack_ebpf::{
@@ -80,7 +80,11 @@ impl Loaded {
     fn new() -> Self {
         let lab = Lab::new();
         let folder = lab.dir().bpf_dir().join("instance");
-        let mut object = Object::new(AgentId::random(), Carrier::mark(MASK).unwrap());
+        let mut object = Object::new(
+            Edition::built_in(),
+            AgentId::random(),
+            Carrier::mark(MASK).unwrap(),
+        );
         Instance::create(&mut object, &folder, Capacity::DEFAULT).unwrap();
         let Usable::Whole(mut instance) = Instance::open(&folder).unwrap() else {
             panic!("the instance that was just made isn't whole");

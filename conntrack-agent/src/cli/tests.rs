@@ -20,7 +20,10 @@ use self::{
     daemon::{Daemon, Rude},
 };
 use super::{Cli, Status, output::Terminal, run};
-use crate::client::{Bounds, Client, ClientError, Fault};
+use crate::{
+    client::{Bounds, Client, ClientError, Fault},
+    kernel::Edition,
+};
 
 /// What a command left behind.
 #[derive(Debug)]
@@ -65,7 +68,13 @@ fn on(terminal: Option<Terminal>, socket: &Path, arguments: &[&str]) -> Done {
         .chain(arguments.iter().map(OsString::from))
         .chain(global);
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let status = run(arguments, &mut out, terminal, &mut err);
+    let status = run(
+        &Edition::built_in(),
+        arguments,
+        &mut out,
+        terminal,
+        &mut err,
+    );
     Done {
         status,
         out: String::from_utf8(out).unwrap(),
@@ -670,13 +679,25 @@ fn a_closed_stdout_is_a_failure_and_a_closed_stderr_no_panic() {
         let arguments = || arguments.iter().map(OsString::from);
         let mut err = Vec::new();
         assert_eq!(
-            run(arguments(), &mut Closed, None, &mut err),
+            run(
+                &Edition::built_in(),
+                arguments(),
+                &mut Closed,
+                None,
+                &mut err
+            ),
             Status::Failure
         );
         let err = String::from_utf8(err).unwrap();
         assert!(err.contains("stdout cannot be written"), "{err}");
         assert_eq!(
-            run(arguments(), &mut Closed, None, &mut Closed),
+            run(
+                &Edition::built_in(),
+                arguments(),
+                &mut Closed,
+                None,
+                &mut Closed
+            ),
             Status::Failure
         );
     }

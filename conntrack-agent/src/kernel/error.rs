@@ -27,6 +27,32 @@ pub enum Error {
         /// Whose it is.
         owner: AgentId,
     },
+    /// Something is pinned in a later version of the ABI.
+    #[error(
+        "what is pinned in {} has ABI version {pinned}, and this agent knows {known}: \
+         it is older than the one that ran here; run that one or a later one, or let \
+         `conntrack-agent cleanup` remove the datapath and the rules, and start anew",
+        folder.display()
+    )]
+    NewerAbi {
+        /// Where.
+        folder: PathBuf,
+        /// The version that is pinned.
+        pinned: u32,
+        /// The agent's.
+        known: u32,
+    },
+    /// What is pinned can't be understood, as its ABI is an earlier one.
+    #[error(
+        "the rules in force can't be read: they are pinned in ABI version {pinned}, and \
+         this agent reads {known}; start once with `--rebuild rules --rules FILE`"
+    )]
+    OlderAbi {
+        /// The version that is pinned.
+        pinned: u32,
+        /// The agent's.
+        known: u32,
+    },
     /// The interface is not there any more.
     #[error("interface {interface} of {namespace} went away")]
     InterfaceGone {
@@ -242,7 +268,7 @@ impl Error {
         }
     }
 
-    pub(super) fn file(
+    pub(crate) fn file(
         path: impl Into<PathBuf>,
         what: &'static str,
     ) -> impl FnOnce(io::Error) -> Self {

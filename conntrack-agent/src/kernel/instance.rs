@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, io, mem::discriminant, path::Path};
 
 use aya::{
-    maps::{Array, Map, MapData, PerCpuArray},
+    maps::{Array, IterableMap as _, Map, MapData, PerCpuArray},
     programs::SchedClassifier,
     sys::SyscallError,
 };
@@ -13,6 +13,7 @@ use conntrack_ebpf::abi::{
 
 use super::{
     AgentId, Error, Object,
+    object::MAPS,
     pins::{entries, remove_pin},
     sys,
 };
@@ -61,9 +62,31 @@ impl Instance {
     /// # Errors
     /// [`Error`] if the kernel refuses, or bpffs does.
     pub fn create(object: &mut Object, folder: &Path, capacity: Capacity) -> Result<(), Error> {
+        Self::make(folder, || pin_new(object, folder, capacity))
+    }
+
+    /// Loads an instance that works on this one's maps, and pins it into
+    /// `folder`, which must not exist. Where that fails, nothing of it stays.
+    ///
+    /// # Errors
+    /// [`Error`] if the kernel refuses, or bpffs does.
+    pub fn create_twin(&self, object: &mut Object, folder: &Path) -> Result<(), Error> {
+        Self::make(folder, || {
+            for (name, map) in MAPS.into_iter().zip(self.maps()) {
+                let path = folder.join(name);
+                map.pin(&path).map_err(|source| Error::Pin {
+                    path,
+                    source: Box::new(source),
+                })?;
+            }
+            pin_new(object, folder, self.capacity())
+        })
+    }
+
+    fn make(folder: &Path, pin: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
         let made = fs::create_dir(folder)
             .map_err(Error::file(folder, "made"))
-            .and_then(|()| pin_new(object, folder, capacity));
+            .and_then(|()| pin());
         if made.is_err() {
             // The first error is the one to tell; a remainder that can't be
             // removed is found as a broken instance.
@@ -96,7 +119,7 @@ impl Instance {
     }
 
     /// Who loaded what is pinned in `folder`, as far as it can tell: its globals
-    /// are pinned first and removed last.
+    /// are pinned before the program and removed last.
     #[must_use]
     pub fn owner_of(folder: &Path) -> Option<AgentId> {
         let globals = open_globals(folder).ok()?;
@@ -270,6 +293,28 @@ impl Instance {
         Ok(Some(Counters { packets, bytes }))
     }
 
+    /// Whether both work on the same maps.
+    ///
+    /// # Errors
+    /// [`Error::Map`] if the kernel can't be asked.
+    pub fn is_twin_of(&self, other: &Self) -> Result<bool, Error> {
+        let id = |map: &MapData| {
+            let info = map.info().map_err(Error::map("examining", abi::SLOTS));
+            info.map(|info| info.id())
+        };
+        Ok(id(self.slots.map())? == id(other.slots.map())?)
+    }
+
+    /// In the order of [`MAPS`].
+    fn maps(&self) -> [&MapData; MAPS.len()] {
+        [
+            self.pages.map(),
+            self.slots.map(),
+            self.counters.map(),
+            self.bases.map(),
+        ]
+    }
+
     /// Takes over everything that `old` holds: the same rules in the same
     /// slots, with what they have counted so far.
     ///
@@ -282,15 +327,28 @@ impl Instance {
             let slot = image.slot_at(index);
             if slot != Slot::default() {
                 self.write(&Write::Slot { index, slot })?;
-                // It has counted nothing yet and starts with what the old one has.
-                let matched = old.matched(index)?;
-                self.set_base(index, matched.map(u64::wrapping_neg))?;
             }
         }
         for index in 0..pages {
             let page = Box::new(image.page_at(index));
             if page.iter().any(|entry| *entry != 0) {
                 self.write(&Write::Page { index, page })?;
+            }
+        }
+        self.count_on_from(old)
+    }
+
+    /// Counts on from where `old` is now; to be called again when that one
+    /// counts no more. Its own counters must have started at zero.
+    ///
+    /// # Errors
+    /// [`Error::Map`] if a map can't be read or written.
+    pub fn count_on_from(&mut self, old: &Self) -> Result<(), Error> {
+        let image = old.image()?;
+        for index in 0..image.capacity().slots {
+            if image.slot_at(index) != Slot::default() {
+                let matched = old.matched(index)?;
+                self.set_base(index, matched.map(u64::wrapping_neg))?;
             }
         }
         Ok(())
@@ -331,21 +389,14 @@ fn batch(what: &'static str, map: &'static str) -> impl FnOnce(io::Error) -> Err
 
 fn pin_new(object: &mut Object, folder: &Path, capacity: Capacity) -> Result<(), Error> {
     // Held to the end: the program needs its maps until it is loaded.
-    let mut ebpf = object.load(capacity)?;
-    for (map, pin) in [
-        (abi::GLOBALS_SECTION, GLOBALS_PIN),
-        (abi::PAGES, abi::PAGES),
-        (abi::SLOTS, abi::SLOTS),
-        (abi::COUNTERS, abi::COUNTERS),
-        (abi::BASES, abi::BASES),
-    ] {
-        let path = folder.join(pin);
-        let map = ebpf.map(map).ok_or(Error::Missing(map))?;
-        map.pin(&path).map_err(|source| Error::Pin {
-            path,
-            source: Box::new(source),
-        })?;
-    }
+    let mut ebpf = object.load(folder, capacity)?;
+    let globals = ebpf.map(abi::GLOBALS_SECTION);
+    let globals = globals.ok_or(Error::Missing(abi::GLOBALS_SECTION))?;
+    let path = folder.join(GLOBALS_PIN);
+    globals.pin(&path).map_err(|source| Error::Pin {
+        path,
+        source: Box::new(source),
+    })?;
     let program = ebpf.program_mut(PROGRAM).ok_or(Error::Missing(PROGRAM))?;
     let program: &mut SchedClassifier = program
         .try_into()

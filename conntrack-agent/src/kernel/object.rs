@@ -1,15 +1,16 @@
-//! The eBPF object that is built into the agent.
+//! Loads the eBPF object.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, path::Path, str::FromStr};
 
-use aya::{Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use conntrack_ebpf::abi::{self, Globals};
 use uuid::Uuid;
 
-use super::{Carrier, Error};
+use super::{Carrier, Edition, Error};
 use crate::port_table::Capacity;
 
-static CLASSIFIER: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/classifier"));
+/// The maps of an instance; each is pinned under its name.
+pub(super) const MAPS: [&str; 4] = [abi::PAGES, abi::SLOTS, abi::COUNTERS, abi::BASES];
 
 /// The random name of one agent's installation on one host. All that it makes
 /// in the kernel carries it, and it removes nothing that doesn't.
@@ -47,17 +48,19 @@ pub struct Object {
     /// Kept for the life of the process: making one reads and parses the
     /// kernel's BTF, 5.5 MB, which takes twenty times as long as a load.
     loader: EbpfLoader<'static>,
+    edition: Edition,
     globals: Globals,
 }
 
 impl Object {
-    /// A loader for one agent's instances.
+    /// A loader for one agent's instances of this edition.
     #[must_use]
-    pub fn new(agent: AgentId, carrier: Carrier) -> Self {
+    pub fn new(edition: Edition, agent: AgentId, carrier: Carrier) -> Self {
         let globals = Globals {
             mark_mask: carrier.mask(),
             mark_shift: carrier.shift(),
             agent: *agent.0.as_bytes(),
+            object: edition.digest(),
         };
         let mut loader = EbpfLoader::new();
         // The loader wants to borrow them for as long as it lives, which is as
@@ -66,7 +69,11 @@ impl Object {
         loader
             .override_global(abi::GLOBALS, bytes, true)
             .verifier_log_level(VerifierLogLevel::DISABLE);
-        Self { loader, globals }
+        Self {
+            loader,
+            edition,
+            globals,
+        }
     }
 
     /// The globals of every instance that it loads.
@@ -74,15 +81,21 @@ impl Object {
         self.globals
     }
 
-    /// Makes the maps of one instance; its programs are not in the kernel yet.
-    pub(super) fn load(&mut self, capacity: Capacity) -> Result<Ebpf, Error> {
+    /// Makes an instance whose maps are those that are pinned in `folder`; each
+    /// that isn't there is made in this capacity, and pinned there. Its programs
+    /// are not in the kernel yet.
+    pub(super) fn load(&mut self, folder: &Path, capacity: Capacity) -> Result<Ebpf, Error> {
+        // Each time all of them: the loader remembers paths.
+        for map in MAPS {
+            self.loader.map_pin_path(map, folder.join(map));
+        }
         let counter_groups = capacity.slots.div_ceil(abi::COUNTER_GROUP);
         self.loader
             .map_max_entries(abi::PAGES, capacity.pages.into())
             .map_max_entries(abi::SLOTS, capacity.slots.into())
             .map_max_entries(abi::COUNTERS, counter_groups.into())
             .map_max_entries(abi::BASES, capacity.slots.into())
-            .load(CLASSIFIER)
+            .load(self.edition.object())
             .map_err(|source| Error::Object(Box::new(source)))
     }
 }

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! <bpffs_dir>/v1/<router>/instance/{PAGES,SLOTS,COUNTERS,BASES,globals,classify}
-//!                         next/…      an instance that is about to take over
+//!                         next/…       an instance that is being made
+//!                         successor/…  one that is whole and is taking over
 //!                         links/<namespace>:<ifindex>
 //! ```
 //!
-//! `v1` is the ABI's version. bpffs knows no names with a dot.
+//! `v1` is the ABI's version. What is said here of folders, links and the globals
+//! holds for all versions: each must be able to follow, or to remove, any other.
+//! bpffs knows no names with a dot.
 
 use std::{
     fs, io,
@@ -15,26 +18,90 @@ use std::{
 
 use conntrack_ebpf::abi;
 
-use super::Error;
+use super::{Edition, Error, instance::Instance, unpin};
 use crate::model::RouterId;
 
 /// The folder with the pins of one ABI version.
 #[derive(Clone, Debug)]
 pub struct Pins {
     bpffs_dir: PathBuf,
+    abi: u32,
 }
 
 impl Pins {
-    /// The pins below `bpffs_dir`.
+    /// The pins below `bpffs_dir` that this build would make.
     #[must_use]
     pub fn new(bpffs_dir: impl Into<PathBuf>) -> Self {
         Self {
             bpffs_dir: bpffs_dir.into(),
+            abi: abi::VERSION,
         }
     }
 
+    /// Those that an agent of this edition would make.
+    #[must_use]
+    pub fn of(edition: &Edition, bpffs_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            abi: edition.abi(),
+            ..Self::new(bpffs_dir)
+        }
+    }
+
+    /// The pins of every ABI version that something is pinned for, the oldest
+    /// first.
+    ///
+    /// # Errors
+    /// [`Error::File`] if a folder can't be read.
+    pub fn of_all_versions(bpffs_dir: &Path) -> Result<Vec<Self>, Error> {
+        let mut versions = Vec::new();
+        for folder in entries(bpffs_dir)? {
+            if let Some(abi) = version_of(&folder)
+                && folder.is_dir()
+                && !entries(&folder)?.is_empty()
+            {
+                let bpffs_dir = bpffs_dir.to_owned();
+                versions.push(Self { bpffs_dir, abi });
+            }
+        }
+        versions.sort_by_key(Self::abi);
+        Ok(versions)
+    }
+
+    /// The pins of the versions before this one, the oldest first.
+    ///
+    /// # Errors
+    /// [`Error::File`] if a folder can't be read.
+    pub fn older(&self) -> Result<Vec<Self>, Error> {
+        let mut versions = Self::of_all_versions(&self.bpffs_dir)?;
+        versions.retain(|pins| pins.abi < self.abi);
+        Ok(versions)
+    }
+
+    /// That nothing is pinned for a version after this one: what it means, an
+    /// agent of this one can't know.
+    ///
+    /// # Errors
+    /// [`Error::NewerAbi`] if something is; [`Error::File`] if a folder can't be
+    /// read.
+    pub fn require_none_newer(&self) -> Result<(), Error> {
+        match Self::of_all_versions(&self.bpffs_dir)?.last() {
+            Some(newest) if newest.abi > self.abi => Err(Error::NewerAbi {
+                folder: newest.version(),
+                pinned: newest.abi,
+                known: self.abi,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The version of the ABI.
+    #[must_use]
+    pub const fn abi(&self) -> u32 {
+        self.abi
+    }
+
     fn version(&self) -> PathBuf {
-        self.bpffs_dir.join(format!("v{}", abi::VERSION))
+        self.bpffs_dir.join(format!("v{}", self.abi))
     }
 
     fn router(&self, router: RouterId) -> PathBuf {
@@ -47,10 +114,33 @@ impl Pins {
         self.router(router).join("instance")
     }
 
-    /// Where a larger instance of the router is made.
+    /// Where another instance of the router is made. No link runs its program,
+    /// ever.
     #[must_use]
     pub fn next_instance(&self, router: RouterId) -> PathBuf {
         self.router(router).join("next")
+    }
+
+    /// Where it goes when it is made, and takes the router's links over.
+    #[must_use]
+    pub fn successor(&self, router: RouterId) -> PathBuf {
+        self.router(router).join("successor")
+    }
+
+    /// Wherever an instance of the router can be.
+    #[must_use]
+    pub fn instances(&self, router: RouterId) -> [PathBuf; 3] {
+        [
+            self.instance(router),
+            self.successor(router),
+            self.next_instance(router),
+        ]
+    }
+
+    /// Whether anything is pinned for the router.
+    #[must_use]
+    pub fn has(&self, router: RouterId) -> bool {
+        self.router(router).exists()
     }
 
     /// Where the link of an attachment is pinned.
@@ -92,11 +182,29 @@ impl Pins {
         fs::create_dir_all(&links).map_err(Error::file(links, "made"))
     }
 
+    /// Removes what is pinned for the router, its links first, and its folders.
+    ///
+    /// # Errors
+    /// [`Error::File`] if something can't be removed.
+    pub fn remove(&self, router: RouterId) -> Result<(), Error> {
+        for link in self.links_of(router)? {
+            unpin(&link)?;
+        }
+        for folder in self.instances(router) {
+            Instance::remove(&folder)?;
+        }
+        self.tidy(router)
+    }
+
     /// Removes what is empty of the router's folders and those above.
     ///
     /// # Errors
     /// [`Error::File`] for any reason other than that one isn't empty.
     pub fn tidy(&self, router: RouterId) -> Result<(), Error> {
+        // Where there is an instance, there will be links.
+        if self.instance(router).exists() {
+            return Ok(());
+        }
         let folders = [
             self.links(router),
             self.router(router),
@@ -107,6 +215,18 @@ impl Pins {
             .iter()
             .try_for_each(|folder| remove_if_empty(folder))
     }
+}
+
+/// The version of the ABI that a folder is for.
+fn version_of(folder: &Path) -> Option<u32> {
+    let abi: u32 = folder
+        .file_name()?
+        .to_str()?
+        .strip_prefix('v')?
+        .parse()
+        .ok()?;
+    // "v01" and "v+1" are nobody's.
+    (folder.file_name()?.to_str()? == format!("v{abi}")).then_some(abi)
 }
 
 /// Removes a folder; one that isn't empty, or isn't there, stays as it is.

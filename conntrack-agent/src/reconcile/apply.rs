@@ -138,7 +138,7 @@ fn forward(
         all.insert(router, done);
         for effect in effects {
             // What can't be taken back waits until nothing can fail any more.
-            if effect == Effect::RemoveInstance {
+            if effect.is_final() {
                 removals.push((router, effect));
             } else if let Some(effect) = run(kernel, router, effect)? {
                 journal.push(Undo { router, effect });

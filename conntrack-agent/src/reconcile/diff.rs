@@ -41,6 +41,9 @@ pub fn diff(observed: &Observed, desired: &Desired) -> Result<Vec<Effect>, Unrea
             presence(namespace, &mut effects);
         }
     }
+    if observed.has_predecessor {
+        effects.push(Effect::RemovePredecessor);
+    }
     Ok(effects)
 }
 
@@ -89,22 +92,36 @@ fn presence(namespace: &NamespaceState, effects: &mut Vec<Effect>) {
     }
     for interface in &namespace.interfaces {
         let (namespace, attachment) = (namespace.name.clone(), interface.attachment.clone());
-        if interface.wanted && !interface.attached {
-            effects.push(Effect::Attach {
+        let inherited = interface.inherited.clone();
+        match (interface.wanted, inherited) {
+            (true, Some(from)) => effects.push(Effect::TakeOver {
                 namespace,
                 attachment,
-            });
-        } else if !interface.wanted && interface.pinned {
-            effects.push(Effect::Detach {
+                from,
+            }),
+            (true, None) if !interface.attached => effects.push(Effect::Attach {
                 namespace,
                 attachment,
-            });
+            }),
+            (true, None) => {}
+            (false, inherited) => {
+                effects.extend(inherited.map(Effect::ReapLink));
+                if interface.pinned {
+                    effects.push(Effect::Detach {
+                        namespace,
+                        attachment,
+                    });
+                }
+            }
         }
     }
 }
 
 fn removal(observed: &Observed, effects: &mut Vec<Effect>) {
     for namespace in &observed.namespaces {
+        let inherited = namespace.interfaces.iter();
+        let inherited = inherited.filter_map(|state| state.inherited.clone());
+        effects.extend(inherited.map(Effect::ReapLink));
         for interface in namespace.interfaces.iter().filter(|state| state.pinned) {
             effects.push(Effect::Detach {
                 namespace: namespace.name.clone(),
@@ -167,6 +184,7 @@ mod tests {
                 wanted: true,
                 attached,
                 pinned: attached,
+                inherited: None,
             }],
         }
     }
@@ -181,6 +199,7 @@ mod tests {
             instance,
             namespaces,
             dead_links: vec![],
+            has_predecessor: false,
         };
         let effects = diff(&observed, desired).unwrap();
         let effects: Vec<_> = effects.iter().map(ToString::to_string).collect();
@@ -316,6 +335,7 @@ mod tests {
             instance: InstanceState::Absent,
             namespaces: vec![],
             dead_links: vec![PathBuf::from("/links/gone:7")],
+            has_predecessor: false,
         };
         let effects = diff(&observed, &desired([])).unwrap();
         assert_eq!(effects, [Effect::ReapLink("/links/gone:7".into())]);

@@ -35,6 +35,16 @@ pub enum Effect {
         /// The interface and its pin.
         attachment: Attachment,
     },
+    /// Have the link that an agent with an older ABI left on an interface run
+    /// the instance's program; no packet goes unclassified.
+    TakeOver {
+        /// The interface's namespace.
+        namespace: String,
+        /// The interface and its pin.
+        attachment: Attachment,
+        /// Where the link is pinned.
+        from: PathBuf,
+    },
     /// Detach the program from an interface.
     Detach {
         /// The interface's namespace.
@@ -51,6 +61,16 @@ pub enum Effect {
     },
     /// Remove the instance, and with it what its rules have counted.
     RemoveInstance,
+    /// Remove what an agent with an older ABI has left.
+    RemovePredecessor,
+}
+
+impl Effect {
+    /// Whether nothing can bring back what it takes away.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::RemoveInstance | Self::RemovePredecessor)
+    }
 }
 
 impl fmt::Display for Effect {
@@ -81,6 +101,15 @@ impl fmt::Display for Effect {
                 "attach to {} in {namespace}",
                 attachment.interface.name
             ),
+            Self::TakeOver {
+                namespace,
+                attachment,
+                ..
+            } => write!(
+                formatter,
+                "take over the link on {} in {namespace}",
+                attachment.interface.name
+            ),
             Self::Detach {
                 namespace,
                 attachment,
@@ -92,6 +121,7 @@ impl fmt::Display for Effect {
             Self::ReapLink(pin) => write!(formatter, "reap the dead link {}", pin.display()),
             Self::Unbind { namespace } => write!(formatter, "remove the binding from {namespace}"),
             Self::RemoveInstance => write!(formatter, "remove the instance"),
+            Self::RemovePredecessor => write!(formatter, "remove the older ABI's instance"),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod look;
 mod renewal;
+mod succession;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +12,8 @@ use super::{Effect, InstanceState, Kernel, Observed};
 use crate::{
     config::{Attach, Config, Interfaces},
     kernel::{
-        AgentId, Binding, BindingState, Carrier, Error, Hooks, Identity, Instance, Netns,
-        NetnsFolder, Object, Pins, Usable, Way,
+        AgentId, Attachment, Binding, BindingState, Carrier, Edition, Error, Hooks, Identity,
+        Instance, Netns, NetnsFolder, Object, Pins, Usable, Way,
     },
     model::{Destination, Helper, Match, Port, RouterId},
     port_table::{Edit, Excerpt, Write},
@@ -56,7 +57,11 @@ struct Hint {
 
 impl Kernel for Host {
     fn routers(&self) -> Result<BTreeSet<RouterId>, Error> {
-        Ok(self.pins.routers()?.into_iter().collect())
+        let mut routers: BTreeSet<_> = self.pins.routers()?.into_iter().collect();
+        for older in self.pins.older()? {
+            routers.extend(older.routers()?);
+        }
+        Ok(routers)
     }
 
     fn observe(&mut self, router: RouterId) -> Result<Observed, Error> {
@@ -78,7 +83,8 @@ impl Kernel for Host {
         let Some(hint) = self.hints.get(&router) else {
             return Ok(None);
         };
-        if self.pins.next_instance(router).exists() || !self.is_where_it_was(router, hint)? {
+        let is_renewed = [self.pins.next_instance(router), self.pins.successor(router)];
+        if is_renewed.iter().any(|folder| folder.exists()) || !self.is_where_it_was(router, hint)? {
             return Ok(None);
         }
         let Usable::Whole(instance) = Instance::open(&self.pins.instance(router))? else {
@@ -109,12 +115,14 @@ impl Kernel for Host {
 }
 
 impl Host {
-    /// The host as the configuration describes it, seen by the agent `agent`.
+    /// The host as the configuration describes it, seen by the agent `agent` of
+    /// this edition.
     ///
     /// # Errors
     /// [`Error::NoTcx`] if tcx is wanted and the kernel has none; [`Error`] if
     /// it can't be asked.
     pub fn new(
+        edition: Edition,
         config: &Config,
         agent: AgentId,
         carrier: Carrier,
@@ -126,8 +134,8 @@ impl Host {
             way: way(config.attach, hooks.has_tcx())?,
             hooks,
             interfaces: config.interfaces(),
-            pins: Pins::new(&config.bpffs_dir),
-            object: Object::new(agent, carrier),
+            pins: Pins::of(&edition, &config.bpffs_dir),
+            object: Object::new(edition, agent, carrier),
             binding,
             folder: NetnsFolder::new(&config.netns_dir),
             prefixes: config.namespace_prefixes.clone(),
@@ -139,8 +147,15 @@ impl Host {
     /// The rules that are in force: what the pinned port tables say.
     ///
     /// # Errors
-    /// [`Error`] if they can't be read.
+    /// [`Error`] if they can't be read: [`Error::OlderAbi`] where they are, or
+    /// may be, those of an agent with an older ABI.
     pub fn rules_in_force(&self) -> Result<Vec<Match>, Error> {
+        if let Some(older) = self.pins.older()?.last() {
+            return Err(Error::OlderAbi {
+                pinned: older.abi(),
+                known: self.pins.abi(),
+            });
+        }
         let mut rules = Vec::new();
         for router in self.pins.routers()? {
             self.settle(router)?;
@@ -215,6 +230,22 @@ impl Host {
                     attachment: attachment.clone(),
                 })
             }
+            Effect::TakeOver {
+                namespace,
+                attachment,
+                from,
+            } => {
+                let inherited = Attachment {
+                    pin: from.clone(),
+                    ..attachment.clone()
+                };
+                let taken = self.take_over(router, namespace, attachment, &inherited)?;
+                // Taken back it would be nobody's.
+                (!taken).then(|| Effect::Detach {
+                    namespace: namespace.clone(),
+                    attachment: attachment.clone(),
+                })
+            }
             Effect::Detach {
                 namespace,
                 attachment,
@@ -242,6 +273,10 @@ impl Host {
                 self.forget_instance(router);
                 Instance::remove(&self.pins.instance(router))?;
                 self.pins.tidy(router)?;
+                None
+            }
+            Effect::RemovePredecessor => {
+                self.remove_predecessors(router)?;
                 None
             }
         };

@@ -19,7 +19,7 @@ use crate::{
     config::Interfaces,
     kernel::{Attachment, BindingState, Error, Interface, Kind},
     model::{Destination, RouterId},
-    port_table::{Excerpt, Image, Write, fill},
+    port_table::{Edit, Excerpt, Image, Write, fill},
 };
 
 /// Decides before each effect whether it is refused.
@@ -48,6 +48,11 @@ pub struct Router {
     pub namespaces: BTreeMap<String, Namespace>,
     /// Links whose interface is gone.
     pub dead_links: BTreeSet<PathBuf>,
+    /// Whether its instance is of another program than would be loaded now.
+    pub is_outdated: bool,
+    /// What an agent with an older ABI has left: the links that it has on
+    /// interfaces, by namespace and index.
+    pub predecessor: Option<BTreeSet<(String, u32)>>,
 }
 
 /// A namespace.
@@ -112,6 +117,10 @@ impl Memory {
         format!("/{router}/{namespace}:{index}").into()
     }
 
+    fn old_pin(router: RouterId, namespace: &str, index: u32) -> PathBuf {
+        format!("/older/{router}/{namespace}:{index}").into()
+    }
+
     fn namespace(&mut self, router: RouterId, name: &str) -> Result<&mut Namespace, Error> {
         let namespaces = &mut self.routers.entry(router).or_default().namespaces;
         namespaces
@@ -148,38 +157,25 @@ impl Memory {
                 let edit = fill(*capacity, table);
                 image.edit(&edit.map_err(|_| Error::Missing("room for the rules"))?);
                 this.instance = Some(image);
+                this.is_outdated = false;
                 self.seen.remove(&router);
                 None
             }
             Effect::LoadInstance(capacity) => {
                 this.instance = Some(Image::empty(*capacity));
+                this.is_outdated = false;
                 Some(Effect::RemoveInstance)
             }
             Effect::RenewInstance(capacity) => {
                 let image = this.instance.as_mut().ok_or(Error::Missing("instance"))?;
                 *image = image.resized(*capacity);
+                this.is_outdated = false;
                 self.seen.remove(&router);
                 None
             }
             Effect::WriteTable(edit) => {
                 let image = this.instance.as_mut().ok_or(Error::Missing("instance"))?;
-                let fits = |write: &Write| match write {
-                    Write::Slot { index, .. } | Write::ResetCounters { index } => {
-                        *index < image.capacity().slots
-                    }
-                    Write::Page { index, .. } => *index < image.capacity().pages,
-                };
-                if !edit.writes().all(fits) {
-                    return Err(Error::Map {
-                        what: "writing",
-                        map: abi::SLOTS,
-                        source: Box::new(MapError::SyscallError(SyscallError {
-                            call: "bpf",
-                            io_error: io::Error::from_raw_os_error(Errno::TOOBIG.raw_os_error()),
-                        })),
-                    });
-                }
-                image.edit(edit);
+                write(image, edit)?;
                 Some(Effect::WriteTable(edit.inverse()))
             }
             Effect::Bind {
@@ -218,18 +214,60 @@ impl Memory {
                     attachment: attachment.clone(),
                 })
             }
+            Effect::TakeOver {
+                namespace,
+                attachment,
+                ..
+            } => {
+                let interface = &attachment.interface;
+                *self.attached(router, namespace, interface)? = true;
+                let this = self.routers.entry(router).or_default();
+                if let Some(links) = &mut this.predecessor {
+                    links.remove(&(namespace.clone(), interface.index));
+                }
+                None
+            }
             Effect::ReapLink(pin) => {
                 this.dead_links.remove(pin);
+                if let Some(links) = &mut this.predecessor {
+                    links.retain(|(name, index)| Self::old_pin(router, name, *index) != *pin);
+                }
+                None
+            }
+            Effect::RemovePredecessor => {
+                this.predecessor = None;
                 None
             }
         })
     }
 }
 
+fn write(image: &mut Image, edit: &Edit) -> Result<(), Error> {
+    let fits = |write: &Write| match write {
+        Write::Slot { index, .. } | Write::ResetCounters { index } => {
+            *index < image.capacity().slots
+        }
+        Write::Page { index, .. } => *index < image.capacity().pages,
+    };
+    if !edit.writes().all(fits) {
+        return Err(Error::Map {
+            what: "writing",
+            map: abi::SLOTS,
+            source: Box::new(MapError::SyscallError(SyscallError {
+                call: "bpf",
+                io_error: io::Error::from_raw_os_error(Errno::TOOBIG.raw_os_error()),
+            })),
+        });
+    }
+    image.edit(edit);
+    Ok(())
+}
+
 impl Kernel for Memory {
     fn routers(&self) -> Result<BTreeSet<RouterId>, Error> {
         let held = |router: &Router| {
             router.instance.is_some()
+                || router.predecessor.is_some()
                 || !router.dead_links.is_empty()
                 || router
                     .namespaces
@@ -245,6 +283,8 @@ impl Kernel for Memory {
             instance,
             namespaces,
             dead_links,
+            is_outdated,
+            predecessor,
         } = self.router(router).clone();
         self.observations += 1;
         let seen = namespaces.keys().cloned().collect();
@@ -264,6 +304,11 @@ impl Kernel for Memory {
                 },
                 attached: attached && loaded,
                 pinned: attached,
+                inherited: predecessor
+                    .iter()
+                    .flatten()
+                    .find(|(of, at)| !attached && *of == name && *at == index)
+                    .map(|(of, at)| Self::old_pin(router, of, *at)),
             });
             let interfaces = interfaces.filter(|state| state.wanted || state.pinned);
             NamespaceState {
@@ -273,9 +318,14 @@ impl Kernel for Memory {
             }
         });
         Ok(Observed {
-            instance: instance.map_or(InstanceState::Absent, InstanceState::Current),
+            instance: match instance {
+                None => InstanceState::Absent,
+                Some(image) if is_outdated => InstanceState::Outdated(image),
+                Some(image) => InstanceState::Current(image),
+            },
             namespaces: namespaces.collect(),
             dead_links: dead_links.into_iter().collect(),
+            has_predecessor: predecessor.is_some(),
         })
     }
 
@@ -287,6 +337,7 @@ impl Kernel for Memory {
         let Some(Router {
             instance: Some(image),
             namespaces,
+            is_outdated: false,
             ..
         }) = self.routers.get(&router)
         else {

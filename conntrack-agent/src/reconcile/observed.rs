@@ -16,6 +16,8 @@ pub struct Observed {
     pub namespaces: Vec<NamespaceState>,
     /// Pinned links that belong to no interface of these namespaces.
     pub dead_links: Vec<PathBuf>,
+    /// Whether an agent with an older ABI has left something.
+    pub has_predecessor: bool,
 }
 
 /// What is pinned as the router's instance.
@@ -25,7 +27,8 @@ pub enum InstanceState {
     Absent,
     /// Remains that can't be used.
     Broken,
-    /// An instance that was loaded with other globals than now configured.
+    /// An instance of another program, or one that was loaded with other globals
+    /// than are configured now.
     Outdated(Image),
     /// An instance.
     Current(Image),
@@ -54,4 +57,7 @@ pub struct InterfaceState {
     pub attached: bool,
     /// Whether anything of the agent's is in its pin's place or on its ingress.
     pub pinned: bool,
+    /// The link that an agent with an older ABI has pinned for it, if there is
+    /// none in its pin's place.
+    pub inherited: Option<PathBuf>,
 }

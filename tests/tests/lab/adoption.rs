@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use conntrack_agent::kernel::{AgentId, Carrier, Instance, Object, Pins, Usable};
+use conntrack_agent::kernel::{AgentId, Carrier, Edition, Instance, Object, Pins, Usable};
 use conntrack_agent::port_table::Capacity;
 use conntrack_tests::agent::{Agent, Config, Reload, rewrite_config, run_to_exit, subcommand};
 use conntrack_tests::clients::ftp::{Mode, fetch};
@@ -66,10 +66,15 @@ impl Fixture {
         self.pins().next_instance(id.parse().expect("a router id"))
     }
 
+    fn successor(&self) -> std::path::PathBuf {
+        let id = self.site.router.id().to_string();
+        self.pins().successor(id.parse().expect("a router id"))
+    }
+
     /// Loads an instance as an agent with this id would have.
     fn load(folder: &std::path::Path, agent: AgentId) {
         let carrier = Carrier::mark(0xff00_0000).expect("the default");
-        let mut object = Object::new(agent, carrier);
+        let mut object = Object::new(Edition::built_in(), agent, carrier);
         Instance::create(&mut object, folder, Capacity::DEFAULT).expect("an instance");
     }
 
@@ -162,10 +167,10 @@ fn an_agent_that_died_while_an_instance_was_renewed_goes_on_from_there() {
     assert_eq!(agent.kill().code, None);
 
     // It died when the links had the new program and the old pins were gone.
-    fs::rename(fixture.instance(), fixture.next_instance()).expect("a renamed folder");
+    fs::rename(fixture.instance(), fixture.successor()).expect("a renamed folder");
     let agent = Agent::start(&fixture.lab, &fixture.rules());
     assert_eq!(fixture.program(), program, "the same program");
-    assert!(!fixture.next_instance().exists());
+    assert!(!fixture.successor().exists());
     fixture.assert_works();
     assert_eq!(agent.kill().code, None);
 

@@ -19,6 +19,7 @@ mod ftp;
 mod itself;
 mod lifecycle;
 mod marks;
+mod releases;
 mod routers;
 mod rules_file;
 mod sip;

@@ -48,11 +48,13 @@ impl Host {
             });
             held.namespaces.insert(netns.name().to_owned(), netns);
         }
-        let observed = Observed {
+        let mut observed = Observed {
             instance,
             namespaces: states,
             dead_links,
+            has_predecessor: false,
         };
+        self.look_back(router, &mut observed)?;
         Ok((observed, held))
     }
 
@@ -91,6 +93,7 @@ impl Host {
                 wanted: self.interfaces.has(&interface.name),
                 attached: program.is_some_and(|program| ingress.has(self.way, program, pin)),
                 pinned: pin != Pin::Absent || ingress.has_filter(),
+                inherited: None,
                 attachment: Attachment {
                     pin: path,
                     interface: ingress.interface,

@@ -1,55 +1,63 @@
 //! Puts one instance in another's place, while packets pass.
+//!
+//! ```text
+//! instance            what links run
+//! instance next       another is made; links know nothing of it
+//! instance successor  it is whole, and links get it, one after the other
+//!          successor  all have it
+//! instance            under the name that it keeps
+//! ```
+//! Each of these can be where an agent died, and [`Host::settle`] goes on from
+//! there.
 
 use std::{fs, path::Path};
 
 use super::Host;
 use crate::{
-    kernel::{Error, Instance, Usable},
+    kernel::{Error, Instance, Usable, wait_for_programs},
     model::RouterId,
     port_table::{Capacity, Wanted, fill},
 };
 
 impl Host {
-    /// Brings a renewal to its end that an agent which died left half-way: of
-    /// two instances one must be the router's.
+    /// Brings a renewal to its end that an agent which died left half-way.
     pub(super) fn settle(&self, router: RouterId) -> Result<(), Error> {
-        let (instance, next) = (self.pins.instance(router), self.pins.next_instance(router));
-        if !next.exists() {
-            return Ok(());
+        let (next, successor) = (self.pins.next_instance(router), self.pins.successor(router));
+        for folder in [&next, &successor] {
+            if let Some(owner) = Instance::owner_of(folder).filter(|owner| *owner != self.agent) {
+                return Err(Error::Foreign {
+                    folder: folder.clone(),
+                    owner,
+                });
+            }
         }
-        if let Some(owner) = Instance::owner_of(&next).filter(|owner| *owner != self.agent) {
-            return Err(Error::Foreign {
-                folder: next,
-                owner,
-            });
+        Instance::remove(&next)?;
+        match Instance::open(&successor)? {
+            Usable::Absent => Ok(()),
+            // It was whole; somebody has taken a part of it away.
+            Usable::Broken => Instance::remove(&successor),
+            Usable::Whole(new) => self.succeed(router, new),
         }
-        let whole = |found| matches!(found, Usable::Whole(_));
-        if !whole(Instance::open(&instance)?) && whole(Instance::open(&next)?) {
-            // It died after the links had got the new program.
-            Instance::remove(&instance)?;
-            return rename(&next, &instance);
-        }
-        // It died before; links that had it already get the old one back when
-        // the difference is applied.
-        Instance::remove(&next)
     }
 
-    /// Up to the renaming, every step leaves a whole instance in place, and
-    /// [`Self::settle`] knows how to go on from each.
+    /// In the place of an instance that works. With the same capacity it works
+    /// on the same maps, so that no count is ever in two places.
     pub(super) fn renew(&mut self, router: RouterId, capacity: Capacity) -> Result<(), Error> {
-        let (instance, next) = (self.pins.instance(router), self.pins.next_instance(router));
+        let next = self.pins.next_instance(router);
         let old = self.instance(router)?;
         self.forget_instance(router);
-        Instance::create(&mut self.object, &next, capacity)?;
-        let swapped = self.swap(router, &old);
-        if swapped.is_err() {
-            // Links that have the new program keep it until the router is
-            // reconciled again; it classifies by the same rules.
-            Instance::remove(&next)?;
+        if capacity == old.capacity() {
+            old.create_twin(&mut self.object, &next)?;
+        } else {
+            Instance::create(&mut self.object, &next, capacity)?;
         }
-        swapped?;
-        Instance::remove(&instance)?;
-        rename(&next, &instance)
+        self.replace_with_next(router, |new| {
+            if new.is_twin_of(&old)? {
+                Ok(())
+            } else {
+                new.take_over(&old)
+            }
+        })
     }
 
     /// In the place of remains: whole before any link runs it.
@@ -59,29 +67,44 @@ impl Host {
         capacity: Capacity,
         table: &Wanted,
     ) -> Result<(), Error> {
+        let edit = fill(capacity, table).map_err(|_| Error::Missing("room for the rules"))?;
         self.forget_instance(router);
-        let (instance, next) = (self.pins.instance(router), self.pins.next_instance(router));
+        let next = self.pins.next_instance(router);
         Instance::create(&mut self.object, &next, capacity)?;
-        let filled = self.fill(router, capacity, table);
+        self.replace_with_next(router, |new| new.edit(&edit))
+    }
+
+    fn replace_with_next(
+        &self,
+        router: RouterId,
+        fill: impl FnOnce(&mut Instance) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let next = self.pins.next_instance(router);
+        let filled = self.open_next(router).and_then(|mut new| {
+            fill(&mut new)?;
+            rename(&next, &self.pins.successor(router))?;
+            Ok(new)
+        });
         if filled.is_err() {
             Instance::remove(&next)?;
         }
-        filled?;
+        // Where this fails half-way, the next look at the router goes on.
+        self.succeed(router, filled?)
+    }
+
+    /// Each step can be done again.
+    fn succeed(&self, router: RouterId, mut new: Instance) -> Result<(), Error> {
+        let (instance, successor) = (self.pins.instance(router), self.pins.successor(router));
+        self.relink(router, &mut new)?;
+        if let Usable::Whole(old) = Instance::open(&instance)?
+            && !new.is_twin_of(&old)?
+        {
+            // What it has counted since its counts were copied.
+            wait_for_programs();
+            new.count_on_from(&old)?;
+        }
         Instance::remove(&instance)?;
-        rename(&next, &instance)
-    }
-
-    fn fill(&self, router: RouterId, capacity: Capacity, table: &Wanted) -> Result<(), Error> {
-        let mut next = self.open_next(router)?;
-        let edit = fill(capacity, table);
-        next.edit(&edit.map_err(|_| Error::Missing("room for the rules"))?)?;
-        self.relink(router, &mut next)
-    }
-
-    fn swap(&self, router: RouterId, old: &Instance) -> Result<(), Error> {
-        let mut next = self.open_next(router)?;
-        next.take_over(old)?;
-        self.relink(router, &mut next)
+        rename(&successor, &instance)
     }
 
     fn open_next(&self, router: RouterId) -> Result<Instance, Error> {
@@ -100,10 +123,6 @@ impl Host {
     }
 }
 
-fn rename(from: &Path, to: &Path) -> Result<(), Error> {
-    fs::rename(from, to).map_err(|source| Error::File {
-        path: from.to_owned(),
-        what: "renamed",
-        source,
-    })
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), Error> {
+    fs::rename(from, to).map_err(Error::file(from, "renamed"))
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use conntrack_agent::config::Config;
 use conntrack_agent::engine::{Limits, Mapping, Operation, Policy};
-use conntrack_agent::kernel::{AgentId, Binding, Carrier, Hooks, Instance, Kind, Nft};
+use conntrack_agent::kernel::{AgentId, Binding, Carrier, Edition, Hooks, Instance, Kind, Nft};
 use conntrack_agent::kernel::{NetnsFolder, Pin, Pins, Usable, Way};
 use conntrack_agent::model::{Helper, Origin, RouterId};
 use conntrack_agent::reconcile::{Host, Reconciler};
@@ -62,7 +62,14 @@ impl Ours {
         let nft = Nft::new(&config.nft);
         let binding = Binding::probe(nft, agent, carrier).expect("a binding");
         let mapping = Mapping::default();
-        let host = Host::new(&config, agent, carrier, binding.clone()).expect("the host");
+        let host = Host::new(
+            Edition::built_in(),
+            &config,
+            agent,
+            carrier,
+            binding.clone(),
+        )
+        .expect("the host");
         Self {
             router: id.parse().expect("a router id"),
             policy: policy(),

@@ -1,0 +1,22 @@
+//! Waiting for programs that run at this moment.
+
+use std::{thread, time::Duration};
+
+use rustix::thread::{MembarrierCommand, membarrier};
+use tracing::debug;
+
+/// Where the kernel can't be asked: a program runs for less than a microsecond,
+/// unless its CPU is taken away, as that of a virtual machine can be.
+const LONG_ENOUGH: Duration = Duration::from_millis(100);
+
+/// Returns when every run of a program that had begun before has ended.
+///
+/// A program runs in an RCU read-side section, and `MEMBARRIER_CMD_GLOBAL` waits
+/// for a grace period (`kernel/sched/membarrier.c`), some 10 ms. It is refused on
+/// a host with CPUs in `nohz_full` (membarrier(2): EINVAL).
+pub(crate) fn wait_for_programs() {
+    if let Err(error) = membarrier(MembarrierCommand::Global) {
+        debug!(%error, "no membarrier");
+        thread::sleep(LONG_ENOUGH);
+    }
+}

@@ -1,0 +1,217 @@
+//! One release of the agent after another, on the same router.
+
+use std::fs;
+
+use aya::maps::MapData;
+use conntrack_agent::kernel::Pins;
+use conntrack_ebpf::abi;
+use conntrack_tests::agent::{Agent, Config, Reload, run_release_to_exit, subcommand};
+use conntrack_tests::clients::ftp::{Mode, fetch};
+use conntrack_tests::conntrack::assert_helpers;
+use conntrack_tests::counters::rule_counters;
+use conntrack_tests::helpers::{Protocol, Rule, rules_file};
+use conntrack_tests::lab::Lab;
+use conntrack_tests::release::Release;
+use conntrack_tests::servers::ftp::FtpServer;
+use conntrack_tests::site::{Crossing, Plan, Site};
+use conntrack_tests::snapshot::{Snapshot, assert_same, ingress_programs};
+
+const PORT: u16 = 2121;
+const NEXT_ABI: u32 = abi::VERSION + 1;
+
+struct Fixture {
+    server: FtpServer,
+    site: Site,
+    lab: Lab,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let lab = Lab::new();
+        let site = Site::new(&lab, &Plan::new(Crossing::Snat4, &[(Protocol::Tcp, PORT)]));
+        let server = FtpServer::start(&site.server, site.server_address(PORT));
+        Self { server, site, lab }
+    }
+
+    fn release(&self, abi: u32, build: u32) -> Release {
+        Release::new(&self.lab, env!("CARGO_BIN_EXE_another_release"), abi, build)
+    }
+
+    fn rules(&self) -> String {
+        rules_file(&[(&self.site.router, &[Rule::ftp(PORT)])])
+    }
+
+    fn assert_works(&self) {
+        let netns = self.site.router.netns();
+        netns.tool("conntrack", ["-F"], "");
+        let address = self.site.published_address(PORT);
+        let came = fetch(&self.site.client, address, Mode::Active);
+        assert!(came.expect("the transfer") == self.server.bytes);
+        assert_helpers(netns, &[(PORT, "ftp")]);
+    }
+
+    fn program(&self) -> Vec<u32> {
+        ingress_programs(self.site.router.netns(), self.site.router.client_side())
+    }
+
+    fn maps(&self) -> [u32; 4] {
+        let id = self.site.router.id().to_string();
+        let pins = Pins::new(self.lab.dir().agent_bpffs_dir());
+        let folder = pins.instance(id.parse().expect("a router id"));
+        ["PAGES", "SLOTS", "COUNTERS", "BASES"].map(|name| {
+            let map = MapData::from_pin(folder.join(name)).expect("a pinned map");
+            map.info().expect("its description").id()
+        })
+    }
+
+    fn packets(&self) -> u64 {
+        let counters = rule_counters(self.lab.dir(), &self.site.router, Rule::ftp(PORT));
+        counters.expect("counters").packets
+    }
+
+    /// The ABI versions that something is pinned for.
+    fn versions(&self) -> Vec<u32> {
+        let versions = Pins::of_all_versions(&self.lab.dir().agent_bpffs_dir());
+        versions.expect("the pins").iter().map(Pins::abi).collect()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::take(&self.lab, &[self.site.router.netns()])
+    }
+}
+
+#[test]
+fn a_rebuilt_program_takes_over_with_maps_and_counts() {
+    let fixture = Fixture::new();
+    let agent = Agent::start(&fixture.lab, &fixture.rules());
+    fixture.assert_works();
+    let (program, maps, packets) = (fixture.program(), fixture.maps(), fixture.packets());
+    assert!(packets > 0);
+    assert_eq!(agent.kill().code, None);
+
+    let release = fixture.release(abi::VERSION, 1);
+    let agent = Agent::start_release(&fixture.lab, &fixture.rules(), &release);
+    agent.wait_for_log("effects=1");
+    let rebuilt = fixture.program();
+    assert_ne!(rebuilt, program);
+    assert_eq!(rebuilt.len(), 1, "in the old one's place");
+    assert_eq!(fixture.maps(), maps);
+    assert_eq!(fixture.packets(), packets);
+    fixture.assert_works();
+    assert!(fixture.packets() > packets);
+    assert_eq!(agent.kill().code, None);
+
+    // Once more is nothing to do.
+    let before = fixture.snapshot();
+    let agent = Agent::start_release(&fixture.lab, &fixture.rules(), &release);
+    agent.wait_for_log("effects=0");
+    assert_eq!(fixture.program(), rebuilt);
+    assert_eq!(agent.kill().code, None);
+    let mut after = fixture.snapshot();
+    let mut before = before;
+    for snapshot in [&mut before, &mut after] {
+        // Says whose it was last.
+        snapshot.forget_file(&fixture.lab.dir().run_dir().join("lock"));
+        snapshot.forget_file(&fixture.lab.dir().state_dir().join("mapping.redb"));
+    }
+    assert_same(&before, &after);
+
+    // And back, as it was, while the rules change and outgrow their maps.
+    let mut rules: Vec<_> = (0..200).map(|high| Rule::tftp(high * 256 + 69)).collect();
+    rules.insert(100, Rule::ftp(PORT));
+    let many = rules_file(&[(&fixture.site.router, &rules)]);
+    let packets = fixture.packets();
+    let _agent = Agent::start(&fixture.lab, &many);
+    assert_ne!(fixture.maps(), maps);
+    assert_eq!(fixture.packets(), packets);
+    fixture.assert_works();
+}
+
+#[test]
+fn the_next_abi_takes_over_and_an_older_agent_refuses() {
+    let fixture = Fixture::new();
+    let agent = Agent::start(&fixture.lab, &fixture.rules());
+    let program = fixture.program();
+    assert_eq!(agent.kill().code, None);
+
+    let newer = fixture.release(NEXT_ABI, 0);
+    let mut agent = Agent::start_release(&fixture.lab, &fixture.rules(), &newer);
+    assert_eq!(fixture.versions(), [NEXT_ABI]);
+    let taken = fixture.program();
+    assert_ne!(taken, program);
+    assert_eq!(taken.len(), 1, "in the old one's place");
+    fixture.assert_works();
+    assert_eq!(agent.reload(&fixture.rules()), Reload::Done);
+    agent.wait_for_log("reloaded rules=1 routers=1 pending=0 failed=0 effects=0");
+    assert_eq!(agent.stop().code, Some(0));
+
+    let before = fixture.snapshot();
+    for rules in [Some(fixture.rules()), Some(String::new()), None] {
+        let older = fixture.release(abi::VERSION, 0);
+        let refused = run_release_to_exit(&fixture.lab, rules.as_deref(), &older);
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        for part in [
+            format!("ABI version {NEXT_ABI}"),
+            format!("this agent knows {}", abi::VERSION),
+            "conntrack-agent cleanup".to_owned(),
+        ] {
+            assert!(refused.stderr.contains(&part), "{part:?} in {refused:?}");
+        }
+        assert_same(&before, &fixture.snapshot());
+        assert_eq!(fixture.program(), taken);
+    }
+    fixture.assert_works();
+
+    // The twin: one that is no older is let in.
+    let newest = fixture.release(NEXT_ABI + 1, 0);
+    let _agent = Agent::start_release(&fixture.lab, &fixture.rules(), &newest);
+    assert_eq!(fixture.versions(), [NEXT_ABI + 1]);
+    fixture.assert_works();
+}
+
+#[test]
+fn cleanup_removes_what_any_release_has_pinned() {
+    let fixture = Fixture::new();
+    let before = fixture.snapshot();
+    let newer = fixture.release(NEXT_ABI, 0);
+    let agent = Agent::start_release(&fixture.lab, &fixture.rules(), &newer);
+    assert_eq!(agent.kill().code, None);
+    assert_eq!(fixture.versions(), [NEXT_ABI]);
+    let cleanup = subcommand(&fixture.lab, "cleanup");
+    assert_eq!(cleanup.code, Some(0), "{cleanup:?}");
+    assert_same(&before, &fixture.snapshot());
+    // What it was refused before.
+    let _agent = Agent::start(&fixture.lab, &fixture.rules());
+    fixture.assert_works();
+}
+
+/// The rules in force can't be read, so nothing may be made of them.
+#[test]
+fn a_lost_store_is_not_rebuilt_from_another_abis_pins() {
+    let fixture = Fixture::new();
+    let agent = Agent::start(&fixture.lab, &fixture.rules());
+    assert_eq!(agent.kill().code, None);
+    let program = fixture.program();
+    // As where a disk was lost: no store, and no footprint that knows of one.
+    for file in ["mapping.redb", "mapping.redb-changes", "footprint.json"] {
+        fs::remove_file(fixture.lab.dir().state_dir().join(file)).expect("a file");
+    }
+    let newer = fixture.release(NEXT_ABI, 0);
+    let refused = run_release_to_exit(&fixture.lab, Some(&fixture.rules()), &newer);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let said = format!("pinned in ABI version {}", abi::VERSION);
+    assert!(refused.stderr.contains(&said), "{refused:?}");
+    assert_eq!(fixture.program(), program);
+    fixture.assert_works();
+
+    // What it says to do.
+    let config = Config::of(&fixture.lab);
+    let rules = fixture.rules();
+    let arguments = ["--rebuild", "rules"];
+    let agent = Agent::spawn_release(&fixture.lab, &config, Some(&rules), &newer, &arguments);
+    let _agent = agent
+        .ready()
+        .unwrap_or_else(|exit| panic!("no rebuild: {exit:?}"));
+    assert_eq!(fixture.versions(), [NEXT_ABI]);
+    fixture.assert_works();
+}
