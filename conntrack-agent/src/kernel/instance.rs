@@ -1,22 +1,18 @@
 //! One router's instance: its maps and its program, as they are pinned.
 
-use std::{collections::BTreeSet, fs, io, mem::discriminant, path::Path};
+mod counting;
+mod making;
+
+use std::{collections::BTreeSet, io, mem::discriminant, path::Path};
 
 use aya::{
-    maps::{Array, IterableMap as _, Map, MapData, PerCpuArray},
+    maps::{Array, Map, MapData, PerCpuArray},
     programs::SchedClassifier,
     sys::SyscallError,
 };
-use conntrack_ebpf::abi::{
-    self, COUNTER_GROUP, Counters, Destination, Globals, Page, Slot, counter_place,
-};
+use conntrack_ebpf::abi::{self, COUNTER_GROUP, Destination, Globals, Page, Slot};
 
-use super::{
-    AgentId, Error, Object,
-    object::MAPS,
-    pins::{entries, remove_pin},
-    sys,
-};
+use super::{AgentId, Error, Object, pins::entries, sys};
 use crate::port_table::{Capacity, Edit, Excerpt, Image, Write};
 
 /// The pin of the program, made last: an instance that has it is whole.
@@ -56,47 +52,6 @@ pub enum Usable {
 }
 
 impl Instance {
-    /// Loads an instance and pins it into `folder`, which must not exist; all
-    /// maps are empty. Where that fails, nothing of it stays.
-    ///
-    /// # Errors
-    /// [`Error`] if the kernel refuses, or bpffs does.
-    pub fn create(object: &mut Object, folder: &Path, capacity: Capacity) -> Result<(), Error> {
-        Self::make(folder, || pin_new(object, folder, capacity))
-    }
-
-    /// Loads an instance that works on this one's maps, and pins it into
-    /// `folder`, which must not exist. Where that fails, nothing of it stays.
-    ///
-    /// # Errors
-    /// [`Error`] if the kernel refuses, or bpffs does.
-    pub fn create_twin(&self, object: &mut Object, folder: &Path) -> Result<(), Error> {
-        Self::make(folder, || {
-            for (name, map) in MAPS.into_iter().zip(self.maps()) {
-                let path = folder.join(name);
-                map.pin(&path).map_err(|source| Error::Pin {
-                    path,
-                    source: Box::new(source),
-                })?;
-            }
-            pin_new(object, folder, self.capacity())
-        })
-    }
-
-    fn make(folder: &Path, pin: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
-        let made = fs::create_dir(folder)
-            .map_err(Error::file(folder, "made"))
-            .and_then(|()| pin());
-        if made.is_err() {
-            // The first error is the one to tell; a remainder that can't be
-            // removed is found as a broken instance.
-            if let Err(error) = Self::remove(folder) {
-                tracing::warn!(%error, folder = %folder.display(), "could not undo a failed load");
-            }
-        }
-        made
-    }
-
     /// Opens what is pinned in `folder`.
     ///
     /// # Errors
@@ -124,23 +79,6 @@ impl Instance {
     pub fn owner_of(folder: &Path) -> Option<AgentId> {
         let globals = open_globals(folder).ok()?;
         Some(AgentId::from_bytes(globals.agent))
-    }
-
-    /// Removes every pin in `folder`, and the folder; none is fine. The kernel
-    /// frees maps and program when no link uses them any more.
-    ///
-    /// # Errors
-    /// [`Error::File`] if a pin can't be removed.
-    pub fn remove(folder: &Path) -> Result<(), Error> {
-        // The program first: what is left of an interrupted removal must not
-        // look whole.
-        remove_pin(&folder.join(PROGRAM))?;
-        let globals = folder.join(GLOBALS_PIN);
-        for pin in entries(folder)?.iter().filter(|pin| **pin != globals) {
-            remove_pin(pin)?;
-        }
-        remove_pin(&globals)?;
-        super::pins::remove_if_empty(folder)
     }
 
     /// Which agent loaded it.
@@ -279,105 +217,6 @@ impl Instance {
             }
         }
     }
-
-    /// What the rule for `destination` has matched, over all CPUs; none if the
-    /// port table has no such rule.
-    ///
-    /// # Errors
-    /// [`Error::Map`] if the maps can't be read.
-    pub fn counters(&self, destination: Destination) -> Result<Option<Counters>, Error> {
-        let Some(hit) = conntrack_ebpf::lookup::lookup(&self.image()?, destination) else {
-            return Ok(None);
-        };
-        let [packets, bytes] = self.matched(hit.slot)?;
-        Ok(Some(Counters { packets, bytes }))
-    }
-
-    /// Whether both work on the same maps.
-    ///
-    /// # Errors
-    /// [`Error::Map`] if the kernel can't be asked.
-    pub fn is_twin_of(&self, other: &Self) -> Result<bool, Error> {
-        let id = |map: &MapData| {
-            let info = map.info().map_err(Error::map("examining", abi::SLOTS));
-            info.map(|info| info.id())
-        };
-        Ok(id(self.slots.map())? == id(other.slots.map())?)
-    }
-
-    /// In the order of [`MAPS`].
-    fn maps(&self) -> [&MapData; MAPS.len()] {
-        [
-            self.pages.map(),
-            self.slots.map(),
-            self.counters.map(),
-            self.bases.map(),
-        ]
-    }
-
-    /// Takes over everything that `old` holds: the same rules in the same
-    /// slots, with what they have counted so far.
-    ///
-    /// # Errors
-    /// [`Error::Map`] if a map can't be read or written.
-    pub fn take_over(&mut self, old: &Self) -> Result<(), Error> {
-        let image = old.image()?;
-        let Capacity { pages, slots } = image.capacity();
-        for index in 0..slots {
-            let slot = image.slot_at(index);
-            if slot != Slot::default() {
-                self.write(&Write::Slot { index, slot })?;
-            }
-        }
-        for index in 0..pages {
-            let page = Box::new(image.page_at(index));
-            if page.iter().any(|entry| *entry != 0) {
-                self.write(&Write::Page { index, page })?;
-            }
-        }
-        self.count_on_from(old)
-    }
-
-    /// Counts on from where `old` is now; to be called again when that one
-    /// counts no more. Its own counters must have started at zero.
-    ///
-    /// # Errors
-    /// [`Error::Map`] if a map can't be read or written.
-    pub fn count_on_from(&mut self, old: &Self) -> Result<(), Error> {
-        let image = old.image()?;
-        for index in 0..image.capacity().slots {
-            if image.slot_at(index) != Slot::default() {
-                let matched = old.matched(index)?;
-                self.set_base(index, matched.map(u64::wrapping_neg))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What the slot's rule has matched.
-    fn matched(&self, slot: u16) -> Result<RawCounters, Error> {
-        let counted = self.counted(slot)?;
-        let base = self.bases.get(&slot.into(), 0);
-        let base = base.map_err(Error::map("reading", abi::BASES))?;
-        Ok([0, 1].map(|which: usize| counted[which].wrapping_sub(base[which])))
-    }
-
-    /// What the slot has ever counted, over all CPUs.
-    fn counted(&self, slot: u16) -> Result<RawCounters, Error> {
-        let (element, place) = counter_place(slot);
-        let groups = self.counters.get(&element, 0);
-        let groups = groups.map_err(Error::map("reading", abi::COUNTERS))?;
-        let sum = |which: usize| {
-            let of_cpus = groups.iter().map(|group| group[place][which]);
-            of_cpus.fold(0, u64::wrapping_add)
-        };
-        Ok([sum(0), sum(1)])
-    }
-
-    fn set_base(&mut self, slot: u16, base: RawCounters) -> Result<(), Error> {
-        let set = self.bases.set(slot.into(), base, 0);
-        set.map_err(Error::map("writing", abi::BASES))
-    }
 }
 
 fn batch(what: &'static str, map: &'static str) -> impl FnOnce(io::Error) -> Error {
@@ -385,33 +224,6 @@ fn batch(what: &'static str, map: &'static str) -> impl FnOnce(io::Error) -> Err
         let call = "bpf";
         Error::map(what, map)(SyscallError { call, io_error }.into())
     }
-}
-
-fn pin_new(object: &mut Object, folder: &Path, capacity: Capacity) -> Result<(), Error> {
-    // Held to the end: the program needs its maps until it is loaded.
-    let mut ebpf = object.load(folder, capacity)?;
-    let globals = ebpf.map(abi::GLOBALS_SECTION);
-    let globals = globals.ok_or(Error::Missing(abi::GLOBALS_SECTION))?;
-    let path = folder.join(GLOBALS_PIN);
-    globals.pin(&path).map_err(|source| Error::Pin {
-        path,
-        source: Box::new(source),
-    })?;
-    let program = ebpf.program_mut(PROGRAM).ok_or(Error::Missing(PROGRAM))?;
-    let program: &mut SchedClassifier = program
-        .try_into()
-        .map_err(Error::program("the classifier is no tc program"))?;
-    program
-        .load()
-        .map_err(Error::program("the classifier cannot be loaded"))?;
-    let path = folder.join(PROGRAM);
-    program.pin(&path).map_err(|source| Error::Pin {
-        path,
-        source: Box::new(source),
-    })?;
-    #[cfg(feature = "ebpf-log")]
-    super::packet_log::follow(program);
-    Ok(())
 }
 
 fn open_globals(folder: &Path) -> Result<Globals, Error> {

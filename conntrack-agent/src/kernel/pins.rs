@@ -11,6 +11,8 @@
 //! holds for all versions: each must be able to follow, or to remove, any other.
 //! bpffs knows no names with a dot.
 
+mod versions;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -44,53 +46,6 @@ impl Pins {
         Self {
             abi: edition.abi(),
             ..Self::new(bpffs_dir)
-        }
-    }
-
-    /// The pins of every ABI version that something is pinned for, the oldest
-    /// first.
-    ///
-    /// # Errors
-    /// [`Error::File`] if a folder can't be read.
-    pub fn of_all_versions(bpffs_dir: &Path) -> Result<Vec<Self>, Error> {
-        let mut versions = Vec::new();
-        for folder in entries(bpffs_dir)? {
-            if let Some(abi) = version_of(&folder)
-                && folder.is_dir()
-                && !entries(&folder)?.is_empty()
-            {
-                let bpffs_dir = bpffs_dir.to_owned();
-                versions.push(Self { bpffs_dir, abi });
-            }
-        }
-        versions.sort_by_key(Self::abi);
-        Ok(versions)
-    }
-
-    /// The pins of the versions before this one, the oldest first.
-    ///
-    /// # Errors
-    /// [`Error::File`] if a folder can't be read.
-    pub fn older(&self) -> Result<Vec<Self>, Error> {
-        let mut versions = Self::of_all_versions(&self.bpffs_dir)?;
-        versions.retain(|pins| pins.abi < self.abi);
-        Ok(versions)
-    }
-
-    /// That nothing is pinned for a version after this one: what it means, an
-    /// agent of this one can't know.
-    ///
-    /// # Errors
-    /// [`Error::NewerAbi`] if something is; [`Error::File`] if a folder can't be
-    /// read.
-    pub fn require_none_newer(&self) -> Result<(), Error> {
-        match Self::of_all_versions(&self.bpffs_dir)?.last() {
-            Some(newest) if newest.abi > self.abi => Err(Error::NewerAbi {
-                folder: newest.version(),
-                pinned: newest.abi,
-                known: self.abi,
-            }),
-            _ => Ok(()),
         }
     }
 
@@ -215,18 +170,6 @@ impl Pins {
             .iter()
             .try_for_each(|folder| remove_if_empty(folder))
     }
-}
-
-/// The version of the ABI that a folder is for.
-fn version_of(folder: &Path) -> Option<u32> {
-    let abi: u32 = folder
-        .file_name()?
-        .to_str()?
-        .strip_prefix('v')?
-        .parse()
-        .ok()?;
-    // "v01" and "v+1" are nobody's.
-    (folder.file_name()?.to_str()? == format!("v{abi}")).then_some(abi)
 }
 
 /// Removes a folder; one that isn't empty, or isn't there, stays as it is.

@@ -330,6 +330,56 @@ mod tests {
     }
 
     #[test]
+    fn an_older_abis_links_are_taken_over_and_its_rest_removed_last() {
+        let rules = desired([21]);
+        let mut inherited = namespace(BindingState::Current, false);
+        inherited.interfaces[0].inherited = Some("/older/qrouter-1:2".into());
+        let mut observed = Observed {
+            instance: InstanceState::Absent,
+            namespaces: vec![inherited],
+            dead_links: vec![],
+            has_predecessor: true,
+        };
+        let said = |observed: &Observed, desired: &Desired| -> Vec<_> {
+            let effects = diff(observed, desired).unwrap();
+            assert!(effects.last().is_none_or(Effect::is_final));
+            effects.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            said(&observed, &rules),
+            [
+                "load an instance of 24 pages, 64 slots",
+                "3 writes to the port table",
+                "take over the link on qr-1 in qrouter-1",
+                "remove the older ABI's instance",
+            ]
+        );
+        assert_eq!(
+            said(&observed, &desired([])),
+            [
+                "reap the dead link /older/qrouter-1:2",
+                "remove the binding from qrouter-1",
+                "remove the older ABI's instance",
+            ]
+        );
+        // Given the program, and not yet moved.
+        observed.instance = InstanceState::Current(image(&rules));
+        observed.namespaces[0].interfaces[0].attached = true;
+        assert_eq!(
+            said(&observed, &rules),
+            [
+                "take over the link on qr-1 in qrouter-1",
+                "remove the older ABI's instance",
+            ]
+        );
+        observed.namespaces.clear();
+        assert_eq!(
+            said(&observed, &rules),
+            ["remove the instance", "remove the older ABI's instance"]
+        );
+    }
+
+    #[test]
     fn dead_links_are_reaped() {
         let observed = Observed {
             instance: InstanceState::Absent,

@@ -1,0 +1,128 @@
+//! Making instances, beside others or out of them, and removing them.
+
+use std::{fs, path::Path};
+
+use aya::{
+    maps::{IterableMap as _, MapData},
+    programs::SchedClassifier,
+};
+use conntrack_ebpf::abi;
+
+use super::{GLOBALS_PIN, Instance, PROGRAM};
+use crate::{
+    kernel::{
+        Error, Object,
+        object::MAPS,
+        pins::{entries, remove_if_empty, remove_pin},
+    },
+    port_table::Capacity,
+};
+
+impl Instance {
+    /// Loads an instance and pins it into `folder`, which must not exist; all
+    /// maps are empty. Where that fails, nothing of it stays.
+    ///
+    /// # Errors
+    /// [`Error`] if the kernel refuses, or bpffs does.
+    pub fn create(object: &mut Object, folder: &Path, capacity: Capacity) -> Result<(), Error> {
+        Self::make(folder, || pin_new(object, folder, capacity))
+    }
+
+    /// Loads an instance that works on this one's maps, and pins it into
+    /// `folder`, which must not exist. Where that fails, nothing of it stays.
+    ///
+    /// # Errors
+    /// [`Error`] if the kernel refuses, or bpffs does.
+    pub fn create_twin(&self, object: &mut Object, folder: &Path) -> Result<(), Error> {
+        Self::make(folder, || {
+            for (name, map) in MAPS.into_iter().zip(self.maps()) {
+                let path = folder.join(name);
+                map.pin(&path).map_err(|source| Error::Pin {
+                    path,
+                    source: Box::new(source),
+                })?;
+            }
+            pin_new(object, folder, self.capacity())
+        })
+    }
+
+    fn make(folder: &Path, pin: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let made = fs::create_dir(folder)
+            .map_err(Error::file(folder, "made"))
+            .and_then(|()| pin());
+        if made.is_err() {
+            // The first error is the one to tell; a remainder that can't be
+            // removed is found as a broken instance.
+            if let Err(error) = Self::remove(folder) {
+                tracing::warn!(%error, folder = %folder.display(), "could not undo a failed load");
+            }
+        }
+        made
+    }
+
+    /// Removes every pin in `folder`, and the folder; none is fine. The kernel
+    /// frees maps and program when no link uses them any more.
+    ///
+    /// # Errors
+    /// [`Error::File`] if a pin can't be removed.
+    pub fn remove(folder: &Path) -> Result<(), Error> {
+        // The program first: what is left of an interrupted removal must not
+        // look whole.
+        remove_pin(&folder.join(PROGRAM))?;
+        let globals = folder.join(GLOBALS_PIN);
+        for pin in entries(folder)?.iter().filter(|pin| **pin != globals) {
+            remove_pin(pin)?;
+        }
+        remove_pin(&globals)?;
+        remove_if_empty(folder)
+    }
+
+    /// Whether both work on the same maps.
+    ///
+    /// # Errors
+    /// [`Error::Map`] if the kernel can't be asked.
+    pub fn is_twin_of(&self, other: &Self) -> Result<bool, Error> {
+        let id = |map: &MapData| {
+            let info = map.info().map_err(Error::map("examining", abi::SLOTS));
+            info.map(|info| info.id())
+        };
+        Ok(id(self.slots.map())? == id(other.slots.map())?)
+    }
+
+    /// In the order of [`MAPS`].
+    fn maps(&self) -> [&MapData; MAPS.len()] {
+        [
+            self.pages.map(),
+            self.slots.map(),
+            self.counters.map(),
+            self.bases.map(),
+        ]
+    }
+}
+
+fn pin_new(object: &mut Object, folder: &Path, capacity: Capacity) -> Result<(), Error> {
+    // Held to the end: the program needs its maps until it is loaded.
+    let mut ebpf = object.load(folder, capacity)?;
+    let globals = ebpf.map(abi::GLOBALS_SECTION);
+    let globals = globals.ok_or(Error::Missing(abi::GLOBALS_SECTION))?;
+    let path = folder.join(GLOBALS_PIN);
+    globals.pin(&path).map_err(|source| Error::Pin {
+        path,
+        source: Box::new(source),
+    })?;
+    let program = ebpf.program_mut(PROGRAM).ok_or(Error::Missing(PROGRAM))?;
+    let program: &mut SchedClassifier = program
+        .try_into()
+        .map_err(Error::program("the classifier is no tc program"))?;
+    program
+        .load()
+        .map_err(Error::program("the classifier cannot be loaded"))?;
+    let path = folder.join(PROGRAM);
+    program.pin(&path).map_err(|source| Error::Pin {
+        path,
+        source: Box::new(source),
+    })?;
+    #[cfg(feature = "ebpf-log")]
+    crate::kernel::packet_log::follow(program);
+    Ok(())
+}
