@@ -16,10 +16,11 @@ mod object;
 mod packet_log;
 mod pins;
 mod sys;
+mod watch;
 
 pub use attachment::{Attachment, detach, replace};
 pub use binding::{Binding, BindingState, TABLE_PREFIX, remove_binding_of};
-pub use bpffs::{ensure_mounted, is_bpffs, is_unused};
+pub use bpffs::{ensure_mounted, is_bpffs, is_unused, require_mounted};
 pub use capabilities::{Missing, missing};
 pub use carrier::Carrier;
 pub use error::Error;
@@ -30,3 +31,4 @@ pub use nft::Nft;
 pub use object::{AgentId, Object};
 pub use pins::Pins;
 pub(crate) use pins::remove_if_empty;
+pub use watch::{Keeper, News, Places, Watch, WatchError};

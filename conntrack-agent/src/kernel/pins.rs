@@ -59,7 +59,8 @@ impl Pins {
         self.links(router).join(format!("{namespace}:{interface}"))
     }
 
-    fn links(&self, router: RouterId) -> PathBuf {
+    /// Where the router's links are pinned.
+    pub(super) fn links(&self, router: RouterId) -> PathBuf {
         self.router(router).join("links")
     }
 

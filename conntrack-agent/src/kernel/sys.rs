@@ -1,8 +1,13 @@
 //! System calls that have no safe wrapper: the agent's only unsafe code.
 
 use std::{
+    ffi::CString,
     io,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use aya::{
@@ -107,26 +112,123 @@ pub(super) fn write_batch<V: Pod>(
     #[expect(unsafe_code, reason = "the call has no safe form")]
     let written = unsafe { bpf(MAP_UPDATE_BATCH, &mut batch) };
     let done = usize::try_from(batch.count).unwrap_or(0).min(elements);
-    written.map_err(|error| (done, error))
+    written.map(|_| ()).map_err(|error| (done, error))
 }
 
+/// `BPF_OBJ_PIN`, `BPF_OBJ_GET` and `BPF_OBJ_GET_INFO_BY_FD` of `enum bpf_cmd`,
+/// include/uapi/linux/bpf.h.
+const OBJ_PIN: libc::c_long = 6;
+const OBJ_GET: libc::c_long = 7;
+const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+
+/// What `BPF_OBJ_*` commands read of `union bpf_attr`.
+#[derive(Debug)]
+#[repr(C)]
+struct Place {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// `struct { … } info` of `union bpf_attr`.
+#[derive(Debug)]
+#[repr(C)]
+struct Inquiry {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// The beginning of `struct bpf_link_info`, with `tcx` of its union, which is
+/// aligned to 8 bytes.
+#[derive(Debug, Default)]
+#[repr(C)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    padding: u32,
+    interface: u32,
+    attach_type: u32,
+}
+
+/// Opens what is pinned there.
+///
+/// # Errors
+/// bpf(2).
+pub(super) fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut place = Place {
+        pathname: path.as_ptr().addr() as u64,
+        bpf_fd: 0,
+        file_flags: 0,
+    };
+    // SAFETY: the path is a C string that lives until the call returns.
+    #[expect(unsafe_code, reason = "the call has no safe form")]
+    let opened = unsafe { bpf(OBJ_GET, &mut place) }?;
+    let descriptor = libc::c_int::try_from(opened).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor, for nobody else.
+    #[expect(unsafe_code, reason = "bpf(2) returns a bare descriptor")]
+    let opened = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    Ok(opened)
+}
+
+/// Pins an object of the kernel's there.
+///
+/// # Errors
+/// bpf(2): EEXIST if there is something.
+pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut place = Place {
+        pathname: path.as_ptr().addr() as u64,
+        bpf_fd: object.as_raw_fd().cast_unsigned(),
+        file_flags: 0,
+    };
+    // SAFETY: the path is a C string that lives until the call returns.
+    #[expect(unsafe_code, reason = "the call has no safe form")]
+    unsafe { bpf(OBJ_PIN, &mut place) }?;
+    Ok(())
+}
+
+/// The number of the interface that a tcx link is attached to; 0 once the
+/// interface is gone or somebody has detached it (`tcx_link_fill_info`,
+/// kernel/bpf/tcx.c).
+///
+/// # Errors
+/// bpf(2).
+pub(super) fn link_interface(link: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = LinkInfo::default();
+    let mut inquiry = Inquiry {
+        bpf_fd: link.as_raw_fd().cast_unsigned(),
+        info_len: u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?,
+        info: (&raw mut info).addr() as u64,
+    };
+    // SAFETY: the kernel writes at most `info_len` bytes to `info`, which lives
+    // until the call returns and in which any bytes are numbers.
+    #[expect(unsafe_code, reason = "the call has no safe form")]
+    unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut inquiry) }?;
+    Ok(info.interface)
+}
+
+/// Returns what the command returns, a descriptor or 0.
+///
 /// # Safety
-/// What `batch` points to must be as the command wants it.
+/// What `attributes` is and points to must be as the command wants it.
 #[expect(unsafe_code, reason = "a system call")]
-unsafe fn bpf(command: libc::c_long, batch: &mut Elements) -> io::Result<()> {
+unsafe fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<libc::c_long> {
     // SAFETY: the third argument is the size of what the second points to; the
     // rest is the caller's promise.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,
             command,
-            std::ptr::from_mut(batch),
-            size_of::<Elements>(),
+            std::ptr::from_mut(attributes),
+            size_of::<A>(),
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
+    if result < 0 {
         Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
     }
 }

@@ -1,6 +1,6 @@
 //! The difference between desired and observed, as effects. Pure.
 
-use super::{Effect, InstanceState, NamespaceState, Observed};
+use super::{Effect, InstanceState, InterfaceState, NamespaceState, Observed};
 use crate::{
     kernel::BindingState,
     port_table::{Capacity, TooManyRules, Wanted, fill, plan},
@@ -87,7 +87,9 @@ fn presence(namespace: &NamespaceState, effects: &mut Vec<Effect>) {
             instead_of: namespace.binding,
         });
     }
-    for interface in namespace.interfaces.iter().filter(|state| !state.attached) {
+    // A link without a pin ends with whoever happens to have it open.
+    let is_lacking = |state: &&InterfaceState| !(state.attached && state.pinned);
+    for interface in namespace.interfaces.iter().filter(is_lacking) {
         effects.push(Effect::Attach {
             namespace: namespace.name.clone(),
             attachment: interface.attachment.clone(),
@@ -123,7 +125,6 @@ mod tests {
         kernel::{Attachment, Interface, Kind},
         model::{Destination, Protocol},
         port_table::Image,
-        reconcile::InterfaceState,
     };
 
     fn desired(ports: impl IntoIterator<Item = u16>) -> Desired {
@@ -239,6 +240,19 @@ mod tests {
             vec![namespace(BindingState::Current, false)],
             &rules,
             &["rebuild a broken instance", "attach to qr-1 in qrouter-1"],
+        );
+    }
+
+    #[test]
+    fn a_link_that_has_lost_its_pin_is_attached_again() {
+        let rules = desired([21]);
+        let mut unpinned = namespace(BindingState::Current, true);
+        unpinned.interfaces[0].pinned = false;
+        check(
+            InstanceState::Current(image(&rules)),
+            vec![unpinned],
+            &rules,
+            &["attach to qr-1 in qrouter-1"],
         );
     }
 

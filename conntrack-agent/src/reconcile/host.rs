@@ -3,16 +3,21 @@
 mod look;
 mod renewal;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use conntrack_ebpf::abi::Slot;
+use tracing::warn;
 
 use super::{Effect, InstanceState, Kernel, Observed};
 use crate::{
     config::Config,
     kernel::{
-        AgentId, Binding, BindingState, Carrier, Error, Identity, Instance, Netns, NetnsFolder,
-        Object, Pins, Usable, detach,
+        AgentId, Binding, BindingState, Carrier, Error, Identity, Instance, Keeper, Netns,
+        NetnsFolder, Object, Pins, Places, TABLE_PREFIX, Usable, detach, require_mounted,
     },
     model::{Destination, Helper, Match, Port, RouterId},
     port_table::{Edit, Excerpt, Write},
@@ -25,7 +30,11 @@ pub struct Host {
     object: Object,
     binding: Binding,
     folder: NetnsFolder,
+    netns_dir: PathBuf,
     prefixes: Vec<String>,
+    /// Where a bpffs should be mounted.
+    bpffs: PathBuf,
+    keeper: Arc<Keeper>,
     /// What is open of routers that are being worked on.
     held: BTreeMap<RouterId, Held>,
     /// Hints from the last observation of each router that has an instance.
@@ -56,7 +65,17 @@ impl Kernel for Host {
         Ok(self.pins.routers()?.into_iter().collect())
     }
 
+    fn present(&self) -> Result<BTreeSet<RouterId>, Error> {
+        let names = self.folder.names()?;
+        let router = |name: &String| {
+            let mut rests = self.prefixes.iter();
+            rests.find_map(|prefix| name.strip_prefix(prefix.as_str())?.parse().ok())
+        };
+        Ok(names.iter().filter_map(router).collect())
+    }
+
     fn observe(&mut self, router: RouterId) -> Result<Observed, Error> {
+        require_mounted(&self.bpffs)?;
         self.hints.remove(&router);
         self.settle(router)?;
         let (observed, held) = self.look(router)?;
@@ -72,6 +91,7 @@ impl Kernel for Host {
         router: RouterId,
         destinations: &BTreeSet<Destination>,
     ) -> Result<Option<Excerpt>, Error> {
+        require_mounted(&self.bpffs)?;
         let Some(hint) = self.hints.get(&router) else {
             return Ok(None);
         };
@@ -100,6 +120,14 @@ impl Kernel for Host {
         gone.map(|netns| netns.name().to_owned())
     }
 
+    fn settled(&mut self, router: RouterId) {
+        match self.pins.links_of(router) {
+            Ok(pins) => self.keeper.keep(router, &pins),
+            Err(error) => warn!(%router, error = &error as &dyn std::error::Error,
+                "its links are not watched"),
+        }
+    }
+
     fn release(&mut self, router: RouterId) {
         self.held.remove(&router);
     }
@@ -115,10 +143,31 @@ impl Host {
             object: Object::new(agent, carrier),
             binding,
             folder: NetnsFolder::new(&config.netns_dir),
+            netns_dir: config.netns_dir.clone(),
             prefixes: config.namespace_prefixes.clone(),
+            bpffs: config.bpffs_root().to_owned(),
+            keeper: Keeper::new(),
             held: BTreeMap::new(),
             hints: BTreeMap::new(),
         }
+    }
+
+    /// What there is to be watched.
+    #[must_use]
+    pub fn places(&self) -> Places {
+        Places {
+            netns_dir: self.netns_dir.clone(),
+            prefixes: self.prefixes.clone(),
+            pins: self.pins.clone(),
+            bpffs: self.bpffs.clone(),
+            table: format!("{TABLE_PREFIX}{}", self.agent),
+        }
+    }
+
+    /// What keeps the links of routers that are as they should be.
+    #[must_use]
+    pub const fn keeper(&self) -> &Arc<Keeper> {
+        &self.keeper
     }
 
     /// The rules that are in force: what the pinned port tables say.
@@ -193,6 +242,10 @@ impl Host {
             } => {
                 let replaced = self.with_instance(router, |host, instance| {
                     let netns = host.netns(router, namespace)?;
+                    if !attachment.pin.exists() {
+                        let (pin, interface) = (&attachment.pin, attachment.interface.index);
+                        host.keeper.restore(router, pin, interface)?;
+                    }
                     let replaced = attachment.replace(netns, instance)?;
                     if !replaced {
                         attachment.attach(netns, instance)?;
@@ -209,6 +262,7 @@ impl Host {
                 attachment,
             } => {
                 detach(&attachment.pin)?;
+                self.keeper.forget(router, &attachment.pin);
                 Some(Effect::Attach {
                     namespace: namespace.clone(),
                     attachment: attachment.clone(),
@@ -216,6 +270,7 @@ impl Host {
             }
             Effect::ReapLink(pin) => {
                 detach(pin)?;
+                self.keeper.forget(router, pin);
                 self.pins.tidy(router)?;
                 None
             }
