@@ -23,6 +23,16 @@ impl ForeignProgram {
     /// Puts it on an interface, behind what is there.
     #[must_use]
     pub fn attach(netns: &Netns, interface: &str) -> Self {
+        Self::attach_at(netns, interface, LinkOrder::last())
+    }
+
+    /// The same, in front of what is there.
+    #[must_use]
+    pub fn attach_first(netns: &Netns, interface: &str) -> Self {
+        Self::attach_at(netns, interface, LinkOrder::first())
+    }
+
+    fn attach_at(netns: &Netns, interface: &str, order: LinkOrder) -> Self {
         let path = object_path();
         let mut object = EbpfLoader::new()
             .load_file(&path)
@@ -37,7 +47,7 @@ impl ForeignProgram {
             program.attach_with_options(
                 interface,
                 TcAttachType::Ingress,
-                TcAttachOptions::TcxOrder(LinkOrder::last()),
+                TcAttachOptions::TcxOrder(order),
             )
         });
         attached.expect("the program on the interface");

@@ -93,6 +93,22 @@ impl Pins {
         fs::create_dir_all(&links).map_err(Error::file(links, "made"))
     }
 
+    /// Makes the folder of the links of a router that has an instance. None above
+    /// it: where those are gone, so may be the bpffs, and what is made outside of
+    /// it keeps another from being mounted.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it can't be made.
+    pub fn prepare_links(&self, router: RouterId) -> Result<(), Error> {
+        let links = self.links(router);
+        match fs::create_dir(&links) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(Error::file(links, "made")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Removes what is empty of the router's folders and those above.
     ///
     /// # Errors

@@ -240,6 +240,8 @@ impl Host {
                 namespace,
                 attachment,
             } => {
+                // Somebody may have removed the folder with the pins in it.
+                self.pins.prepare_links(router)?;
                 let replaced = self.with_instance(router, |host, instance| {
                     let netns = host.netns(router, namespace)?;
                     if !attachment.pin.exists() {
