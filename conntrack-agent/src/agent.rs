@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 pub use view::{Condition, Seen, View};
 pub use worker::{Applied, Handle, Rejection, Request};
@@ -22,11 +22,12 @@ use crate::{
     config::Config,
     daemon::{Rebuild, RunError},
     engine::{Change, Entry, Mapping, Policy},
+    footprint::Bpffs,
     footprint::Footprint,
     input::sentence,
-    kernel::{self, Binding, Carrier, Edition, Nft},
-    model::{Helper, HelperRule, Origin, RuleId},
-    reconcile::{Host, Reconciler, Summary},
+    kernel::{self, Binding, Carrier, Edition, News, Nft, Watch},
+    model::{Helper, HelperRule, Origin, RouterId, RuleId},
+    reconcile::{Host, Kernel as _, Reconciler, Summary},
     sources::{RuleSet, rules_file},
     store::{self, Store, StoreError},
 };
@@ -42,6 +43,8 @@ pub(crate) struct Agent {
     auditor: Arc<Auditor>,
     rules: Option<PathBuf>,
     full_pass: Duration,
+    bpffs: Bpffs,
+    watch: Watch,
 }
 
 impl Agent {
@@ -71,6 +74,10 @@ impl Agent {
             }
         };
         let (store, mapping) = Self::open_store(config, footprint, &host, from)?;
+        // Before anything is looked at, so that nothing falls between.
+        let mut routers = mapping.routers();
+        routers.extend(host.routers()?);
+        let watch = Watch::start(host.places(), Arc::clone(host.keeper()), routers)?;
         let mut agent = Self {
             host,
             policy,
@@ -81,6 +88,8 @@ impl Agent {
             auditor: Arc::clone(auditor),
             rules: rules.map(Path::to_owned),
             full_pass: config.full_pass(),
+            bpffs: Bpffs::new(config),
+            watch,
         };
         let summary = agent.take(wanted.as_ref())?;
         agent.view.begin(&agent.mapping, &agent.reconciler);
@@ -169,9 +178,13 @@ impl Agent {
             self.record(&made, begun);
             made?;
         }
-        Ok(self
-            .reconciler
-            .full_pass(&mut self.host, &self.mapping, Instant::now())?)
+        let now = Instant::now();
+        let (host, mapping) = (&mut self.host, &self.mapping);
+        let summary = self.reconciler.full_pass(host, mapping, now)?;
+        for router in self.mapping.routers() {
+            self.watch.follow(router);
+        }
+        Ok(summary)
     }
 
     fn make(&mut self, wanted: &RuleSet) -> Result<Change, RunError> {
@@ -217,6 +230,7 @@ impl Agent {
 
     /// Makes one change, durably and in the kernel, or not at all.
     fn change(&mut self, change: Change) -> Result<(), RunError> {
+        self.bpffs.ensure()?;
         self.store.commit(&self.mapping, &change)?;
         self.mapping.commit(&change);
         let now = Instant::now();
@@ -225,6 +239,9 @@ impl Agent {
         match applied {
             Ok(_) => {
                 self.view.commit(&change, &self.reconciler);
+                for says in change.matches() {
+                    self.keep_watching(says.router);
+                }
                 Ok(())
             }
             Err(error) => {
@@ -241,8 +258,48 @@ impl Agent {
         }
     }
 
+    /// What the kernel's events tell: which routers are to be looked at.
+    fn hear(&mut self, news: &News) {
+        let now = Instant::now();
+        for router in &news.routers {
+            self.reconciler.heard(*router, now);
+        }
+        if news.everything {
+            self.have_bpffs();
+            let (host, mapping) = (&self.host, &self.mapping);
+            if let Err(error) = self.reconciler.heard_of_all(host, mapping, now) {
+                error!(
+                    error = &error as &dyn std::error::Error,
+                    "the kernel could not be examined"
+                );
+            }
+        }
+    }
+
+    /// Without one, every router fails and says so; it is tried again.
+    fn have_bpffs(&self) {
+        match self.bpffs.ensure() {
+            Ok(false) => {}
+            Ok(true) => warn!("the bpffs was unmounted; it is mounted again"),
+            Err(error) => error!(
+                error = &error as &dyn std::error::Error,
+                "there is no bpffs any more"
+            ),
+        }
+    }
+
+    /// A router that has nothing and is to have nothing is not watched.
+    fn keep_watching(&self, router: RouterId) {
+        if self.mapping.has(router) || self.reconciler.troubles().contains_key(&router) {
+            self.watch.follow(router);
+        } else {
+            self.watch.leave(router);
+        }
+    }
+
     /// Every router is to be looked at, for what no event told.
     fn look_around(&mut self) {
+        self.have_bpffs();
         let due = self
             .reconciler
             .mark_all(&self.host, &self.mapping, Instant::now());
@@ -260,6 +317,8 @@ impl Agent {
         let looked = self.reconciler.look_at_one(host, mapping, Instant::now());
         if let Some((router, summary)) = looked {
             self.view.note(router, &self.reconciler);
+            self.keep_watching(router);
+            debug!(%router, effects = summary.effects, "looked at");
             if summary.effects > 0 && summary.failed == 0 {
                 info!(%router, effects = summary.effects, "repaired");
             }

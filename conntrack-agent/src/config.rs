@@ -371,6 +371,13 @@ impl Config {
         }
     }
 
+    /// Where a bpffs is, or is to be mounted: the folder that has `bpffs_dir`.
+    #[must_use]
+    pub fn bpffs_root(&self) -> &Path {
+        // A checked configuration has a parent here.
+        self.bpffs_dir.parent().unwrap_or(Path::new("/"))
+    }
+
     /// The time between two looks at everything.
     #[must_use]
     pub const fn full_pass(&self) -> Duration {

@@ -77,6 +77,9 @@ pub enum RunError {
     /// The agent's thread can't be started.
     #[error("no thread can be started")]
     Thread(#[source] std::io::Error),
+    /// The kernel's events can't be had.
+    #[error(transparent)]
+    Watch(#[from] kernel::WatchError),
     /// A part of it has ended without being told to: a bug.
     #[error("{0} has ended unexpectedly")]
     Ended(&'static str),
@@ -152,7 +155,7 @@ pub async fn run(
             _ = hangup.recv() => handle.reload(),
             _ = terminate.recv() => break Ok(()),
             _ = interrupt.recv() => break Ok(()),
-            _ = &mut end => break Err(RunError::Ended("the agent")),
+            reason = &mut end => break Err(reason.unwrap_or(RunError::Ended("the agent"))),
             _ = &mut server => break Err(RunError::Ended("the server")),
         }
     };

@@ -7,6 +7,7 @@
 mod folders;
 mod lock;
 mod record;
+mod remount;
 
 use std::{
     io,
@@ -22,6 +23,7 @@ use crate::{
 use folders::{Mounted, make_folder, remove_file, remove_folders};
 use lock::Lock;
 use record::Record;
+pub use remount::Bpffs;
 
 /// What could not be read, made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -151,9 +153,7 @@ impl Footprint {
         // What is mounted there may be another one by now, and not the agent's.
         record.mounted = record.mounted.filter(Mounted::is_there);
         make_folder(&config.state_dir, 0o700, created)?;
-        // A checked configuration has a parent here.
-        let root = config.bpffs_dir.parent().unwrap_or(Path::new("/"));
-        let mounted = Mounted::ensure(root, created)?;
+        let mounted = Mounted::ensure(config.bpffs_root(), created)?;
         record.created.extend(created.iter().cloned());
         record.mounted = mounted.clone().or(record.mounted);
         // A start that changes nothing writes nothing.

@@ -20,10 +20,11 @@ mod packet_log;
 mod pins;
 mod sys;
 mod wait;
+mod watch;
 
 pub use attachment::{Attachment, Hooks, Ingress, Pin, Way, unpin};
 pub use binding::{Binding, BindingState, TABLE_PREFIX, remove_binding_of};
-pub use bpffs::{ensure_mounted, is_bpffs, is_unused};
+pub use bpffs::{ensure_mounted, is_bpffs, is_unused, require_mounted};
 pub use capabilities::{Missing, missing};
 pub use carrier::Carrier;
 pub use edition::Edition;
@@ -36,3 +37,4 @@ pub use object::{AgentId, Object};
 pub use pins::Pins;
 pub(crate) use pins::remove_if_empty;
 pub(crate) use wait::wait_for_programs;
+pub use watch::{Keeper, News, Places, Watch, WatchError};

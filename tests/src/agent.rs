@@ -96,6 +96,20 @@ impl Agent {
             .unwrap_or_else(|exit| panic!("{release:?} isn't ready: {exit:?}"))
     }
 
+    /// Starts the agent through `launcher` (such as `prlimit …`), which becomes
+    /// it, and waits until it is ready.
+    #[must_use]
+    pub fn start_through(lab: &Lab, config: &Config, rules: &str, launcher: &[&str]) -> Self {
+        let command = run_command(lab.dir(), config, Some(rules));
+        let agent = Self {
+            process: Process::start(None, launched(launcher, command)),
+            rules: rules_path(lab.dir()),
+        };
+        agent
+            .ready()
+            .unwrap_or_else(|exit| panic!("the agent isn't ready: {exit:?}"))
+    }
+
     /// Waits until it is ready.
     ///
     /// # Errors
@@ -114,12 +128,6 @@ impl Agent {
             Ok(line) => Ok((self, line)),
             Err(_) => Err(self.end()),
         }
-    }
-
-    /// Its process id.
-    #[must_use]
-    pub fn pid(&self) -> Pid {
-        self.process.pid()
     }
 
     /// Changes the rules file and has the agent read it again.
@@ -162,6 +170,30 @@ impl Agent {
             .process
             .wait_for_line(0, LIMIT, |line| line.contains(text).then_some(()));
         logged.unwrap_or_else(|error| panic!("the log lacks {text:?}: {error}"));
+    }
+
+    /// How many lines with `text` it has logged so far.
+    #[must_use]
+    pub fn log_count(&self, text: &str) -> usize {
+        let lines = self.process.lines();
+        lines.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// What it has logged so far.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.process.lines()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&mut self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.process.pid()
     }
 
     fn end(mut self) -> Exit {

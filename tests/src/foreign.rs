@@ -40,6 +40,16 @@ impl ForeignProgram {
         )
     }
 
+    /// Puts it on an interface's tcx ingress, in front of what is there.
+    #[must_use]
+    pub fn attach_first(netns: &Netns, interface: &str) -> Self {
+        Self::attach_by(
+            netns,
+            interface,
+            TcAttachOptions::TcxOrder(LinkOrder::first()),
+        )
+    }
+
     /// Puts it on an interface with a qdisc, as a filter of this priority.
     #[must_use]
     pub fn attach_filter(netns: &Netns, interface: &str, priority: u16) -> Self {

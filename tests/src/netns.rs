@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::mount::mount_bind;
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::lab::LabDir;
@@ -40,6 +40,13 @@ impl Netns {
         netns.sysctl("ipv6/conf/default/accept_dad", "0");
         netns.ip("link set lo up");
         netns
+    }
+
+    /// Takes its name away, as `ip netns delete` does: it is gone when nobody
+    /// else holds it.
+    pub fn delete(&self) {
+        unmount(&self.path, UnmountFlags::DETACH).expect("the namespace off its file");
+        std::fs::remove_file(&self.path).expect("its file removed");
     }
 
     /// The file that is the namespace.

@@ -13,7 +13,7 @@ use crate::{apt, privilege, programs, say};
 const VENV: &str = "python3 with venv";
 
 /// Each program, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 13] = [
+const PROGRAMS: [(&str, &str); 14] = [
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("iptables", "iptables"),
@@ -26,6 +26,7 @@ const PROGRAMS: [(&str, &str); 13] = [
     ("setpriv", "util-linux"),
     ("nsenter", "util-linux"),
     ("curl", "curl"),
+    ("bpftool", "bpftool"),
     (VENV, "python3-venv"),
 ];
 

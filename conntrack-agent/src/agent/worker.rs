@@ -61,6 +61,8 @@ enum Command {
         reply: oneshot::Sender<Result<Applied, Rejection>>,
     },
     Reload,
+    /// The kernel's events have something to tell.
+    News,
     Stop,
 }
 
@@ -167,30 +169,39 @@ fn decide(
 
 impl Agent {
     /// Lets the agent work on a thread of its own. The receiver is told when it
-    /// has ended, however it did.
+    /// has ended, however it did, and why if it wasn't told to.
     ///
     /// # Errors
     /// What the system says to another thread.
-    pub(crate) fn run(self) -> io::Result<(Handle, oneshot::Receiver<()>)> {
+    pub(crate) fn run(self) -> io::Result<(Handle, oneshot::Receiver<RunError>)> {
         let (commands, queue) = sync_channel(QUEUE);
         let handle = Handle {
             commands,
             view: Arc::clone(&self.view),
             policy: Arc::new(self.policy.clone()),
         };
-        let (ended, end) = oneshot::channel::<()>();
+        // A queue that is full needs no waking.
+        let bell = handle.commands.clone();
+        self.watch.on_news(move || {
+            let _ = bell.try_send(Command::News);
+        });
+        let (ended, end) = oneshot::channel();
         thread::Builder::new().name("agent".into()).spawn(move || {
-            self.work(&queue);
-            drop(ended);
+            if let Err(error) = self.work(&queue) {
+                // Nobody is there to hear it where the agent ends anyway.
+                let _ = ended.send(error);
+            }
         })?;
         Ok((handle, end))
     }
 
     /// Requests first, then what is due: a pass over thousands of routers holds
     /// up none.
-    fn work(mut self, queue: &Receiver<Command>) {
+    fn work(mut self, queue: &Receiver<Command>) -> Result<(), RunError> {
         let mut next_pass = Instant::now() + self.full_pass;
         loop {
+            let news = self.watch.news()?;
+            self.hear(&news);
             let now = Instant::now();
             if next_pass <= now {
                 self.look_around();
@@ -208,7 +219,8 @@ impl Agent {
                     let _ = reply.send(self.serve(origin, &request));
                 }
                 Some(Command::Reload) => self.reload(),
-                Some(Command::Stop) => return,
+                Some(Command::News) => {}
+                Some(Command::Stop) => return Ok(()),
                 None => self.look(),
             }
         }

@@ -19,6 +19,21 @@ pub fn is_bpffs(folder: &Path) -> bool {
         .is_ok_and(|found| u32::try_from(found.f_type).is_ok_and(|magic| magic == BPF_FS_MAGIC))
 }
 
+/// That `folder` is inside a bpffs: anywhere else a pin can't be made, and the
+/// folders for one would hide from the bpffs that is to be mounted there.
+///
+/// # Errors
+/// [`Error::NoBpffs`] if not.
+pub fn require_mounted(folder: &Path) -> Result<(), Error> {
+    if is_bpffs(folder) {
+        return Ok(());
+    }
+    Err(Error::NoBpffs {
+        path: folder.to_owned(),
+        source: io::Error::other("it is not mounted any more"),
+    })
+}
+
 /// Whether nobody has pinned anything in the bpffs mounted at `root`.
 ///
 /// The kernel itself puts two iterators into each one (kernel/bpf/preload).

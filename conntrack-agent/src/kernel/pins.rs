@@ -104,7 +104,8 @@ impl Pins {
         self.links(router).join(format!("{namespace}:{interface}"))
     }
 
-    fn links(&self, router: RouterId) -> PathBuf {
+    /// Where the router's links are pinned.
+    pub(super) fn links(&self, router: RouterId) -> PathBuf {
         self.router(router).join("links")
     }
 
@@ -149,6 +150,22 @@ impl Pins {
             Instance::remove(&folder)?;
         }
         self.tidy(router)
+    }
+
+    /// Makes the folder of the links of a router that has an instance. None above
+    /// it: where those are gone, so may be the bpffs, and what is made outside of
+    /// it keeps another from being mounted.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it can't be made.
+    pub fn prepare_links(&self, router: RouterId) -> Result<(), Error> {
+        let links = self.links(router);
+        match fs::create_dir(&links) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(Error::file(links, "made")(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes what is empty of the router's folders and those above.

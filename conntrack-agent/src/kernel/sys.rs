@@ -4,7 +4,7 @@ use std::{
     ffi::CString,
     io,
     os::{
-        fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
@@ -115,9 +115,11 @@ pub(super) fn write_batch<V: Pod>(
     written.map(|_| ()).map_err(|error| (done, error))
 }
 
-/// `BPF_OBJ_PIN`, `BPF_PROG_QUERY` and `BPF_LINK_GET_FD_BY_ID` of `enum
+/// `BPF_OBJ_PIN`, `BPF_OBJ_GET`, `BPF_OBJ_GET_INFO_BY_FD`, `BPF_PROG_QUERY` and `BPF_LINK_GET_FD_BY_ID` of `enum
 /// bpf_cmd`, include/uapi/linux/bpf.h.
 const OBJ_PIN: libc::c_long = 6;
+const OBJ_GET: libc::c_long = 7;
+const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
 const LINK_GET_FD_BY_ID: libc::c_long = 30;
 
@@ -205,28 +207,92 @@ pub(super) fn link_by_id(id: u32) -> io::Result<OwnedFd> {
     Ok(descriptor)
 }
 
+/// What `BPF_OBJ_*` commands read of `union bpf_attr`.
+#[derive(Debug)]
+#[repr(C)]
+struct Place {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// Opens what is pinned there.
+///
+/// # Errors
+/// bpf(2).
+pub(super) fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut place = Place {
+        pathname: path.as_ptr().addr() as u64,
+        bpf_fd: 0,
+        file_flags: 0,
+    };
+    // SAFETY: the path is a C string that lives until the call returns.
+    #[expect(unsafe_code, reason = "the call has no safe form")]
+    let opened = unsafe { bpf(OBJ_GET, &mut place) }?;
+    // SAFETY: the kernel has just made this descriptor, for nobody else.
+    #[expect(unsafe_code, reason = "bpf(2) returns a bare descriptor")]
+    let opened = unsafe { OwnedFd::from_raw_fd(opened) };
+    Ok(opened)
+}
+
 /// Pins what a descriptor is of.
 ///
 /// # Errors
 /// bpf(2): EEXIST if there is something at `path`.
 pub(super) fn pin(descriptor: &impl AsFd, path: &Path) -> io::Result<()> {
-    /// `pathname` and `bpf_fd` of `union bpf_attr`.
-    #[repr(C)]
-    struct Pin {
-        path: u64,
-        descriptor: libc::c_int,
-        file_flags: u32,
-    }
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut attributes = Pin {
-        path: path.as_ptr().addr() as u64,
-        descriptor: descriptor.as_fd().as_raw_fd(),
+    let mut place = Place {
+        pathname: path.as_ptr().addr() as u64,
+        bpf_fd: descriptor.as_fd().as_raw_fd().cast_unsigned(),
         file_flags: 0,
     };
     // SAFETY: `path` ends with a NUL and lives until the kernel returns.
     #[expect(unsafe_code, reason = "the call has no safe form")]
-    unsafe { bpf(OBJ_PIN, &mut attributes) }?;
+    unsafe { bpf(OBJ_PIN, &mut place) }?;
     Ok(())
+}
+
+/// `struct { … } info` of `union bpf_attr`.
+#[derive(Debug)]
+#[repr(C)]
+struct Inquiry {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// The beginning of `struct bpf_link_info`, with `tcx` of its union, which is
+/// aligned to 8 bytes.
+#[derive(Debug, Default)]
+#[repr(C)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    padding: u32,
+    interface: u32,
+    attach_type: u32,
+}
+
+/// The number of the interface that a tcx link is attached to; 0 once the
+/// interface is gone or somebody has detached it (`tcx_link_fill_info`,
+/// kernel/bpf/tcx.c).
+///
+/// # Errors
+/// bpf(2).
+pub(super) fn link_interface(link: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = LinkInfo::default();
+    let mut inquiry = Inquiry {
+        bpf_fd: link.as_raw_fd().cast_unsigned(),
+        info_len: u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?,
+        info: (&raw mut info).addr() as u64,
+    };
+    // SAFETY: the kernel writes at most `info_len` bytes to `info`, which lives
+    // until the call returns and in which any bytes are numbers.
+    #[expect(unsafe_code, reason = "the call has no safe form")]
+    unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut inquiry) }?;
+    Ok(info.interface)
 }
 
 /// Returns what the command does: 0, or a new descriptor.

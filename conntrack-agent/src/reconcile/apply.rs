@@ -96,6 +96,11 @@ pub fn apply(
 ) -> Result<BTreeMap<RouterId, Done>, ApplyError> {
     let mut journal = Vec::new();
     let result = forward(kernel, mapping, routers, &mut journal);
+    if result.is_ok() {
+        for router in routers.keys() {
+            kernel.settled(*router);
+        }
+    }
     if let Err(cause) = &result {
         if !journal.is_empty() {
             info!(%cause, steps = journal.len(), "taking back what was done");

@@ -4,16 +4,22 @@ mod look;
 mod renewal;
 mod succession;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use conntrack_ebpf::abi::Slot;
+use tracing::warn;
 
 use super::{Effect, InstanceState, Kernel, Observed};
 use crate::{
     config::{Attach, Config, Interfaces},
     kernel::{
         AgentId, Attachment, Binding, BindingState, Carrier, Edition, Error, Hooks, Identity,
-        Instance, Netns, NetnsFolder, Object, Pins, Usable, Way,
+        Instance, Keeper, Netns, NetnsFolder, Object, Pins, Places, TABLE_PREFIX, Usable, Way,
+        require_mounted,
     },
     model::{Destination, Helper, Match, Port, RouterId},
     port_table::{Edit, Excerpt, Write},
@@ -29,7 +35,11 @@ pub struct Host {
     way: Way,
     interfaces: Interfaces,
     folder: NetnsFolder,
+    netns_dir: PathBuf,
     prefixes: Vec<String>,
+    /// Where a bpffs should be mounted.
+    bpffs: PathBuf,
+    keeper: Arc<Keeper>,
     /// What is open of routers that are being worked on.
     held: BTreeMap<RouterId, Held>,
     /// Hints from the last observation of each router that has an instance.
@@ -64,7 +74,17 @@ impl Kernel for Host {
         Ok(routers)
     }
 
+    fn present(&self) -> Result<BTreeSet<RouterId>, Error> {
+        let names = self.folder.names()?;
+        let router = |name: &String| {
+            let mut rests = self.prefixes.iter();
+            rests.find_map(|prefix| name.strip_prefix(prefix.as_str())?.parse().ok())
+        };
+        Ok(names.iter().filter_map(router).collect())
+    }
+
     fn observe(&mut self, router: RouterId) -> Result<Observed, Error> {
+        require_mounted(&self.bpffs)?;
         self.hints.remove(&router);
         self.settle(router)?;
         let (observed, held) = self.look(router)?;
@@ -80,6 +100,7 @@ impl Kernel for Host {
         router: RouterId,
         destinations: &BTreeSet<Destination>,
     ) -> Result<Option<Excerpt>, Error> {
+        require_mounted(&self.bpffs)?;
         let Some(hint) = self.hints.get(&router) else {
             return Ok(None);
         };
@@ -107,6 +128,14 @@ impl Kernel for Host {
         let namespaces = &self.held.get(&router)?.namespaces;
         let gone = namespaces.values().find(|netns| netns.is_gone());
         gone.map(|netns| netns.name().to_owned())
+    }
+
+    fn settled(&mut self, router: RouterId) {
+        match self.pins.links_of(router) {
+            Ok(pins) => self.keeper.keep(router, &pins),
+            Err(error) => warn!(%router, error = &error as &dyn std::error::Error,
+                "its links are not watched"),
+        }
     }
 
     fn release(&mut self, router: RouterId) {
@@ -138,10 +167,31 @@ impl Host {
             object: Object::new(edition, agent, carrier),
             binding,
             folder: NetnsFolder::new(&config.netns_dir),
+            netns_dir: config.netns_dir.clone(),
             prefixes: config.namespace_prefixes.clone(),
+            bpffs: config.bpffs_root().to_owned(),
+            keeper: Keeper::new(),
             held: BTreeMap::new(),
             hints: BTreeMap::new(),
         })
+    }
+
+    /// What there is to be watched.
+    #[must_use]
+    pub fn places(&self) -> Places {
+        Places {
+            netns_dir: self.netns_dir.clone(),
+            prefixes: self.prefixes.clone(),
+            pins: self.pins.clone(),
+            bpffs: self.bpffs.clone(),
+            table: format!("{TABLE_PREFIX}{}", self.agent),
+        }
+    }
+
+    /// What keeps the links of routers that are as they should be.
+    #[must_use]
+    pub const fn keeper(&self) -> &Arc<Keeper> {
+        &self.keeper
     }
 
     /// The rules that are in force: what the pinned port tables say.
@@ -221,6 +271,8 @@ impl Host {
                 namespace,
                 attachment,
             } => {
+                // Somebody may have removed the folder with the pins in it.
+                self.pins.prepare_links(router)?;
                 let replaced = self.with_instance(router, |host, instance| {
                     let netns = host.netns(router, namespace)?;
                     host.hooks.attach(host.way, netns, attachment, instance)
@@ -252,6 +304,7 @@ impl Host {
             } => {
                 let netns = self.netns(router, namespace)?;
                 self.hooks.detach(netns, attachment)?;
+                self.keeper.forget(router, &attachment.pin);
                 Some(Effect::Attach {
                     namespace: namespace.clone(),
                     attachment: attachment.clone(),
@@ -259,6 +312,7 @@ impl Host {
             }
             Effect::ReapLink(pin) => {
                 self.hooks.reap(&self.folder, pin)?;
+                self.keeper.forget(router, pin);
                 self.pins.tidy(router)?;
                 None
             }

@@ -19,6 +19,13 @@ pub trait Kernel {
     /// [`Error`] if the kernel can't be asked.
     fn routers(&self) -> Result<BTreeSet<RouterId>, Error>;
 
+    /// Every router that has a namespace here, whether or not the agent has
+    /// anything on it, as far as that is told by names.
+    ///
+    /// # Errors
+    /// [`Error`] if the kernel can't be asked.
+    fn present(&self) -> Result<BTreeSet<RouterId>, Error>;
+
     /// What there is of the router now. Its namespaces are held until
     /// [`Self::release`]: effects go to those that were observed.
     ///
@@ -48,6 +55,10 @@ pub trait Kernel {
 
     /// A namespace of the router that went away since it was observed.
     fn vanished(&self, router: RouterId) -> Option<String>;
+
+    /// The router is as it should be: what it has now is kept, what it had
+    /// before is let go.
+    fn settled(&mut self, router: RouterId);
 
     /// Lets go of what was held since the router was observed.
     fn release(&mut self, router: RouterId);

@@ -278,6 +278,12 @@ impl Kernel for Memory {
         Ok(held.map(|(id, _)| *id).collect())
     }
 
+    fn present(&self) -> Result<BTreeSet<RouterId>, Error> {
+        let present = self.routers.iter();
+        let present = present.filter(|(_, router)| !router.namespaces.is_empty());
+        Ok(present.map(|(id, _)| *id).collect())
+    }
+
     fn observe(&mut self, router: RouterId) -> Result<Observed, Error> {
         let Router {
             instance,
@@ -369,6 +375,8 @@ impl Kernel for Memory {
     fn vanished(&self, _: RouterId) -> Option<String> {
         None
     }
+
+    fn settled(&mut self, _: RouterId) {}
 
     fn release(&mut self, _: RouterId) {}
 }

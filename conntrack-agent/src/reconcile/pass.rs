@@ -23,6 +23,8 @@ use crate::{
 /// From a change of a part to the look at the whole. Many changes in this time
 /// share one.
 const LOOK_AFTER: Duration = Duration::from_millis(500);
+/// From one look at a router that events come from to the next.
+const REST: Duration = Duration::from_millis(50);
 /// After the first failure.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// At the most.
@@ -62,6 +64,8 @@ pub struct Reconciler {
     sound: BTreeSet<RouterId>,
     /// When a router is to be looked at.
     due: BTreeMap<RouterId, Instant>,
+    /// When a router was last looked at.
+    looked: BTreeMap<RouterId, Instant>,
 }
 
 impl Reconciler {
@@ -108,8 +112,8 @@ impl Reconciler {
         })
     }
 
-    /// Every router that has a rule, or anything in the kernel, is to be looked
-    /// at: a full pass, in as many steps.
+    /// Every router that has a rule, a namespace or anything in the kernel is to
+    /// be looked at: a full pass, in as many steps.
     ///
     /// # Errors
     /// [`Error`] if the kernel can't say which routers those are.
@@ -121,7 +125,9 @@ impl Reconciler {
     ) -> Result<(), Error> {
         let mut routers = mapping.routers();
         routers.extend(kernel.routers()?);
+        routers.extend(kernel.present()?);
         self.troubles.retain(|router, _| routers.contains(router));
+        self.looked.retain(|router, _| routers.contains(router));
         for router in routers {
             // One that fails has its own time.
             if !self.troubles.contains_key(&router) {
@@ -193,6 +199,40 @@ impl Reconciler {
         self.due.insert(router, now);
     }
 
+    /// An event came from this router: it is to be looked at, not for each of
+    /// many events, and one that fails not for events that its own failures
+    /// cause.
+    pub fn heard(&mut self, router: RouterId, now: Instant) {
+        self.sound.remove(&router);
+        let failures = self.troubles.get(&router);
+        if failures.is_some_and(|trouble| trouble.failures > 1) {
+            return;
+        }
+        let looked = self.looked.get(&router);
+        let time = looked.map_or(now, |looked| now.max(*looked + REST));
+        let due = self.due.entry(router).or_insert(time);
+        *due = time.min(*due);
+    }
+
+    /// Something has happened, and nobody can tell to which of the routers that
+    /// have a rule, or anything in the kernel.
+    ///
+    /// # Errors
+    /// [`Error`] if the kernel can't say which have anything.
+    pub fn heard_of_all(
+        &mut self,
+        kernel: &impl Kernel,
+        mapping: &Mapping,
+        now: Instant,
+    ) -> Result<(), Error> {
+        let mut routers = mapping.routers();
+        routers.extend(kernel.routers()?);
+        for router in routers {
+            self.heard(router, now);
+        }
+        Ok(())
+    }
+
     /// The routers that are not what they should be.
     #[must_use]
     pub const fn troubles(&self) -> &BTreeMap<RouterId, Trouble> {
@@ -209,6 +249,7 @@ impl Reconciler {
         let mut summary = Summary::default();
         for router in routers {
             self.due.remove(router);
+            self.looked.insert(*router, now);
             let whole = BTreeMap::from([(*router, Scope::Whole)]);
             match apply(kernel, mapping, &whole) {
                 Ok(done) => {

@@ -79,6 +79,14 @@ impl<K: Kernel> Kernel for Timed<K> {
         self.kernel.vanished(router)
     }
 
+    fn present(&self) -> Result<BTreeSet<RouterId>, Error> {
+        self.kernel.present()
+    }
+
+    fn settled(&mut self, router: RouterId) {
+        self.kernel.settled(router);
+    }
+
     fn release(&mut self, router: RouterId) {
         self.kernel.release(router);
     }

@@ -1,0 +1,98 @@
+//! How many descriptors watching may cost.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+};
+
+use rustix::process::{Resource, getrlimit};
+use tracing::warn;
+
+/// A bound on descriptors, shared by everything that watches, so that some are
+/// left for the agent's work and its connections.
+#[derive(Debug)]
+pub(super) struct Budget {
+    limit: usize,
+    used: AtomicUsize,
+    refused: AtomicUsize,
+    is_said: AtomicBool,
+}
+
+/// Descriptors that may be opened; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Permit {
+    budget: Arc<Budget>,
+    descriptors: usize,
+}
+
+impl Budget {
+    /// Half of what the process may have open (`RLIMIT_NOFILE`).
+    pub(super) fn of_process() -> Arc<Self> {
+        let limit = getrlimit(Resource::Nofile).current;
+        let limit = limit.map_or(usize::MAX, |limit| {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        });
+        Self::new(limit / 2)
+    }
+
+    fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            used: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+            is_said: AtomicBool::new(false),
+        })
+    }
+
+    /// Leave to open so many; none if that would be too many.
+    pub(super) fn take(self: &Arc<Self>, descriptors: usize) -> Option<Permit> {
+        let more = |used: usize| {
+            used.checked_add(descriptors)
+                .filter(|used| *used <= self.limit)
+        };
+        if self.used.fetch_update(Relaxed, Relaxed, more).is_err() {
+            self.refused.fetch_add(descriptors, Relaxed);
+            return None;
+        }
+        Some(Permit {
+            budget: Arc::clone(self),
+            descriptors,
+        })
+    }
+
+    /// Says once that there are too few, and what helps.
+    pub(super) fn say(&self) {
+        let refused = self.refused.swap(0, Relaxed);
+        if refused > 0 && !self.is_said.swap(true, Relaxed) {
+            warn!(
+                missing = refused,
+                allowed = self.limit,
+                "too few descriptors to watch every router: some are looked at by the full pass \
+                 alone; raise the limit of open files (LimitNOFILE) by twice what is missing"
+            );
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.descriptors, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_than_allowed_and_what_is_given_back_again() {
+        let budget = Budget::new(3);
+        let two = budget.take(2).unwrap();
+        assert!(budget.take(2).is_none());
+        let _one = budget.take(1).unwrap();
+        assert!(budget.take(1).is_none());
+        drop(two);
+        assert!(budget.take(2).is_some());
+        assert_eq!(budget.refused.load(Relaxed), 3);
+    }
+}

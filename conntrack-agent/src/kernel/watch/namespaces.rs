@@ -1,0 +1,261 @@
+//! The namespaces of the routers that are watched: which there are, and what
+//! their sockets tell.
+
+use std::{collections::BTreeMap, io, os::fd::OwnedFd, sync::Arc};
+
+use netlink_sys::{
+    Socket, SocketAddr,
+    protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
+};
+use rustix::{
+    event::epoll::{self, EventData, EventFlags},
+    io::Errno,
+};
+use tracing::warn;
+
+use super::{
+    super::{Error, Identity, Netns, NetnsFolder},
+    budget::{Budget, Permit},
+    message,
+};
+use crate::model::RouterId;
+
+/// `RTNLGRP_LINK` and `RTNLGRP_TC` of include/uapi/linux/rtnetlink.h, as bits.
+const LINKS: u32 = 1 << 0 | 1 << 3;
+/// `NFNLGRP_NFTABLES` of include/uapi/linux/netfilter/nfnetlink.h, as a bit.
+const TABLES: u32 = 1 << 6;
+/// The kernel packs notifications into at most 8 KiB (`NLMSG_GOODSIZE`).
+const DATAGRAM: usize = 1 << 14;
+/// What is read from one socket before others have their turn.
+const AT_ONCE: usize = 256;
+
+/// The namespaces that are there, by name.
+pub(super) struct Namespaces {
+    folder: NetnsFolder,
+    prefixes: Vec<String>,
+    /// The name of the agent's binding.
+    table: String,
+    budget: Arc<Budget>,
+    known: BTreeMap<String, Known>,
+    /// Whose sockets an event's number means.
+    numbers: BTreeMap<u64, String>,
+    next_number: u64,
+    buffer: Vec<u8>,
+}
+
+struct Known {
+    router: RouterId,
+    identity: Identity,
+    state: State,
+}
+
+enum State {
+    /// A plain file: the namespace may be mounted onto it yet.
+    Plain,
+    /// It could not be watched; to be tried again.
+    Unwatched,
+    Watched(Sockets),
+}
+
+/// Opened inside of the namespace. They keep it alive: closed as soon as its
+/// name is gone, or means another.
+struct Sockets {
+    links: Socket,
+    tables: Socket,
+    number: u64,
+    _permit: Permit,
+}
+
+impl Namespaces {
+    pub(super) fn new(
+        folder: NetnsFolder,
+        prefixes: Vec<String>,
+        table: String,
+        budget: Arc<Budget>,
+        first_number: u64,
+    ) -> Self {
+        Self {
+            folder,
+            prefixes,
+            table,
+            budget,
+            known: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            next_number: first_number,
+            buffer: vec![0; DATAGRAM],
+        }
+    }
+
+    /// The router whose namespace would have this name.
+    pub(super) fn router_of(&self, name: &str) -> Option<RouterId> {
+        let mut rests = self.prefixes.iter();
+        rests.find_map(|prefix| name.strip_prefix(prefix.as_str())?.parse().ok())
+    }
+
+    /// Compares a router's names with what is known of them. Returns whether
+    /// something has changed.
+    pub(super) fn survey(&mut self, epoll: &OwnedFd, router: RouterId) -> bool {
+        let names: Vec<_> = self
+            .prefixes
+            .iter()
+            .map(|p| format!("{p}{router}"))
+            .collect();
+        let mut has_changed = false;
+        for name in names {
+            has_changed |= self.survey_name(epoll, router, name);
+        }
+        has_changed
+    }
+
+    fn survey_name(&mut self, epoll: &OwnedFd, router: RouterId, name: String) -> bool {
+        // A name that can't be examined is for the look to complain about.
+        let identity = self.folder.identity(&name).ok().flatten();
+        let known = self.known.get(&name);
+        let has_changed = known.map(|known| known.identity) != identity;
+        let is_settled = known.is_none_or(|known| !matches!(known.state, State::Unwatched));
+        if !has_changed && is_settled {
+            return false;
+        }
+        self.close(epoll, &name);
+        if let Some(identity) = identity {
+            let state = self.open(epoll, &name, identity).unwrap_or_else(|error| {
+                // What is tried again and again is said once.
+                if has_changed {
+                    let error: &dyn std::error::Error = &error;
+                    warn!(
+                        namespace = name,
+                        error, "what happens in it is not seen at once"
+                    );
+                }
+                State::Unwatched
+            });
+            let known = Known {
+                router,
+                identity,
+                state,
+            };
+            self.known.insert(name, known);
+        }
+        has_changed
+    }
+
+    fn open(&mut self, epoll: &OwnedFd, name: &str, identity: Identity) -> Result<State, Error> {
+        match self.folder.open(name)? {
+            // It has come to mean another since: the next survey sees to that.
+            Some(netns) if netns.identity()? != identity => Ok(State::Unwatched),
+            Some(netns) => self.listen(epoll, &netns),
+            None => Ok(State::Plain),
+        }
+    }
+
+    fn listen(&mut self, epoll: &OwnedFd, netns: &Netns) -> Result<State, Error> {
+        let Some(permit) = self.budget.take(2) else {
+            return Ok(State::Unwatched);
+        };
+        let failed = |source| Error::Namespace {
+            name: netns.name().to_owned(),
+            what: "cannot be listened to",
+            source,
+        };
+        let number = self.next_number;
+        let sockets = netns.enter(|| {
+            let socket = |protocol, groups| -> io::Result<Socket> {
+                let mut socket = Socket::new(protocol)?;
+                socket.bind(&SocketAddr::new(0, groups))?;
+                epoll::add(epoll, &socket, EventData::new_u64(number), EventFlags::IN)?;
+                Ok(socket)
+            };
+            let links = socket(NETLINK_ROUTE, LINKS).map_err(failed)?;
+            let tables = socket(NETLINK_NETFILTER, TABLES).map_err(failed)?;
+            Ok((links, tables))
+        });
+        let (links, tables) = sockets?;
+        self.next_number += 1;
+        self.numbers.insert(number, netns.name().to_owned());
+        Ok(State::Watched(Sockets {
+            links,
+            tables,
+            number,
+            _permit: permit,
+        }))
+    }
+
+    fn close(&mut self, epoll: &OwnedFd, name: &str) {
+        let known = self.known.remove(name);
+        if let Some(State::Watched(sockets)) = known.map(|known| known.state) {
+            self.numbers.remove(&sockets.number);
+            for socket in [&sockets.links, &sockets.tables] {
+                // Closing does it too, but for a child that still has it open.
+                let _ = epoll::delete(epoll, socket);
+            }
+        }
+    }
+
+    /// Lets go of a router's namespaces.
+    pub(super) fn leave(&mut self, epoll: &OwnedFd, router: RouterId) {
+        for prefix in self.prefixes.clone() {
+            self.close(epoll, &format!("{prefix}{router}"));
+        }
+    }
+
+    /// Whether one should be tried again.
+    pub(super) fn is_incomplete(&self) -> bool {
+        let mut all = self.known.values();
+        all.any(|known| !matches!(known.state, State::Watched(_)))
+    }
+
+    /// Reads what has come for this number; gives the router if it is news.
+    ///
+    /// # Errors
+    /// The router, if its sockets are of no use any more: the next survey opens
+    /// others.
+    pub(super) fn read(
+        &mut self,
+        epoll: &OwnedFd,
+        number: u64,
+    ) -> Result<Option<RouterId>, RouterId> {
+        let name = self.numbers.get(&number);
+        let Some((name, known)) = name.and_then(|name| self.known.get_key_value(name)) else {
+            return Ok(None);
+        };
+        let State::Watched(sockets) = &known.state else {
+            return Ok(None);
+        };
+        let router = known.router;
+        let buffer = &mut self.buffer;
+        let links = drain(&sockets.links, buffer, |_| true);
+        let tables = drain(&sockets.tables, buffer, |datagram| {
+            message::concern(datagram, &self.table)
+        });
+        match links.and_then(|links| Ok(links | tables?)) {
+            Ok(is_news) => Ok(is_news.then_some(router)),
+            Err(error) => {
+                warn!(namespace = name, %error, "it cannot be listened to any more");
+                let name = name.clone();
+                self.close(epoll, &name);
+                Err(router)
+            }
+        }
+    }
+}
+
+/// Reads until there is no more, or others must have their turn.
+fn drain(socket: &Socket, buffer: &mut [u8], concerns: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
+    let mut is_news = false;
+    for _ in 0..AT_ONCE {
+        match socket.recv(&mut &mut *buffer, libc::MSG_DONTWAIT | libc::MSG_TRUNC) {
+            Ok(length) => {
+                // One that was cut may have been about anything.
+                is_news |= buffer.get(..length).is_none_or(&concerns);
+            }
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::AGAIN) => break,
+                Some(Errno::INTR) => {}
+                // The kernel had no room for some: netlink(7).
+                Some(Errno::NOBUFS) => is_news = true,
+                _ => return Err(error),
+            },
+        }
+    }
+    Ok(is_news)
+}

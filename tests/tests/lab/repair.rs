@@ -1,0 +1,339 @@
+//! What somebody breaks while the agent runs is whole again soon. For each case
+//! how long it took is printed; the target is a second, the bound far more, as
+//! it is there against hanging. Each case is tried without an agent too: then
+//! nothing repairs it, which shows that the case breaks anything at all.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use conntrack_agent::kernel::{Instance, Pins, TABLE_PREFIX, Usable};
+use conntrack_agent::model::RouterId;
+use conntrack_tests::agent::{Agent, Config};
+use conntrack_tests::lab::Lab;
+use conntrack_tests::netns::Netns;
+use conntrack_tests::snapshot::{ingress_programs, interfaces};
+use conntrack_tests::wait;
+use rustix::mount::{UnmountFlags, unmount};
+use uuid::Uuid;
+
+/// Against hanging.
+const LIMIT: Duration = Duration::from_secs(10);
+/// In which nothing gets better without an agent.
+const NOTHING_IN: Duration = Duration::from_millis(800);
+
+/// A router with four interfaces, in a lab of its own.
+pub(crate) struct World {
+    pub(crate) lab: Lab,
+    pub(crate) id: RouterId,
+    pub(crate) netns: Netns,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with_id(&Lab::new(), &Uuid::new_v4().to_string())
+    }
+
+    /// Another router of a lab.
+    pub(crate) fn with_id(lab: &Lab, id: &str) -> Self {
+        let netns = lab.netns(&format!("qrouter-{id}"));
+        for number in [1, 2] {
+            netns.ip(&format!(
+                "link add qr-{number} type veth peer name qg-{number}\n\
+                 link set qr-{number} up\nlink set qg-{number} up\n"
+            ));
+        }
+        Self {
+            lab: lab.clone(),
+            id: id.parse().expect("a router id"),
+            netns,
+        }
+    }
+
+    pub(crate) fn rules(&self) -> String {
+        rules_of(self.id)
+    }
+
+    pub(crate) fn start(&self) -> Agent {
+        let agent = Agent::start(&self.lab, &self.rules());
+        assert!(self.is_well(), "at the start");
+        agent
+    }
+
+    fn pins(&self) -> Pins {
+        Pins::new(self.lab.dir().agent_bpffs_dir())
+    }
+
+    pub(crate) fn links(&self) -> Vec<std::path::PathBuf> {
+        self.pins().links_of(self.id).unwrap_or_default()
+    }
+
+    fn folder(&self) -> std::path::PathBuf {
+        let instance = self.pins().instance(self.id);
+        instance.parent().expect("the router's folder").to_owned()
+    }
+
+    pub(crate) fn program(&self) -> Option<u32> {
+        match Instance::open(&self.pins().instance(self.id)) {
+            Ok(Usable::Whole(instance)) => instance
+                .image()
+                .is_ok_and(|image| image.rules().len() == 1)
+                .then(|| instance.program_id()),
+            _ => None,
+        }
+    }
+
+    /// Whether it has all that its one rule needs, and no more.
+    pub(crate) fn is_well(&self) -> bool {
+        let Some(program) = self.program() else {
+            return false;
+        };
+        let interfaces = interfaces(&self.netns);
+        let is_attached = |name: &String| ingress_programs(&self.netns, name) == [program];
+        interfaces.iter().all(is_attached)
+            && self.links().len() == interfaces.len()
+            && binding_is_whole(&self.netns)
+    }
+
+    /// What it has, to be read by a person.
+    pub(crate) fn state(&self) -> String {
+        let attached: Vec<_> = interfaces(&self.netns)
+            .into_iter()
+            .map(|name| (ingress_programs(&self.netns, &name), name))
+            .collect();
+        let (program, links) = (self.program(), self.links());
+        let ruleset = self.netns.ruleset();
+        format!("{program:?} {attached:?} {links:?}\n{ruleset}")
+    }
+
+    /// Whether nothing of the agent's is left.
+    pub(crate) fn is_bare(&self) -> bool {
+        let names = interfaces(&self.netns);
+        let is_free = |name: &String| ingress_programs(&self.netns, name).is_empty();
+        !self.folder().exists()
+            && names.iter().all(is_free)
+            && !self.netns.ruleset().contains(TABLE_PREFIX)
+    }
+}
+
+pub(crate) fn rules_of(id: RouterId) -> String {
+    format!(
+        "[[router]]\nid = \"{id}\"\n\
+         helpers = [ {{ protocol = \"tcp\", port = 21, helper = \"ftp\" }} ]\n"
+    )
+}
+
+/// One chain of three rules, of which nothing was removed and nothing added.
+fn binding_is_whole(netns: &Netns) -> bool {
+    let ruleset = netns.ruleset();
+    ruleset.matches(TABLE_PREFIX).count() == 1
+        && ruleset.matches("chain ").count() == 1
+        && ruleset.matches("hook prerouting").count() == 1
+        && ruleset.matches("ct helper set").count() == 1
+        && ruleset.matches("mark set").count() == 1
+        && ruleset.matches("accept").count() == 2
+        && !ruleset.contains("counter")
+}
+
+/// Waits until it is so, and says how long it took.
+#[track_caller]
+pub(crate) fn soon(case: &str, what: &str, condition: impl Fn() -> bool) -> Duration {
+    soon_or(case, what, condition, String::new)
+}
+
+/// The same, and if not, what else there is to say.
+#[track_caller]
+fn soon_or(
+    case: &str,
+    what: &str,
+    condition: impl Fn() -> bool,
+    else_say: impl FnOnce() -> String,
+) -> Duration {
+    let begun = Instant::now();
+    let became = wait::until(LIMIT, || condition().then_some(()));
+    let took = begun.elapsed();
+    if became.is_none() {
+        panic!("{case}: not {what} within {LIMIT:?}\n{}", else_say());
+    }
+    eprintln!("repair | {case} | {what} | {} ms", took.as_millis());
+    took
+}
+
+struct Case {
+    name: &'static str,
+    breaks: fn(&World),
+}
+
+fn table_of(world: &World) -> String {
+    let ruleset = world.netns.ruleset();
+    let mut words = ruleset.split_whitespace();
+    let table = words.find(|word| word.starts_with(TABLE_PREFIX));
+    table.expect("the binding").to_owned()
+}
+
+fn nft(world: &World, command: &str) {
+    let table = table_of(world);
+    world
+        .netns
+        .nft(&command.replace("OURS", &format!("inet {table}")));
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "link detached by force",
+        breaks: |world| {
+            let pin = world.links().remove(0);
+            let pin = pin.to_str().expect("UTF-8");
+            world
+                .netns
+                .tool("bpftool", ["link", "detach", "pinned", pin], "");
+        },
+    },
+    Case {
+        name: "pin of a link removed",
+        breaks: |world| fs::remove_file(&world.links()[0]).expect("a pin"),
+    },
+    Case {
+        name: "all links' pins removed, with their folder",
+        breaks: |world| fs::remove_dir_all(world.folder().join("links")).expect("pins"),
+    },
+    Case {
+        name: "pin of a map removed",
+        breaks: |world| fs::remove_file(world.folder().join("instance/SLOTS")).expect("a pin"),
+    },
+    Case {
+        name: "pin of the program removed",
+        breaks: |world| fs::remove_file(world.folder().join("instance/classify")).expect("a pin"),
+    },
+    Case {
+        name: "all pins of the router removed",
+        breaks: |world| fs::remove_dir_all(world.folder()).expect("pins"),
+    },
+    Case {
+        name: "pins renamed away",
+        breaks: |world| {
+            let away = world.folder().join("away");
+            fs::rename(world.folder().join("instance"), &away).expect("renamed");
+            fs::remove_dir_all(away).expect("removed");
+        },
+    },
+    Case {
+        name: "nft flush ruleset",
+        breaks: |world| world.netns.nft("flush ruleset"),
+    },
+    Case {
+        name: "table flushed",
+        breaks: |world| nft(world, "flush table OURS"),
+    },
+    Case {
+        name: "table deleted",
+        breaks: |world| nft(world, "delete table OURS"),
+    },
+    Case {
+        name: "table edited",
+        breaks: |world| nft(world, "insert rule OURS bind counter"),
+    },
+    Case {
+        name: "bpffs unmounted",
+        breaks: |world| {
+            unmount(world.lab.dir().bpf_dir(), UnmountFlags::empty()).expect("unmounted");
+        },
+    },
+    Case {
+        name: "bpffs unmounted lazily",
+        breaks: |world| {
+            unmount(world.lab.dir().bpf_dir(), UnmountFlags::DETACH).expect("unmounted");
+        },
+    },
+    Case {
+        name: "interface added",
+        breaks: |world| {
+            let number = 10 + interfaces(&world.netns).len();
+            let pair = format!("link add qr-{number} type veth peer name qg-{number}");
+            world.netns.ip(&pair);
+        },
+    },
+    Case {
+        name: "interface removed",
+        breaks: |world| {
+            let name = interfaces(&world.netns).remove(0);
+            world.netns.ip(&format!("link del {name}"));
+        },
+    },
+];
+
+#[test]
+fn what_is_broken_is_whole_again_soon() {
+    thread::scope(|scope| {
+        for cases in CASES.chunks(CASES.len().div_ceil(3)) {
+            scope.spawn(move || cases.iter().for_each(check));
+        }
+    });
+}
+
+fn check(case: &Case) {
+    let world = World::new();
+    let agent = world.start();
+    (case.breaks)(&world);
+    soon_or(
+        case.name,
+        "repaired",
+        || world.is_well(),
+        || {
+            let log = agent.lines().join("\n");
+            format!("{}\n{log}", world.state())
+        },
+    );
+    assert_eq!(agent.kill().code, None, "{}", case.name);
+
+    (case.breaks)(&world);
+    thread::sleep(NOTHING_IN);
+    assert!(
+        !world.is_well(),
+        "{}: nobody is there to repair it",
+        case.name
+    );
+    let _agent = Agent::start(&world.lab, &world.rules());
+    assert!(world.is_well(), "{}: the next start does", case.name);
+}
+
+/// What is no damage causes no work either, and an agent that has repaired
+/// something becomes quiet.
+#[test]
+fn what_needs_no_repair_gets_none() {
+    let world = World::new();
+    let config = Config::of(&world.lab).with("log", "{ level = \"debug\" }");
+    let agent = Agent::start_with(&world.lab, &config, &world.rules());
+    let cases = [
+        "link set qr-1 down\nlink set qr-1 up",
+        "link set qr-1 down\nlink set qr-1 name qr-renamed",
+    ];
+    for case in cases {
+        world.netns.ip(case);
+        // The look that the events cause, and what may come of it.
+        thread::sleep(NOTHING_IN);
+        assert!(world.is_well(), "{case}");
+    }
+    assert_eq!(agent.log_count("repaired"), 0, "{cases:?}");
+
+    // Somebody else's tables are no news at all.
+    let looks = agent.log_count("looked at");
+    assert!(looks > 0, "the interfaces' events were heard");
+    world
+        .netns
+        .nft("add table inet other\nadd chain inet other c\n");
+    world
+        .netns
+        .tool("iptables", ["-A", "INPUT", "-p", "tcp", "-j", "ACCEPT"], "");
+    thread::sleep(NOTHING_IN);
+    assert_eq!(agent.log_count("looked at"), looks);
+
+    nft(&world, "flush table OURS");
+    agent.wait_for_log("repaired");
+    // Its own write is an event too: one more look, and no further.
+    thread::sleep(NOTHING_IN);
+    let looks = agent.log_count("looked at");
+    thread::sleep(2 * NOTHING_IN);
+    assert_eq!(agent.log_count("looked at"), looks, "quiet again");
+    assert_eq!(agent.log_count("repaired"), 1);
+}
