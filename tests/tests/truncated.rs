@@ -9,7 +9,7 @@
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use conntrack_agent::{
-    kernel::{AgentId, Attachment, Carrier, Instance, NetnsFolder, Object, Usable},
+    kernel::{AgentId, Attachment, Carrier, Hooks, Instance, NetnsFolder, Object, Usable, Way},
     port_table::{Capacity, Wanted, plan},
 };
 use conntrack_ebpf::abi::{Counters, Destination, Protocol};
@@ -90,7 +90,8 @@ fn a_frame_that_ends_in_the_ip_header_is_nobodys() {
     router.ip("link set out0 up");
     router.ip("link set in0 up");
 
-    let mut object = Object::new(AgentId::random(), Carrier::mark(MASK).unwrap());
+    let agent = AgentId::random();
+    let mut object = Object::new(agent, Carrier::mark(MASK).unwrap());
     let folder = lab.dir().bpf_dir().join("instance");
     Instance::create(&mut object, &folder, Capacity::DEFAULT).unwrap();
     let Usable::Whole(mut instance) = Instance::open(&folder).unwrap() else {
@@ -103,10 +104,11 @@ fn a_frame_that_ends_in_the_ip_header_is_nobodys() {
         .open("router")
         .unwrap()
         .expect("the namespace");
-    let interfaces = netns.interfaces().unwrap();
-    let interface = interfaces.into_iter().find(|found| found.name == "in0");
+    let hooks = Hooks::probe(agent).unwrap();
+    let mut found = hooks.look(&netns).unwrap().into_iter();
+    let ingress = found.find(|ingress| ingress.interface.name == "in0");
     let attachment = Attachment {
-        interface: interface.expect("in0"),
+        interface: ingress.expect("in0").interface,
         pin: lab.dir().bpf_dir().join("link"),
     };
 
@@ -138,7 +140,9 @@ fn a_frame_that_ends_in_the_ip_header_is_nobodys() {
     assert_eq!(counted(&router, "clean"), 0);
     router.tool("nft", ["reset", "counters"], "");
 
-    attachment.attach(&netns, &mut instance).unwrap();
+    hooks
+        .attach(Way::Tcx, &netns, &attachment, &mut instance)
+        .unwrap();
     send(&router, &frames);
     send(&router, &whole_frames);
     assert_eq!(counted(&router, "seen"), short + whole);
