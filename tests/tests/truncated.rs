@@ -107,11 +107,10 @@ fn a_frame_that_ends_in_the_ip_header_is_nobodys() {
         .unwrap()
         .expect("the namespace");
     let hooks = Hooks::probe(agent).unwrap();
-    let found = hooks.look(&netns).unwrap().into_iter();
-    let mut interfaces = found.map(|ingress| ingress.interface);
-    let interface = interfaces.find(|interface| interface.name == "in0");
+    let mut found = hooks.look(&netns).unwrap().into_iter();
+    let ingress = found.find(|ingress| ingress.interface.name == "in0");
     let attachment = Attachment {
-        interface: interface.expect("in0"),
+        interface: ingress.expect("in0").interface,
         pin: lab.dir().bpf_dir().join("link"),
     };
 

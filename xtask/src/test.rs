@@ -1,9 +1,10 @@
 //! `cargo xtask test`.
 
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 
 use anyhow::Result;
 
+use crate::build::Built;
 use crate::leftovers::Snapshot;
 use crate::paths::Paths;
 use crate::{build, lab, privilege, process, say};
@@ -19,10 +20,38 @@ pub(crate) struct Args {
     /// Only this package's tests; may be given more than once
     #[arg(long, short, value_name = "NAME")]
     package: Vec<String>,
+    /// Only the lab and the kernel layer's contract, with agents that attach
+    /// their programs in this way
+    #[arg(long, value_name = "WAY", conflicts_with = "package")]
+    attach: Option<Way>,
     /// Arguments for the test programs, such as --nocapture
     #[arg(last = true)]
     harness: Vec<String>,
 }
+
+/// How agents under test attach their programs.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Way {
+    /// By tcx links
+    Tcx,
+    /// By tc filters, as on kernels before 6.6
+    Clsact,
+}
+
+impl Way {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+}
+
+/// Tells the tests (`conntrack_tests::attach`).
+const ATTACH: &str = "CONNTRACK_TEST_ATTACH";
+
+/// The package with the lab.
+const LAB: &str = "conntrack-tests";
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     privilege::require_root("test")?;
@@ -31,19 +60,17 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let built = build::all(&paths, build::Args::default())?;
 
     let before = Snapshot::take()?;
-    let mut cargo = process::host_cargo(&paths.root);
-    // --no-fail-fast: one failing test program doesn't hide what the others find.
-    cargo
-        .args(["test", "--locked", "--no-fail-fast", "--target-dir"])
-        .arg(&paths.target);
-    built.tell(&mut cargo);
-    // Most of a lab test is waiting for a timeout or a server: more threads than
-    // cores make the whole suite three times as fast.
-    if std::env::var_os(TEST_THREADS).is_none() {
-        cargo.env(TEST_THREADS, "8");
+    let mut status = cargo_test(&paths, &built, args.attach, &selection(args))?;
+    // What the agent does by itself on this kernel was tested: the other way too.
+    if args.attach.is_none() && in_lab(args) {
+        say::note("the lab once more, by tc filters");
+        let mut again = vec!["--package", LAB, "--test", "lab"];
+        again.extend(filter(args));
+        let second = cargo_test(&paths, &built, Some(Way::Clsact), &again)?;
+        if status.success() {
+            status = second;
+        }
     }
-    cargo.args(selection(args));
-    let status = process::status("the tests", &mut cargo)?;
 
     let leftovers = before.leftovers()?;
     for leftover in &leftovers {
@@ -55,20 +82,57 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(process::exit_code(status))
 }
 
+fn cargo_test(
+    paths: &Paths,
+    built: &Built,
+    attach: Option<Way>,
+    selection: &[&str],
+) -> Result<ExitStatus> {
+    let mut cargo = process::host_cargo(&paths.root);
+    // --no-fail-fast: one failing test program doesn't hide what the others find.
+    cargo
+        .args(["test", "--locked", "--no-fail-fast", "--target-dir"])
+        .arg(&paths.target);
+    built.tell(&mut cargo);
+    // Most of a lab test is waiting for a timeout or a server: more threads than
+    // cores make the whole suite three times as fast.
+    if std::env::var_os(TEST_THREADS).is_none() {
+        cargo.env(TEST_THREADS, "8");
+    }
+    if let Some(way) = attach {
+        cargo.env(ATTACH, way.name());
+    }
+    cargo.args(selection);
+    process::status("the tests", &mut cargo)
+}
+
+/// Whether the lab's tests are among those selected.
+fn in_lab(args: &Args) -> bool {
+    args.package.is_empty() || args.package.iter().any(|package| package == LAB)
+}
+
 fn selection(args: &Args) -> Vec<&str> {
     let mut selected = Vec::new();
-    if args.package.is_empty() {
+    if args.attach.is_some() {
+        selected.extend(["--package", LAB, "--test", "lab", "--test", "contract"]);
+    } else if args.package.is_empty() {
         selected.push("--workspace");
     }
     for package in &args.package {
         selected.extend(["--package", package]);
     }
-    selected.extend(args.filter.as_deref());
-    if !args.harness.is_empty() {
-        selected.push("--");
-        selected.extend(args.harness.iter().map(String::as_str));
-    }
+    selected.extend(filter(args));
     selected
+}
+
+/// Which of their tests, and how they are run.
+fn filter(args: &Args) -> Vec<&str> {
+    let mut filter: Vec<_> = args.filter.as_deref().into_iter().collect();
+    if !args.harness.is_empty() {
+        filter.push("--");
+        filter.extend(args.harness.iter().map(String::as_str));
+    }
+    filter
 }
 
 #[cfg(test)]
@@ -96,5 +160,9 @@ mod tests {
             "--package conntrack-ebpf --package xtask",
         );
         check("ftp -- --nocapture", "--workspace ftp -- --nocapture");
+        check(
+            "--attach clsact ftp",
+            "--package conntrack-tests --test lab --test contract ftp",
+        );
     }
 }

@@ -1,27 +1,20 @@
 //! An instance's program on the ingress of an interface.
 //!
 //! Two ways lead there. Since Linux 6.6 a **tcx** link, which a pin keeps. On
-//! older kernels a **tc filter** (cls_bpf, as on a clsact qdisc), which is kept
+//! older kernels a **tc filter** (`cls_bpf`, as on a clsact qdisc), which is kept
 //! by its interface; in the place of the link's pin it has a folder, so that it
 //! is found, reaped and renewed as a link is.
 
 mod clsact;
+mod filter;
+mod hooks;
 mod pin;
 mod tcx;
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
-use rustix::io::Errno;
-
-use super::{
-    AgentId, Error, Instance, Interface, Netns, NetnsFolder,
-    interface::interfaces,
-    netlink::{Route, is},
-    sys,
-};
+use super::Interface;
+pub use hooks::Hooks;
 pub use pin::{Pin, remove as unpin};
 
 /// How programs get onto an interface's ingress.
@@ -67,275 +60,16 @@ impl Ingress {
         }
     }
 
+    /// The kernel's ids of the programs on it: everybody's on tcx, and those of
+    /// this agent's filters.
+    pub fn programs(&self) -> impl Iterator<Item = u32> {
+        let links = self.links.iter().map(|(program, _)| *program);
+        links.chain(self.filters.iter().copied())
+    }
+
     /// Whether a filter of this agent's is on it, whichever program it runs.
     #[must_use]
     pub fn has_filter(&self) -> bool {
         !self.filters.is_empty()
     }
-}
-
-/// The ingress of interfaces, as one agent uses it.
-#[derive(Clone, Copy, Debug)]
-pub struct Hooks {
-    agent: AgentId,
-    has_tcx: bool,
-}
-
-impl Hooks {
-    /// Asks the kernel whether it has tcx.
-    ///
-    /// # Errors
-    /// [`Error`] if it can't be asked.
-    pub fn probe(agent: AgentId) -> Result<Self, Error> {
-        let has_tcx = Netns::scratch(|| match sys::tcx_ingress(LOOPBACK) {
-            Ok(_) => Ok(true),
-            // No such hook (`bpf_prog_query`, kernel/bpf/syscall.c).
-            Err(error) if is(&error, Errno::INVAL) => Ok(false),
-            Err(source) => Err(Error::Ingress {
-                namespace: "(scratch)".into(),
-                interface: "lo".into(),
-                what: "asked for its tcx programs",
-                source,
-            }),
-        })?;
-        Ok(Self { agent, has_tcx })
-    }
-
-    /// Of an agent that has nothing to attach any more.
-    #[must_use]
-    pub const fn to_remove(agent: AgentId) -> Self {
-        Self {
-            agent,
-            has_tcx: false,
-        }
-    }
-
-    /// Whether the kernel has tcx.
-    #[must_use]
-    pub const fn has_tcx(&self) -> bool {
-        self.has_tcx
-    }
-
-    /// The namespace's interfaces, by rising index, with what is on each.
-    ///
-    /// # Errors
-    /// [`Error`] if the kernel can't be asked.
-    pub fn look(&self, netns: &Netns) -> Result<Vec<Ingress>, Error> {
-        netns.enter(|| {
-            let mut route = open(netns)?;
-            let unlisted = |source| Error::Interfaces {
-                name: netns.name().to_owned(),
-                source,
-            };
-            let interfaces = interfaces(&mut route).map_err(unlisted)?;
-            let qdiscs = clsact::qdiscs(&mut route).map_err(unlisted)?;
-            let mut found = Vec::with_capacity(interfaces.len());
-            for interface in interfaces {
-                let index = interface.index;
-                let links = if self.has_tcx {
-                    match sys::tcx_ingress(index) {
-                        Ok(links) => links,
-                        // Unplugged since it was listed.
-                        Err(error) if is(&error, Errno::NODEV) => continue,
-                        Err(error) => return Err(unlisted(error)),
-                    }
-                } else {
-                    Vec::new()
-                };
-                let filters = if qdiscs.contains_key(&index) {
-                    clsact::programs_of(&mut route, self.agent, index).map_err(unlisted)?
-                } else {
-                    Vec::new()
-                };
-                found.push(Ingress {
-                    interface,
-                    links,
-                    filters,
-                });
-            }
-            Ok(found)
-        })
-    }
-
-    /// Puts the instance's program on the interface's ingress, in this way.
-    /// What of this agent's is there runs it from the next packet on; what came
-    /// there by the other way is removed when it does. Returns whether there
-    /// was something that ran in this way already.
-    ///
-    /// # Errors
-    /// [`Error`] if the kernel refuses; then what was there before is still.
-    pub fn attach(
-        &self,
-        way: Way,
-        netns: &Netns,
-        attachment: &Attachment,
-        instance: &mut Instance,
-    ) -> Result<bool, Error> {
-        let index = attachment.interface.index;
-        netns.enter(|| {
-            let mut route = open(netns)?;
-            let place = Place { netns, attachment };
-            match way {
-                Way::Tcx => {
-                    let made_qdisc = pin::made_qdisc(&attachment.pin);
-                    let was_there = tcx::attach(&place, instance)?;
-                    let removed = clsact::remove(&mut route, self.agent, index, made_qdisc)
-                        .map_err(place.failed("rid of the tc filter"))?;
-                    Ok(was_there || removed)
-                }
-                Way::Clsact => clsact::attach(&mut route, self.agent, &place, instance),
-            }
-        })
-    }
-
-    /// Takes everything of this agent's off the interface's ingress.
-    ///
-    /// # Errors
-    /// [`Error`] if it can't be removed.
-    pub fn detach(&self, netns: &Netns, attachment: &Attachment) -> Result<(), Error> {
-        self.take_off(netns, attachment.interface.index, &attachment.pin)
-    }
-
-    /// Lets what is pinned run another instance's program from the next packet
-    /// on. Returns false if its interface is gone: there is nothing to run it.
-    ///
-    /// # Errors
-    /// [`Error`] if the kernel refuses.
-    pub fn replace(
-        &self,
-        folder: &NetnsFolder,
-        pin: &Path,
-        instance: &mut Instance,
-    ) -> Result<bool, Error> {
-        match Pin::at(pin)? {
-            Pin::Link(_) => tcx::replace(pin, instance),
-            Pin::Absent | Pin::Other => Ok(false),
-            Pin::Filter => {
-                let Some((netns, index)) = place_of(folder, pin)? else {
-                    return Ok(false);
-                };
-                netns.enter(|| {
-                    let mut route = open(&netns)?;
-                    let replaced = clsact::replace(&mut route, self.agent, index, instance)?;
-                    replaced.map_err(|source| Error::Ingress {
-                        namespace: netns.name().to_owned(),
-                        interface: format!("{index}"),
-                        what: "given another program",
-                        source,
-                    })
-                })
-            }
-        }
-    }
-
-    /// Removes a pin, and what it stands for, whatever became of its interface.
-    ///
-    /// # Errors
-    /// [`Error`] if it can't be removed.
-    pub fn reap(&self, folder: &NetnsFolder, pin: &Path) -> Result<(), Error> {
-        if Pin::at(pin)? == Pin::Filter
-            && let Some((netns, index)) = place_of(folder, pin)?
-        {
-            return self.take_off(&netns, index, pin);
-        }
-        pin::remove(pin)
-    }
-
-    /// Takes this agent's filters off all interfaces of a namespace, whatever
-    /// is pinned. Returns how many interfaces had one.
-    ///
-    /// # Errors
-    /// [`Error`] if one can't be removed.
-    pub fn clear(&self, netns: &Netns) -> Result<usize, Error> {
-        netns.enter(|| {
-            let mut route = open(netns)?;
-            let unlisted = |source| Error::Interfaces {
-                name: netns.name().to_owned(),
-                source,
-            };
-            let mut cleared = 0;
-            for index in clsact::qdiscs(&mut route).map_err(unlisted)?.into_keys() {
-                let removed = clsact::remove(&mut route, self.agent, index, false);
-                cleared += usize::from(removed.map_err(unlisted)?);
-            }
-            Ok(cleared)
-        })
-    }
-
-    fn take_off(&self, netns: &Netns, index: u32, pin: &Path) -> Result<(), Error> {
-        let made_qdisc = pin::made_qdisc(pin);
-        netns.enter(|| {
-            let mut route = open(netns)?;
-            let removed = clsact::remove(&mut route, self.agent, index, made_qdisc);
-            removed.map_err(|source| Error::Ingress {
-                namespace: netns.name().to_owned(),
-                interface: format!("{index}"),
-                what: "rid of the tc filter",
-                source,
-            })
-        })?;
-        pin::remove(pin)
-    }
-}
-
-/// Its number is the same in every namespace (`LOOPBACK_IFINDEX`,
-/// include/net/net_namespace.h).
-const LOOPBACK: u32 = 1;
-
-/// The interface that is being worked on, in its namespace.
-struct Place<'a> {
-    netns: &'a Netns,
-    attachment: &'a Attachment,
-}
-
-impl Place<'_> {
-    fn index(&self) -> u32 {
-        self.attachment.interface.index
-    }
-
-    fn pin(&self) -> &Path {
-        &self.attachment.pin
-    }
-
-    fn gone(&self) -> Error {
-        Error::InterfaceGone {
-            namespace: self.netns.name().to_owned(),
-            interface: self.attachment.interface.name.clone(),
-        }
-    }
-
-    /// An error of the kernel's; what the interface can't be.
-    fn failed(&self, what: &'static str) -> impl Fn(io::Error) -> Error {
-        move |source| {
-            if is(&source, Errno::NODEV) || is(&source, Errno::NXIO) {
-                return self.gone();
-            }
-            Error::Ingress {
-                namespace: self.netns.name().to_owned(),
-                interface: self.attachment.interface.name.clone(),
-                what,
-                source,
-            }
-        }
-    }
-}
-
-fn open(netns: &Netns) -> Result<Route, Error> {
-    Route::open().map_err(|source| Error::Interfaces {
-        name: netns.name().to_owned(),
-        source,
-    })
-}
-
-/// The namespace and the interface that a pin is named after; none if there is
-/// no such namespace.
-fn place_of(folder: &NetnsFolder, pin: &Path) -> Result<Option<(Netns, u32)>, Error> {
-    let name = pin.file_name().and_then(|name| name.to_str());
-    let Some((namespace, index)) = name.and_then(|name| name.rsplit_once(':')) else {
-        return Ok(None);
-    };
-    let Ok(index) = index.parse() else {
-        return Ok(None);
-    };
-    Ok(folder.open(namespace)?.map(|netns| (netns, index)))
 }

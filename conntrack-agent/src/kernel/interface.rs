@@ -10,7 +10,7 @@ use netlink_packet_route::{
 
 use super::netlink::{Route, attribute};
 
-/// `IFLA_IFNAME`, include/uapi/linux/if_link.h.
+/// `IFLA_IFNAME`, `include/uapi/linux/if_link.h`.
 const IFLA_IFNAME: u16 = 3;
 
 /// `struct ifinfomsg`, include/uapi/linux/rtnetlink.h.

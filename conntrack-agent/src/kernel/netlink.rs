@@ -17,7 +17,7 @@ use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use rustix::io::Errno;
 
 /// The kernel fills no larger buffer in one answer (`netlink_dump`,
-/// net/netlink/af_netlink.c).
+/// `net/netlink/af_netlink.c`).
 const BUFFER: usize = 32 << 10;
 
 /// How often a listing is asked for that changes while it is being made.
@@ -102,26 +102,10 @@ impl Route {
         let mut is_whole = true;
         loop {
             self.receive()?;
-            let mut rest = &self.buffer[..];
-            while !rest.is_empty() {
-                let message = NetlinkBuffer::new_checked(rest).map_err(unreadable)?;
-                // As long as the kernel says, and as aligned messages are.
-                let length = usize::try_from(message.length()).map_err(io::Error::other)?;
-                rest = rest
-                    .get(length.next_multiple_of(usize::from(NLMSG_ALIGNTO)).max(1)..)
-                    .unwrap_or_default();
-                if message.sequence_number() != self.sequence {
-                    continue;
-                }
-                is_whole &= message.flags() & NLM_F_DUMP_INTR == 0;
-                match message.message_type() {
-                    NLMSG_DONE | NLMSG_ERROR => {
-                        status(message.payload())?;
-                        return Ok(is_whole);
-                    }
-                    NLMSG_NOOP => {}
-                    _ => each(message.payload()).map_err(unreadable)?,
-                }
+            let part = part(&self.buffer, self.sequence, &mut each)?;
+            is_whole &= part.is_whole;
+            if part.is_last {
+                return Ok(is_whole);
             }
         }
     }
@@ -135,6 +119,48 @@ impl Route {
         }
         Ok(())
     }
+}
+
+/// A part of what the kernel answers.
+#[derive(Debug, PartialEq, Eq)]
+struct Part {
+    is_last: bool,
+    /// Nothing changed while it was made.
+    is_whole: bool,
+}
+
+/// Reads the messages in a buffer that answer the request of this number.
+fn part(
+    buffer: &[u8],
+    sequence: u32,
+    mut each: impl FnMut(&[u8]) -> Result<(), DecodeError>,
+) -> io::Result<Part> {
+    let mut part = Part {
+        is_last: false,
+        is_whole: true,
+    };
+    let mut rest = buffer;
+    while !rest.is_empty() {
+        // Its length is that of a header at least, and that of the rest at most.
+        let message = NetlinkBuffer::new_checked(rest).map_err(unreadable)?;
+        let length = usize::try_from(message.length()).map_err(io::Error::other)?;
+        let next = length.next_multiple_of(usize::from(NLMSG_ALIGNTO));
+        rest = rest.get(next..).unwrap_or_default();
+        if message.sequence_number() != sequence {
+            continue;
+        }
+        part.is_whole &= message.flags() & NLM_F_DUMP_INTR == 0;
+        match message.message_type() {
+            NLMSG_DONE | NLMSG_ERROR => {
+                status(message.payload())?;
+                part.is_last = true;
+                return Ok(part);
+            }
+            NLMSG_NOOP => {}
+            _ => each(message.payload()).map_err(unreadable)?,
+        }
+    }
+    Ok(part)
 }
 
 /// What an acknowledgement says, or the end of a listing: an error's number,
@@ -173,4 +199,100 @@ pub(super) fn attribute(attributes: &[u8], kind: u16) -> Result<Option<&[u8]>, D
 /// Whether an error is this one of the kernel's.
 pub(super) fn is(error: &io::Error, errno: Errno) -> bool {
     error.raw_os_error() == Some(errno.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message of request 7, as it lies in a buffer.
+    fn message(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(16 + payload.len()).unwrap();
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend(7_u32.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn read(buffer: &[u8]) -> (io::Result<Part>, Vec<Vec<u8>>) {
+        let mut seen = Vec::new();
+        let part = part(buffer, 7, |payload| {
+            seen.push(payload.to_vec());
+            Ok(())
+        });
+        (part, seen)
+    }
+
+    fn of(is_last: bool, is_whole: bool) -> Part {
+        Part { is_last, is_whole }
+    }
+
+    #[test]
+    fn answers_are_read_to_their_end() {
+        let done = message(NLMSG_DONE, 0, &0_i32.to_ne_bytes());
+        let two = [message(16, 0, b"one"), message(16, 0, b"other")].concat();
+        let (part, seen) = read(&two);
+        assert_eq!(part.unwrap(), of(false, true));
+        assert_eq!(seen, [b"one".to_vec(), b"other".to_vec()]);
+        let (part, seen) = read(&[two, done.clone(), message(16, 0, b"after")].concat());
+        assert_eq!(part.unwrap(), of(true, true));
+        assert_eq!(seen.len(), 2, "nothing comes after the end");
+        assert_eq!(
+            read(&message(NLMSG_DONE, 0, b"")).0.unwrap(),
+            of(true, true)
+        );
+        let interrupted = [message(16, NLM_F_DUMP_INTR, b"x"), done].concat();
+        assert_eq!(read(&interrupted).0.unwrap(), of(true, false));
+    }
+
+    #[test]
+    fn another_requests_answers_are_passed_over() {
+        let mut other = message(NLMSG_ERROR, 0, &(-1_i32).to_ne_bytes());
+        other[8] = 6;
+        let (part, seen) = read(&[other, message(16, 0, b"mine")].concat());
+        assert_eq!(part.unwrap(), of(false, true));
+        assert_eq!(seen, [b"mine"]);
+    }
+
+    #[test]
+    fn a_refusal_is_the_kernels_error() {
+        let refusal = |number: i32| read(&message(NLMSG_ERROR, 0, &number.to_ne_bytes())).0;
+        assert_eq!(refusal(0).unwrap(), of(true, true));
+        assert!(is(&refusal(-19).unwrap_err(), Errno::NODEV));
+        assert!(refusal(i32::MIN).is_err());
+    }
+
+    #[test]
+    fn damaged_answers_are_errors_and_never_panics() {
+        let good = [
+            message(16, 0, b"payload"),
+            message(NLMSG_ERROR, 0, &(-1_i32).to_ne_bytes()),
+        ]
+        .concat();
+        for end in 0..good.len() {
+            let (part, _) = read(&good[..end]);
+            // Cut between messages it is whole, but has no end.
+            assert!(part.is_err() || !part.unwrap().is_last, "{end}");
+        }
+        for length in [0, 1, 15, 1 << 20, u32::MAX] {
+            let mut bad = good.clone();
+            bad[..4].copy_from_slice(&length.to_ne_bytes());
+            assert!(read(&bad).0.is_err(), "{length}");
+        }
+        assert!(read(&message(NLMSG_ERROR, 0, b"xyz")).0.is_err());
+        let attributes: [&[u8]; 4] = [&[1], &[2, 0, 1, 0], &[255, 255, 1, 0], &[9, 0, 1, 0, 1]];
+        for bad in attributes {
+            assert!(attribute(bad, 1).is_err(), "{bad:?}");
+        }
+        assert_eq!(
+            attribute(&[6, 0, 1, 0, 8, 9, 0, 0], 1).unwrap(),
+            Some(&[8, 9][..])
+        );
+        assert_eq!(attribute(&[4, 0, 1, 0], 1).unwrap(), Some(&[][..]));
+        assert_eq!(attribute(&[4, 0, 1, 0], 2).unwrap(), None);
+    }
 }

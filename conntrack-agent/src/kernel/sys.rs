@@ -126,7 +126,7 @@ const LINK_GET_FD_BY_ID: libc::c_long = 30;
 /// `BPF_TCX_INGRESS` of `enum bpf_attach_type`, include/uapi/linux/bpf.h.
 const TCX_INGRESS: u32 = 46;
 
-/// `BPF_MPROG_MAX`, include/linux/bpf_mprog.h: no hook has more.
+/// `BPF_MPROG_MAX`, `include/linux/bpf_mprog.h`: no hook has more.
 const MOST_PROGRAMS: usize = 64;
 
 /// `struct { … } query` of `union bpf_attr`, include/uapi/linux/bpf.h.
@@ -135,7 +135,7 @@ const MOST_PROGRAMS: usize = 64;
 struct Query {
     target_ifindex: u32,
     attach_type: u32,
-    query_flags: u32,
+    flags: u32,
     attach_flags: u32,
     prog_ids: u64,
     /// How many there is room for; then, how many there are.
@@ -162,7 +162,7 @@ pub(super) fn tcx_ingress(interface: u32) -> io::Result<Vec<(u32, u32)>> {
     let mut query = Query {
         target_ifindex: interface,
         attach_type: TCX_INGRESS,
-        query_flags: 0,
+        flags: 0,
         attach_flags: 0,
         prog_ids: programs.as_mut_ptr().addr() as u64,
         count: u32::try_from(MOST_PROGRAMS).map_err(io::Error::other)?,

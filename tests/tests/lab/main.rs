@@ -11,6 +11,7 @@
 mod access;
 mod adoption;
 mod api;
+mod attach;
 mod cli;
 mod concurrent;
 mod crash;

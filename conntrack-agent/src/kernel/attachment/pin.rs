@@ -4,8 +4,10 @@ use std::{fs, io, path::Path};
 
 use aya::programs::links::{FdLink, PinnedLink};
 
-use super::Error;
-use crate::kernel::pins::{remove_if_empty, remove_pin};
+use crate::kernel::{
+    Error,
+    pins::{remove_if_empty, remove_pin},
+};
 
 /// In a filter's folder: that the qdisc which it is on was made for it.
 const QDISC: &str = "qdisc";

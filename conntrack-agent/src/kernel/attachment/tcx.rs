@@ -18,8 +18,8 @@ use aya::{
 use nix::net::if_::if_indextoname;
 use rustix::io::Errno;
 
-use super::{Error, Instance, Pin, Place, pin};
-use crate::kernel::{netlink::is, sys};
+use super::{Pin, hooks::Place, pin};
+use crate::kernel::{Error, Instance, netlink::is, sys};
 
 /// How long a link may take to leave that nothing holds any more: the kernel
 /// does that on a work queue of its own, after an RCU grace period.
