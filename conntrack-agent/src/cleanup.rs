@@ -1,6 +1,6 @@
 //! `cleanup`: removes everything that the agent ever made.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use tracing::warn;
 
@@ -70,8 +70,33 @@ pub fn cleanup(config: &Config) -> Result<Removed, CleanupError> {
     require_capabilities()?;
     // Before anything is looked at: an agent that runs must not lose it.
     let remains = Remains::of(config)?;
-    let pins = Pins::new(remains.bpffs_dir(config));
-    let mut agent = remains.agent();
+    let mut removed = remove_datapath(
+        &Nft::new(&config.nft),
+        remains.bpffs_dir(config),
+        remains.netns_dir(config),
+        remains.agent(),
+    )?;
+    // Of an agent that was killed; none can be listening, as none runs.
+    remove_socket(&config.runtime_dir.join(SOCKET))?;
+    remains.remove()?;
+    removed.audit_trail_stays =
+        audit::files(&config.state_dir).is_ok_and(|files| !files.is_empty());
+    Ok(removed)
+}
+
+/// Removes what is the agent's in the kernel, and nothing on disk. Where no
+/// footprint names the agent, what is pinned does.
+///
+/// # Errors
+/// [`kernel::Error`] if something could not be removed; calling it again goes on
+/// from there.
+pub(crate) fn remove_datapath(
+    nft: &Nft,
+    bpffs_dir: &Path,
+    netns_dir: &Path,
+    mut agent: Option<AgentId>,
+) -> Result<Removed, kernel::Error> {
+    let pins = Pins::new(bpffs_dir);
     let mut removed = Removed::default();
     let mut ours = Vec::new();
     for router in pins.routers()? {
@@ -91,7 +116,7 @@ pub fn cleanup(config: &Config) -> Result<Removed, CleanupError> {
         }
     }
     if let Some(agent) = agent {
-        removed.bindings = unbind_everywhere(config, &remains, agent)?;
+        removed.bindings = unbind_everywhere(nft, &NetnsFolder::new(netns_dir), agent)?;
     }
     for router in ours {
         for folder in [pins.next_instance(router), pins.instance(router)] {
@@ -100,27 +125,20 @@ pub fn cleanup(config: &Config) -> Result<Removed, CleanupError> {
         }
         pins.tidy(router)?;
     }
-    // Of an agent that was killed; none can be listening, as none runs.
-    remove_socket(&config.runtime_dir.join(SOCKET))?;
-    remains.remove()?;
-    removed.audit_trail_stays =
-        audit::files(&config.state_dir).is_ok_and(|files| !files.is_empty());
     Ok(removed)
 }
 
 /// All namespaces are tried, whatever is wrong with one of them.
 fn unbind_everywhere(
-    config: &Config,
-    remains: &Remains,
+    nft: &Nft,
+    folder: &NetnsFolder,
     agent: AgentId,
 ) -> Result<usize, kernel::Error> {
-    let nft = Nft::new(&config.nft);
-    let folder = NetnsFolder::new(remains.netns_dir(config));
     let mut removed = 0;
     let mut failed = None;
     for name in folder.names()? {
         let unbound = folder.open(&name).and_then(|netns| match netns {
-            Some(netns) => remove_binding_of(&nft, &netns, agent),
+            Some(netns) => remove_binding_of(nft, &netns, agent),
             None => Ok(false),
         });
         match unbound {

@@ -20,7 +20,7 @@ mod sys;
 pub use attachment::{Attachment, detach, replace};
 pub use binding::{Binding, BindingState, TABLE_PREFIX, remove_binding_of};
 pub use bpffs::{ensure_mounted, is_bpffs, is_unused};
-pub use capabilities::{Missing, missing};
+pub use capabilities::{Missing, missing, reduce};
 pub use carrier::Carrier;
 pub use error::Error;
 pub use instance::{Instance, Usable};

@@ -91,6 +91,10 @@ impl Nft {
         let mut child = Command::new(&self.0)
             .args(arguments)
             .env("LC_ALL", "C")
+            // The service manager's words with the agent are not its children's.
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("WATCHDOG_PID")
+            .env_remove("WATCHDOG_USEC")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

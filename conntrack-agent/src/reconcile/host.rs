@@ -16,6 +16,7 @@ use crate::{
     },
     model::{Destination, Helper, Match, Port, RouterId},
     port_table::{Edit, Excerpt, Write},
+    pulse::Pulse,
 };
 
 /// What the agent works on.
@@ -30,6 +31,7 @@ pub struct Host {
     held: BTreeMap<RouterId, Held>,
     /// Hints from the last observation of each router that has an instance.
     hints: BTreeMap<RouterId, Hint>,
+    pulse: Pulse,
 }
 
 /// What is open of a router, from its observation to the last effect.
@@ -57,6 +59,7 @@ impl Kernel for Host {
     }
 
     fn observe(&mut self, router: RouterId) -> Result<Observed, Error> {
+        self.pulse.beat();
         self.hints.remove(&router);
         self.settle(router)?;
         let (observed, held) = self.look(router)?;
@@ -91,6 +94,7 @@ impl Kernel for Host {
     }
 
     fn run(&mut self, router: RouterId, effect: &Effect) -> Result<Option<Effect>, Error> {
+        self.pulse.beat();
         self.carry_out(router, effect)
     }
 
@@ -118,7 +122,14 @@ impl Host {
             prefixes: config.namespace_prefixes.clone(),
             held: BTreeMap::new(),
             hints: BTreeMap::new(),
+            pulse: Pulse::default(),
         }
+    }
+
+    /// Has every look and every effect seen: a change of thousands of routers
+    /// takes its time, and is no hanging.
+    pub fn beat_to(&mut self, pulse: Pulse) {
+        self.pulse = pulse;
     }
 
     /// The rules that are in force: what the pinned port tables say.
