@@ -64,7 +64,7 @@ pub fn run(
     let mut notify = Notify::of_environment()?;
     let ended = live(config, rules, rebuild, signals, &mut notify);
     if let Err(error) = &ended {
-        notify.status(sentence(error));
+        notify.status(&sentence(error));
     }
     ended
 }

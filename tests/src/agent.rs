@@ -68,6 +68,23 @@ impl Agent {
         }
     }
 
+    /// The same through `launcher`: a program and its arguments, which runs the
+    /// agent in its own place (such as `env …`, `prlimit …`).
+    #[must_use]
+    pub fn launch(lab: &Lab, config: &Config, rules: Option<&str>, launcher: &[&str]) -> Self {
+        let command = run_command(lab.dir(), config, rules);
+        Self {
+            process: Process::start(None, launched(launcher, command)),
+            rules: rules_path(lab.dir()),
+        }
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
     /// Waits until it is ready.
     ///
     /// # Errors
@@ -122,7 +139,9 @@ impl Agent {
         logged.unwrap_or_else(|error| panic!("the log lacks {text:?}: {error}"));
     }
 
-    fn end(mut self) -> Exit {
+    /// Waits for its end.
+    #[must_use]
+    pub fn end(mut self) -> Exit {
         exit(&mut self.process)
     }
 }

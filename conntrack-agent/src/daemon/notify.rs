@@ -57,7 +57,8 @@ impl Notify {
 
     /// Every router was looked at, and requests are answered; or a reload is at
     /// its end.
-    pub(super) fn ready(&mut self, status: String) {
+    pub(super) fn ready(&mut self, status: &str) {
+        let status = one_line(status);
         self.say(&[NotifyState::Ready, NotifyState::Status(&status)]);
         self.status = status;
     }
@@ -73,12 +74,14 @@ impl Notify {
 
     /// The end begins.
     pub(super) fn stopping(&mut self, status: &str) {
-        self.say(&[NotifyState::Stopping, NotifyState::Status(status)]);
-        status.clone_into(&mut self.status);
+        let status = one_line(status);
+        self.say(&[NotifyState::Stopping, NotifyState::Status(&status)]);
+        self.status = status;
     }
 
     /// One line for `systemctl status`.
-    pub(super) fn status(&mut self, status: String) {
+    pub(super) fn status(&mut self, status: &str) {
+        let status = one_line(status);
         if self.status != status {
             self.say(&[NotifyState::Status(&status)]);
             self.status = status;
@@ -109,6 +112,18 @@ impl Notify {
             warn!(%error, message, "the service manager was not told");
         }
     }
+}
+
+/// A message is lines, each of which means something to the manager; what is
+/// said may come from a file, and is one of them.
+fn one_line(text: &str) -> String {
+    const LONGEST: usize = 1024;
+    let words: Vec<_> = text
+        .split(|character: char| character.is_control())
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect();
+    words.join(" ").chars().take(LONGEST).collect()
 }
 
 impl Manager {
@@ -156,11 +171,11 @@ mod tests {
                 manager: Some(Manager::at(&given).unwrap()),
                 status: String::new(),
             };
-            notify.ready("one".into());
+            notify.ready("one");
             assert_eq!(said(&socket).unwrap(), "READY=1\nSTATUS=one");
-            notify.status("one".into());
+            notify.status("one");
             assert_eq!(said(&socket), None, "it was said");
-            notify.status("two".into());
+            notify.status("two");
             assert_eq!(said(&socket).unwrap(), "STATUS=two");
             notify.reloading();
             let reloading = said(&socket).unwrap();
@@ -174,13 +189,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_cannot_say_another_thing() {
+        assert_eq!(one_line("a:\n  b\r\nREADY=1\u{7}\n"), "a: b READY=1");
+        assert_eq!(one_line(&"x".repeat(5000)).len(), 1024);
+    }
+
+    #[test]
     fn what_is_no_address_is_refused_and_no_manager_is_told_nothing() {
         assert!(Manager::at(OsStr::new("relative/path")).is_err());
         let mut nobody = Notify {
             manager: None,
             status: String::new(),
         };
-        nobody.ready("one".into());
+        nobody.ready("one");
         nobody.alive();
     }
 }

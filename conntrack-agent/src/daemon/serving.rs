@@ -99,7 +99,7 @@ impl Running<'_> {
         let mut is_old = false;
         let mut next_status = Instant::now();
         let status = self.summary();
-        self.notify.ready(status);
+        self.notify.ready(&status);
         loop {
             tokio::select! {
                 told = signals.next() => match told {
@@ -113,7 +113,7 @@ impl Running<'_> {
                         Ok(()) => self.summary(),
                         Err(why) => format!("reload refused: {why}; {}", self.summary()),
                     };
-                    self.notify.ready(status);
+                    self.notify.ready(&status);
                     // So that a refusal can be read for a while.
                     next_status = Instant::now() + STATUS_EVERY;
                     if std::mem::take(&mut again) {
@@ -124,7 +124,7 @@ impl Running<'_> {
                 () = sleep_until(next_status), if is_old => {
                     is_old = false;
                     let status = self.summary();
-                    self.notify.status(status);
+                    self.notify.status(&status);
                     next_status = Instant::now() + STATUS_EVERY;
                 }
                 () = watchdog.tick() => {
@@ -167,5 +167,5 @@ fn summary(seen: &Seen) -> String {
         .count();
     let pending = seen.conditions.len() - failed;
     let (rules, routers) = (seen.mapping.len(), seen.mapping.routers().len());
-    format!("{rules} rules on {routers} routers, {pending} pending, {failed} failed")
+    format!("rules: {rules}, routers: {routers}, pending: {pending}, failed: {failed}")
 }

@@ -18,6 +18,7 @@ mod environment;
 mod ftp;
 mod itself;
 mod lifecycle;
+mod managed;
 mod marks;
 mod routers;
 mod rules_file;
