@@ -142,13 +142,17 @@ impl Handle {
         }
     }
 
-    /// What the agent's thread shows that it is alive by. It does so with every
-    /// router that it works on; where it has nothing to do, because of this.
+    /// What the agent's thread shows that it is alive by: it does so with every
+    /// router that it works on.
     #[must_use]
     pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// Has it show so where it has nothing to do.
+    pub fn poke(&self) {
         // Where the queue is full it has something to do.
         let _ = self.commands.try_send(Command::Beat);
-        &self.pulse
     }
 
     /// Has the agent leave what can be left, before [`Self::stop`].

@@ -264,11 +264,15 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// What [`serve`] shows that it is alive by, because of this.
+    /// What [`serve`] shows that it is alive by, when it is poked.
     #[must_use]
     pub fn pulse(&self) -> &Pulse {
-        self.asked.notify_one();
         &self.pulse
+    }
+
+    /// Has it show so.
+    pub fn poke(&self) {
+        self.asked.notify_one();
     }
 }
 

@@ -131,6 +131,10 @@ impl Running<'_> {
                     if watchdog.is_alive([self.handle.pulse(), self.probe.pulse()]) {
                         self.notify.alive();
                     }
+                    // After it was looked at: what comes from here on is for
+                    // the next tick.
+                    self.handle.poke();
+                    self.probe.poke();
                 }
                 _ = &mut *end => return Err(RunError::Ended("the agent")),
                 _ = &mut *server => return Err(RunError::Ended("the server")),
