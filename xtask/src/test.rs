@@ -19,6 +19,10 @@ pub(crate) struct Args {
     /// Only this package's tests; may be given more than once
     #[arg(long, short, value_name = "NAME")]
     package: Vec<String>,
+    /// Only the long test: eight minutes of churn beside traffic (`SOAK_SECONDS`
+    /// makes it shorter, `SOAK_SEED` repeats one)
+    #[arg(long, conflicts_with_all = ["filter", "package"])]
+    soak: bool,
     /// Arguments for the test programs, such as --nocapture
     #[arg(last = true)]
     harness: Vec<String>,
@@ -57,15 +61,20 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 fn selection(args: &Args) -> Vec<&str> {
     let mut selected = Vec::new();
-    if args.package.is_empty() {
+    if args.soak {
+        selected.extend(["--package", "conntrack-tests", "--test", "soak"]);
+    } else if args.package.is_empty() {
         selected.push("--workspace");
     }
     for package in &args.package {
         selected.extend(["--package", package]);
     }
     selected.extend(args.filter.as_deref());
-    if !args.harness.is_empty() {
+    // Elsewhere it is ignored, and cargo says so.
+    let soak = ["--ignored", "--nocapture"];
+    if args.soak || !args.harness.is_empty() {
         selected.push("--");
+        selected.extend(soak.iter().filter(|_| args.soak));
         selected.extend(args.harness.iter().map(String::as_str));
     }
     selected
@@ -96,5 +105,9 @@ mod tests {
             "--package conntrack-ebpf --package xtask",
         );
         check("ftp -- --nocapture", "--workspace ftp -- --nocapture");
+        check(
+            "--soak",
+            "--package conntrack-tests --test soak -- --ignored --nocapture",
+        );
     }
 }

@@ -102,10 +102,21 @@ fn started_as_root_it_keeps_three_capabilities() {
 }
 
 #[test]
-fn started_with_just_the_three_it_works_as_well() {
-    // The socket's group is another's, which takes CAP_CHOWN.
-    let only = "--bounding-set=-all,+bpf,+net_admin,+sys_admin,+chown,+setpcap";
-    check(&["setpriv", only], THREE);
+fn started_with_what_the_service_file_gives_it_works_as_well() {
+    const UNIT: &str = include_str!("../../../contrib/systemd/conntrack-agent.service");
+    let line = UNIT
+        .lines()
+        .find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+    let given = line.expect("a bounding set").split(' ');
+    let given: Vec<_> = given
+        .map(|name| name.strip_prefix("CAP_").expect("a name").to_lowercase())
+        .collect();
+    // Neither files of others nor limits beyond the hard ones are in it.
+    for not in ["dac_override", "sys_resource"] {
+        assert!(!given.iter().any(|name| name == not), "{not}");
+    }
+    let only = format!("--bounding-set=-all,+{}", given.join(",+"));
+    check(&["setpriv", &only], THREE);
 }
 
 #[test]
