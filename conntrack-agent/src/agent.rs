@@ -27,6 +27,7 @@ use crate::{
     input::sentence,
     kernel::{self, Binding, Carrier, Edition, News, Nft, Watch},
     model::{Helper, HelperRule, Origin, RouterId, RuleId},
+    pulse::Pulse,
     reconcile::{Host, Kernel as _, Reconciler, Summary},
     sources::{RuleSet, rules_file},
     store::{self, Store, StoreError},
@@ -45,10 +46,13 @@ pub(crate) struct Agent {
     full_pass: Duration,
     bpffs: Bpffs,
     watch: Watch,
+    pulse: Pulse,
 }
 
 impl Agent {
     /// With the mapping that the store holds, and what the rules file makes of it.
+    /// Where `goes_on` says no, routers that were not looked at yet are left as
+    /// they are.
     pub(crate) fn start(
         edition: &Edition,
         config: &Config,
@@ -56,13 +60,16 @@ impl Agent {
         auditor: &Arc<Auditor>,
         rules: Option<&Path>,
         rebuild: Option<Rebuild>,
+        goes_on: &dyn Fn() -> bool,
     ) -> Result<Self, RunError> {
         let id = footprint.agent();
         let carrier = Carrier::mark(config.mark_mask).ok_or(kernel::Error::Missing("carrier"))?;
         let binding = Binding::probe(Nft::new(&config.nft), id, carrier)?;
         let policy = policy(config, binding.helpers().to_vec());
         let wanted = read_rules(rules, &policy)?;
-        let host = Host::new(edition.clone(), config, id, carrier, binding)?;
+        let mut host = Host::new(edition.clone(), config, id, carrier, binding)?;
+        let pulse = Pulse::default();
+        host.beat_to(pulse.clone());
         let from = match rebuild {
             None => None,
             Some(Rebuild::Pins) => Some(Self::mapping_in_force(&host)?),
@@ -90,10 +97,13 @@ impl Agent {
             full_pass: config.full_pass(),
             bpffs: Bpffs::new(config),
             watch,
+            pulse,
         };
-        let summary = agent.take(wanted.as_ref())?;
+        let summary = agent.take(wanted.as_ref(), goes_on)?;
         agent.view.begin(&agent.mapping, &agent.reconciler);
-        agent.report("ready", summary);
+        if goes_on() {
+            agent.report("ready", summary);
+        }
         Ok(agent)
     }
 
@@ -155,23 +165,32 @@ impl Agent {
         Ok(mapping)
     }
 
-    fn reload(&mut self) {
+    /// Gives the reason if it was refused.
+    fn reload(&mut self, goes_on: &dyn Fn() -> bool) -> Result<(), String> {
         let wanted = read_rules(self.rules.as_deref(), &self.policy);
-        match wanted.and_then(|wanted| self.take(wanted.as_ref())) {
+        match wanted.and_then(|wanted| self.take(wanted.as_ref(), goes_on)) {
             Ok(summary) => {
                 self.view.begin(&self.mapping, &self.reconciler);
                 self.report("reloaded", summary);
+                Ok(())
             }
-            Err(error) => error!(
-                error = &error as &dyn std::error::Error,
-                "reload refused; the rules stay as they were"
-            ),
+            Err(error) => {
+                error!(
+                    error = &error as &dyn std::error::Error,
+                    "reload refused; the rules stay as they were"
+                );
+                Err(sentence(&error))
+            }
         }
     }
 
     /// Makes the rules file's rules these, durably and in the kernel, or leaves
     /// everything as it is. Without a rules file its rules stay as they are.
-    fn take(&mut self, wanted: Option<&RuleSet>) -> Result<Summary, RunError> {
+    fn take(
+        &mut self,
+        wanted: Option<&RuleSet>,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Summary, RunError> {
         if let Some(wanted) = wanted {
             let begun = Instant::now();
             let made = self.make(wanted);
@@ -180,7 +199,8 @@ impl Agent {
         }
         let now = Instant::now();
         let (host, mapping) = (&mut self.host, &self.mapping);
-        let summary = self.reconciler.full_pass(host, mapping, now)?;
+        let pass = self.reconciler.full_pass_while(host, mapping, now, goes_on);
+        let summary = pass?;
         for router in self.mapping.routers() {
             self.watch.follow(router);
         }

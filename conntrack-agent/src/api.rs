@@ -19,10 +19,11 @@ pub mod query;
 mod schemas;
 mod sending;
 mod server;
+mod spare;
 pub mod tokens;
 
 pub use access::{Access, AccessError};
 pub use app::{Api, routes};
 pub use openapi::Description;
-pub use server::{ListenError, Listeners, SOCKET, Service, remove_socket, serve};
+pub use server::{ListenError, Listeners, Probe, SOCKET, Service, remove_socket, serve};
 pub use tokens::{Tokens, TokensError};

@@ -1,6 +1,6 @@
 //! `cleanup`: removes everything that the agent ever made.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use tracing::warn;
 
@@ -70,11 +70,37 @@ pub fn cleanup(config: &Config) -> Result<Removed, CleanupError> {
     require_capabilities()?;
     // Before anything is looked at: an agent that runs must not lose it.
     let remains = Remains::of(config)?;
-    let mut agent = remains.agent();
+    let mut removed = remove_datapath(
+        &Nft::new(&config.nft),
+        remains.bpffs_dir(config),
+        remains.netns_dir(config),
+        remains.agent(),
+    )?;
+    // Of an agent that was killed; none can be listening, as none runs.
+    remove_socket(&config.runtime_dir.join(SOCKET))?;
+    remains.remove()?;
+    removed.audit_trail_stays =
+        audit::files(&config.state_dir).is_ok_and(|files| !files.is_empty());
+    Ok(removed)
+}
+
+/// Removes what is the agent's in the kernel, and nothing on disk. Where no
+/// footprint names the agent, what is pinned does.
+///
+/// # Errors
+/// [`kernel::Error`] if something could not be removed; calling it again goes on
+/// from there.
+pub(crate) fn remove_datapath(
+    nft: &Nft,
+    bpffs_dir: &Path,
+    netns_dir: &Path,
+    mut agent: Option<AgentId>,
+) -> Result<Removed, kernel::Error> {
+    let folder = NetnsFolder::new(netns_dir);
     let mut removed = Removed::default();
     let mut ours = Vec::new();
     // Of every ABI version, whichever this agent has itself.
-    for pins in Pins::of_all_versions(remains.bpffs_dir(config))? {
+    for pins in Pins::of_all_versions(bpffs_dir)? {
         for router in pins.routers()? {
             match owner(&pins, router) {
                 // Without a footprint, what is pinned in the agent's folder tells
@@ -86,7 +112,6 @@ pub fn cleanup(config: &Config) -> Result<Removed, CleanupError> {
             }
         }
     }
-    let folder = NetnsFolder::new(remains.netns_dir(config));
     for (pins, router) in &ours {
         for pin in pins.links_of(*router)? {
             match agent {
@@ -98,37 +123,31 @@ pub fn cleanup(config: &Config) -> Result<Removed, CleanupError> {
         }
     }
     if let Some(agent) = agent {
-        clear_everywhere(config, &folder, agent, &mut removed)?;
+        clear_everywhere(nft, &folder, agent, &mut removed)?;
     }
     for (pins, router) in ours {
         let instances = pins.instances(router);
         removed.instances += instances.iter().filter(|folder| folder.exists()).count();
         pins.remove(router)?;
     }
-    // Of an agent that was killed; none can be listening, as none runs.
-    remove_socket(&config.runtime_dir.join(SOCKET))?;
-    remains.remove()?;
-    removed.audit_trail_stays =
-        audit::files(&config.state_dir).is_ok_and(|files| !files.is_empty());
     Ok(removed)
 }
 
 /// Removes filters that no pin tells of, and bindings. All namespaces are tried,
 /// whatever is wrong with one of them.
 fn clear_everywhere(
-    config: &Config,
+    nft: &Nft,
     folder: &NetnsFolder,
     agent: AgentId,
     removed: &mut Removed,
 ) -> Result<(), kernel::Error> {
-    let nft = Nft::new(&config.nft);
     let hooks = Hooks::to_remove(agent);
     let mut failed = None;
     for name in folder.names()? {
         let cleared = folder.open(&name).and_then(|netns| {
             if let Some(netns) = netns {
                 removed.links += hooks.clear(&netns)?;
-                removed.bindings += usize::from(remove_binding_of(&nft, &netns, agent)?);
+                removed.bindings += usize::from(remove_binding_of(nft, &netns, agent)?);
             }
             Ok(())
         });

@@ -177,12 +177,7 @@ fn execute(edition: &Edition, cli: Cli, output: &mut Output<'_>) -> Result<(), F
         } => {
             let config = config.load()?;
             telemetry::init(&config.log);
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build()
-                .map_err(anyhow::Error::from)?;
-            runtime.block_on(daemon::run(edition, &config, rules.as_deref(), rebuild))?;
+            daemon::run(edition, &config, rules.as_deref(), rebuild)?;
         }
         Command::CheckConfig { config } => {
             let file = config.path.as_deref().unwrap_or(DEFAULT_PATH.as_ref());

@@ -56,6 +56,8 @@ pub struct Config {
     /// The bits of `skb->mark` that carry the helper mark into the namespace's
     /// prerouting chain, where they are cleared again: one run of bits.
     pub mark_mask: u32,
+    /// What becomes of the datapath when the agent is told to end.
+    pub on_stop: OnStop,
     /// Seconds between two looks at everything, for what no event told.
     pub full_pass_seconds: u64,
     /// How many rules and routers there may be.
@@ -86,6 +88,19 @@ pub enum Attach {
     Tcx,
     /// By tc filters, as on kernels before 6.6.
     Clsact,
+}
+
+/// What becomes of the datapath when the agent is told to end. Killed, it leaves
+/// it whatever this says.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum OnStop {
+    /// It goes on working.
+    #[default]
+    Keep,
+    /// All of it is removed; rules, audit trail and the agent's name stay, and
+    /// the next start makes it again.
+    Cleanup,
 }
 
 /// The control API.
@@ -289,6 +304,7 @@ impl Default for Config {
             attach: Attach::default(),
             nft: "nft".into(),
             mark_mask: 0xff00_0000,
+            on_stop: OnStop::default(),
             full_pass_seconds: 60,
             limits: Limits::default(),
             allowed_helpers: Helper::all()

@@ -1,32 +1,37 @@
 //! `run`: the agent in the foreground.
+//!
+//! Its life: what needs many privileges is had on the one thread that there is
+//! (`prepared`), all privileges but three are given up, the agent takes over what
+//! it finds in the kernel, and requests are answered (`serving`) until a signal
+//! (`signals`) ends it. The service manager is told (`notify`, `watchdog`).
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+mod error;
+mod notify;
+mod prepared;
+mod serving;
+mod signals;
+mod watchdog;
 
-use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use std::path::Path;
+
+use tokio::runtime;
 use tracing::{info, warn};
 
+pub use error::RunError;
+
+use self::{
+    notify::Notify,
+    prepared::{Prepared, raise_descriptor_limit},
+    signals::Signals,
+};
 use crate::{
     agent::{Agent, policy, read_rules},
-    api::{
-        Access, AccessError, Api, ListenError, Listeners, Service, TokensError, routes, serve,
-        tokens,
-    },
-    audit::{AuditError, Auditor},
-    config::Config,
-    engine::{Inconsistent, Refusal},
-    footprint::{Footprint, FootprintError},
-    kernel::{self, AgentId, Edition, Instance, Pins},
+    cleanup::remove_datapath,
+    config::{Config, OnStop},
+    footprint::Footprint,
+    input::sentence,
+    kernel::{self, AgentId, Edition, Instance, Nft, Pins},
     model::Helper,
-    reconcile::ApplyError,
-    sources::{listed, rules_file::RulesFileError},
-    store::StoreError,
 };
 
 /// What a store that was lost is made again from.
@@ -38,101 +43,62 @@ pub enum Rebuild {
     Rules,
 }
 
-/// Why the agent did not start, or ended.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The rules file was refused.
-    #[error(transparent)]
-    Rules(#[from] RulesFileError),
-    /// It may not do what it has to.
-    #[error("the agent lacks {}", list(.0))]
-    Capabilities(Vec<kernel::Missing>),
-    /// Its own capabilities could not be read.
-    #[error("the agent's capabilities cannot be read")]
-    Unknown(#[source] std::io::Error),
-    /// The kernel or nft is not as needed.
-    #[error(transparent)]
-    Kernel(#[from] kernel::Error),
-    /// A folder could not be had.
-    #[error(transparent)]
-    Footprint(#[from] FootprintError),
-    /// A change of the rules could not be applied; it was taken back.
-    #[error("the rules cannot be applied; those in force stay")]
-    Apply(#[source] Box<ApplyError>),
-    /// The mapping can't become what the rules file says.
-    #[error("the rules are refused:{}", listed(.0))]
-    Refused(Vec<Refusal>),
-    /// The store can't be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// There is a good store.
-    #[error("the store {} is good; there is nothing to rebuild", .0.display())]
-    NothingToRebuild(PathBuf),
-    /// There is no rules file to rebuild from.
-    #[error("--rebuild rules needs the rules file: give --rules FILE too")]
-    NoRulesFile,
-    /// What is pinned is no mapping: a bug.
-    #[error("the rules in force make no mapping")]
-    Inconsistent(#[source] Inconsistent),
-    /// The agent's thread can't be started.
-    #[error("no thread can be started")]
-    Thread(#[source] std::io::Error),
-    /// The kernel's events can't be had.
-    #[error(transparent)]
-    Watch(#[from] kernel::WatchError),
-    /// A part of it has ended without being told to: a bug.
-    #[error("{0} has ended unexpectedly")]
-    Ended(&'static str),
-    /// Nobody could be listened to.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// The grants can't be read.
-    #[error(transparent)]
-    Access(#[from] AccessError),
-    /// The tokens can't be had.
-    #[error(transparent)]
-    Tokens(#[from] TokensError),
-    /// The audit trail can't be written.
-    #[error(transparent)]
-    Audit(#[from] AuditError),
-    /// Signals can't be received.
-    #[error("signals cannot be received")]
-    Signals(#[source] std::io::Error),
-}
-
-fn list(missing: &[kernel::Missing]) -> String {
-    let needs = missing
-        .iter()
-        .map(|missing| format!("{} (to {})", missing.name, missing.needed_for));
-    needs.collect::<Vec<_>>().join(" and ")
-}
-
 /// Runs until SIGTERM or SIGINT; SIGHUP reads the rules file again.
 ///
 /// Ending leaves the datapath as it is: connections go on getting their
-/// helpers, and the next start takes it over.
+/// helpers, and the next start takes it over; unless the configuration's
+/// `on_stop` wants it removed.
+///
+/// To be called on the process's only thread: what it gives up, it gives up for
+/// this thread and those that come after it.
 ///
 /// # Errors
 /// [`RunError`] if it can't start; then it has changed nothing.
-pub async fn run(
+pub fn run(
     edition: &Edition,
     config: &Config,
     rules: Option<&Path>,
     rebuild: Option<Rebuild>,
 ) -> Result<(), RunError> {
     // First of all, or a reload that comes early would end the agent.
-    let mut hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let signals = Signals::take().map_err(RunError::Signals)?;
+    let mut notify = Notify::of_environment()?;
+    let ended = live(edition, config, rules, rebuild, signals, &mut notify);
+    if let Err(error) = &ended {
+        notify.status(&sentence(error));
+    }
+    ended
+}
 
+fn live(
+    edition: &Edition,
+    config: &Config,
+    rules: Option<&Path>,
+    rebuild: Option<Rebuild>,
+    signals: Signals,
+    notify: &mut Notify,
+) -> Result<(), RunError> {
     // From the cheapest check to the dearest; nothing is made before the claim.
-    raise_descriptor_limit();
+    let descriptors = raise_descriptor_limit();
     read_rules(rules, &policy(config, Helper::all().collect()))?;
     require_capabilities()?;
     Pins::of(edition, &config.bpffs_dir).require_none_newer()?;
     let mut footprint = Footprint::claim(config, || pinned_agent(config))?;
-    let started = begin(edition, config, &mut footprint, rules, rebuild).await;
-    let (agent, listeners, service) = match started {
+    let mut begin = || {
+        let prepared = Prepared::of(config, descriptors)?;
+        give_up_privileges()?;
+        let mut runtime = runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).enable_all().build();
+        let runtime = runtime.map_err(RunError::Thread)?;
+        let goes_on = || !signals.is_stop();
+        let auditor = &prepared.auditor;
+        let footprint = &mut footprint;
+        let agent = Agent::start(
+            edition, config, footprint, auditor, rules, rebuild, &goes_on,
+        )?;
+        Ok((agent, prepared, runtime))
+    };
+    let (agent, prepared, runtime) = match begin() {
         Ok(started) => started,
         Err(error) => {
             if let Err(error) = footprint.abandon() {
@@ -144,76 +110,35 @@ pub async fn run(
             return Err(error);
         }
     };
-    let (handle, mut end) = agent.run().map_err(RunError::Thread)?;
-    let api = Api::new(config, footprint.agent(), handle.clone());
-    let service = Arc::new(service(routes(Arc::new(api))));
-    let (stop, stopped) = watch::channel(false);
-    let mut server = tokio::spawn(serve(listeners, service, stopped));
-    info!("listening");
-    let ended = loop {
-        tokio::select! {
-            _ = hangup.recv() => handle.reload(),
-            _ = terminate.recv() => break Ok(()),
-            _ = interrupt.recv() => break Ok(()),
-            reason = &mut end => break Err(reason.unwrap_or(RunError::Ended("the agent"))),
-            _ = &mut server => break Err(RunError::Ended("the server")),
-        }
+    let id = footprint.agent();
+    let signals = {
+        let _in = runtime.enter();
+        signals.wait().map_err(RunError::Signals)?
     };
-    ended?;
-    info!("stopping; the datapath stays as it is");
-    // Nobody is let in any more, and who is in has an answer coming.
-    stop.send_replace(true);
-    server.await.map_err(|_| RunError::Ended("the server"))?;
-    handle.stop();
-    // What it is at is brought to its end.
-    let _ = end.await;
+    runtime.block_on(serving::answer(
+        config, id, agent, prepared, signals, notify,
+    ))?;
+    drop(runtime);
+    if config.on_stop == OnStop::Cleanup {
+        let nft = Nft::new(&config.nft);
+        let removed = remove_datapath(&nft, &config.bpffs_dir, &config.netns_dir, Some(id));
+        info!("{}", removed.map_err(RunError::OnStop)?);
+    }
+    // Until here nobody else may have the folders.
+    drop(footprint);
     Ok(())
 }
 
-/// The agent, and what it listens on; what answers, when it has its routes.
-async fn begin(
-    edition: &Edition,
-    config: &Config,
-    footprint: &mut Footprint,
-    rules: Option<&Path>,
-    rebuild: Option<Rebuild>,
-) -> Result<
-    (
-        Agent,
-        Listeners,
-        impl FnOnce(axum::Router) -> Service + use<>,
-    ),
-    RunError,
-> {
-    // A service that can't be had is said before anything is done.
-    let access = Access::new(&config.grants)?;
-    let tokens = config.tcp.as_ref();
-    let tokens = tokens
-        .map(|tcp| tokens::read(&tcp.token_file))
-        .transpose()?;
-    for name in config.grants.iter().flat_map(|grant| &grant.tokens) {
-        if !tokens.as_ref().is_some_and(|tokens| tokens.has(name)) {
-            warn!(
-                token = name,
-                "a grant is for a token that the token file doesn't have"
-            );
-        }
+/// What is left is what the agent needs for its work, nft included.
+fn give_up_privileges() -> Result<(), RunError> {
+    let is_bounded = kernel::reduce().map_err(RunError::Reduce)?;
+    if !is_bounded {
+        warn!(
+            "the capability bounding set stays as it is, for want of CAP_SETPCAP; \
+             no new privileges can be had all the same"
+        );
     }
-    let auditor = Arc::new(Auditor::open(&config.audit, &config.state_dir)?);
-    let limits = config.api.limits;
-    let listeners = Listeners::bind(config).await?;
-    let agent = Agent::start(edition, config, footprint, &auditor, rules, rebuild)?;
-    let service = move |routes| Service::new(routes, access, tokens, auditor, limits);
-    Ok((agent, listeners, service))
-}
-
-/// Each connection is a descriptor, and the customary limit is 1,024.
-fn raise_descriptor_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        warn!(%error, "the limit of open files stays as it is");
-    }
+    Ok(())
 }
 
 /// That the agent may do what it has to.

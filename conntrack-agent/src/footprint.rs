@@ -21,7 +21,7 @@ use crate::{
     store,
 };
 use folders::{Mounted, make_folder, remove_file, remove_folders};
-use lock::Lock;
+use lock::Locks;
 use record::Record;
 pub use remount::Bpffs;
 
@@ -51,11 +51,11 @@ pub enum FootprintError {
         said: String,
     },
     /// Another agent runs with these folders.
-    #[error("another agent is running (pid {holder}) and holds {}", path.display())]
+    #[error("another agent is running ({holder}) and holds {}", path.display())]
     Locked {
         /// The lock.
         path: PathBuf,
-        /// Who holds it.
+        /// Who holds it: its pid, and what is known beside that.
         holder: String,
     },
     /// The configuration names another folder than the agent works in.
@@ -87,7 +87,7 @@ pub struct Footprint {
     fresh: bool,
     /// Whether this process made the store.
     store_is_new: bool,
-    lock: Lock,
+    locks: Locks,
 }
 
 impl Footprint {
@@ -104,9 +104,10 @@ impl Footprint {
     ) -> Result<Self, E> {
         let mut created = Vec::new();
         let claimed = make_folder(&config.runtime_dir, 0o755, &mut created)
-            .and_then(|()| Lock::take(&config.runtime_dir))
+            .and_then(|()| make_folder(&config.state_dir, 0o700, &mut created))
+            .and_then(|()| Locks::take(&[&config.runtime_dir, &config.state_dir]))
             .map_err(E::from)
-            .and_then(|lock| Self::claim_locked(config, pinned, lock, &mut created));
+            .and_then(|locks| Self::claim_locked(config, pinned, locks, &mut created));
         if claimed.is_err() {
             remove_folders(&created)?;
         }
@@ -116,7 +117,7 @@ impl Footprint {
     fn claim_locked<E: From<FootprintError>>(
         config: &Config,
         pinned: impl FnOnce() -> Result<Option<AgentId>, E>,
-        lock: Lock,
+        locks: Locks,
         created: &mut Vec<PathBuf>,
     ) -> Result<Self, E> {
         match Self::establish(config, pinned, created) {
@@ -126,10 +127,10 @@ impl Footprint {
                 agent,
                 fresh,
                 store_is_new: false,
-                lock,
+                locks,
             }),
             Err(error) => {
-                lock.give_back()?;
+                locks.give_back()?;
                 Err(error)
             }
         }
@@ -152,7 +153,6 @@ impl Footprint {
         };
         // What is mounted there may be another one by now, and not the agent's.
         record.mounted = record.mounted.filter(Mounted::is_there);
-        make_folder(&config.state_dir, 0o700, created)?;
         let mounted = Mounted::ensure(config.bpffs_root(), created)?;
         record.created.extend(created.iter().cloned());
         record.mounted = mounted.clone().or(record.mounted);
@@ -209,7 +209,7 @@ impl Footprint {
         }
         remove_audit(&self.state_dir)?;
         remove_record(&self.state_dir, &self.record)?;
-        self.lock.give_back()?;
+        self.locks.give_back()?;
         remove_folders(&self.record.created)
     }
 }
@@ -219,8 +219,8 @@ impl Footprint {
 pub struct Remains {
     state_dir: PathBuf,
     record: Option<(Record, AgentId)>,
-    /// None if there is no folder for it: nothing can be running.
-    lock: Option<Lock>,
+    /// Of the folders that are there; in others nothing can be running.
+    locks: Locks,
 }
 
 impl Remains {
@@ -230,16 +230,15 @@ impl Remains {
     /// [`FootprintError::Locked`] if an agent is running; others if it can't be
     /// read.
     pub fn of(config: &Config) -> Result<Self, FootprintError> {
-        let folder = &config.runtime_dir;
-        let lock = folder.is_dir().then(|| Lock::take(folder)).transpose()?;
+        let locks = Locks::take(&[&config.runtime_dir, &config.state_dir])?;
         match Record::read(&config.state_dir) {
             Ok(record) => Ok(Self {
                 state_dir: config.state_dir.clone(),
                 record,
-                lock,
+                locks,
             }),
             Err(error) => {
-                lock.map_or(Ok(()), Lock::give_back)?;
+                locks.give_back()?;
                 Err(error)
             }
         }
@@ -277,7 +276,7 @@ impl Remains {
             remove_record(&self.state_dir, &record)?;
             created = record.created;
         }
-        self.lock.map_or(Ok(()), Lock::remove)?;
+        self.locks.remove()?;
         remove_folders(&created)
     }
 }

@@ -25,7 +25,7 @@ mod watch;
 pub use attachment::{Attachment, Hooks, Ingress, Pin, Way, unpin};
 pub use binding::{Binding, BindingState, TABLE_PREFIX, remove_binding_of};
 pub use bpffs::{ensure_mounted, is_bpffs, is_unused, require_mounted};
-pub use capabilities::{Missing, missing};
+pub use capabilities::{Missing, missing, reduce};
 pub use carrier::Carrier;
 pub use edition::Edition;
 pub use error::Error;

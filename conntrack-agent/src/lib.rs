@@ -13,6 +13,7 @@
 //! - [`port_table`]: a router's rules as the maps hold them (pure)
 //! - [`engine`]: which router has which rules, and who may change that (pure)
 //! - [`model`]: the values everything is made of (pure)
+//! - [`pulse`]: how one part of the agent sees that another gets on
 //! - [`kernel`]: the only code that touches the kernel
 
 pub mod agent;
@@ -29,6 +30,7 @@ mod input;
 pub mod kernel;
 pub mod model;
 pub mod port_table;
+pub mod pulse;
 pub mod reconcile;
 pub mod sources;
 pub mod store;

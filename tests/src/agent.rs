@@ -87,6 +87,17 @@ impl Agent {
         }
     }
 
+    /// The same through `launcher`: a program and its arguments, which runs the
+    /// agent in its own place (such as `env …`, `prlimit …`).
+    #[must_use]
+    pub fn launch(lab: &Lab, config: &Config, rules: Option<&str>, launcher: &[&str]) -> Self {
+        let command = run_command(lab.dir(), config, rules);
+        Self {
+            process: Process::start(None, launched(launcher, command)),
+            rules: rules_path(lab.dir()),
+        }
+    }
+
     /// Starts another release of the agent and waits until it is ready.
     #[must_use]
     pub fn start_release(lab: &Lab, rules: &str, release: &Release) -> Self {
@@ -108,6 +119,12 @@ impl Agent {
         agent
             .ready()
             .unwrap_or_else(|exit| panic!("the agent isn't ready: {exit:?}"))
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
     }
 
     /// Waits until it is ready.
@@ -196,7 +213,9 @@ impl Agent {
         self.process.pid()
     }
 
-    fn end(mut self) -> Exit {
+    /// Waits for its end.
+    #[must_use]
+    pub fn end(mut self) -> Exit {
         exit(&mut self.process)
     }
 }

@@ -75,13 +75,34 @@ impl BareRouter {
     #[must_use]
     pub fn new(lab: &Lab) -> Self {
         let id = Uuid::new_v4().to_string();
+        Self::of(lab, id.parse().expect("a router id"))
+    }
+
+    /// Makes the namespace of a router that has none.
+    #[must_use]
+    pub fn of(lab: &Lab, id: RouterId) -> Self {
         let netns = lab.netns(&format!("qrouter-{id}"));
+        let router = Self { id, netns };
+        router.plug();
+        router
+    }
+
+    /// Makes its interfaces.
+    pub fn plug(&self) {
         let [inside, outside] = INTERFACES;
-        netns.ip(&format!("link add {inside} type veth peer name {outside}"));
-        Self {
-            id: id.parse().expect("a router id"),
-            netns,
-        }
+        self.netns
+            .ip(&format!("link add {inside} type veth peer name {outside}"));
+    }
+
+    /// Removes its interfaces.
+    pub fn unplug(&self) {
+        self.netns.ip(&format!("link del {}", INTERFACES[0]));
+    }
+
+    /// Its namespace.
+    #[must_use]
+    pub fn netns(&self) -> &Netns {
+        &self.netns
     }
 
     /// Its id.

@@ -29,6 +29,7 @@ pub mod durable;
 pub mod foreign;
 pub mod helpers;
 pub mod lab;
+pub mod manager;
 pub mod marks;
 pub mod netns;
 pub mod process;

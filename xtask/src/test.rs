@@ -22,8 +22,12 @@ pub(crate) struct Args {
     package: Vec<String>,
     /// Only the lab and the kernel layer's contract, with agents that attach
     /// their programs in this way
-    #[arg(long, value_name = "WAY", conflicts_with = "package")]
+    #[arg(long, value_name = "WAY", conflicts_with_all = ["package", "soak"])]
     attach: Option<Way>,
+    /// Only the long test: eight minutes of churn beside traffic (`SOAK_SECONDS`
+    /// makes it shorter, `SOAK_SEED` repeats one)
+    #[arg(long, conflicts_with_all = ["filter", "package"])]
+    soak: bool,
     /// Arguments for the test programs, such as --nocapture
     #[arg(last = true)]
     harness: Vec<String>,
@@ -108,12 +112,15 @@ fn cargo_test(
 
 /// Whether the lab's tests are among those selected.
 fn in_lab(args: &Args) -> bool {
-    args.package.is_empty() || args.package.iter().any(|package| package == LAB)
+    let is_asked_for = args.package.iter().any(|package| package == LAB);
+    !args.soak && (args.package.is_empty() || is_asked_for)
 }
 
 fn selection(args: &Args) -> Vec<&str> {
     let mut selected = Vec::new();
-    if args.attach.is_some() {
+    if args.soak {
+        selected.extend(["--package", LAB, "--test", "soak"]);
+    } else if args.attach.is_some() {
         selected.extend(["--package", LAB, "--test", "lab", "--test", "contract"]);
     } else if args.package.is_empty() {
         selected.push("--workspace");
@@ -128,8 +135,11 @@ fn selection(args: &Args) -> Vec<&str> {
 /// Which of their tests, and how they are run.
 fn filter(args: &Args) -> Vec<&str> {
     let mut filter: Vec<_> = args.filter.as_deref().into_iter().collect();
-    if !args.harness.is_empty() {
+    // Elsewhere it is ignored, and cargo says so.
+    let soak = ["--ignored", "--nocapture"];
+    if args.soak || !args.harness.is_empty() {
         filter.push("--");
+        filter.extend(soak.iter().filter(|_| args.soak));
         filter.extend(args.harness.iter().map(String::as_str));
     }
     filter
@@ -163,6 +173,10 @@ mod tests {
         check(
             "--attach clsact ftp",
             "--package conntrack-tests --test lab --test contract ftp",
+        );
+        check(
+            "--soak",
+            "--package conntrack-tests --test soak -- --ignored --nocapture",
         );
     }
 }

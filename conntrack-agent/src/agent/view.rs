@@ -6,6 +6,8 @@ use std::{
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use tokio::sync::Notify;
+
 use crate::{
     engine::{Change, Mapping},
     model::RouterId,
@@ -37,16 +39,24 @@ pub struct Seen {
 
 /// The agent, as others see it.
 #[derive(Debug, Default)]
-pub struct View(RwLock<Seen>);
+pub struct View {
+    seen: RwLock<Seen>,
+    changed: Notify,
+}
 
 impl View {
     /// The present moment, which stays while it is held: not for long.
     pub fn read(&self) -> RwLockReadGuard<'_, Seen> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.seen.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for something that was not waited for yet, whatever it is.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Seen> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.seen.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All is as in this mapping.
@@ -59,6 +69,7 @@ impl View {
             note(&mut seen, router, reconciler);
         }
         *self.write() = seen;
+        self.changed.notify_one();
     }
 
     /// A change was made.
@@ -68,11 +79,14 @@ impl View {
         for says in change.matches() {
             note(&mut seen, says.router, reconciler);
         }
+        drop(seen);
+        self.changed.notify_one();
     }
 
     /// A router was looked at.
     pub(super) fn note(&self, router: RouterId, reconciler: &Reconciler) {
         note(&mut self.write(), router, reconciler);
+        self.changed.notify_one();
     }
 }
 

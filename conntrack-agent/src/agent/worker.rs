@@ -4,6 +4,7 @@ use std::{
     io,
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
     },
     thread,
@@ -19,6 +20,7 @@ use crate::{
     engine::{Change, Operation, Policy, Reason, Refusal},
     input::sentence,
     model::{Origin, RouterId, RuleId},
+    pulse::Pulse,
     sources::RuleSet,
 };
 
@@ -60,9 +62,13 @@ enum Command {
         request: Request,
         reply: oneshot::Sender<Result<Applied, Rejection>>,
     },
-    Reload,
     /// The kernel's events have something to tell.
     News,
+    Reload {
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+    /// To be seen alive.
+    Beat,
     Stop,
 }
 
@@ -72,6 +78,9 @@ pub struct Handle {
     commands: SyncSender<Command>,
     view: Arc<View>,
     policy: Arc<Policy>,
+    pulse: Pulse,
+    /// Work on many routers is to be left where it is.
+    stopping: Arc<AtomicBool>,
 }
 
 impl Handle {
@@ -117,18 +126,44 @@ impl Handle {
         answer.await.unwrap_or(Err(Rejection::Stopping))
     }
 
-    /// Has the rules file read again.
-    pub fn reload(&self) {
-        match self.commands.try_send(Command::Reload) {
+    /// Has the rules file read again, and waits until its rules are in force.
+    ///
+    /// # Errors
+    /// Why they are not: the rules stay as they were. The log has said it too.
+    pub async fn reload(&self) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        let stopping = || Err(Rejection::Stopping.to_string());
+        match self.commands.try_send(Command::Reload { reply }) {
+            Ok(()) => answer.await.unwrap_or_else(|_| stopping()),
             Err(TrySendError::Full(_)) => {
-                warn!("reload refused: {QUEUE} changes wait already; try again");
+                let why = Rejection::Busy.to_string();
+                warn!("reload refused: {why}");
+                Err(why)
             }
-            // Where the agent has ended, its end is said elsewhere.
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Disconnected(_)) => stopping(),
         }
     }
 
-    /// Ends the agent when it has done what it is at.
+    /// What the agent's thread shows that it is alive by: it does so with every
+    /// router that it works on.
+    #[must_use]
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// Has it show so where it has nothing to do.
+    pub fn poke(&self) {
+        // Where the queue is full it has something to do.
+        let _ = self.commands.try_send(Command::Beat);
+    }
+
+    /// Has the agent leave what can be left, before [`Self::stop`].
+    pub fn hurry(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends the agent when it has done what it is at. Waits where many changes
+    /// wait for their turn.
     pub fn stop(&self) {
         let _ = self.commands.send(Command::Stop);
     }
@@ -179,15 +214,18 @@ impl Agent {
             commands,
             view: Arc::clone(&self.view),
             policy: Arc::new(self.policy.clone()),
+            pulse: self.pulse.clone(),
+            stopping: Arc::default(),
         };
         // A queue that is full needs no waking.
         let bell = handle.commands.clone();
         self.watch.on_news(move || {
             let _ = bell.try_send(Command::News);
         });
+        let stopping = Arc::clone(&handle.stopping);
         let (ended, end) = oneshot::channel();
         thread::Builder::new().name("agent".into()).spawn(move || {
-            if let Err(error) = self.work(&queue) {
+            if let Err(error) = self.work(&queue, &stopping) {
                 // Nobody is there to hear it where the agent ends anyway.
                 let _ = ended.send(error);
             }
@@ -197,9 +235,11 @@ impl Agent {
 
     /// Requests first, then what is due: a pass over thousands of routers holds
     /// up none.
-    fn work(mut self, queue: &Receiver<Command>) -> Result<(), RunError> {
+    fn work(mut self, queue: &Receiver<Command>, stopping: &AtomicBool) -> Result<(), RunError> {
+        let goes_on = || !stopping.load(Ordering::Relaxed);
         let mut next_pass = Instant::now() + self.full_pass;
         loop {
+            self.pulse.beat();
             let news = self.watch.news()?;
             self.hear(&news);
             let now = Instant::now();
@@ -218,8 +258,10 @@ impl Agent {
                     // Nobody may wait for it any more.
                     let _ = reply.send(self.serve(origin, &request));
                 }
-                Some(Command::Reload) => self.reload(),
-                Some(Command::News) => {}
+                Some(Command::Reload { reply }) => {
+                    let _ = reply.send(self.reload(&goes_on));
+                }
+                Some(Command::News | Command::Beat) => {}
                 Some(Command::Stop) => return Ok(()),
                 None => self.look(),
             }

@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, UnixListener},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
     task::{JoinSet, spawn, spawn_blocking},
     time::{interval, sleep, timeout},
 };
@@ -33,12 +33,14 @@ use super::{
     access::{Access, Permit},
     error::{ApiError, Said},
     sending::Room,
+    spare::Spare,
     tokens::Tokens,
 };
 use crate::{
     api::app::Did,
     audit::{Auditor, Event, Outcome, Peer, RequestId},
     config::{ApiLimits, Config},
+    pulse::Pulse,
 };
 
 /// The socket's name in the runtime folder.
@@ -78,12 +80,28 @@ pub enum ListenError {
     },
 }
 
-/// What the agent listens on. The socket's file goes with it.
+/// What the agent listens on; made before there is any other thread, while the
+/// agent may still give the socket to its group and take a low TCP port. The
+/// socket's file goes with it.
 #[derive(Debug)]
 pub struct Listeners {
+    unix: std::os::unix::net::UnixListener,
+    tcp: Option<std::net::TcpListener>,
+    file: SocketFile,
+    spare: Spare,
+}
+
+/// Removed when it is dropped.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+/// The same, in a runtime.
+#[derive(Debug)]
+pub struct Listening {
     unix: UnixListener,
-    path: PathBuf,
     tcp: Option<TcpListener>,
+    _file: SocketFile,
+    spare: Spare,
 }
 
 impl Listeners {
@@ -94,20 +112,16 @@ impl Listeners {
     ///
     /// # Errors
     /// [`ListenError`]; then nothing is left of it.
-    pub async fn bind(config: &Config) -> Result<Self, ListenError> {
+    pub fn bind(config: &Config) -> Result<Self, ListenError> {
         let path = config.runtime_dir.join(SOCKET);
         remove_socket(&path)?;
         let failed = |what| {
             let path = path.clone();
             move |source| ListenError::Socket { path, what, source }
         };
-        let unix = UnixListener::bind(&path).map_err(failed("made"))?;
-        // From here on, dropping it removes the file.
-        let mut listeners = Self {
-            unix,
-            path: path.clone(),
-            tcp: None,
-        };
+        let unix = std::os::unix::net::UnixListener::bind(&path).map_err(failed("made"))?;
+        let file = SocketFile(path.clone());
+        unix.set_nonblocking(true).map_err(failed("prepared"))?;
         if let Some(name) = &config.api.socket_group {
             let group = nix::unistd::Group::from_name(name).ok().flatten();
             let group = group.ok_or_else(|| ListenError::Group(name.clone()))?;
@@ -116,24 +130,52 @@ impl Listeners {
         }
         let mode = fs::Permissions::from_mode(0o660);
         fs::set_permissions(&path, mode).map_err(failed("given its mode"))?;
-        if let Some(tcp) = &config.tcp {
+        let tcp = config.tcp.as_ref().map(|tcp| {
             let address = tcp.listen;
-            let listener = TcpListener::bind(address).await;
-            listeners.tcp = Some(listener.map_err(|source| ListenError::Tcp { address, source })?);
-        }
-        Ok(listeners)
+            let listener = std::net::TcpListener::bind(address).and_then(|listener| {
+                listener.set_nonblocking(true)?;
+                Ok(listener)
+            });
+            listener.map_err(|source| ListenError::Tcp { address, source })
+        });
+        Ok(Self {
+            unix,
+            tcp: tcp.transpose()?,
+            file,
+            spare: Spare::new(),
+        })
     }
 
-    /// Where TCP is listened on, if it is.
-    #[must_use]
-    pub fn tcp_address(&self) -> Option<SocketAddr> {
-        self.tcp.as_ref()?.local_addr().ok()
+    /// For the runtime that this is called in.
+    ///
+    /// # Errors
+    /// [`ListenError`] if it doesn't take them.
+    pub fn listen(self) -> Result<Listening, ListenError> {
+        let Self {
+            unix,
+            tcp,
+            file,
+            spare,
+        } = self;
+        let failed = |source| ListenError::Socket {
+            path: file.0.clone(),
+            what: "waited on",
+            source,
+        };
+        let unix = UnixListener::from_std(unix).map_err(failed)?;
+        let tcp = tcp.map(TcpListener::from_std).transpose().map_err(failed)?;
+        Ok(Listening {
+            unix,
+            tcp,
+            _file: file,
+            spare,
+        })
     }
 }
 
-impl Drop for Listeners {
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Err(error) = remove_socket(&self.path) {
+        if let Err(error) = remove_socket(&self.0) {
             warn!(error = &error as &dyn std::error::Error, "the socket stays");
         }
     }
@@ -214,9 +256,35 @@ impl Origin {
     }
 }
 
+/// Whether connections are still being let in.
+#[derive(Debug, Default)]
+pub struct Probe {
+    asked: Notify,
+    pulse: Pulse,
+}
+
+impl Probe {
+    /// What [`serve`] shows that it is alive by, when it is poked.
+    #[must_use]
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// Has it show so.
+    pub fn poke(&self) {
+        self.asked.notify_one();
+    }
+}
+
 /// Answers until it is told to stop; then what is under way has a few seconds.
-pub async fn serve(listeners: Listeners, service: Arc<Service>, mut stop: watch::Receiver<bool>) {
+pub async fn serve(
+    mut listeners: Listening,
+    service: Arc<Service>,
+    mut stop: watch::Receiver<bool>,
+    probe: Arc<Probe>,
+) {
     let doors = Doors::new(service.limits);
+    let mut is_short = false;
     let mut audit = interval(CATCH_UP);
     let mut connections = JoinSet::new();
     loop {
@@ -237,17 +305,30 @@ pub async fn serve(listeners: Listeners, service: Arc<Service>, mut stop: watch:
                 service.auditor.catch_up();
                 continue;
             }
+            () = probe.asked.notified() => {
+                probe.pulse.beat();
+                continue;
+            }
             _ = stop.wait_for(|stop| *stop) => break,
         };
         let (stream, origin) = match accepted {
             Ok((stream, Ok(origin))) => (stream, origin),
             Ok((_, Err(error))) | Err(error) => {
-                // Out of descriptors, say: whoever is being served will give some back.
-                warn!(%error, "a connection could not be accepted");
-                sleep(Duration::from_millis(100)).await;
+                // Said once: there may be thousands that want in.
+                if !std::mem::replace(&mut is_short, true) {
+                    warn!(%error, "connections cannot be accepted");
+                }
+                // Whoever is being served will give a descriptor back. Until
+                // then each that knocks is told so, or waits with the others.
+                if !listeners.refuse_one().await {
+                    sleep(Duration::from_millis(100)).await;
+                }
                 continue;
             }
         };
+        if std::mem::take(&mut is_short) {
+            info!("connections are accepted again");
+        }
         let service = Arc::clone(&service);
         let stop = stop.clone();
         match doors.enter(origin) {
@@ -337,6 +418,30 @@ impl Doors {
             _of_all: of_all,
             _of_peer: of_peer,
         })
+    }
+}
+
+impl Listening {
+    /// Tells one who knocks that there is no descriptor for a connection, on the
+    /// one that is kept for this. False if there was nobody, or no way.
+    async fn refuse_one(&mut self) -> bool {
+        const WHY: &str = "the agent has no file descriptor left (LimitNOFILE); try again";
+        if !self.spare.give() {
+            self.spare.take_back();
+            return false;
+        }
+        let refused = async {
+            tokio::select! {
+                Ok((stream, _)) = self.unix.accept() => turn_away(stream, WHY.into()).await,
+                Ok((stream, _)) = accept(self.tcp.as_ref()) => turn_away(stream, WHY.into()).await,
+                else => return false,
+            }
+            true
+        };
+        // Who knocked may have gone meanwhile.
+        let refused = timeout(Duration::from_millis(100), refused).await;
+        self.spare.take_back();
+        refused.unwrap_or(false)
     }
 }
 

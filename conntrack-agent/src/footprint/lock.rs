@@ -1,6 +1,8 @@
-//! The lock: one agent at a time works with a pair of folders.
+//! The locks: one agent at a time works with a state folder, and one with a
+//! runtime folder.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::Write as _,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
@@ -13,9 +15,47 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{FootprintError, folders::failure, folders::remove_file};
 
+/// One in each of some folders.
+#[derive(Debug)]
+pub(super) struct Locks(Vec<Lock>);
+
+impl Locks {
+    /// Takes those in the folders that are there, or says who has one of them;
+    /// then none is taken.
+    pub(super) fn take(folders: &[&Path]) -> Result<Self, FootprintError> {
+        let mut locks = Self(Vec::new());
+        let mut taken = BTreeSet::new();
+        for folder in folders.iter().filter(|folder| folder.is_dir()) {
+            let found = fs::metadata(folder).map_err(failure(folder, "examined"))?;
+            // Two folders of the configuration may be one.
+            if !taken.insert((found.dev(), found.ino())) {
+                continue;
+            }
+            match Lock::take(folder) {
+                Ok(lock) => locks.0.push(lock),
+                Err(error) => {
+                    locks.give_back()?;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(locks)
+    }
+
+    /// Removes the files, while they are held.
+    pub(super) fn remove(self) -> Result<(), FootprintError> {
+        self.0.into_iter().try_for_each(Lock::remove)
+    }
+
+    /// Lets go, as if they had never been taken.
+    pub(super) fn give_back(self) -> Result<(), FootprintError> {
+        self.0.into_iter().try_for_each(Lock::give_back)
+    }
+}
+
 /// Held until it is dropped, or the process ends, whatever way.
 #[derive(Debug)]
-pub(super) struct Lock {
+struct Lock {
     path: PathBuf,
     is_new: bool,
     _file: File,
@@ -23,7 +63,7 @@ pub(super) struct Lock {
 
 impl Lock {
     /// Takes the lock in this folder, or says who has it.
-    pub(super) fn take(folder: &Path) -> Result<Self, FootprintError> {
+    fn take(folder: &Path) -> Result<Self, FootprintError> {
         let path = folder.join("lock");
         loop {
             let is_new = !path.exists();
@@ -53,11 +93,9 @@ impl Lock {
         match patiently(&file) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                let holder = fs::read_to_string(path).unwrap_or_default();
-                let holder = holder.trim();
                 return Err(FootprintError::Locked {
                     path: path.to_owned(),
-                    holder: if holder.is_empty() { "unknown" } else { holder }.to_owned(),
+                    holder: holder(path),
                 });
             }
             Err(error) => return Err(failure(path, "locked")(error.into())),
@@ -69,14 +107,31 @@ impl Lock {
     }
 
     /// Removes the file, while it is held.
-    pub(super) fn remove(self) -> Result<(), FootprintError> {
+    fn remove(self) -> Result<(), FootprintError> {
         remove_file(&self.path)
     }
 
     /// Lets go, as if it had never been taken.
-    pub(super) fn give_back(self) -> Result<(), FootprintError> {
+    fn give_back(self) -> Result<(), FootprintError> {
         if self.is_new { self.remove() } else { Ok(()) }
     }
+}
+
+/// Who has the lock, as far as can be told: its pid, its program, and since when.
+fn holder(path: &Path) -> String {
+    let written = fs::read_to_string(path).unwrap_or_default();
+    let Ok(pid) = written.trim().parse::<u32>() else {
+        return "pid unknown".into();
+    };
+    let mut known = format!("pid {pid}");
+    if let Ok(program) = fs::read_link(format!("/proc/{pid}/exe")) {
+        known = format!("{known}, {}", program.display());
+    }
+    if let Ok(since) = fs::metadata(path).and_then(|file| file.modified()) {
+        let since = humantime::format_rfc3339_seconds(since);
+        known = format!("{known}, since {since}");
+    }
+    known
 }
 
 /// Waits a second for the lock: a child that a killed agent was just starting
@@ -101,7 +156,14 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let held = Lock::take(root.path()).unwrap();
         let error = Lock::take(root.path()).unwrap_err().to_string();
-        assert!(error.contains(&std::process::id().to_string()), "{error}");
+        let program = std::env::current_exe().unwrap();
+        let pid = std::process::id();
+        let known = format!("(pid {pid}, {}, since 2", program.display());
+        assert!(error.contains(&known), "{error}");
+        // Where the holder hasn't written yet, or somebody else has.
+        fs::write(root.path().join("lock"), "").unwrap();
+        let error = Lock::take(root.path()).unwrap_err().to_string();
+        assert!(error.contains("(pid unknown)"), "{error}");
         drop(held);
         let again = Lock::take(root.path()).unwrap();
         again.give_back().unwrap();
@@ -110,5 +172,24 @@ mod tests {
         assert!(!root.path().join("lock").exists());
         Lock::take(root.path()).unwrap().give_back().unwrap();
         assert!(!root.path().join("lock").exists());
+    }
+
+    #[test]
+    fn all_are_taken_or_none_and_one_folder_by_two_names_once() {
+        let root = tempfile::tempdir().unwrap();
+        let [one, two] = ["one", "two"].map(|name| root.path().join(name));
+        fs::create_dir(&one).unwrap();
+        fs::create_dir(&two).unwrap();
+        let absent = root.path().join("absent");
+        let second = Locks::take(&[&two, &absent]).unwrap();
+        assert!(Locks::take(&[&one, &two]).is_err());
+        assert!(!one.join("lock").exists(), "the first was given back");
+        second.remove().unwrap();
+        let alias = root.path().join("alias");
+        std::os::unix::fs::symlink(&one, &alias).unwrap();
+        let both = Locks::take(&[&one, &alias]).unwrap();
+        assert!(Locks::take(&[&alias]).is_err());
+        both.give_back().unwrap();
+        assert!(!absent.exists());
     }
 }

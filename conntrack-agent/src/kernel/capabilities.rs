@@ -1,6 +1,12 @@
 //! What the agent may do.
 
-use rustix::thread::{CapabilitySet, capabilities};
+use std::io;
+
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
+    clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
+    set_no_new_privs,
+};
 
 /// A capability that the agent lacks, and what it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,28 +17,75 @@ pub struct Missing {
     pub needed_for: &'static str,
 }
 
+/// All that the agent needs once it has its folders, files and sockets.
+const NEEDED: [(CapabilitySet, &str, &str); 3] = [
+    (CapabilitySet::BPF, "CAP_BPF", "load eBPF programs and maps"),
+    (
+        CapabilitySet::NET_ADMIN,
+        "CAP_NET_ADMIN",
+        "attach programs to interfaces and write nftables tables",
+    ),
+    (
+        CapabilitySet::SYS_ADMIN,
+        "CAP_SYS_ADMIN",
+        "enter network namespaces",
+    ),
+];
+
 /// The capabilities that the agent needs and the calling thread doesn't have.
 ///
 /// # Errors
 /// What capget(2) says.
-pub fn missing() -> std::io::Result<Vec<Missing>> {
+pub fn missing() -> io::Result<Vec<Missing>> {
     let effective = capabilities(None)?.effective;
-    let needed = [
-        (CapabilitySet::BPF, "CAP_BPF", "load eBPF programs and maps"),
-        (
-            CapabilitySet::NET_ADMIN,
-            "CAP_NET_ADMIN",
-            "attach programs to interfaces and write nftables tables",
-        ),
-        (
-            CapabilitySet::SYS_ADMIN,
-            "CAP_SYS_ADMIN",
-            "enter network namespaces",
-        ),
-    ];
-    Ok(needed
+    Ok(NEEDED
         .into_iter()
         .filter(|(capability, ..)| !effective.contains(*capability))
         .map(|(_, name, needed_for)| Missing { name, needed_for })
         .collect())
+}
+
+/// Gives up, for good, every capability of the calling thread that is not
+/// needed. Threads and processes that it starts from now on have no more than
+/// it; those that it has started keep theirs (capset(2) is a thread's own), so
+/// there must be none.
+///
+/// nft gets the same three at its execution: for root, what the bounding set
+/// has, and no more than its parent had (capabilities(7); `PR_SET_NO_NEW_PRIVS`,
+/// `cap_bprm_creds_from_file` in security/commoncap.c).
+///
+/// Returns whether the bounding set was reduced as well: that takes
+/// `CAP_SETPCAP`. Where it was not, no new privileges can be had all the same.
+///
+/// # Errors
+/// What prctl(2) or capset(2) says.
+pub fn reduce() -> io::Result<bool> {
+    let kept = NEEDED
+        .into_iter()
+        .fold(CapabilitySet::empty(), |all, (one, ..)| all | one);
+    set_no_new_privs(true)?;
+    clear_ambient_capability_set()?;
+    let mut is_bounded = true;
+    // A set is 64 bits; where the kernel knows no more of them, it says EINVAL.
+    for number in 0..u64::BITS {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        match capability_is_in_bounding_set(capability) {
+            Ok(true) if !kept.contains(capability) => {}
+            Ok(_) => continue,
+            Err(rustix::io::Errno::INVAL) => break,
+            Err(error) => return Err(error.into()),
+        }
+        match remove_capability_from_bounding_set(capability) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::PERM) => is_bounded = false,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let only = CapabilitySets {
+        effective: kept,
+        permitted: kept,
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, only)?;
+    Ok(is_bounded)
 }

@@ -123,6 +123,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// nft could not be started, or talked with.
+    #[error("{} could not be run", program.display())]
+    NftNotRun {
+        /// What was tried to run.
+        program: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// nft did not end.
     #[error("{} did not end within {limit:?} and was killed", program.display())]
     NftHangs {

@@ -85,19 +85,29 @@ impl Nft {
     }
 
     fn run(&self, arguments: &[&str], input: &str) -> Result<Result<String, Refusal>, Error> {
-        let missing = |source| Error::NftMissing {
-            program: self.0.clone(),
-            source,
+        // Out of descriptors or of processes, say, it is there all the same.
+        let not_run = |source: io::Error| {
+            let program = self.0.clone();
+            match source.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                    Error::NftMissing { program, source }
+                }
+                _ => Error::NftNotRun { program, source },
+            }
         };
         let mut child = Command::new(&self.0)
             .args(arguments)
             .env("LC_ALL", "C")
+            // The service manager's words with the agent are not its children's.
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("WATCHDOG_PID")
+            .env_remove("WATCHDOG_USEC")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(missing)?;
-        let output = converse(&mut child, input, LIMIT).map_err(missing)?;
+            .map_err(not_run)?;
+        let output = converse(&mut child, input, LIMIT).map_err(not_run)?;
         let Some(output) = output else {
             return Err(Error::NftHangs {
                 program: self.0.clone(),

@@ -23,6 +23,7 @@ use crate::{
     },
     model::{Destination, Helper, Match, Port, RouterId},
     port_table::{Edit, Excerpt, Write},
+    pulse::Pulse,
 };
 
 /// What the agent works on.
@@ -44,6 +45,7 @@ pub struct Host {
     held: BTreeMap<RouterId, Held>,
     /// Hints from the last observation of each router that has an instance.
     hints: BTreeMap<RouterId, Hint>,
+    pulse: Pulse,
 }
 
 /// What is open of a router, from its observation to the last effect.
@@ -84,6 +86,7 @@ impl Kernel for Host {
     }
 
     fn observe(&mut self, router: RouterId) -> Result<Observed, Error> {
+        self.pulse.beat();
         require_mounted(&self.bpffs)?;
         self.hints.remove(&router);
         self.settle(router)?;
@@ -121,6 +124,7 @@ impl Kernel for Host {
     }
 
     fn run(&mut self, router: RouterId, effect: &Effect) -> Result<Option<Effect>, Error> {
+        self.pulse.beat();
         self.carry_out(router, effect)
     }
 
@@ -173,6 +177,7 @@ impl Host {
             keeper: Keeper::new(),
             held: BTreeMap::new(),
             hints: BTreeMap::new(),
+            pulse: Pulse::default(),
         })
     }
 
@@ -192,6 +197,12 @@ impl Host {
     #[must_use]
     pub const fn keeper(&self) -> &Arc<Keeper> {
         &self.keeper
+    }
+
+    /// Has every look and every effect seen: a change of thousands of routers
+    /// takes its time, and is no hanging.
+    pub fn beat_to(&mut self, pulse: Pulse) {
+        self.pulse = pulse;
     }
 
     /// The rules that are in force: what the pinned port tables say.

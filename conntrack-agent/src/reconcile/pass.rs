@@ -79,10 +79,24 @@ impl Reconciler {
         mapping: &Mapping,
         now: Instant,
     ) -> Result<Summary, Error> {
+        self.full_pass_while(kernel, mapping, now, &|| true)
+    }
+
+    /// The same, as long as `goes_on` says so: asked before each router.
+    ///
+    /// # Errors
+    /// As [`Self::full_pass`].
+    pub fn full_pass_while(
+        &mut self,
+        kernel: &mut impl Kernel,
+        mapping: &Mapping,
+        now: Instant,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Summary, Error> {
         let mut routers = mapping.routers();
         routers.extend(kernel.routers()?);
         self.troubles.retain(|router, _| routers.contains(router));
-        Ok(self.each(kernel, mapping, &routers, now))
+        Ok(self.each(kernel, mapping, &routers, now, goes_on))
     }
 
     /// Looks at the routers whose time has come.
@@ -91,7 +105,7 @@ impl Reconciler {
         let retries = retries.map(|(router, trouble)| (router, &trouble.retry));
         let due = retries.chain(&self.due).filter(|(_, time)| **time <= now);
         let due = due.map(|(router, _)| *router).collect();
-        self.each(kernel, mapping, &due, now)
+        self.each(kernel, mapping, &due, now, &|| true)
     }
 
     /// Looks at one of the routers whose time has come, the one that has waited
@@ -107,7 +121,8 @@ impl Reconciler {
         let due = self.due.iter().map(|(router, time)| (*time, *router));
         let (time, router) = retries.chain(due).min()?;
         (time <= now).then(|| {
-            let summary = self.each(kernel, mapping, &BTreeSet::from([router]), now);
+            let only = BTreeSet::from([router]);
+            let summary = self.each(kernel, mapping, &only, now, &|| true);
             (router, summary)
         })
     }
@@ -245,9 +260,10 @@ impl Reconciler {
         mapping: &Mapping,
         routers: &BTreeSet<RouterId>,
         now: Instant,
+        goes_on: &dyn Fn() -> bool,
     ) -> Summary {
         let mut summary = Summary::default();
-        for router in routers {
+        for router in routers.iter().take_while(|_| goes_on()) {
             self.due.remove(router);
             self.looked.insert(*router, now);
             let whole = BTreeMap::from([(*router, Scope::Whole)]);

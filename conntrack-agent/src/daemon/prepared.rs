@@ -1,0 +1,96 @@
+//! What is had while the agent may do all that it was started with.
+
+use std::sync::Arc;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tracing::{info, warn};
+
+use super::RunError;
+use crate::{
+    api::{Access, Listeners, Tokens, tokens},
+    audit::Auditor,
+    config::{ApiLimits, Config},
+};
+
+/// What requests are answered with. To have it takes more than to use it: a
+/// socket that is given to a group, a low TCP port, files that are others'.
+pub(super) struct Prepared {
+    pub(super) listeners: Listeners,
+    pub(super) access: Access,
+    pub(super) tokens: Option<Tokens>,
+    pub(super) auditor: Arc<Auditor>,
+    pub(super) limits: ApiLimits,
+}
+
+impl Prepared {
+    /// For an agent that has its folders. A service that can't be had is said
+    /// before anything is done.
+    pub(super) fn of(config: &Config, descriptors: Option<u64>) -> Result<Self, RunError> {
+        let access = Access::new(&config.grants)?;
+        let tokens = config.tcp.as_ref();
+        let tokens = tokens
+            .map(|tcp| tokens::read(&tcp.token_file))
+            .transpose()?;
+        for name in config.grants.iter().flat_map(|grant| &grant.tokens) {
+            if !tokens.as_ref().is_some_and(|tokens| tokens.has(name)) {
+                warn!(
+                    token = name,
+                    "a grant is for a token that the token file doesn't have"
+                );
+            }
+        }
+        let auditor = Arc::new(Auditor::open(&config.audit, &config.state_dir)?);
+        Ok(Self {
+            listeners: Listeners::bind(config)?,
+            access,
+            tokens,
+            auditor,
+            limits: bounded(config.api.limits, descriptors),
+        })
+    }
+}
+
+/// Raises the limit of open files as far as it goes, and says where that is:
+/// each connection is a descriptor, and the customary limit is 1,024.
+pub(super) fn raise_descriptor_limit() -> Option<u64> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, "the limit of open files stays as it is");
+    }
+    getrlimit(Resource::Nofile).current
+}
+
+/// Connections take a quarter of the descriptors at the most: the agent must be
+/// able to work while all of them are taken.
+fn bounded(mut limits: ApiLimits, descriptors: Option<u64>) -> ApiLimits {
+    let most = descriptors.map_or(usize::MAX, |descriptors| {
+        usize::try_from(descriptors / 4).unwrap_or(usize::MAX)
+    });
+    if limits.connections > most {
+        let most = most.max(1);
+        info!(
+            connections = most,
+            wanted = limits.connections,
+            descriptors,
+            "fewer connections than api.limits.connections: LimitNOFILE is low"
+        );
+        limits.connections = most;
+    }
+    limits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_for_the_agents_work() {
+        let connections = |descriptors| bounded(ApiLimits::default(), descriptors).connections;
+        let wanted = ApiLimits::default().connections;
+        assert_eq!(connections(None), wanted);
+        assert_eq!(connections(Some(4 * wanted as u64)), wanted);
+        assert_eq!(connections(Some(64)), 16);
+        assert_eq!(connections(Some(1)), 1);
+    }
+}

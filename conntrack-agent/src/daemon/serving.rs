@@ -1,0 +1,177 @@
+//! From the first answer to the last: what happens meanwhile, told to the
+//! service manager.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+use tracing::info;
+
+use super::{
+    RunError,
+    notify::Notify,
+    prepared::Prepared,
+    signals::{Told, Waiting},
+    watchdog::Watchdog,
+};
+use crate::{
+    agent::{Agent, Condition, Handle, Seen},
+    api::{Api, Probe, Service, routes, serve},
+    config::{Config, OnStop},
+    kernel::AgentId,
+};
+
+/// The status changes at most once in this time.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+
+/// Answers requests until the agent is told to stop, and has stopped.
+///
+/// # Errors
+/// [`RunError`] if it ends for another reason.
+pub(super) async fn answer(
+    config: &Config,
+    id: AgentId,
+    agent: Agent,
+    prepared: Prepared,
+    mut signals: Waiting,
+    notify: &mut Notify,
+) -> Result<(), RunError> {
+    let listening = prepared.listeners.listen()?;
+    let (handle, mut end) = agent.run().map_err(RunError::Thread)?;
+    let api = Api::new(config, id, handle.clone());
+    let service = Arc::new(Service::new(
+        routes(Arc::new(api)),
+        prepared.access,
+        prepared.tokens,
+        prepared.auditor,
+        prepared.limits,
+    ));
+    let (stop, stopped) = watch::channel(false);
+    let probe = Arc::new(Probe::default());
+    let mut server = tokio::spawn(serve(listening, service, stopped, Arc::clone(&probe)));
+    info!("listening");
+    let mut running = Running {
+        handle: &handle,
+        probe: &probe,
+        notify,
+    };
+    running
+        .until_told(&mut signals, &mut end, &mut server)
+        .await?;
+    let what = match config.on_stop {
+        OnStop::Keep => "stopping; the datapath stays as it is",
+        OnStop::Cleanup => "stopping; the datapath is removed",
+    };
+    info!("{what}");
+    notify.stopping(what);
+    handle.hurry();
+    // Nobody is let in any more, and who is in has an answer coming.
+    stop.send_replace(true);
+    server.await.map_err(|_| RunError::Ended("the server"))?;
+    handle.stop();
+    // What it is at is brought to its end.
+    let _ = end.await;
+    Ok(())
+}
+
+/// The agent at work.
+struct Running<'a> {
+    handle: &'a Handle,
+    probe: &'a Probe,
+    notify: &'a mut Notify,
+}
+
+impl Running<'_> {
+    async fn until_told(
+        &mut self,
+        signals: &mut Waiting,
+        end: &mut oneshot::Receiver<RunError>,
+        server: &mut JoinHandle<()>,
+    ) -> Result<(), RunError> {
+        let mut watchdog = Watchdog::new(Notify::limit());
+        let mut reload: Option<JoinHandle<Result<(), String>>> = None;
+        // SIGHUP while a reload runs: the file may have changed since it was read.
+        let mut again = false;
+        // Whether something has changed since the status was said.
+        let mut is_old = false;
+        let mut next_status = Instant::now();
+        let status = self.summary();
+        self.notify.ready(&status);
+        loop {
+            tokio::select! {
+                told = signals.next() => match told {
+                    Told::Stop => return Ok(()),
+                    Told::Reload if reload.is_some() => again = true,
+                    Told::Reload => reload = Some(self.reload()),
+                },
+                answer = finished(&mut reload) => {
+                    reload = None;
+                    let status = match answer {
+                        Ok(()) => self.summary(),
+                        Err(why) => format!("reload refused: {why}; {}", self.summary()),
+                    };
+                    self.notify.ready(&status);
+                    // So that a refusal can be read for a while.
+                    next_status = Instant::now() + STATUS_EVERY;
+                    if std::mem::take(&mut again) {
+                        reload = Some(self.reload());
+                    }
+                }
+                () = self.handle.view().changed() => is_old = true,
+                () = sleep_until(next_status), if is_old => {
+                    is_old = false;
+                    let status = self.summary();
+                    self.notify.status(&status);
+                    next_status = Instant::now() + STATUS_EVERY;
+                }
+                () = watchdog.tick() => {
+                    if watchdog.is_alive([self.handle.pulse(), self.probe.pulse()]) {
+                        self.notify.alive();
+                    }
+                    // After it was looked at: what comes from here on is for
+                    // the next tick.
+                    self.handle.poke();
+                    self.probe.poke();
+                }
+                reason = &mut *end => {
+                    return Err(reason.unwrap_or(RunError::Ended("the agent")));
+                }
+                _ = &mut *server => return Err(RunError::Ended("the server")),
+            }
+        }
+    }
+
+    fn reload(&mut self) -> JoinHandle<Result<(), String>> {
+        self.notify.reloading();
+        let handle = self.handle.clone();
+        tokio::spawn(async move { handle.reload().await })
+    }
+
+    fn summary(&self) -> String {
+        summary(&self.handle.view().read())
+    }
+}
+
+async fn finished(reload: &mut Option<JoinHandle<Result<(), String>>>) -> Result<(), String> {
+    match reload {
+        Some(reload) => match reload.await {
+            Ok(answer) => answer,
+            Err(failure) => Err(failure.to_string()),
+        },
+        None => std::future::pending().await,
+    }
+}
+
+/// One line: what the agent has, and what is not in force.
+fn summary(seen: &Seen) -> String {
+    let conditions = seen.conditions.values();
+    let failed = conditions
+        .filter(|condition| matches!(condition, Condition::Failed { .. }))
+        .count();
+    let pending = seen.conditions.len() - failed;
+    let (rules, routers) = (seen.mapping.len(), seen.mapping.routers().len());
+    format!("rules: {rules}, routers: {routers}, pending: {pending}, failed: {failed}")
+}

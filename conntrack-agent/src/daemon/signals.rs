@@ -1,0 +1,105 @@
+//! What the agent is told by signals: SIGHUP, SIGTERM, SIGINT.
+
+use std::{cell::Cell, io};
+
+use nix::sys::{
+    signal::{SigSet, Signal},
+    signalfd::{SfdFlags, SignalFd},
+};
+use tokio::signal::unix::{self, SignalKind, signal};
+
+/// What comes while there is no runtime yet.
+///
+/// The signals are blocked, so that none ends the agent, and read from a
+/// descriptor (signalfd(2)). Every thread that is started later has them
+/// blocked too; nft doesn't, std gives each child an empty mask.
+#[derive(Debug)]
+pub(super) struct Signals {
+    blocked: SigSet,
+    descriptor: SignalFd,
+    reload: Cell<bool>,
+    stop: Cell<bool>,
+}
+
+/// What is asked for by a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// SIGHUP.
+    Reload,
+    /// SIGTERM or SIGINT.
+    Stop,
+}
+
+impl Signals {
+    /// From now on. To be called before there is any other thread: one without
+    /// the mask would get the signal, and the process would end.
+    pub(super) fn take() -> io::Result<Self> {
+        let mut blocked = SigSet::empty();
+        for signal in [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT] {
+            blocked.add(signal);
+        }
+        blocked.thread_block()?;
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        Ok(Self {
+            blocked,
+            descriptor: SignalFd::with_flags(&blocked, flags)?,
+            reload: Cell::new(false),
+            stop: Cell::new(false),
+        })
+    }
+
+    /// Whether the agent has been told to end.
+    pub(super) fn is_stop(&self) -> bool {
+        // What can't be read stays pending, and comes when it is waited for.
+        while let Ok(Some(signal)) = self.descriptor.read_signal() {
+            let is_hangup = i32::try_from(signal.ssi_signo) == Ok(Signal::SIGHUP as i32);
+            let told = if is_hangup { &self.reload } else { &self.stop };
+            told.set(true);
+        }
+        self.stop.get()
+    }
+
+    /// From here on they are the runtime's, in whose context this is called, on
+    /// the thread that has taken them.
+    pub(super) fn wait(self) -> io::Result<Waiting> {
+        let waiting = Waiting {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reload: self.reload.get(),
+            stop: self.stop.get(),
+        };
+        // Those that are pending come now, to their new receivers.
+        self.blocked.thread_unblock()?;
+        Ok(waiting)
+    }
+}
+
+/// The same, in a runtime.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    hangup: unix::Signal,
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    /// What has come before.
+    reload: bool,
+    stop: bool,
+}
+
+impl Waiting {
+    /// The next that comes, or has come already.
+    pub(super) async fn next(&mut self) -> Told {
+        if self.stop {
+            return Told::Stop;
+        }
+        if std::mem::take(&mut self.reload) {
+            return Told::Reload;
+        }
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Says that the agent lives, as long as all of it does.
+
+use std::{future::pending, time::Duration};
+
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tracing::warn;
+
+use crate::pulse::Pulse;
+
+/// A part of the agent that must show life.
+struct Part {
+    name: &'static str,
+    seen: u64,
+    is_late: bool,
+}
+
+impl Part {
+    /// Whether it has beaten since it was asked last.
+    fn is_alive(&mut self, pulse: &Pulse) -> bool {
+        let count = pulse.count();
+        let is_alive = count != self.seen;
+        if !is_alive && !self.is_late {
+            warn!(part = self.name, "shows no life; the watchdog is not told");
+        }
+        self.is_late = !is_alive;
+        self.seen = count;
+        is_alive
+    }
+}
+
+/// Ticks at half of the service manager's limit (`sd_watchdog_enabled(3)` asks
+/// for that), or never.
+pub(super) struct Watchdog {
+    ticks: Option<Interval>,
+    parts: [Part; 2],
+}
+
+impl Watchdog {
+    pub(super) fn new(limit: Option<Duration>) -> Self {
+        let ticks = limit.map(|limit| {
+            let period = (limit / 2).max(Duration::from_millis(1));
+            let mut ticks = interval_at(Instant::now() + period, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        });
+        let part = |name| Part {
+            name,
+            // What no pulse is at: both have just started, and are alive.
+            seen: u64::MAX,
+            is_late: false,
+        };
+        Self {
+            ticks,
+            parts: [part("the agent's thread"), part("the server")],
+        }
+    }
+
+    /// When it is time to ask.
+    pub(super) async fn tick(&mut self) {
+        match &mut self.ticks {
+            Some(ticks) => {
+                ticks.tick().await;
+            }
+            None => pending().await,
+        }
+    }
+
+    /// Whether every part has beaten since the last tick.
+    pub(super) fn is_alive(&mut self, pulses: [&Pulse; 2]) -> bool {
+        let both = self.parts.iter_mut().zip(pulses);
+        both.fold(true, |all, (part, pulse)| part.is_alive(pulse) && all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_part_that_hangs_is_enough_to_say_nothing() {
+        let mut watchdog = Watchdog::new(None);
+        let [agent, server] = [Pulse::default(), Pulse::default()];
+        assert!(watchdog.is_alive([&agent, &server]), "just started");
+        for (agent_beats, server_beats) in
+            [(true, true), (false, true), (true, false), (false, false)]
+        {
+            if agent_beats {
+                agent.beat();
+            }
+            if server_beats {
+                server.beat();
+            }
+            let alive = watchdog.is_alive([&agent, &server]);
+            assert_eq!(alive, agent_beats && server_beats);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What stays when the agent is told to end, and who may run beside whom.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use conntrack_tests::agent::{Agent, Config, run_to_exit, subcommand};
+use conntrack_tests::durable::{BareRouter, stored};
+use conntrack_tests::lab::Lab;
+use conntrack_tests::snapshot::{Snapshot, assert_same};
+
+struct Fixture {
+    router: BareRouter,
+    lab: Lab,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let lab = Lab::new();
+        let router = BareRouter::new(&lab);
+        Self { router, lab }
+    }
+
+    fn config(&self, on_stop: &str) -> Config {
+        Config::of(&self.lab).with("on_stop", format!("{on_stop:?}"))
+    }
+
+    fn rules(&self) -> String {
+        format!(
+            "[[router]]\nid = \"{}\"\nhelpers = [{{ protocol = \"tcp\", port = 21, helper = \"ftp\" }}]\n",
+            self.router.id()
+        )
+    }
+
+    fn is_empty(&self) -> bool {
+        self.router.in_kernel().is(&BTreeMap::new())
+    }
+
+    fn assert_in_force(&self) {
+        assert!(!self.is_empty());
+        let mapping = stored(self.lab.dir()).expect("the store");
+        self.router.assert_has(&mapping);
+    }
+}
+
+#[test]
+fn on_stop_cleanup_removes_the_datapath_and_the_next_start_makes_it_again() {
+    let fixture = Fixture::new();
+    let config = fixture.config("cleanup");
+    let state = fixture.lab.dir().state_dir();
+    let agent = Agent::start_with(&fixture.lab, &config, &fixture.rules());
+    fixture.assert_in_force();
+    let [store, footprint] = ["mapping.redb", "footprint.json"].map(|name| state.join(name));
+    let named = fs::read_to_string(&footprint).expect("the footprint");
+
+    let exit = agent.stop();
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+    assert!(
+        exit.stderr
+            .contains("removed 2 links, 1 instances, 1 bindings"),
+        "{exit:?}"
+    );
+    assert!(fixture.is_empty());
+    assert!(store.exists() && state.join("audit.jsonl").exists());
+    assert_eq!(
+        fs::read_to_string(&footprint).expect("the footprint"),
+        named
+    );
+
+    // The rules are the store's: no file is given.
+    let agent = Agent::spawn(&fixture.lab, &config, None, &[])
+        .ready()
+        .expect("ready");
+    fixture.assert_in_force();
+    // Killed, it had no time for anything.
+    assert_eq!(agent.kill().code, None);
+    fixture.assert_in_force();
+}
+
+#[test]
+fn on_stop_keep_is_the_default_and_leaves_it() {
+    let fixture = Fixture::new();
+    for config in [Config::of(&fixture.lab), fixture.config("keep")] {
+        let agent = Agent::start_with(&fixture.lab, &config, &fixture.rules());
+        assert_eq!(agent.stop().code, Some(0));
+        fixture.assert_in_force();
+    }
+    let exit = run_to_exit(&fixture.lab, &fixture.config("sometimes"), "", &[]);
+    assert_eq!(exit.code, Some(78), "{exit:?}");
+    assert!(exit.stderr.contains("cleanup"), "what is allowed: {exit:?}");
+}
+
+#[test]
+fn a_datapath_that_cannot_be_removed_is_said_and_cleanup_goes_on_with_it() {
+    let fixture = Fixture::new();
+    let nft = fixture.lab.dir().path().join("nft");
+    let refuse = fixture.lab.dir().path().join("refuse");
+    let script = format!(
+        "#!/bin/sh\nif [ -e {} ]; then echo 'Error: refused' >&2; exit 1; fi\nexec nft \"$@\"\n",
+        refuse.display()
+    );
+    fs::write(&nft, script).expect("a script");
+    fs::set_permissions(&nft, fs::Permissions::from_mode(0o755)).expect("its mode");
+    let config = fixture
+        .config("cleanup")
+        .with("nft", format!("{:?}", nft.to_string_lossy()));
+    let agent = Agent::start_with(&fixture.lab, &config, &fixture.rules());
+    fs::write(&refuse, "").expect("a file");
+    let exit = agent.stop();
+    assert_eq!(exit.code, Some(1), "{exit:?}");
+    assert!(
+        exit.stderr.contains("the datapath is not removed"),
+        "{exit:?}"
+    );
+    fs::remove_file(&refuse).expect("the file");
+    let cleanup = subcommand(&fixture.lab, "cleanup");
+    assert_eq!(cleanup.code, Some(0), "{cleanup:?}");
+    assert!(fixture.is_empty());
+}
+
+#[test]
+fn one_state_folder_is_one_agents_whatever_else_is_the_others() {
+    let fixture = Fixture::new();
+    let mut agent = Agent::start(&fixture.lab, &fixture.rules());
+    let before = Snapshot::take(&fixture.lab, &[]);
+    let elsewhere = |name: &str| {
+        format!(
+            "{:?}",
+            fixture.lab.dir().path().join(name).to_string_lossy()
+        )
+    };
+    let second = Config::of(&fixture.lab).with("runtime_dir", elsewhere("other-run"));
+    let exit = run_to_exit(&fixture.lab, &second, &fixture.rules(), &[]);
+    assert_eq!(exit.code, Some(1), "{exit:?}");
+    let pid = agent.process().pid().as_raw_nonzero();
+    for part in [
+        format!("another agent is running (pid {pid}, "),
+        "conntrack-agent, since 2".to_owned(),
+        "state/lock".to_owned(),
+    ] {
+        assert!(exit.stderr.contains(&part), "{part:?}: {exit:?}");
+    }
+    assert_eq!(exit.stderr.lines().count(), 1, "one sentence: {exit:?}");
+    assert!(!fixture.lab.dir().path().join("other-run").exists());
+    assert_same(&before, &Snapshot::take(&fixture.lab, &[]));
+    fixture.assert_in_force();
+
+    // The twin: with a state folder of its own it runs.
+    let third = second
+        .with("state_dir", elsewhere("other-state"))
+        .with("bpffs_dir", elsewhere("bpf/other"));
+    let third = Agent::spawn(&fixture.lab, &third, None, &[])
+        .ready()
+        .expect("ready");
+    assert_eq!(third.stop().code, Some(0));
+    assert_eq!(agent.stop().code, Some(0));
+}
