@@ -60,6 +60,13 @@ impl Snapshot {
         self.0.remove(&file_key(path));
     }
 
+    /// Forgets the lab's locks, which say whose they were last.
+    pub fn forget_locks(&mut self, lab: &Lab) {
+        for folder in [lab.dir().run_dir(), lab.dir().state_dir()] {
+            self.forget_file(&folder.join("lock"));
+        }
+    }
+
     /// Forgets the mount of a namespace that a test removes itself.
     pub fn forget(&mut self, mount: &Path) {
         self.0.remove(&mount_key(mount));

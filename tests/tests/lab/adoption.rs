@@ -252,8 +252,8 @@ fn another_agents_instances_are_neither_used_nor_removed() {
         let state = fixture.lab.dir().state_dir();
         snapshot.forget_file(&state.join("mapping.redb"));
         snapshot.forget_file(&state.join("mapping.redb-changes"));
-        // The lock says whose it was last.
-        snapshot.forget_file(&fixture.lab.dir().run_dir().join("lock"));
+        // They say whose they were last.
+        snapshot.forget_locks(&fixture.lab);
     }
     assert_same(&before, &after);
 

@@ -110,8 +110,8 @@ fn a_rebuilt_program_takes_over_with_maps_and_counts() {
     let mut after = fixture.snapshot();
     let mut before = before;
     for snapshot in [&mut before, &mut after] {
-        // Says whose it was last.
-        snapshot.forget_file(&fixture.lab.dir().run_dir().join("lock"));
+        // They say whose they were last.
+        snapshot.forget_locks(&fixture.lab);
         snapshot.forget_file(&fixture.lab.dir().state_dir().join("mapping.redb"));
     }
     assert_same(&before, &after);
