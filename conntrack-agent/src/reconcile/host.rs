@@ -120,7 +120,10 @@ impl Kernel for Host {
         gone.map(|netns| netns.name().to_owned())
     }
 
-    fn settled(&mut self, router: RouterId) {
+    fn settled(&mut self, router: RouterId, has_rules: bool) {
+        if !has_rules {
+            return self.keeper.forget_all(router);
+        }
         match self.pins.links_of(router) {
             Ok(pins) => self.keeper.keep(router, &pins),
             Err(error) => warn!(%router, error = &error as &dyn std::error::Error,

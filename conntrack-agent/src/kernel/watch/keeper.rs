@@ -32,6 +32,8 @@ pub struct Keeper {
 struct Kept {
     link: OwnedFd,
     _permit: Permit,
+    /// Whether its pin was missing when the router was last found in order.
+    is_stray: bool,
 }
 
 impl Keeper {
@@ -45,12 +47,16 @@ impl Keeper {
         })
     }
 
-    /// Keeps the links that are pinned there, and no other of the router's.
+    /// Keeps the links that are pinned there. One that was kept and has lost its
+    /// pin since the router was looked at stays until the next time, when a look
+    /// that wants it will have pinned it again.
     pub fn keep(&self, router: RouterId, pins: &[PathBuf]) {
         // Closed without the lock: that of the last one detaches a program.
         let old = self.lock().remove(&router);
-        drop(old);
-        let mut links = BTreeMap::new();
+        let mut links: BTreeMap<_, _> = old.into_iter().flatten().collect();
+        links.retain(|pin, kept| {
+            !pins.contains(pin) && !std::mem::replace(&mut kept.is_stray, true)
+        });
         for pin in pins {
             let Some(permit) = self.budget.take(1) else {
                 break;
@@ -60,6 +66,7 @@ impl Keeper {
                     let kept = Kept {
                         link,
                         _permit: permit,
+                        is_stray: false,
                     };
                     links.insert(pin.clone(), kept);
                 }
@@ -71,6 +78,12 @@ impl Keeper {
         if !links.is_empty() {
             self.lock().insert(router, links);
         }
+    }
+
+    /// Lets go of all links of a router that is to have none.
+    pub fn forget_all(&self, router: RouterId) {
+        let forgotten = self.lock().remove(&router);
+        drop(forgotten);
     }
 
     /// Lets go of a link, so that it ends with its pin.

@@ -9,6 +9,9 @@ use crate::{
     reconcile::{InstanceState, InterfaceState, NamespaceState, Observed},
 };
 
+/// How often a namespace's interfaces are listed before the look is given up.
+const LISTINGS: usize = 4;
+
 impl Host {
     pub(super) fn look(&self, router: RouterId) -> Result<(Observed, Held), Error> {
         let folder = self.pins.instance(router);
@@ -67,12 +70,35 @@ impl Host {
         Ok(true)
     }
 
+    /// One that can't be found by the name that it was listed with was unplugged
+    /// or renamed: only another listing tells, and a link must not be reaped for
+    /// a new name.
     fn observe_interfaces(
         &self,
         router: RouterId,
         netns: &Netns,
         program: Option<u32>,
     ) -> Result<Vec<InterfaceState>, Error> {
+        let mut missed = String::new();
+        for _ in 0..LISTINGS {
+            match self.list_interfaces(router, netns, program)? {
+                Ok(states) => return Ok(states),
+                Err(interface) => missed = interface,
+            }
+        }
+        Err(Error::InterfaceGone {
+            namespace: netns.name().to_owned(),
+            interface: missed,
+        })
+    }
+
+    /// Or the name of one that was missed.
+    fn list_interfaces(
+        &self,
+        router: RouterId,
+        netns: &Netns,
+        program: Option<u32>,
+    ) -> Result<Result<Vec<InterfaceState>, String>, Error> {
         let mut states = Vec::new();
         for interface in netns.interfaces()? {
             match interface.kind {
@@ -92,16 +118,16 @@ impl Host {
                 Some(program) => attachment.has(netns, program)?,
                 None => Some(false),
             };
-            // None: unplugged since it was listed.
-            if let Some(attached) = attached {
-                let pinned = attachment.pin.exists();
-                states.push(InterfaceState {
-                    attachment,
-                    attached,
-                    pinned,
-                });
-            }
+            let Some(attached) = attached else {
+                return Ok(Err(attachment.interface.name));
+            };
+            let pinned = attachment.pin.exists();
+            states.push(InterfaceState {
+                attachment,
+                attached,
+                pinned,
+            });
         }
-        Ok(states)
+        Ok(Ok(states))
     }
 }
