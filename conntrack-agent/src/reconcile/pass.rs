@@ -315,3 +315,6 @@ impl Reconciler {
         self.troubles.insert(router, trouble);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -245,7 +245,7 @@ fn ten_thousand_events_cost_a_few_looks() {
     // Until it is quiet again.
     thread::sleep(NOTHING_IN);
     let looks = agent.log_count("looked at") - looks;
-    let cpu = cpu_of(agent.pid()) - cpu;
+    let cpu = cpu_of(agent.pid()).saturating_sub(cpu);
     eprintln!(
         "repair | {EVENTS} link events in {} ms | {looks} looks, {} ms of CPU; the slowest of the \
          commands meanwhile {} ms",

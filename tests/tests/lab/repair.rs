@@ -159,9 +159,8 @@ fn soon_or(
     let begun = Instant::now();
     let became = wait::until(LIMIT, || condition().then_some(()));
     let took = begun.elapsed();
-    if became.is_none() {
-        panic!("{case}: not {what} within {LIMIT:?}\n{}", else_say());
-    }
+    let said = became.map_or_else(|| Some(else_say()), |()| None);
+    assert_eq!(said, None, "{case}: not {what} within {LIMIT:?}");
     eprintln!("repair | {case} | {what} | {} ms", took.as_millis());
     took
 }
