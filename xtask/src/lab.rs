@@ -13,7 +13,7 @@ use crate::{apt, privilege, programs, say};
 const VENV: &str = "python3 with venv";
 
 /// Each program, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 14] = [
+const PROGRAMS: [(&str, &str); 15] = [
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("iptables", "iptables"),
@@ -27,6 +27,7 @@ const PROGRAMS: [(&str, &str); 14] = [
     ("nsenter", "util-linux"),
     ("curl", "curl"),
     ("bpftool", "bpftool"),
+    ("faketime", "faketime"),
     (VENV, "python3-venv"),
 ];
 

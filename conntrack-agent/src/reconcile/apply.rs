@@ -98,7 +98,7 @@ pub fn apply(
     let result = forward(kernel, mapping, routers, &mut journal);
     if result.is_ok() {
         for router in routers.keys() {
-            kernel.settled(*router);
+            kernel.settled(*router, mapping.has(*router));
         }
     }
     if let Err(cause) = &result {

@@ -134,7 +134,10 @@ impl Kernel for Host {
         gone.map(|netns| netns.name().to_owned())
     }
 
-    fn settled(&mut self, router: RouterId) {
+    fn settled(&mut self, router: RouterId, has_rules: bool) {
+        if !has_rules {
+            return self.keeper.forget_all(router);
+        }
         match self.pins.links_of(router) {
             Ok(pins) => self.keeper.keep(router, &pins),
             Err(error) => warn!(%router, error = &error as &dyn std::error::Error,
@@ -282,13 +285,8 @@ impl Host {
                 namespace,
                 attachment,
             } => {
-                // Somebody may have removed the folder with the pins in it.
-                self.pins.prepare_links(router)?;
-                let replaced = self.with_instance(router, |host, instance| {
-                    let netns = host.netns(router, namespace)?;
-                    host.hooks.attach(host.way, netns, attachment, instance)
-                })?;
-                (!replaced).then(|| Effect::Detach {
+                let was_there = self.attach(router, namespace, attachment)?;
+                (!was_there).then(|| Effect::Detach {
                     namespace: namespace.clone(),
                     attachment: attachment.clone(),
                 })
@@ -346,6 +344,26 @@ impl Host {
             }
         };
         Ok(undo)
+    }
+
+    /// Returns whether something of the agent's was on the interface already.
+    fn attach(
+        &mut self,
+        router: RouterId,
+        namespace: &str,
+        attachment: &Attachment,
+    ) -> Result<bool, Error> {
+        // Somebody may have removed the folder with the pins in it.
+        self.pins.prepare_links(router)?;
+        self.with_instance(router, |host, instance| {
+            let netns = host.netns(router, namespace)?;
+            // Its link may be there still, without a pin.
+            if !attachment.pin.exists() {
+                let (pin, interface) = (&attachment.pin, attachment.interface.index);
+                host.keeper.restore(router, pin, interface)?;
+            }
+            host.hooks.attach(host.way, netns, attachment, instance)
+        })
     }
 
     fn write(&mut self, router: RouterId, edit: &Edit) -> Result<(), Error> {

@@ -56,9 +56,9 @@ pub trait Kernel {
     /// A namespace of the router that went away since it was observed.
     fn vanished(&self, router: RouterId) -> Option<String>;
 
-    /// The router is as it should be: what it has now is kept, what it had
-    /// before is let go.
-    fn settled(&mut self, router: RouterId);
+    /// The router is as it should be, and has rules or none: what it has now is
+    /// kept, what it had before is let go.
+    fn settled(&mut self, router: RouterId, has_rules: bool);
 
     /// Lets go of what was held since the router was observed.
     fn release(&mut self, router: RouterId);

@@ -376,7 +376,7 @@ impl Kernel for Memory {
         None
     }
 
-    fn settled(&mut self, _: RouterId) {}
+    fn settled(&mut self, _: RouterId, _: bool) {}
 
     fn release(&mut self, _: RouterId) {}
 }

@@ -331,3 +331,6 @@ impl Reconciler {
         self.troubles.insert(router, trouble);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,12 @@
 //!
 //! For two reasons. A link that is detached by force (`bpftool link detach`)
 //! tells nobody, so each has to be asked, and asking one that is open takes
-//! under a microsecond. And an open link goes on running its program when its
-//! pin, or the whole bpffs, is taken away, until it has been pinned again or another
-//! runs in its place.
+//! about a microsecond. And an open link goes on running its program when its
+//! pin, or the whole bpffs, is taken away, until it has been pinned again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,7 +16,7 @@ use std::{
 use tracing::debug;
 
 use super::{
-    super::sys,
+    super::{Error, sys},
     budget::{Budget, Permit},
 };
 use crate::model::RouterId;
@@ -32,6 +32,8 @@ pub struct Keeper {
 struct Kept {
     link: OwnedFd,
     _permit: Permit,
+    /// Whether its pin was missing when the router was last found in order.
+    is_stray: bool,
 }
 
 impl Keeper {
@@ -45,12 +47,16 @@ impl Keeper {
         })
     }
 
-    /// Keeps the links that are pinned there, and no other of the router's.
+    /// Keeps the links that are pinned there. One that was kept and has lost its
+    /// pin since the router was looked at stays until the next time, when a look
+    /// that wants it will have pinned it again.
     pub fn keep(&self, router: RouterId, pins: &[PathBuf]) {
         // Closed without the lock: that of the last one detaches a program.
         let old = self.lock().remove(&router);
-        drop(old);
-        let mut links = BTreeMap::new();
+        let mut links: BTreeMap<_, _> = old.into_iter().flatten().collect();
+        links.retain(|pin, kept| {
+            !pins.contains(pin) && !std::mem::replace(&mut kept.is_stray, true)
+        });
         for pin in pins {
             let Some(permit) = self.budget.take(1) else {
                 break;
@@ -60,6 +66,7 @@ impl Keeper {
                     let kept = Kept {
                         link,
                         _permit: permit,
+                        is_stray: false,
                     };
                     links.insert(pin.clone(), kept);
                 }
@@ -73,6 +80,12 @@ impl Keeper {
         }
     }
 
+    /// Lets go of all links of a router that is to have none.
+    pub fn forget_all(&self, router: RouterId) {
+        let forgotten = self.lock().remove(&router);
+        drop(forgotten);
+    }
+
     /// Lets go of a link, so that it ends with its pin.
     pub fn forget(&self, router: RouterId, pin: &Path) {
         let forgotten = self
@@ -80,6 +93,27 @@ impl Keeper {
             .get_mut(&router)
             .and_then(|links| links.remove(pin));
         drop(forgotten);
+    }
+
+    /// Pins a link again whose pin was taken away. Returns whether it was, and
+    /// is on the interface with this number in some namespace.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the kernel refuses.
+    pub fn restore(&self, router: RouterId, pin: &Path, interface: u32) -> Result<bool, Error> {
+        let kept = self.lock();
+        let Some(kept) = kept.get(&router).and_then(|links| links.get(pin)) else {
+            return Ok(false);
+        };
+        let failed = |source| Error::file(pin, "pinned again")(source);
+        if sys::link_interface(kept.link.as_fd()).map_err(failed)? != interface {
+            return Ok(false);
+        }
+        match sys::pin(&kept.link, pin) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     /// The routers with a link that is on no interface any more.

@@ -35,8 +35,9 @@ const FILES: u64 = 1;
 const MOUNTS: u64 = 2;
 const SOCKETS: u64 = 3;
 
-/// How often links are asked whether they are attached.
-const LINKS_EVERY: Duration = Duration::from_millis(700);
+/// How often links are asked whether they are attached: about 1.1 µs each, so
+/// 0.4 % of a core for 3,000; and soon enough for a repair within a second.
+const LINKS_EVERY: Duration = Duration::from_millis(850);
 /// From one survey of all names to the next.
 const SURVEY_EVERY: Duration = Duration::from_millis(25);
 /// While something should be watched that can't be, surveys go on, rarer and

@@ -83,8 +83,8 @@ impl<K: Kernel> Kernel for Timed<K> {
         self.kernel.present()
     }
 
-    fn settled(&mut self, router: RouterId) {
-        self.kernel.settled(router);
+    fn settled(&mut self, router: RouterId, has_rules: bool) {
+        self.kernel.settled(router, has_rules);
     }
 
     fn release(&mut self, router: RouterId) {
