@@ -202,6 +202,8 @@ impl Host {
                 namespace,
                 attachment,
             } => {
+                // With the last of the links their folder may have gone.
+                self.pins.prepare(router)?;
                 let replaced = self.with_instance(router, |host, instance| {
                     let netns = host.netns(router, namespace)?;
                     let replaced = attachment.replace(netns, instance)?;
