@@ -10,6 +10,7 @@ use conntrack_tests::agent::{Agent, Config, Reload, rewrite_config, run_to_exit,
 use conntrack_tests::clients::ftp::{Mode, fetch};
 use conntrack_tests::conntrack::assert_helpers;
 use conntrack_tests::counters::rule_counters;
+use conntrack_tests::durable::{BareRouter, stored};
 use conntrack_tests::foreign::ForeignProgram;
 use conntrack_tests::helpers::{Protocol, Rule, rules_file};
 use conntrack_tests::lab::Lab;
@@ -469,4 +470,25 @@ fn a_second_agent_is_told_who_runs() {
     assert_eq!(cleanup.code, Some(1), "{cleanup:?}");
     assert!(cleanup.stderr.contains("another agent is running (pid "));
     assert_same(&before, &Snapshot::take(&fixture.lab, &[router]));
+}
+
+#[test]
+fn a_router_whose_interfaces_were_all_gone_is_classified_when_they_come_again() {
+    let lab = Lab::new();
+    let router = BareRouter::new(&lab);
+    let rules = format!(
+        "[[router]]\nid = \"{}\"\nhelpers = [{{ protocol = \"tcp\", port = 21, helper = \"ftp\" }}]\n",
+        router.id()
+    );
+    let mut agent = Agent::start(&lab, &rules);
+    let mapping = stored(lab.dir()).expect("the store");
+    router.assert_has(&mapping);
+    router.unplug();
+    // The links are reaped, the last one too.
+    assert_eq!(agent.reload(&rules), Reload::Done);
+    let links = Pins::new(lab.dir().agent_bpffs_dir()).links_of(router.id());
+    assert_eq!(links.expect("the links").len(), 0);
+    router.plug();
+    assert_eq!(agent.reload(&rules), Reload::Done);
+    router.assert_has(&mapping);
 }

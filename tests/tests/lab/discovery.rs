@@ -132,7 +132,7 @@ fn foreign_programs_before_and_after_ours_stay_where_they_are() {
                 ForeignProgram::attach(&world.netns, "qr-1")
             }
         };
-        let agent = world.start();
+        let mut agent = world.start();
         let ours = world.program().expect("a program");
         let _foreign = foreign(&world);
         let programs = || ingress_programs(&world.netns, "qr-1");
@@ -144,6 +144,8 @@ fn foreign_programs_before_and_after_ours_stay_where_they_are() {
         );
         let theirs = before.iter().copied().find(|id| *id != ours);
 
+        // Or it might be there again before it is seen to be gone.
+        agent.signal(Signal::STOP);
         for pin in world.links() {
             let pin = pin.to_str().expect("UTF-8").to_owned();
             world
@@ -151,6 +153,7 @@ fn foreign_programs_before_and_after_ours_stay_where_they_are() {
                 .tool("bpftool", ["link", "detach", "pinned", &pin], "");
         }
         assert_eq!(programs(), theirs.as_slice());
+        agent.signal(Signal::CONT);
         soon(
             "ours detached beside a foreign one",
             "attached, in front",
