@@ -6,7 +6,7 @@ mod view;
 mod worker;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -46,6 +46,8 @@ pub(crate) struct Agent {
     full_pass: Duration,
     bpffs: Bpffs,
     watch: Watch,
+    /// Routers that the start gave tc filters, and that are to have links.
+    relinking: VecDeque<RouterId>,
     pulse: Pulse,
 }
 
@@ -97,9 +99,11 @@ impl Agent {
             full_pass: config.full_pass(),
             bpffs: Bpffs::new(config),
             watch,
+            relinking: VecDeque::new(),
             pulse,
         };
         let summary = agent.take(wanted.as_ref(), goes_on)?;
+        agent.relinking = agent.host.end_of_start()?.into_iter().collect();
         agent.view.begin(&agent.mapping, &agent.reconciler);
         if goes_on() {
             agent.report("ready", summary);
@@ -328,6 +332,14 @@ impl Agent {
                 error = &error as &dyn std::error::Error,
                 "the kernel could not be examined"
             );
+        }
+    }
+
+    /// It is the turn of the next router that has filters and is to have links.
+    fn relink_next(&mut self) {
+        if let Some(router) = self.relinking.pop_front() {
+            self.host.turn_of(router);
+            self.reconciler.mark(router, Instant::now());
         }
     }
 

@@ -238,12 +238,18 @@ pub fn run_release_to_exit(lab: &Lab, rules: Option<&str>, release: &Release) ->
 /// Runs another subcommand on the lab's configuration, as it was last written.
 #[must_use]
 pub fn subcommand(lab: &Lab, name: &str) -> Exit {
+    subcommand_within(LIMIT, lab, name)
+}
+
+/// The same, for so long at the most.
+#[must_use]
+pub fn subcommand_within(limit: Duration, lab: &Lab, name: &str) -> Exit {
     let mut command = Command::new(binary());
     command
         .arg(name)
         .arg("--config")
         .arg(config_path(lab.dir()));
-    exit(&mut Process::start(None, command))
+    exit_within(limit, &mut Process::start(None, command))
 }
 
 /// Writes another configuration in the place of the one that was used last.
@@ -325,7 +331,11 @@ fn launched(launcher: &[&str], command: Command) -> Command {
 }
 
 fn exit(process: &mut Process) -> Exit {
-    let status = process.wait(LIMIT).unwrap_or_else(|error| {
+    exit_within(LIMIT, process)
+}
+
+fn exit_within(limit: Duration, process: &mut Process) -> Exit {
+    let status = process.wait(limit).unwrap_or_else(|error| {
         let said = process.lines().join("\n");
         panic!("{error}; it said:\n{said}")
     });

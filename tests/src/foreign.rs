@@ -33,6 +33,12 @@ impl ForeignProgram {
             netns.tool("tc", ["qdisc", "add", "dev", interface, "clsact"], "");
             return Self::attach_filter(netns, interface, LAST);
         }
+        Self::attach_last(netns, interface)
+    }
+
+    /// Puts it on an interface's tcx ingress, behind what is there.
+    #[must_use]
+    pub fn attach_last(netns: &Netns, interface: &str) -> Self {
         Self::attach_by(
             netns,
             interface,

@@ -27,6 +27,10 @@ use crate::{
 /// Changes that may wait for their turn; more are refused at once.
 const QUEUE: usize = 4096;
 
+/// So that others get to change networks on this host meanwhile: a router's
+/// links take some 30 ms.
+const BETWEEN_RELINKINGS: Duration = Duration::from_millis(100);
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub enum Request {
@@ -238,6 +242,7 @@ impl Agent {
     fn work(mut self, queue: &Receiver<Command>, stopping: &AtomicBool) -> Result<(), RunError> {
         let goes_on = || !stopping.load(Ordering::Relaxed);
         let mut next_pass = Instant::now() + self.full_pass;
+        let mut next_relinking = Instant::now() + BETWEEN_RELINKINGS;
         loop {
             self.pulse.beat();
             let news = self.watch.news()?;
@@ -247,7 +252,14 @@ impl Agent {
                 self.look_around();
                 next_pass = now + self.full_pass;
             }
-            let due = self.reconciler.next_look().unwrap_or(next_pass);
+            if next_relinking <= now {
+                self.relink_next();
+                next_relinking = now + BETWEEN_RELINKINGS;
+            }
+            let mut due = self.reconciler.next_look().unwrap_or(next_pass);
+            if !self.relinking.is_empty() {
+                due = due.min(next_relinking);
+            }
             let wait = due.min(next_pass).saturating_duration_since(now);
             match receive(queue, wait) {
                 Some(Command::Change {

@@ -342,17 +342,7 @@ pub async fn serve(
                 });
             }
             Err(why) => {
-                connections.spawn(async move {
-                    let turned_away = async {
-                        match stream {
-                            Stream::Unix(stream) => turn_away(stream, why).await,
-                            Stream::Tcp(stream) => turn_away(stream, why).await,
-                        }
-                    };
-                    if timeout(Duration::from_secs(1), turned_away).await.is_err() {
-                        debug!("nobody took the refusal");
-                    }
-                });
+                connections.spawn(refuse(stream, why));
             }
         }
     }
@@ -430,18 +420,37 @@ impl Listening {
             self.spare.take_back();
             return false;
         }
-        let refused = async {
+        let knocks = async {
             tokio::select! {
-                Ok((stream, _)) = self.unix.accept() => turn_away(stream, WHY.into()).await,
-                Ok((stream, _)) = accept(self.tcp.as_ref()) => turn_away(stream, WHY.into()).await,
-                else => return false,
+                Ok((stream, _)) = self.unix.accept() => Some(Stream::Unix(stream)),
+                Ok((stream, _)) = accept(self.tcp.as_ref()) => Some(Stream::Tcp(stream)),
+                else => None,
             }
-            true
         };
         // Who knocked may have gone meanwhile.
-        let refused = timeout(Duration::from_millis(100), refused).await;
+        let knocks = timeout(Duration::from_millis(100), knocks).await;
+        let refused = match knocks.ok().flatten() {
+            Some(stream) => {
+                refuse(stream, WHY.into()).await;
+                true
+            }
+            None => false,
+        };
         self.spare.take_back();
-        refused.unwrap_or(false)
+        refused
+    }
+}
+
+/// Turns somebody away who may not care to hear why.
+async fn refuse(stream: Stream, why: String) {
+    let turned_away = async {
+        match stream {
+            Stream::Unix(stream) => turn_away(stream, why).await,
+            Stream::Tcp(stream) => turn_away(stream, why).await,
+        }
+    };
+    if timeout(Duration::from_secs(1), turned_away).await.is_err() {
+        debug!("nobody took the refusal");
     }
 }
 

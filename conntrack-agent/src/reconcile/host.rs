@@ -3,6 +3,7 @@
 mod look;
 mod renewal;
 mod succession;
+mod ways;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,12 +14,13 @@ use std::{
 use conntrack_ebpf::abi::Slot;
 use tracing::warn;
 
+use self::ways::Ways;
 use super::{Effect, InstanceState, Kernel, Observed};
 use crate::{
-    config::{Attach, Config, Interfaces},
+    config::{Config, Interfaces},
     kernel::{
         AgentId, Attachment, Binding, BindingState, Carrier, Edition, Error, Hooks, Identity,
-        Instance, Keeper, Netns, NetnsFolder, Object, Pins, Places, TABLE_PREFIX, Usable, Way,
+        Instance, Keeper, Netns, NetnsFolder, Object, Pin, Pins, Places, TABLE_PREFIX, Usable,
         require_mounted,
     },
     model::{Destination, Helper, Match, Port, RouterId},
@@ -33,7 +35,7 @@ pub struct Host {
     object: Object,
     binding: Binding,
     hooks: Hooks,
-    way: Way,
+    ways: Ways,
     interfaces: Interfaces,
     folder: NetnsFolder,
     netns_dir: PathBuf,
@@ -167,7 +169,7 @@ impl Host {
         let hooks = Hooks::probe(agent)?;
         Ok(Self {
             agent,
-            way: way(config.attach, hooks.has_tcx())?,
+            ways: Ways::new(config.attach, hooks.has_tcx())?,
             hooks,
             interfaces: config.interfaces(),
             pins: Pins::of(&edition, &config.bpffs_dir),
@@ -182,6 +184,29 @@ impl Host {
             hints: BTreeMap::new(),
             pulse: Pulse::default(),
         })
+    }
+
+    /// The start is over. Gives the routers that it served by tc filters and
+    /// that are to have links; until it is [their turn](Self::turn_of) their
+    /// filters will do.
+    ///
+    /// # Errors
+    /// [`Error`] if the pins can't be read.
+    pub fn end_of_start(&mut self) -> Result<BTreeSet<RouterId>, Error> {
+        let mut with_filters = BTreeSet::new();
+        for router in self.pins.routers()? {
+            for pin in self.pins.links_of(router)? {
+                if Pin::at(&pin)? == Pin::Filter {
+                    with_filters.insert(router);
+                }
+            }
+        }
+        Ok(self.ways.end_of_start(with_filters))
+    }
+
+    /// From its next look on, the router is to have links in place of filters.
+    pub fn turn_of(&mut self, router: RouterId) {
+        self.ways.turn_of(router);
     }
 
     /// What there is to be watched.
@@ -355,14 +380,15 @@ impl Host {
     ) -> Result<bool, Error> {
         // Somebody may have removed the folder with the pins in it.
         self.pins.prepare_links(router)?;
+        // Its link may be there still, without a pin.
+        if !attachment.pin.exists() {
+            let (pin, interface) = (&attachment.pin, attachment.interface.index);
+            self.keeper.restore(router, pin, interface)?;
+        }
+        let way = self.ways.next(Pin::at(&attachment.pin)?);
         self.with_instance(router, |host, instance| {
             let netns = host.netns(router, namespace)?;
-            // Its link may be there still, without a pin.
-            if !attachment.pin.exists() {
-                let (pin, interface) = (&attachment.pin, attachment.interface.index);
-                host.keeper.restore(router, pin, interface)?;
-            }
-            host.hooks.attach(host.way, netns, attachment, instance)
+            host.hooks.attach(way, netns, attachment, instance)
         })
     }
 
@@ -434,32 +460,6 @@ impl Host {
         match Instance::open(&self.pins.instance(router))? {
             Usable::Whole(instance) => Ok(instance),
             Usable::Absent | Usable::Broken => Err(Error::Missing("instance of the router")),
-        }
-    }
-}
-
-fn way(wanted: Attach, has_tcx: bool) -> Result<Way, Error> {
-    match (wanted, has_tcx) {
-        (Attach::Auto | Attach::Tcx, true) => Ok(Way::Tcx),
-        (Attach::Auto, false) | (Attach::Clsact, _) => Ok(Way::Clsact),
-        (Attach::Tcx, false) => Err(Error::NoTcx),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_way_is_the_configured_one_or_what_the_kernel_has() {
-        assert_eq!(way(Attach::Auto, true).unwrap(), Way::Tcx);
-        assert_eq!(way(Attach::Auto, false).unwrap(), Way::Clsact);
-        assert_eq!(way(Attach::Tcx, true).unwrap(), Way::Tcx);
-        assert_eq!(way(Attach::Clsact, true).unwrap(), Way::Clsact);
-        assert_eq!(way(Attach::Clsact, false).unwrap(), Way::Clsact);
-        let refused = way(Attach::Tcx, false).unwrap_err().to_string();
-        for part in ["attach", "tcx", "6.6", "clsact"] {
-            assert!(refused.contains(part), "{refused}");
         }
     }
 }

@@ -134,6 +134,7 @@ fn another_way_at_the_next_start_leaves_no_gap() {
     };
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        let stopped = Stop(&stop);
         let watch = scope.spawn(|| {
             let mut looks = 0_u32;
             while !stop.load(Ordering::Relaxed) {
@@ -147,19 +148,30 @@ fn another_way_at_the_next_start_leaves_no_gap() {
         for way in ["clsact", "tcx", "clsact", "tcx", "clsact", "auto"] {
             let agent = fixture.start(way);
             for interface in INTERFACES {
+                // A start of the agent's own choice takes its time.
+                let by_filter = || !filter_programs(&fixture.router, interface).is_empty();
+                let settled = || (by_filter() == (way == "clsact")).then_some(());
+                wait::until(Duration::from_secs(10), settled).expect(way);
                 assert_eq!(fixture.programs(interface, 1), [program], "{way}");
-                let by_filter = !filter_programs(&fixture.router, interface).is_empty();
-                assert_eq!(by_filter, way == "clsact", "{way}");
             }
             assert_eq!(fixture.pins().len(), INTERFACES.len());
             assert_eq!(agent.kill().code, None);
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stopped);
         assert!(watch.join().expect("the watch") > 100);
     });
     assert!(!fixture.tc("qdisc show").contains("ingress"));
     fixture.clean_up();
     assert_same(&before, &fixture.snapshot());
+}
+
+/// Stops the watch when a test fails, too: its scope waits for it.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The twin of the test above: its watch sees an interface that has neither.

@@ -1,13 +1,14 @@
 //! An agent that runs out of descriptors stays, says so, and recovers.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use conntrack_tests::agent::{Agent, Config};
 use conntrack_tests::connection::Connection;
 use conntrack_tests::curl::{Answer, curl};
 use conntrack_tests::durable::{BareRouter, stored};
 use conntrack_tests::lab::Lab;
+use conntrack_tests::usage::Usage;
 use conntrack_tests::wait;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
@@ -93,6 +94,21 @@ fn with_64_descriptors_connections_leave_room_for_the_agents_work() {
     assert_eq!(fixture.agent.stop().code, Some(0));
 }
 
+/// After a change its router is looked at once more: what that has open is free
+/// afterwards.
+fn wait_for_quiet(pid: Pid) {
+    let usage = Usage::of(u64::from(pid.as_raw_nonzero().get().cast_unsigned()));
+    let mut last = (usage.descriptors(), Instant::now());
+    let quiet = || {
+        let now = usage.descriptors();
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        (last.1.elapsed() > Duration::from_secs(2)).then_some(())
+    };
+    wait::until(LIMIT, quiet).expect("an agent that has nothing to do");
+}
+
 /// Leaves the process the descriptors that it has; gives the limit it had.
 fn exhaust(pid: Pid) -> Rlimit {
     let taken: Vec<u64> = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero()))
@@ -146,6 +162,7 @@ fn without_a_descriptor_who_knocks_is_told_so_and_a_change_is_refused_whole() {
     let pid = fixture.pid();
     let mut held = fixture.connect();
     assert_eq!(fixture.create(&mut held, 21).status, 201);
+    wait_for_quiet(pid);
     let limit = exhaust(pid);
 
     let begun = ticks(pid);

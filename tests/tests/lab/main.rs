@@ -23,6 +23,7 @@ mod ftp;
 mod itself;
 mod lifecycle;
 mod managed;
+mod many;
 mod marks;
 mod privileges;
 mod releases;

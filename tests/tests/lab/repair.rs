@@ -4,12 +4,14 @@
 //! nothing repairs it, which shows that the case breaks anything at all.
 
 use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use conntrack_agent::kernel::{Instance, Pins, TABLE_PREFIX, Usable};
 use conntrack_agent::model::RouterId;
 use conntrack_tests::agent::{Agent, Config};
+use conntrack_tests::attach;
 use conntrack_tests::lab::Lab;
 use conntrack_tests::netns::Netns;
 use conntrack_tests::snapshot::{ingress_programs, interfaces};
@@ -172,6 +174,12 @@ struct Case {
     breaks: fn(&World),
 }
 
+/// By force: the link stays, on nothing.
+pub(crate) fn detach(netns: &Netns, pin: &Path) {
+    let pin = pin.to_str().expect("UTF-8");
+    netns.tool("bpftool", ["link", "detach", "pinned", pin], "");
+}
+
 fn table_of(world: &World) -> String {
     let ruleset = world.netns.ruleset();
     let mut words = ruleset.split_whitespace();
@@ -191,17 +199,27 @@ const CASES: &[Case] = &[
         name: "link detached by force",
         has_no_gap: false,
         breaks: |world| {
-            let pin = world.links().remove(0);
-            let pin = pin.to_str().expect("UTF-8");
-            world
-                .netns
-                .tool("bpftool", ["link", "detach", "pinned", pin], "");
+            if attach::is_by_filters() {
+                let name = &interfaces(&world.netns)[0];
+                world
+                    .netns
+                    .tool("tc", ["filter", "del", "dev", name, "ingress"], "");
+                return;
+            }
+            detach(&world.netns, &world.links()[0]);
         },
     },
     Case {
         name: "pin of a link removed",
         has_no_gap: true,
-        breaks: |world| fs::remove_file(&world.links()[0]).expect("a pin"),
+        breaks: |world| {
+            let pin = &world.links()[0];
+            if attach::is_by_filters() {
+                fs::remove_dir_all(pin).expect("a filter's folder");
+            } else {
+                fs::remove_file(pin).expect("a pin");
+            }
+        },
     },
     Case {
         name: "all links' pins removed, with their folder",

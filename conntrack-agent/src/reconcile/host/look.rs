@@ -91,7 +91,8 @@ impl Host {
             let pin = Pin::at(&path)?;
             let state = InterfaceState {
                 wanted: self.interfaces.has(&interface.name),
-                attached: program.is_some_and(|program| ingress.has(self.way, program, pin)),
+                attached: program
+                    .is_some_and(|program| self.ways.will_do(router, &ingress, program, pin)),
                 pinned: pin != Pin::Absent || ingress.has_filter(),
                 inherited: None,
                 attachment: Attachment {

@@ -8,7 +8,7 @@
 
 use super::{Host, renewal::rename};
 use crate::{
-    kernel::{Attachment, Error, Instance, Pins},
+    kernel::{Attachment, Error, Instance, Pin, Pins},
     model::RouterId,
     reconcile::Observed,
 };
@@ -60,9 +60,10 @@ impl Host {
         inherited: &Attachment,
     ) -> Result<bool, Error> {
         self.pins.prepare(router)?;
+        let way = self.ways.next(Pin::at(&inherited.pin)?);
         let was_there = self.with_instance(router, |host, instance| {
             let netns = host.netns(router, namespace)?;
-            host.hooks.attach(host.way, netns, inherited, instance)
+            host.hooks.attach(way, netns, inherited, instance)
         })?;
         rename(&inherited.pin, &attachment.pin)?;
         Ok(was_there)

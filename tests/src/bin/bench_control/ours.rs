@@ -62,7 +62,7 @@ impl Ours {
         let nft = Nft::new(&config.nft);
         let binding = Binding::probe(nft, agent, carrier).expect("a binding");
         let mapping = Mapping::default();
-        let host = Host::new(
+        let mut host = Host::new(
             Edition::built_in(),
             &config,
             agent,
@@ -70,6 +70,8 @@ impl Ours {
             binding.clone(),
         )
         .expect("the host");
+        // What a start does otherwise is none of what is measured.
+        host.end_of_start().expect("the pins");
         Self {
             router: id.parse().expect("a router id"),
             policy: policy(),

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use conntrack_agent::kernel::Pins;
 use conntrack_agent::model::{Helper, Match, Port, Protocol, RouterId};
 use conntrack_tests::durable::{Rules, rules_file};
 use conntrack_tests::lab::Lab;
@@ -75,6 +76,23 @@ impl Fleet {
         let routers = self.routers.iter();
         let rules = routers.flat_map(|(id, _)| (0..RULES).map(|number| rule(*id, number)));
         rules_file(&rules.collect::<Rules>())
+    }
+
+    /// Waits until no interface is served by a tc filter any more; how long that
+    /// was.
+    pub(crate) fn until_linked(&self) -> Duration {
+        let begun = Instant::now();
+        let pins = Pins::new(self.lab.dir().agent_bpffs_dir());
+        let is_linked = |router: RouterId| {
+            let links = pins.links_of(router).expect("the links");
+            links.iter().all(|pin| !pin.is_dir())
+        };
+        let linked = || {
+            let mut routers = self.routers.iter();
+            routers.all(|(id, _)| is_linked(*id)).then_some(())
+        };
+        wait::until(crate::LIMIT, linked).expect("links alone");
+        begun.elapsed()
     }
 
     /// Takes all away that a reboot would: pins, programs, tables. Rules and

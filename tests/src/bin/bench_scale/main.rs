@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use conntrack_agent::model::protocol_name;
-use conntrack_tests::agent::{Agent, Config, Reload, subcommand};
+use conntrack_tests::agent::{Agent, Config, Reload, subcommand_within};
 use conntrack_tests::bench::machine;
 use conntrack_tests::bench::samples::Samples;
 use conntrack_tests::connection::Connection;
@@ -93,28 +93,32 @@ fn measure(routers: usize, state: &TempDir) -> Results {
 
     // Its first start: with a rules file, no store, nothing in the kernel.
     let before = Meminfo::now();
-    let ((agent, first), grace_at_first) = grace::beside(launch);
+    let (agent, first) = launch();
+    println!("first start: {:.2?}", first.time);
+    let linking = fleet.until_linked();
+    println!("by links alone: {linking:.1?} later");
     drop(agent.stop());
     let growth = Meminfo::now().growth(&before, routers);
     let pinned = kernel_memory::pinned(&fleet);
-    println!("first start: {:.2?}", first.time);
 
     let (agent, restart) = launch();
     println!("restart: {:.2?}, {} effects", restart.time, restart.effects);
     drop(agent.stop());
 
     fleet.lose_kernel_state();
-    let ((mut agent, cold), grace_at_cold) = grace::beside(launch);
+    let (mut agent, cold) = launch();
     println!("start after a reboot: {:.2?}", cold.time);
+    let linking_again = fleet.until_linked();
+    println!("by links alone: {linking_again:.1?} later");
     let changes = change(&fleet);
     let idle = idle(&mut agent, &rules);
     let (exit, end) = (agent.stop(), Instant::now());
     assert_eq!(exit.code, Some(0), "{}", exit.stderr);
-    let ended = subcommand(fleet.lab(), "cleanup");
+    let ended = subcommand_within(LIMIT, fleet.lab(), "cleanup");
     assert_eq!(ended.code, Some(0), "cleanup: {}", ended.stderr);
     let cleanup = end.elapsed();
     fleet.assert_clean();
-    let ((), grace_at_rest) = grace::beside(|| std::thread::sleep(SETTLED));
+    let grace = grace::periods();
 
     Results {
         routers,
@@ -127,11 +131,8 @@ fn measure(routers: usize, state: &TempDir) -> Results {
         cleanup,
         pinned,
         growth,
-        graces: [
-            ("at the first start", grace_at_first),
-            ("at the start after a reboot", grace_at_cold),
-            ("with nothing else going on", grace_at_rest),
-        ],
+        linking: linking.max(linking_again),
+        grace,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use conntrack_tests::bench::samples::{Samples, micros, shown};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::fleet::{INTERFACES, RULES};
 use crate::kernel_memory::Growth;
@@ -46,7 +46,9 @@ pub(crate) struct Results {
     /// KiB a router: maps and programs.
     pub(crate) pinned: f64,
     pub(crate) growth: Growth,
-    pub(crate) graces: [(&'static str, Samples); 3],
+    /// From a start's end until every interface is served by a link.
+    pub(crate) linking: Duration,
+    pub(crate) grace: Samples,
 }
 
 /// What the issue asks for, and what came of it.
@@ -150,17 +152,16 @@ pub(crate) fn print(machine: &Value, results: &Results) {
         line(label, said);
     }
     line("", "p50 (p99)".into());
-    let graces = results.graces.iter();
-    let graces = graces.map(|(label, times)| (format!("grace period, {label}"), times));
-    let changes = [
-        ("create, through the socket".to_owned(), &results.create),
-        ("delete, through the socket".to_owned(), &results.delete),
-    ];
-    for (label, times) in changes.into_iter().chain(graces) {
+    for (label, times) in [
+        ("create, through the socket", &results.create),
+        ("delete, through the socket", &results.delete),
+        ("grace period", &results.grace),
+    ] {
         let at = |percent| times.percentile(percent).map_or_else(|| "—".into(), shown);
-        line(&label, format!("{} ({})", at(50), at(99)));
+        line(label, format!("{} ({})", at(50), at(99)));
     }
     println!();
+    line("after a start, until all are links", shown(results.linking));
     let idle = &results.idle;
     line("a look at everything, nothing changed", shown(idle.pass));
     line("  of that: processor time", shown(idle.pass_processor));
@@ -204,10 +205,6 @@ pub(crate) fn json(machine: &Value, results: &Results) -> Value {
             "measured": thousandths(target.measured), "met": target.is_met(),
         })
     });
-    let graces = results.graces.iter();
-    let graces: Map<_, _> = graces
-        .map(|(label, times)| ((*label).to_owned(), times.json()))
-        .collect();
     json!({
         "bench": "scale", "machine": machine, "targets": targets,
         "routers": results.routers, "rules_per_router": RULES,
@@ -216,7 +213,8 @@ pub(crate) fn json(machine: &Value, results: &Results) -> Value {
         "restart": start(&results.restart),
         "start_after_reboot": start(&results.cold),
         "create": results.create.json(), "delete": results.delete.json(),
-        "grace_periods": graces,
+        "until_all_are_links_seconds": thousandths(results.linking.as_secs_f64()),
+        "grace_period": results.grace.json(),
         "idle": {
             "pass_us": micros(results.idle.pass),
             "pass_processor_us": micros(results.idle.pass_processor),
