@@ -305,7 +305,7 @@ impl Default for Config {
             nft: "nft".into(),
             mark_mask: 0xff00_0000,
             on_stop: OnStop::default(),
-            full_pass_seconds: 60,
+            full_pass_seconds: 600,
             limits: Limits::default(),
             allowed_helpers: Helper::all()
                 .map(|helper| helper.name().to_owned())

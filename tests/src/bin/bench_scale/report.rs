@@ -10,7 +10,7 @@ use crate::kernel_memory::Growth;
 use crate::observer::Memory;
 
 /// `full_pass_seconds`, as it is by default.
-const FULL_PASS: f64 = 60.0;
+const FULL_PASS: f64 = 600.0;
 
 /// One start of the agent.
 pub(crate) struct Start {
