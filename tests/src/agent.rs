@@ -111,11 +111,7 @@ impl Agent {
     /// it, and waits until it is ready.
     #[must_use]
     pub fn start_through(lab: &Lab, config: &Config, rules: &str, launcher: &[&str]) -> Self {
-        let command = run_command(lab.dir(), config, Some(rules));
-        let agent = Self {
-            process: Process::start(None, launched(launcher, command)),
-            rules: rules_path(lab.dir()),
-        };
+        let agent = Self::launch(lab, config, Some(rules), launcher);
         agent
             .ready()
             .unwrap_or_else(|exit| panic!("the agent isn't ready: {exit:?}"))

@@ -1,5 +1,6 @@
 //! The real kernel, router by router: observes one, and carries effects out.
 
+mod effects;
 mod look;
 mod renewal;
 mod succession;
@@ -11,7 +12,6 @@ use std::{
     sync::Arc,
 };
 
-use conntrack_ebpf::abi::Slot;
 use tracing::warn;
 
 use self::ways::Ways;
@@ -19,12 +19,11 @@ use super::{Effect, InstanceState, Kernel, Observed};
 use crate::{
     config::{Config, Interfaces},
     kernel::{
-        AgentId, Attachment, Binding, BindingState, Carrier, Edition, Error, Hooks, Identity,
-        Instance, Keeper, Netns, NetnsFolder, Object, Pin, Pins, Places, TABLE_PREFIX, Usable,
-        require_mounted,
+        AgentId, Binding, Carrier, Edition, Error, Hooks, Identity, Instance, Keeper, Netns,
+        NetnsFolder, Object, Pin, Pins, Places, TABLE_PREFIX, Usable, require_mounted,
     },
     model::{Destination, Helper, Match, Port, RouterId},
-    port_table::{Edit, Excerpt, Write},
+    port_table::Excerpt,
     pulse::Pulse,
 };
 
@@ -269,143 +268,6 @@ impl Host {
         let held = self.held.get(&router);
         held.and_then(|held| held.namespaces.get(name))
             .ok_or_else(|| Error::NamespaceGone { name: name.into() })
-    }
-
-    fn carry_out(&mut self, router: RouterId, effect: &Effect) -> Result<Option<Effect>, Error> {
-        let undo = match effect {
-            Effect::RebuildInstance(capacity, table) => {
-                self.rebuild(router, *capacity, table)?;
-                None
-            }
-            Effect::LoadInstance(capacity) => {
-                self.pins.prepare(router)?;
-                let folder = self.pins.instance(router);
-                let made = Instance::create(&mut self.object, &folder, *capacity);
-                if made.is_err() {
-                    self.pins.tidy(router)?;
-                }
-                made?;
-                self.take_hint(router, 1..capacity.slots)?;
-                Some(Effect::RemoveInstance)
-            }
-            Effect::RenewInstance(capacity) => {
-                self.renew(router, *capacity)?;
-                None
-            }
-            Effect::WriteTable(edit) => {
-                self.write(router, edit)?;
-                Some(Effect::WriteTable(edit.inverse()))
-            }
-            Effect::Bind {
-                namespace,
-                instead_of,
-            } => {
-                let netns = self.netns(router, namespace)?;
-                self.binding.install(netns, *instead_of)?;
-                (*instead_of == BindingState::Absent).then(|| Effect::Unbind {
-                    namespace: namespace.clone(),
-                })
-            }
-            Effect::Attach {
-                namespace,
-                attachment,
-            } => {
-                let was_there = self.attach(router, namespace, attachment)?;
-                (!was_there).then(|| Effect::Detach {
-                    namespace: namespace.clone(),
-                    attachment: attachment.clone(),
-                })
-            }
-            Effect::TakeOver {
-                namespace,
-                attachment,
-                from,
-            } => {
-                let inherited = Attachment {
-                    pin: from.clone(),
-                    ..attachment.clone()
-                };
-                let taken = self.take_over(router, namespace, attachment, &inherited)?;
-                // Taken back it would be nobody's.
-                (!taken).then(|| Effect::Detach {
-                    namespace: namespace.clone(),
-                    attachment: attachment.clone(),
-                })
-            }
-            Effect::Detach {
-                namespace,
-                attachment,
-            } => {
-                let netns = self.netns(router, namespace)?;
-                self.hooks.detach(netns, attachment)?;
-                self.keeper.forget(router, &attachment.pin);
-                Some(Effect::Attach {
-                    namespace: namespace.clone(),
-                    attachment: attachment.clone(),
-                })
-            }
-            Effect::ReapLink(pin) => {
-                self.hooks.reap(&self.folder, pin)?;
-                self.keeper.forget(router, pin);
-                self.pins.tidy(router)?;
-                None
-            }
-            Effect::Unbind { namespace } => {
-                self.binding.remove(self.netns(router, namespace)?)?;
-                Some(Effect::Bind {
-                    namespace: namespace.clone(),
-                    instead_of: BindingState::Absent,
-                })
-            }
-            Effect::RemoveInstance => {
-                self.forget_instance(router);
-                Instance::remove(&self.pins.instance(router))?;
-                self.pins.tidy(router)?;
-                None
-            }
-            Effect::RemovePredecessor => {
-                self.remove_predecessors(router)?;
-                None
-            }
-        };
-        Ok(undo)
-    }
-
-    /// Returns whether something of the agent's was on the interface already.
-    fn attach(
-        &mut self,
-        router: RouterId,
-        namespace: &str,
-        attachment: &Attachment,
-    ) -> Result<bool, Error> {
-        // Somebody may have removed the folder with the pins in it.
-        self.pins.prepare_links(router)?;
-        // Its link may be there still, without a pin.
-        if !attachment.pin.exists() {
-            let (pin, interface) = (&attachment.pin, attachment.interface.index);
-            self.keeper.restore(router, pin, interface)?;
-        }
-        let way = self.ways.next(Pin::at(&attachment.pin)?);
-        self.with_instance(router, |host, instance| {
-            let netns = host.netns(router, namespace)?;
-            host.hooks.attach(way, netns, attachment, instance)
-        })
-    }
-
-    fn write(&mut self, router: RouterId, edit: &Edit) -> Result<(), Error> {
-        self.with_instance(router, |_, instance| instance.edit(edit))?;
-        if let Some(hint) = self.hints.get_mut(&router) {
-            for write in edit.writes() {
-                if let Write::Slot { index, slot } = write {
-                    if *slot == Slot::default() {
-                        hint.free_slots.insert(*index);
-                    } else {
-                        hint.free_slots.remove(index);
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Works with the router's instance, which stays open for what comes next.
