@@ -15,7 +15,7 @@ mod watchdog;
 use std::path::Path;
 
 use tokio::runtime;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 pub use error::RunError;
 
@@ -60,7 +60,10 @@ pub fn run(
     rules: Option<&Path>,
     rebuild: Option<Rebuild>,
 ) -> Result<(), RunError> {
-    // First of all, or a reload that comes early would end the agent.
+    if !kernel::share_heaps() {
+        debug!("heaps as the C library has them");
+    }
+    // Early, or a reload that comes then would end the agent.
     let signals = Signals::take().map_err(RunError::Signals)?;
     let mut notify = Notify::of_environment()?;
     let ended = live(edition, config, rules, rebuild, signals, &mut notify);

@@ -36,5 +36,6 @@ pub use nft::Nft;
 pub use object::{AgentId, Object};
 pub use pins::Pins;
 pub(crate) use pins::remove_if_empty;
+pub(crate) use sys::share_heaps;
 pub(crate) use wait::wait_for_programs;
 pub use watch::{Keeper, News, Places, Watch, WatchError};
