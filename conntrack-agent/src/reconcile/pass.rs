@@ -93,8 +93,7 @@ impl Reconciler {
         now: Instant,
         goes_on: &dyn Fn() -> bool,
     ) -> Result<Summary, Error> {
-        let mut routers = mapping.routers();
-        routers.extend(kernel.routers()?);
+        let routers = concerned(kernel, mapping)?;
         self.troubles.retain(|router, _| routers.contains(router));
         Ok(self.each(kernel, mapping, &routers, now, goes_on))
     }
@@ -138,8 +137,7 @@ impl Reconciler {
         mapping: &Mapping,
         now: Instant,
     ) -> Result<(), Error> {
-        let mut routers = mapping.routers();
-        routers.extend(kernel.routers()?);
+        let mut routers = concerned(kernel, mapping)?;
         routers.extend(kernel.present()?);
         self.troubles.retain(|router, _| routers.contains(router));
         self.looked.retain(|router, _| routers.contains(router));
@@ -240,9 +238,7 @@ impl Reconciler {
         mapping: &Mapping,
         now: Instant,
     ) -> Result<(), Error> {
-        let mut routers = mapping.routers();
-        routers.extend(kernel.routers()?);
-        for router in routers {
+        for router in concerned(kernel, mapping)? {
             self.heard(router, now);
         }
         Ok(())
@@ -330,6 +326,13 @@ impl Reconciler {
         self.sound.remove(&router);
         self.troubles.insert(router, trouble);
     }
+}
+
+/// The routers that have a rule, or anything in the kernel.
+fn concerned(kernel: &impl Kernel, mapping: &Mapping) -> Result<BTreeSet<RouterId>, Error> {
+    let mut routers = mapping.routers();
+    routers.extend(kernel.routers()?);
+    Ok(routers)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use conntrack_agent::engine::{Mapping, Operation};
 use conntrack_agent::model::{Origin, RouterId};
-use conntrack_tests::bench::machine;
+use conntrack_tests::bench::{machine, write};
 use conntrack_tests::lab::Lab;
 use rustix::mount::{MountFlags, mount};
 use tempfile::TempDir;
@@ -84,12 +84,7 @@ fn main() -> ExitCode {
         report::json(&machine, &runs)
     };
     if let Some(path) = json {
-        let text = format!("{results:#}\n");
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).expect("the result's folder");
-        }
-        fs::write(&path, text).expect("the result's file");
-        println!("\nwritten to {}", path.display());
+        write(&path, &results);
     }
     ExitCode::SUCCESS
 }

@@ -17,15 +17,14 @@ mod observer;
 mod report;
 
 use std::env::args;
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use conntrack_agent::model::protocol_name;
 use conntrack_tests::agent::{Agent, Config, Reload, subcommand_within};
-use conntrack_tests::bench::machine;
 use conntrack_tests::bench::samples::Samples;
+use conntrack_tests::bench::{machine, write};
 use conntrack_tests::connection::Connection;
 use conntrack_tests::wait;
 use serde_json::json;
@@ -59,12 +58,7 @@ fn main() -> ExitCode {
     let results = measure(routers, &state);
     report::print(&machine, &results);
     if let Some(path) = json {
-        let text = format!("{:#}\n", report::json(&machine, &results));
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).expect("the result's folder");
-        }
-        fs::write(&path, text).expect("the result's file");
-        println!("\nwritten to {}", path.display());
+        write(&path, &report::json(&machine, &results));
     }
     ExitCode::SUCCESS
 }
