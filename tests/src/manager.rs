@@ -75,6 +75,11 @@ impl Manager {
         }
     }
 
+    /// Takes what has come so far.
+    pub fn forget(&self) {
+        while self.next(Duration::ZERO).is_some() {}
+    }
+
     /// Everything that comes in this time.
     #[must_use]
     pub fn all(&self, time: Duration) -> Vec<Message> {

@@ -37,10 +37,18 @@ const LIMIT: TimeVal = TimeVal::new(10, 0);
 /// Where a connection came from.
 pub(crate) type Source = (Ipv4Addr, u16);
 
+/// Which of the two is to end: the server only after the client, whose last
+/// connection would be refused otherwise.
+#[derive(Default)]
+struct Stop {
+    client: Arc<AtomicBool>,
+    server: Arc<AtomicBool>,
+}
+
 /// A client that makes connections, and a server that takes them.
 pub(crate) struct Connections {
     made: Arc<AtomicUsize>,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     client: JoinHandle<(BTreeSet<Source>, usize)>,
     server: JoinHandle<()>,
     address: SocketAddr,
@@ -52,15 +60,15 @@ impl Connections {
     pub(crate) fn begin(site: &Site, port: u16, rate: u32) -> Self {
         let addresses = CLIENTS.map(|address| format!("addr add {address}/24 dev eth0\n"));
         site.client.ip(&addresses.concat());
-        let (made, stop) = (Arc::default(), Arc::default());
+        let (made, stop) = (Arc::default(), Stop::default());
         let listener = site
             .server
             .run(|| TcpListener::bind(site.server_address(port)));
-        let server = take(listener.expect("a server"), &stop);
+        let server = take(listener.expect("a server"), &stop.server);
         let address = site.published_address(port);
         let netns = site.client.clone();
         let client = {
-            let (made, stop, netns) = (Arc::clone(&made), Arc::clone(&stop), netns.clone());
+            let (made, stop, netns) = (Arc::clone(&made), Arc::clone(&stop.client), netns.clone());
             thread::spawn(move || netns.run(|| make(address, rate, &made, &stop)))
         };
         Self {
@@ -80,9 +88,10 @@ impl Connections {
 
     /// Ends it; all connections, and how many failed.
     pub(crate) fn end(self) -> (BTreeSet<Source>, usize) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.client.store(true, Ordering::Relaxed);
         let done = self.client.join().expect("the client");
-        // The server may be waiting for one more, and may have ended with the last.
+        self.stop.server.store(true, Ordering::Relaxed);
+        // The server may be waiting for one more.
         drop(self.client_side.run(|| TcpStream::connect(self.address)));
         self.server.join().expect("the server");
         done

@@ -160,14 +160,16 @@ fn the_watchdog_is_told_only_while_the_agents_thread_gets_on() {
         let change = scope.spawn(|| fixture.change(21));
         let held = || fixture.file("held").exists().then_some(());
         wait::until(LIMIT, held).expect("nft is held up");
+        // A slow machine may have taken many ticks to get here.
+        manager.forget();
         let while_held = manager.all(Duration::from_secs(3));
         fs::remove_file(fixture.file("hold")).expect("the file");
         let alive = while_held
             .iter()
             .filter(|message| message.has("WATCHDOG=1"));
         let alive = alive.count();
-        // Of 15 ticks: what was on its way, and one for what it did before.
-        assert!(alive <= 3, "{alive} times while it hung");
+        // Of 15 ticks: one for what it did before.
+        assert!(alive <= 1, "{alive} times while it hung");
         assert_eq!(change.join().expect("an answer"), 201);
     });
     let _again = manager.wait_for("WATCHDOG=1");
