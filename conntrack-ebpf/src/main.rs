@@ -32,13 +32,13 @@ use conntrack_ebpf::{
 
 // The sizes are those of the default capacity; the agent sets its own.
 #[map]
-static PAGES: Array<Page> = Array::with_max_entries(24, 0);
+static PAGES: Array<Page> = Array::with_max_entries(15, 0);
 #[map]
-static SLOTS: Array<u64> = Array::with_max_entries(64, 0);
+static SLOTS: Array<u64> = Array::with_max_entries(32, 0);
 #[map]
-static COUNTERS: PerCpuArray<CounterGroup> = PerCpuArray::with_max_entries(4, 0);
+static COUNTERS: PerCpuArray<CounterGroup> = PerCpuArray::with_max_entries(2, 0);
 #[map]
-static BASES: Array<Counters> = Array::with_max_entries(64, 0);
+static BASES: Array<Counters> = Array::with_max_entries(32, 0);
 
 /// Set by the agent before it loads the program, read-only from then on.
 #[unsafe(link_section = ".rodata.globals")]

@@ -62,16 +62,24 @@ impl Manager {
     /// The next message, if there is one in this time.
     #[must_use]
     pub fn next(&self, limit: Duration) -> Option<Message> {
-        let limit = limit.max(Duration::from_millis(1));
-        self.socket.set_read_timeout(Some(limit)).expect("a limit");
+        let end = Instant::now() + limit;
         let mut bytes = [0; 4096];
-        match self.socket.recv(&mut bytes) {
-            Ok(length) => Some(Message {
-                at: Instant::now(),
-                text: String::from_utf8_lossy(&bytes[..length]).into_owned(),
-            }),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(error) => panic!("the manager's socket: {error}"),
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let left = left.max(Duration::from_millis(1));
+            self.socket.set_read_timeout(Some(left)).expect("a limit");
+            match self.socket.recv(&mut bytes) {
+                Ok(length) => {
+                    return Some(Message {
+                        at: Instant::now(),
+                        text: String::from_utf8_lossy(&bytes[..length]).into_owned(),
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                // A read with a limit is not taken up again by itself (signal(7)).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => panic!("the manager's socket: {error}"),
+            }
         }
     }
 

@@ -517,7 +517,7 @@ fn a_write_beyond_the_maps_is_refused_whole(mut world: impl World) {
         panic!("no current instance");
     };
     let slots = 1024;
-    let large = image.resized(Capacity { pages: 24, slots });
+    let large = image.resized(Capacity { pages: 30, slots });
     let edit = conntrack_agent::port_table::plan(&large, &desired(1..=200)).unwrap();
     let error = world.run(&Effect::WriteTable(edit)).unwrap_err();
     let Error::Map { source, .. } = &error else {

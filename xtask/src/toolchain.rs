@@ -59,13 +59,10 @@ impl Toolchain {
         command
     }
 
-    fn flags(&self) -> [String; 3] {
-        [
-            format!("-Clinker={}", self.linker.display()),
-            // bpf-linker makes BTF from the debug information.
-            "-Cdebuginfo=2".to_owned(),
-            "-Clink-arg=--btf".to_owned(),
-        ]
+    /// No BTF: the kernel would keep 10 KiB of it beside each router's program,
+    /// which is more than the program itself.
+    fn flags(&self) -> [String; 1] {
+        [format!("-Clinker={}", self.linker.display())]
     }
 }
 

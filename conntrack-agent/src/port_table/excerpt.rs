@@ -309,8 +309,8 @@ mod tests {
         #[test]
         fn an_amendment_of_a_damaged_table_harms_nothing(
             rules in collection::btree_map(destination(), 1u32..4, 0..20),
-            damage in collection::vec((0usize..24, 0usize..256, 0u16..70), 0..100),
-            slots in collection::vec((1usize..64, destination(), 0u32..4), 0..20),
+            damage in collection::vec((0usize..15, 0usize..256, 0u16..40), 0..100),
+            slots in collection::vec((1usize..32, destination(), 0u32..4), 0..20),
             amendment in amendment(),
         ) {
             let mut image = Image::empty(Capacity::DEFAULT);

@@ -208,8 +208,8 @@ mod tests {
         #[test]
         fn any_image_is_mended(
             new in wanted(),
-            damage in collection::vec((0usize..24, 0usize..256, 0u16..70), 0..200),
-            slots in collection::vec((0usize..64, any::<u64>()), 0..70),
+            damage in collection::vec((0usize..15, 0usize..256, 0u16..40), 0..200),
+            slots in collection::vec((0usize..32, any::<u64>()), 0..70),
             before in wanted(),
         ) {
             let mut image = Image::empty(Capacity::DEFAULT);
@@ -253,14 +253,14 @@ mod tests {
         let image = Image::empty(Capacity::DEFAULT);
         let many: Wanted = everywhere().skip(1).take(64).map(|at| (at, 1)).collect();
         let needed = plan(&image, &many).unwrap_err();
-        assert_eq!((needed.pages, needed.slots), (24, 128));
+        assert_eq!((needed.pages, needed.slots), (15, 128));
         let wide: Wanted = everywhere()
             .step_by(256)
             .take(22)
             .map(|at| (at, 1))
             .collect();
         let needed = plan(&image, &wide).unwrap_err();
-        assert_eq!((needed.pages, needed.slots), (48, 64));
+        assert_eq!((needed.pages, needed.slots), (30, 32));
     }
 
     #[test]

@@ -213,7 +213,7 @@ mod tests {
             vec![namespace(BindingState::Absent, false)],
             &desired([21]),
             &[
-                "load an instance of 24 pages, 64 slots",
+                "load an instance of 15 pages, 32 slots",
                 "3 writes to the port table",
                 "install the binding in qrouter-1",
                 "attach to qr-1 in qrouter-1",
@@ -293,7 +293,7 @@ mod tests {
             vec![namespace(BindingState::Current, true)],
             &new,
             &[
-                "renew the instance with 24 pages, 128 slots",
+                "renew the instance with 15 pages, 128 slots",
                 "127 writes to the port table",
             ],
         );
@@ -301,7 +301,7 @@ mod tests {
             InstanceState::Outdated(image(&old)),
             vec![namespace(BindingState::Current, true)],
             &old,
-            &["renew the instance with 24 pages, 64 slots"],
+            &["renew the instance with 15 pages, 32 slots"],
         );
     }
 
@@ -348,7 +348,7 @@ mod tests {
         assert_eq!(
             said(&observed, &rules),
             [
-                "load an instance of 24 pages, 64 slots",
+                "load an instance of 15 pages, 32 slots",
                 "3 writes to the port table",
                 "take over the link on qr-1 in qrouter-1",
                 "remove the older ABI's instance",
