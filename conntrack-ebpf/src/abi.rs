@@ -4,7 +4,7 @@
 //! a change to any layout or meaning needs a new [`VERSION`].
 
 /// Version of this ABI; part of the pin path, so that two never mix.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Array map of [`Page`]s: the two-level port table.
 pub const PAGES: &str = "PAGES";
@@ -17,6 +17,18 @@ pub const COUNTERS: &str = "COUNTERS";
 /// rule got it. What the rule has matched is the difference, modulo 2⁶⁴. The
 /// program knows nothing of it.
 pub const BASES: &str = "BASES";
+/// Array map of one [`Identity`]: which instance this is. Written before the
+/// first packet.
+pub const IDENTITY: &str = "IDENTITY";
+/// Ring buffer of [`event::Opened`](crate::event::Opened)s, one for all
+/// instances.
+pub const EVENTS: &str = "EVENTS";
+/// Per-CPU array map of one [`event::Limiter`](crate::event::Limiter), one for
+/// all instances.
+pub const LIMITER: &str = "LIMITER";
+/// Per-CPU array map of [`event::Recent`](crate::event::Recent)s, one for all
+/// instances: UDP flows that were seen lately.
+pub const RECENT: &str = "RECENT";
 /// The program's one global, a [`Globals`].
 pub const GLOBALS: &str = "GLOBALS";
 /// The read-only data section that holds [`GLOBALS`] and nothing else: the
@@ -72,6 +84,33 @@ impl Globals {
             agent,
             object,
         }
+    }
+}
+
+/// What tells one instance from another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Identity {
+    /// A random number, never 0 once it is written. Of what an XDP program handed
+    /// over, the tc program takes only what carries it.
+    pub token: u64,
+    /// The router's UUID, in memory its 16 bytes.
+    pub router: [u64; 2],
+}
+
+impl Identity {
+    /// Its size in the map, in bytes.
+    pub const SIZE: usize = size_of::<Self>();
+
+    /// As the map holds it.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        bytes[..8].copy_from_slice(&self.token.to_ne_bytes());
+        let [r0, r1] = self.router;
+        bytes[8..16].copy_from_slice(&r0.to_ne_bytes());
+        bytes[16..].copy_from_slice(&r1.to_ne_bytes());
+        bytes
     }
 }
 
@@ -140,8 +179,9 @@ impl Slot {
         Self(Self::key(destination) | mark as u64)
     }
 
+    /// The bits that name `destination`; the others are the mark's.
     #[inline]
-    const fn key(destination: Destination) -> u64 {
+    pub(crate) const fn key(destination: Destination) -> u64 {
         ((destination.port as u64) << Self::PORT_SHIFT)
             | ((destination.protocol as u64) << Self::PROTOCOL_SHIFT)
     }
@@ -162,6 +202,7 @@ impl Slot {
     /// What this slot is for and the mark that it gives; none if it is unused,
     /// or holds what no agent writes.
     #[must_use]
+    #[inline]
     pub const fn content(self) -> Option<(Destination, u32)> {
         const TCP: u64 = Protocol::Tcp as u64;
         const UDP: u64 = Protocol::Udp as u64;

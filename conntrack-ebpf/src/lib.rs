@@ -1,9 +1,10 @@
 //! What the classifier and the agent must agree on, and how a packet is read.
 //!
 //! The same code runs in three places: in the kernel as part of the programs
-//! (`main.rs`), in the agent, which writes the maps, and in host tests, where a
+//! (`program/`), in the agent, which writes the maps, and in host tests, where a
 //! byte slice stands in for the packet. So nothing here allocates, panics or
-//! does I/O, and nothing here knows aya; only `skb` does, on the BPF target.
+//! does I/O, and nothing here knows aya; only `skb` and
+//! `frame` do, on the BPF target.
 #![cfg_attr(target_arch = "bpf", no_std)]
 #![expect(
     clippy::inline_always,
@@ -11,6 +12,10 @@
 )]
 
 pub mod abi;
+pub mod event;
+#[cfg(target_arch = "bpf")]
+pub mod frame;
+pub mod handover;
 pub mod lookup;
 pub mod packet;
 pub mod parse;

@@ -1,9 +1,60 @@
 //! Access to the bytes of a packet.
 
-/// A packet whose bytes are copied out, each read checked against its length.
+/// A number, or several, as they lie in memory.
+///
+/// Packets are read in such, and not in bytes: a program has one instruction for
+/// each, and its verifier wants what is copied to the stack to be aligned there.
+pub trait Word: Copy + Default + sealed::Plain {
+    /// From as many bytes.
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
+}
+
+mod sealed {
+    /// What any bytes are a value of.
+    pub trait Plain {}
+}
+
+macro_rules! number_is_word {
+    ($($number:ty),*) => {$(
+        impl sealed::Plain for $number {}
+        impl Word for $number {
+            #[inline]
+            fn from_bytes(bytes: &[u8]) -> Option<Self> {
+                bytes.try_into().ok().map(Self::from_ne_bytes)
+            }
+        }
+    )*};
+}
+// No u8: the verifier takes a single byte's read at an offset that it doesn't
+// know for one that wasn't checked (`find_good_pkt_pointers`, kernel/bpf/verifier.c).
+number_is_word!(u16, u32, u64);
+
+impl<const N: usize> sealed::Plain for [u64; N] {}
+impl Word for [u64; 2] {
+    #[inline]
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (first, second) = bytes.split_at_checked(8)?;
+        Some([u64::from_bytes(first)?, u64::from_bytes(second)?])
+    }
+}
+
+impl Word for [u64; 4] {
+    #[inline]
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (first, second) = bytes.split_at_checked(16)?;
+        let ([a, b], [c, d]) = (
+            <[u64; 2]>::from_bytes(first)?,
+            <[u64; 2]>::from_bytes(second)?,
+        );
+        Some([a, b, c, d])
+    }
+}
+
+/// A packet that is copied from, each read checked against its length.
 pub trait Packet {
-    /// The `N` bytes at `offset`; none if the packet ends before them.
-    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+    /// What is at `offset`, as it lies there; none if the packet ends before its
+    /// end.
+    fn read<T: Word>(&self, offset: usize) -> Option<T>;
 
     /// Whether the packet has at least `length` bytes.
     fn has(&self, length: usize) -> bool;
@@ -11,8 +62,9 @@ pub trait Packet {
 
 impl Packet for [u8] {
     #[inline]
-    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        self.get(offset..)?.first_chunk().copied()
+    fn read<T: Word>(&self, offset: usize) -> Option<T> {
+        let end = offset.checked_add(size_of::<T>())?;
+        T::from_bytes(self.get(offset..end)?)
     }
 
     #[inline]
@@ -28,11 +80,22 @@ mod tests {
     #[test]
     fn a_read_ends_where_the_packet_ends() {
         let packet: &[u8] = &[1, 2, 3];
-        assert_eq!(packet.read::<2>(1), Some([2, 3]));
-        assert_eq!(packet.read::<2>(2), None);
-        assert_eq!(packet.read::<1>(3), None);
-        assert_eq!(packet.read::<1>(usize::MAX), None);
+        assert_eq!(packet.read::<u16>(1).map(u16::to_ne_bytes), Some([2, 3]));
+        assert_eq!(packet.read::<u16>(2), None);
+        assert_eq!(packet.read::<u16>(usize::MAX), None);
+        assert_eq!(packet.read::<u64>(0), None);
         assert!(packet.has(3));
         assert!(!packet.has(4));
+    }
+
+    #[test]
+    fn words_are_read_in_the_order_of_memory() {
+        let packet: Vec<u8> = (0..40).collect();
+        let words = packet.read::<[u64; 4]>(3).unwrap();
+        assert_eq!(words.map(u64::to_ne_bytes).as_flattened(), &packet[3..35]);
+        assert_eq!(packet.read::<[u64; 4]>(9), None);
+        let words = packet.read::<[u64; 2]>(24).unwrap();
+        assert_eq!(words.map(u64::to_ne_bytes).as_flattened(), &packet[24..]);
+        assert_eq!(packet.read::<[u64; 2]>(25), None);
     }
 }

@@ -11,7 +11,8 @@ use crate::{
 /// Length of an Ethernet header, in bytes: where the network header starts.
 pub const ETHERNET_HEADER: usize = 14;
 
-const ETHERTYPE_IPV4: u16 = 0x0800;
+/// IEEE 802's number of IPv4.
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 const IPV4_MIN_HEADER: usize = 20;
@@ -35,17 +36,42 @@ pub enum NotOurs {
     OtherProtocol,
 }
 
+/// The EtherType of an Ethernet frame (host byte order) and where its network
+/// header starts, behind one VLAN tag if it has any: so a tc program sees it,
+/// from which the kernel takes one tag off (`skb_vlan_untag`, net/core/dev.c).
+#[inline(always)]
+pub fn ethernet<P: Packet + ?Sized>(frame: &P) -> (u16, usize) {
+    const ETHERTYPE_AT: usize = 12;
+    const CUSTOMER_TAG: u16 = 0x8100;
+    const SERVICE_TAG: u16 = 0x88a8;
+    const TAG: usize = 4;
+    let ethertype = |at| frame.read(at).map_or(0, u16::from_be);
+    match ethertype(ETHERTYPE_AT) {
+        CUSTOMER_TAG | SERVICE_TAG => (ethertype(ETHERTYPE_AT + TAG), ETHERNET_HEADER + TAG),
+        plain => (plain, ETHERNET_HEADER),
+    }
+}
+
+/// What a packet is looked up by, and where the rest of it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// What it is looked up by.
+    pub destination: Destination,
+    /// Where the transport header starts, from the network header on, in bytes.
+    pub transport: u16,
+}
+
 /// The destination of an Ethernet frame whose EtherType (host byte order, after
 /// any VLAN tag) is `ethertype` and whose network header starts at `network`.
 ///
 /// # Errors
 /// [`NotOurs`] says why the packet has none.
 #[inline(always)]
-pub fn destination<P: Packet + ?Sized>(
+pub fn control<P: Packet + ?Sized>(
     packet: &P,
     ethertype: u16,
     network: usize,
-) -> Result<Destination, NotOurs> {
+) -> Result<Control, NotOurs> {
     match ethertype {
         ETHERTYPE_IPV4 => ipv4(packet, network),
         ETHERTYPE_IPV6 => ipv6(packet, network),
@@ -54,8 +80,13 @@ pub fn destination<P: Packet + ?Sized>(
 }
 
 #[inline(always)]
-fn ipv4<P: Packet + ?Sized>(packet: &P, network: usize) -> Result<Destination, NotOurs> {
-    let header: [u8; IPV4_MIN_HEADER] = packet.read(network).ok_or(NotOurs::Truncated)?;
+fn ipv4<P: Packet + ?Sized>(packet: &P, network: usize) -> Result<Control, NotOurs> {
+    if !packet.has(network + IPV4_MIN_HEADER) {
+        return Err(NotOurs::Truncated);
+    }
+    // The first sixteen bytes hold all that is looked at.
+    let [first, second]: [u64; 2] = packet.read(network).ok_or(NotOurs::Truncated)?;
+    let (header, [_, number, ..]) = (first.to_ne_bytes(), second.to_ne_bytes());
     if header[0] >> 4 != 4 {
         return Err(NotOurs::NotIp);
     }
@@ -64,25 +95,26 @@ fn ipv4<P: Packet + ?Sized>(packet: &P, network: usize) -> Result<Destination, N
         return Err(NotOurs::Truncated);
     }
     // Ports before the fragment test: almost no packet is a fragment.
-    let protocol = protocol(header[9])?;
+    let protocol = protocol(number)?;
     if u16::from_be_bytes([header[6], header[7]]) & IPV4_FRAGMENT_OFFSET != 0 {
         return Err(NotOurs::LaterFragment);
     }
-    transport(packet, protocol, network + header_length)
+    transport(packet, protocol, network, header_length)
 }
 
 #[inline(always)]
-fn ipv6<P: Packet + ?Sized>(packet: &P, network: usize) -> Result<Destination, NotOurs> {
+fn ipv6<P: Packet + ?Sized>(packet: &P, network: usize) -> Result<Control, NotOurs> {
     if !packet.has(network + IPV6_HEADER) {
         return Err(NotOurs::Truncated);
     }
     // The first eight bytes hold all that is looked at.
-    let header: [u8; 8] = packet.read(network).ok_or(NotOurs::Truncated)?;
+    let header: u64 = packet.read(network).ok_or(NotOurs::Truncated)?;
+    let header = header.to_ne_bytes();
     if header[0] >> 4 != 6 {
         return Err(NotOurs::NotIp);
     }
     let protocol = protocol(header[6])?;
-    transport(packet, protocol, network + IPV6_HEADER)
+    transport(packet, protocol, network, IPV6_HEADER)
 }
 
 #[inline(always)]
@@ -102,8 +134,10 @@ const fn protocol(number: u8) -> Result<Protocol, NotOurs> {
 fn transport<P: Packet + ?Sized>(
     packet: &P,
     protocol: Protocol,
-    offset: usize,
-) -> Result<Destination, NotOurs> {
+    network: usize,
+    transport: usize,
+) -> Result<Control, NotOurs> {
+    let offset = network + transport;
     let header_length = match protocol {
         Protocol::Tcp => TCP_MIN_HEADER,
         Protocol::Udp => UDP_HEADER,
@@ -111,9 +145,29 @@ fn transport<P: Packet + ?Sized>(
     if !packet.has(offset + header_length) {
         return Err(NotOurs::Truncated);
     }
-    let ports: [u8; 4] = packet.read(offset).ok_or(NotOurs::Truncated)?;
-    Ok(Destination {
-        protocol,
-        port: u16::from_be_bytes([ports[2], ports[3]]),
+    let port: u16 = packet.read(offset + 2).ok_or(NotOurs::Truncated)?;
+    #[expect(clippy::cast_possible_truncation, reason = "at most 60")]
+    let transport = transport as u16;
+    Ok(Control {
+        destination: Destination {
+            protocol,
+            port: u16::from_be(port),
+        },
+        transport,
     })
+}
+
+/// Whether a packet may be the first of its connection: a TCP SYN without an
+/// ACK, or any of UDP, which has no such sign.
+#[inline(always)]
+pub fn opens<P: Packet + ?Sized>(packet: &P, network: usize, control: Control) -> bool {
+    const OFFSET_AND_FLAGS: usize = 12;
+    const SYN: u8 = 0x02;
+    const ACK: u8 = 0x10;
+    match control.destination.protocol {
+        Protocol::Udp => true,
+        Protocol::Tcp => packet
+            .read::<u16>(network + usize::from(control.transport) + OFFSET_AND_FLAGS)
+            .is_some_and(|bytes| bytes.to_ne_bytes()[1] & (SYN | ACK) == SYN),
+    }
 }

@@ -1,32 +1,49 @@
 //! The packet as a tc program sees it.
 
-use aya_ebpf::programs::TcContext;
+use aya_ebpf::{helpers::generated::bpf_skb_load_bytes, programs::TcContext};
 
-use crate::packet::Packet;
+use crate::packet::{Packet, Word};
 
 /// An skb at tc ingress; offsets count from its Ethernet header.
 pub struct Skb<'a>(pub &'a TcContext);
 
 impl Packet for Skb<'_> {
     #[inline(always)]
-    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+    fn read<T: Word>(&self, offset: usize) -> Option<T> {
         let start = self.0.data() + offset;
-        if start + N <= self.0.data_end() {
+        if start + size_of::<T>() <= self.0.data_end() {
             // SAFETY: the comparison above is the one by which the verifier
-            // allows this read: `[start, start + N)` lies before `data_end`. A
-            // byte array has no alignment to keep and no invalid value.
+            // allows this read: all of it lies before `data_end`. It wants no
+            // alignment, and any bytes are a `Word`.
             #[expect(unsafe_code, reason = "direct packet access")]
-            let bytes = unsafe { (start as *const [u8; N]).read() };
-            return Some(bytes);
+            let word = unsafe { (start as *const T).read_unaligned() };
+            return Some(word);
         }
         // The header may lie behind the skb's linear part.
-        self.0.load(offset).ok()
+        let mut word = T::default();
+        load(self.0, offset, &mut word)?;
+        Some(word)
     }
 
     #[inline(always)]
     fn has(&self, length: usize) -> bool {
         length <= self.0.len() as usize
     }
+}
+
+/// Copies bytes of the packet, wherever they lie; none if it ends before them.
+#[inline(always)]
+pub fn load<T: Word>(context: &TcContext, offset: usize, into: &mut T) -> Option<()> {
+    #[expect(clippy::cast_possible_truncation, reason = "offsets in a packet")]
+    let (offset, length) = (offset as u32, size_of::<T>() as u32);
+    // SAFETY: the helper writes as many bytes as `T` has, or fails; any bytes
+    // are a `Word`.
+    #[expect(unsafe_code, reason = "the call has no safe form")]
+    let failed = unsafe {
+        let into = core::ptr::from_mut(into).cast();
+        bpf_skb_load_bytes(context.skb.skb.cast(), offset, into, length)
+    };
+    (failed == 0).then_some(())
 }
 
 /// `skb->mark`.
@@ -38,6 +55,28 @@ pub fn mark(context: &TcContext) -> u32 {
     #[expect(unsafe_code, reason = "a field of the context")]
     unsafe {
         (*context.skb.skb).mark
+    }
+}
+
+/// The number of the interface whose ingress it is.
+#[inline(always)]
+#[must_use]
+pub fn ifindex(context: &TcContext) -> u32 {
+    // SAFETY: as for `mark`.
+    #[expect(unsafe_code, reason = "a field of the context")]
+    unsafe {
+        (*context.skb.skb).ifindex
+    }
+}
+
+/// Where the packet's metadata starts; it ends where the packet starts.
+#[inline(always)]
+#[must_use]
+pub fn metadata(context: &TcContext) -> usize {
+    // SAFETY: as for `mark`.
+    #[expect(unsafe_code, reason = "a field of the context")]
+    unsafe {
+        (*context.skb.skb).data_meta as usize
     }
 }
 

@@ -24,6 +24,7 @@ use nix::{
         sendto, setsockopt, socket, sockopt,
     },
 };
+use uuid::Uuid;
 
 const MASK: u32 = 0xff00_0000;
 const FTP: Destination = Destination {
@@ -93,9 +94,12 @@ fn a_frame_that_ends_in_the_ip_header_is_nobodys() {
     router.ip("link set in0 up");
 
     let agent = AgentId::random();
-    let mut object = Object::new(Edition::built_in(), agent, Carrier::mark(MASK).unwrap());
+    let carrier = Carrier::mark(MASK).unwrap();
+    let shared = lab.dir().bpf_dir().join("shared");
+    let mut object = Object::new(Edition::built_in(), agent, carrier, shared);
+    let id = Uuid::new_v4().to_string().parse().unwrap();
     let folder = lab.dir().bpf_dir().join("instance");
-    Instance::create(&mut object, &folder, Capacity::DEFAULT).unwrap();
+    Instance::create(&mut object, &folder, id, Capacity::DEFAULT).unwrap();
     let Usable::Whole(mut instance) = Instance::open(&folder).unwrap() else {
         panic!("the instance that was just made isn't whole");
     };

@@ -61,8 +61,12 @@ impl Toolchain {
 
     /// No BTF: the kernel would keep 10 KiB of it beside each router's program,
     /// which is more than the program itself.
-    fn flags(&self) -> [String; 1] {
-        [format!("-Clinker={}", self.linker.display())]
+    fn flags(&self) -> [String; 2] {
+        [
+            format!("-Clinker={}", self.linker.display()),
+            // Jumps and arithmetic on 32 bits, since Linux 5.1.
+            "-Ctarget-cpu=v3".to_owned(),
+        ]
     }
 }
 

@@ -10,7 +10,7 @@ use aya::{
     programs::SchedClassifier,
     sys::SyscallError,
 };
-use conntrack_ebpf::abi::{self, COUNTER_GROUP, Destination, Globals, Page, Slot};
+use conntrack_ebpf::abi::{self, COUNTER_GROUP, Destination, Globals, Identity, Page, Slot};
 
 use super::{AgentId, Error, Object, pins::entries, sys};
 use crate::port_table::{Capacity, Edit, Excerpt, Image, Write};
@@ -31,6 +31,7 @@ pub struct Instance {
     slots: Array<MapData, u64>,
     counters: PerCpuArray<MapData, RawGroup>,
     bases: Array<MapData, RawCounters>,
+    identity: Array<MapData, [u8; Identity::SIZE]>,
     program: SchedClassifier,
     program_id: u32,
     globals: Globals,
@@ -263,6 +264,9 @@ fn open_whole(folder: &Path) -> Result<Instance, Error> {
         bases: array(abi::BASES)?
             .try_into()
             .map_err(Error::map("shape", abi::BASES))?,
+        identity: array(abi::IDENTITY)?
+            .try_into()
+            .map_err(Error::map("shape", abi::IDENTITY))?,
         program,
         program_id,
         globals,

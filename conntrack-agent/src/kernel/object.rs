@@ -1,6 +1,10 @@
 //! Loads the eBPF object.
 
-use std::{fmt, path::Path, str::FromStr};
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use conntrack_ebpf::abi::{self, Globals};
@@ -10,7 +14,16 @@ use super::{Carrier, Edition, Error};
 use crate::port_table::Capacity;
 
 /// The maps of an instance; each is pinned under its name.
-pub(super) const MAPS: [&str; 4] = [abi::PAGES, abi::SLOTS, abi::COUNTERS, abi::BASES];
+pub(super) const MAPS: [&str; 5] = [
+    abi::PAGES,
+    abi::SLOTS,
+    abi::COUNTERS,
+    abi::BASES,
+    abi::IDENTITY,
+];
+
+/// The maps that all instances share; likewise.
+const SHARED: [&str; 3] = [abi::EVENTS, abi::LIMITER, abi::RECENT];
 
 /// The random name of one agent's installation on one host. All that it makes
 /// in the kernel carries it, and it removes nothing that doesn't.
@@ -50,12 +63,15 @@ pub struct Object {
     loader: EbpfLoader<'static>,
     edition: Edition,
     globals: Globals,
+    /// Where the maps are that all instances share.
+    shared: PathBuf,
 }
 
 impl Object {
-    /// A loader for one agent's instances of this edition.
+    /// A loader for one agent's instances of this edition. The maps that all of
+    /// them share are pinned in the folder `shared`, by the first that is loaded.
     #[must_use]
-    pub fn new(edition: Edition, agent: AgentId, carrier: Carrier) -> Self {
+    pub fn new(edition: Edition, agent: AgentId, carrier: Carrier, shared: PathBuf) -> Self {
         let globals = Globals {
             mark_mask: carrier.mask(),
             mark_shift: carrier.shift(),
@@ -73,6 +89,7 @@ impl Object {
             loader,
             edition,
             globals,
+            shared,
         }
     }
 
@@ -85,9 +102,18 @@ impl Object {
     /// that isn't there is made in this capacity, and pinned there. Its programs
     /// are not in the kernel yet.
     pub(super) fn load(&mut self, folder: &Path, capacity: Capacity) -> Result<Ebpf, Error> {
+        match fs::create_dir(&self.shared) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::file(&self.shared, "made")(error));
+            }
+            _ => {}
+        }
         // Each time all of them: the loader remembers paths.
         for map in MAPS {
             self.loader.map_pin_path(map, folder.join(map));
+        }
+        for map in SHARED {
+            self.loader.map_pin_path(map, self.shared.join(map));
         }
         let counter_groups = capacity.slots.div_ceil(abi::COUNTER_GROUP);
         self.loader

@@ -1,13 +1,14 @@
 //! Where things are pinned.
 //!
 //! ```text
-//! <bpffs_dir>/v1/<router>/instance/{PAGES,SLOTS,COUNTERS,BASES,globals,classify}
+//! <bpffs_dir>/v2/<router>/instance/{PAGES,SLOTS,COUNTERS,BASES,IDENTITY,globals,classify}
 //!                         next/…       an instance that is being made
 //!                         successor/…  one that is whole and is taking over
 //!                         links/<namespace>:<ifindex>
+//!                shared/{EVENTS,LIMITER,RECENT}   of all instances
 //! ```
 //!
-//! `v1` is the ABI's version. What is said here of folders, links and the globals
+//! `v2` is the ABI's version. What is said here of folders, links and the globals
 //! holds for all versions: each must be able to follow, or to remove, any other.
 //! bpffs knows no names with a dot.
 
@@ -61,6 +62,12 @@ impl Pins {
 
     fn router(&self, router: RouterId) -> PathBuf {
         self.version().join(router.to_string())
+    }
+
+    /// Where the maps are that all instances share.
+    #[must_use]
+    pub fn shared(&self) -> PathBuf {
+        self.version().join(SHARED)
     }
 
     /// Where the router's instance is.
@@ -177,17 +184,28 @@ impl Pins {
         if self.instance(router).exists() {
             return Ok(());
         }
-        let folders = [
-            self.links(router),
-            self.router(router),
-            self.version(),
-            self.bpffs_dir.clone(),
-        ];
-        folders
-            .iter()
-            .try_for_each(|folder| remove_if_empty(folder))
+        remove_if_empty(&self.links(router))?;
+        remove_if_empty(&self.router(router))?;
+        self.remove_shared_if_last()?;
+        remove_if_empty(&self.version())?;
+        remove_if_empty(&self.bpffs_dir)
+    }
+
+    /// What all instances share goes with the last of them.
+    fn remove_shared_if_last(&self) -> Result<(), Error> {
+        if versions::has_routers(&self.version())? {
+            return Ok(());
+        }
+        let shared = self.shared();
+        for pin in entries(&shared)? {
+            remove_pin(&pin)?;
+        }
+        remove_if_empty(&shared)
     }
 }
+
+/// The folder, in that of a version, which is no router's.
+const SHARED: &str = "shared";
 
 /// Removes a folder; one that isn't empty, or isn't there, stays as it is.
 pub(crate) fn remove_if_empty(folder: &Path) -> Result<(), Error> {

@@ -36,6 +36,16 @@ impl FromStr for RouterId {
     }
 }
 
+impl RouterId {
+    /// Its 16 bytes, as two words.
+    #[must_use]
+    pub const fn to_words(self) -> [u64; 2] {
+        let (first, second) = self.0.as_u64_pair();
+        // In memory the bytes are to be in their own order.
+        [first.to_be(), second.to_be()]
+    }
+}
+
 impl fmt::Display for RouterId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.hyphenated().fmt(formatter)

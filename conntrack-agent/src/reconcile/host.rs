@@ -166,13 +166,14 @@ impl Host {
         binding: Binding,
     ) -> Result<Self, Error> {
         let hooks = Hooks::probe(agent)?;
+        let pins = Pins::of(&edition, &config.bpffs_dir);
         Ok(Self {
             agent,
             ways: Ways::new(config.attach, hooks.has_tcx())?,
             hooks,
             interfaces: config.interfaces(),
-            pins: Pins::of(&edition, &config.bpffs_dir),
-            object: Object::new(edition, agent, carrier),
+            object: Object::new(edition, agent, carrier, pins.shared()),
+            pins,
             binding,
             folder: NetnsFolder::new(&config.netns_dir),
             netns_dir: config.netns_dir.clone(),

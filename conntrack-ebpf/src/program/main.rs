@@ -8,47 +8,34 @@
 )]
 #![expect(
     clippy::inline_always,
-    reason = "one program without calls: what the verifier knows of a value ends at a call"
+    reason = "programs without calls: what the verifier knows of a value ends at a call"
 )]
 #![expect(
     missing_docs,
     unreachable_pub,
     clippy::needless_pass_by_value,
-    reason = "what the classifier macro wants a program to be, and what it makes of it"
+    reason = "what the macros want a program to be, and what they make of it"
 )]
 
+mod announce;
+mod hand_over;
+mod maps;
+
 use aya_ebpf::{
-    bindings::TC_ACT_UNSPEC,
-    macros::{classifier, map},
-    maps::{Array, PerCpuArray},
-    programs::TcContext,
+    bindings::{TC_ACT_UNSPEC, xdp_action::XDP_PASS},
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 use conntrack_ebpf::{
-    abi::{CounterGroup, Counters, Globals, Page, Slot, counter_place},
-    lookup::{Hit, PortTable, lookup},
+    frame::Frame,
+    handover::{Found, Handover},
+    lookup::{Hit, lookup},
+    packet::Packet,
     parse::{self, ETHERNET_HEADER},
     skb::{self, Skb},
 };
 
-// The sizes are those of the default capacity; the agent sets its own.
-#[map]
-static PAGES: Array<Page> = Array::with_max_entries(15, 0);
-#[map]
-static SLOTS: Array<u64> = Array::with_max_entries(32, 0);
-#[map]
-static COUNTERS: PerCpuArray<CounterGroup> = PerCpuArray::with_max_entries(2, 0);
-#[map]
-static BASES: Array<Counters> = Array::with_max_entries(32, 0);
-
-/// Set by the agent before it loads the program, read-only from then on.
-#[unsafe(link_section = ".rodata.globals")]
-#[unsafe(no_mangle)]
-static GLOBALS: Globals = Globals {
-    mark_mask: 0,
-    mark_shift: 0,
-    agent: [0; 16],
-    object: [0; 32],
-};
+use maps::Maps;
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
@@ -60,21 +47,24 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 /// and programs behind this one on the hook see it too.
 #[classifier]
 pub fn classify(context: TcContext) -> i32 {
-    let packet = Skb(&context);
-    let destination = parse::destination(&packet, skb::ethertype(&context), ETHERNET_HEADER);
-    let hit = match destination {
-        Ok(destination) => lookup(&Maps, destination),
-        Err(_) => None,
+    let found = match hand_over::take(&context) {
+        Some(handover) => handover
+            .found
+            .and_then(|found| Some((found, found.mark(&Maps)?))),
+        None => find(&Skb(&context), skb::ethertype(&context), ETHERNET_HEADER),
     };
-    log_verdict(&context, hit);
-    let bits = match hit {
-        Some(Hit { slot, mark }) => {
-            count(slot, context.len());
-            mark << (global(&GLOBALS.mark_shift) & 31)
+    log_verdict(&context, found);
+    let bits = match found {
+        Some((found, mark)) => {
+            maps::count(found.slot, context.len());
+            if found.opens {
+                announce::announce(&context, found, mark);
+            }
+            maps::in_place(mark)
         }
         None => 0,
     };
-    let ours = global(&GLOBALS.mark_mask);
+    let ours = maps::mark_mask();
     let before = skb::mark(&context);
     // Masked too, so that not even a damaged slot reaches another's bits.
     let after = (before & !ours) | (bits & ours);
@@ -84,56 +74,54 @@ pub fn classify(context: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// A global as it was set at load time. Volatile, or the compiler would put the
-/// initial value in its place.
-#[inline(always)]
-fn global(value: &'static u32) -> u32 {
-    // SAFETY: a reference is valid for reads.
-    unsafe { core::ptr::read_volatile(value) }
+/// XDP of an Ethernet interface whose tc ingress `classify` is on: finds what
+/// that would find, and leaves it in the packet's metadata.
+///
+/// Always `XDP_PASS`.
+#[xdp(frags)]
+pub fn classify_xdp(context: XdpContext) -> u32 {
+    if let Some(identity) = maps::identity().filter(|identity| identity.token != 0) {
+        let frame = Frame(&context);
+        let (ethertype, network) = parse::ethernet(&frame);
+        let found = find(&frame, ethertype, network);
+        #[expect(clippy::cast_possible_truncation, reason = "a __u32, widened")]
+        let interface = context.ingress_ifindex() as u32;
+        let handover = Handover {
+            token: identity.token,
+            interface,
+            found: found.map(|(found, _)| found),
+        };
+        hand_over::leave(&context, handover);
+    }
+    XDP_PASS
 }
 
-/// The instance's own maps.
-struct Maps;
-
-impl PortTable for Maps {
-    #[inline(always)]
-    fn page(&self, index: u16) -> Option<&Page> {
-        PAGES.get(u32::from(index))
-    }
-
-    #[inline(always)]
-    fn slot(&self, index: u16) -> Option<Slot> {
-        SLOTS.get(u32::from(index)).copied().map(Slot::from_bits)
-    }
-}
-
+/// The packet's rule and its helper mark.
 #[inline(always)]
-fn count(slot: u16, frame_length: u32) {
-    let (element, place) = counter_place(slot);
-    let Some(group) = COUNTERS.get_ptr_mut(element) else {
-        return;
+fn find<P: Packet>(packet: &P, ethertype: u16, network: usize) -> Option<(Found, u32)> {
+    let control = parse::control(packet, ethertype, network).ok()?;
+    let Hit { slot, mark } = lookup(&Maps, control.destination)?;
+    let found = Found {
+        destination: control.destination,
+        slot,
+        transport: control.transport,
+        opens: parse::opens(packet, network, control),
     };
-    // SAFETY: a pointer to this CPU's value in a per-CPU map, valid while the
-    // program runs. tc ingress runs in softirq on one CPU at a time, so nobody
-    // else writes this value meanwhile.
-    let group = unsafe { &mut *group };
-    let counters = &mut group[place];
-    counters.packets += 1;
-    counters.bytes += u64::from(frame_length) - ETHERNET_HEADER as u64;
+    Some((found, mark))
 }
 
 /// Nothing, unless built for debugging: then each hit, through aya-log.
 #[inline(always)]
-fn log_verdict(context: &TcContext, hit: Option<Hit>) {
+fn log_verdict(context: &TcContext, found: Option<(Found, u32)>) {
     #[cfg(feature = "log")]
-    if let Some(Hit { slot, mark }) = hit {
-        aya_log_ebpf::debug!(context, "slot {} mark {}", slot, mark);
+    if let Some((found, mark)) = found {
+        aya_log_ebpf::debug!(context, "slot {} mark {}", found.slot, mark);
     }
     #[cfg(not(feature = "log"))]
-    let _ = (context, hit);
+    let _ = (context, found);
 }
 
-/// The eBPF target needs a handler; no panic is left in the program after
+/// The eBPF target needs a handler; no panic is left in the programs after
 /// optimisation, and the verifier would refuse one.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use aya::maps::MapData;
 use conntrack_agent::{
     config::Attach,
-    kernel::{Edition, Hooks, Instance, NetnsFolder, Object, Usable},
+    kernel::{Edition, Hooks, Instance, NetnsFolder, Object, Pins, Usable},
     model::{Destination, Protocol},
     port_table::Capacity,
     reconcile::{Kernel as _, diff},
@@ -32,11 +32,13 @@ impl Real {
     }
 
     fn object(&self) -> Object {
-        Object::new(self.edition.clone(), self.agent, carrier(&self.config))
+        let pins = Pins::of(&self.edition, &self.config.bpffs_dir);
+        let carrier = carrier(&self.config);
+        Object::new(self.edition.clone(), self.agent, carrier, pins.shared())
     }
 
-    fn maps(&self) -> [u32; 4] {
-        ["PAGES", "SLOTS", "COUNTERS", "BASES"].map(|name| {
+    fn maps(&self) -> [u32; 5] {
+        ["PAGES", "SLOTS", "COUNTERS", "BASES", "IDENTITY"].map(|name| {
             let map = MapData::from_pin(self.pinned().join(name)).expect("a pinned map");
             map.info().expect("its description").id()
         })
@@ -126,7 +128,7 @@ fn what_is_counted_while_the_maps_grow_is_not_lost(attach: Attach) {
         pages: 24,
         slots: 128,
     };
-    Instance::create(&mut world.object(), &next, capacity).expect("an instance");
+    Instance::create(&mut world.object(), &next, world.router, capacity).expect("an instance");
     open(&next).take_over(&old).expect("a copy");
     let successor = world.pins().successor(world.router);
     fs::rename(&next, &successor).expect("a renamed folder");
@@ -258,8 +260,10 @@ fn another_agents_older_instance_is_neither_used_nor_removed(attach: Attach) {
     let folder = world.pinned();
     fs::create_dir_all(folder.parent().expect("a folder above")).expect("folders");
     let stranger = conntrack_agent::kernel::AgentId::random();
-    let mut object = Object::new(world.edition.clone(), stranger, carrier(&world.config));
-    Instance::create(&mut object, &folder, Capacity::DEFAULT).expect("an instance");
+    let carrier = carrier(&world.config);
+    let shared = world.pins().shared();
+    let mut object = Object::new(world.edition.clone(), stranger, carrier, shared);
+    Instance::create(&mut object, &folder, world.router, Capacity::DEFAULT).expect("an instance");
     world.next_abi();
     let router = world.router;
     let refused = world.kernel().observe(router).map(drop);

@@ -73,10 +73,13 @@ impl Fixture {
     }
 
     /// Loads an instance as an agent with this id would have.
-    fn load(folder: &std::path::Path, agent: AgentId) {
+    fn load(&self, folder: &std::path::Path, agent: AgentId) {
         let carrier = Carrier::mark(0xff00_0000).expect("the default");
-        let mut object = Object::new(Edition::built_in(), agent, carrier);
-        Instance::create(&mut object, folder, Capacity::DEFAULT).expect("an instance");
+        let shared = self.pins().shared();
+        let mut object = Object::new(Edition::built_in(), agent, carrier, shared);
+        let id = self.site.router.id().to_string();
+        let id = id.parse().expect("a router id");
+        Instance::create(&mut object, folder, id, Capacity::DEFAULT).expect("an instance");
     }
 
     fn owner(&self) -> AgentId {
@@ -176,7 +179,7 @@ fn an_agent_that_died_while_an_instance_was_renewed_goes_on_from_there() {
     assert_eq!(agent.kill().code, None);
 
     // It died before the links had it.
-    Fixture::load(&fixture.next_instance(), owner);
+    fixture.load(&fixture.next_instance(), owner);
     let agent = Agent::start(&fixture.lab, &fixture.rules());
     assert_eq!(fixture.program(), program, "the same program");
     assert!(!fixture.next_instance().exists());
@@ -235,7 +238,7 @@ fn another_agents_instances_are_neither_used_nor_removed() {
     assert_eq!(Agent::start(&fixture.lab, "").stop().code, Some(0));
     let folder = fixture.instance();
     fs::create_dir_all(folder.parent().expect("a folder above")).expect("folders");
-    Fixture::load(&folder, AgentId::random());
+    fixture.load(&folder, AgentId::random());
     let router = fixture.site.router.netns();
     let before = Snapshot::take(&fixture.lab, &[router]);
 

@@ -3,10 +3,12 @@
 use std::{fs, path::Path};
 
 use aya::{
-    maps::{IterableMap as _, MapData},
+    Ebpf,
+    maps::{Array, IterableMap as _, MapData},
     programs::SchedClassifier,
 };
-use conntrack_ebpf::abi;
+use conntrack_ebpf::abi::{self, Identity};
+use uuid::Uuid;
 
 use super::{GLOBALS_PIN, Instance, PROGRAM};
 use crate::{
@@ -15,17 +17,27 @@ use crate::{
         object::MAPS,
         pins::{entries, remove_if_empty, remove_pin},
     },
+    model::RouterId,
     port_table::Capacity,
 };
 
 impl Instance {
-    /// Loads an instance and pins it into `folder`, which must not exist; all
-    /// maps are empty. Where that fails, nothing of it stays.
+    /// Loads an instance for `router` and pins it into `folder`, which must not
+    /// exist; its port table is empty. Where that fails, nothing of it stays.
     ///
     /// # Errors
     /// [`Error`] if the kernel refuses, or bpffs does.
-    pub fn create(object: &mut Object, folder: &Path, capacity: Capacity) -> Result<(), Error> {
-        Self::make(folder, || pin_new(object, folder, capacity))
+    pub fn create(
+        object: &mut Object,
+        folder: &Path,
+        router: RouterId,
+        capacity: Capacity,
+    ) -> Result<(), Error> {
+        Self::make(folder, || {
+            let mut ebpf = object.load(folder, capacity)?;
+            identify(&mut ebpf, router)?;
+            pin(&mut ebpf, folder)
+        })
     }
 
     /// Loads an instance that works on this one's maps, and pins it into
@@ -42,14 +54,15 @@ impl Instance {
                     source: Box::new(source),
                 })?;
             }
-            pin_new(object, folder, self.capacity())
+            let mut ebpf = object.load(folder, self.capacity())?;
+            pin(&mut ebpf, folder)
         })
     }
 
-    fn make(folder: &Path, pin: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+    fn make(folder: &Path, load: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
         let made = fs::create_dir(folder)
             .map_err(Error::file(folder, "made"))
-            .and_then(|()| pin());
+            .and_then(|()| load());
         if made.is_err() {
             // The first error is the one to tell; a remainder that can't be
             // removed is found as a broken instance.
@@ -96,13 +109,29 @@ impl Instance {
             self.slots.map(),
             self.counters.map(),
             self.bases.map(),
+            self.identity.map(),
         ]
     }
 }
 
-fn pin_new(object: &mut Object, folder: &Path, capacity: Capacity) -> Result<(), Error> {
-    // Held to the end: the program needs its maps until it is loaded.
-    let mut ebpf = object.load(folder, capacity)?;
+/// Says which instance it is, before any packet meets it.
+fn identify(ebpf: &mut Ebpf, router: RouterId) -> Result<(), Error> {
+    let identity = Identity {
+        // Random but for four bits, which are not 0.
+        token: Uuid::new_v4().as_u64_pair().0,
+        router: router.to_words(),
+    };
+    let map = ebpf.map_mut(abi::IDENTITY);
+    let map = map.ok_or(Error::Missing(abi::IDENTITY))?;
+    let mut map: Array<_, [u8; Identity::SIZE]> =
+        map.try_into().map_err(Error::map("shape", abi::IDENTITY))?;
+    map.set(0, identity.to_bytes(), 0)
+        .map_err(Error::map("writing", abi::IDENTITY))
+}
+
+/// Loads the program and pins it. The maps must be held until then: the program
+/// needs them.
+fn pin(ebpf: &mut Ebpf, folder: &Path) -> Result<(), Error> {
     let globals = ebpf.map(abi::GLOBALS_SECTION);
     let globals = globals.ok_or(Error::Missing(abi::GLOBALS_SECTION))?;
     let path = folder.join(GLOBALS_PIN);

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use super::{Pins, entries};
+use super::{Pins, SHARED, entries};
 use crate::kernel::Error;
 
 impl Pins {
@@ -19,7 +19,7 @@ impl Pins {
         let mut versions = Vec::new();
         for folder in entries(bpffs_dir)? {
             if let Some(abi) = version_of(&folder).filter(|abi| wanted(*abi))
-                && has_entries(&folder)?
+                && has_routers(&folder)?
             {
                 let bpffs_dir = bpffs_dir.to_owned();
                 versions.push(Self { bpffs_dir, abi });
@@ -68,12 +68,16 @@ fn version_of(folder: &Path) -> Option<u32> {
     (folder.file_name()?.to_str()? == format!("v{abi}")).then_some(abi)
 }
 
-/// Whether there is anything in a folder; what is no folder has nothing. Without
-/// a list of it: a version's folder has one for each router.
-fn has_entries(folder: &Path) -> Result<bool, Error> {
+/// Whether there is anything in a version's folder but what routers share; what
+/// is no folder has nothing. Without a list of it: it has an entry for each
+/// router.
+pub(super) fn has_routers(folder: &Path) -> Result<bool, Error> {
     use io::ErrorKind::{NotADirectory, NotFound};
     match fs::read_dir(folder) {
-        Ok(mut listing) => Ok(listing.next().is_some()),
+        // One that can't be read counts too.
+        Ok(mut listing) => {
+            Ok(listing.any(|entry| entry.map_or(true, |entry| entry.file_name() != SHARED)))
+        }
         Err(error) if matches!(error.kind(), NotADirectory | NotFound) => Ok(false),
         Err(error) => Err(Error::file(folder, "read")(error)),
     }

@@ -24,7 +24,7 @@ impl Host {
             Effect::LoadInstance(capacity) => {
                 self.pins.prepare(router)?;
                 let folder = self.pins.instance(router);
-                let made = Instance::create(&mut self.object, &folder, *capacity);
+                let made = Instance::create(&mut self.object, &folder, router, *capacity);
                 if made.is_err() {
                     self.pins.tidy(router)?;
                 }

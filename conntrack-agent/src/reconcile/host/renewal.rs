@@ -52,7 +52,7 @@ impl Host {
         if capacity == old.capacity() {
             old.create_twin(&mut self.object, &next)?;
         } else {
-            Instance::create(&mut self.object, &next, capacity)?;
+            Instance::create(&mut self.object, &next, router, capacity)?;
         }
         self.replace_with_next(router, |new| {
             if new.is_twin_of(&old)? {
@@ -73,7 +73,7 @@ impl Host {
         let edit = fill(capacity, table).map_err(|_| Error::Missing("room for the rules"))?;
         self.forget_instance(router);
         let next = self.pins.next_instance(router);
-        Instance::create(&mut self.object, &next, capacity)?;
+        Instance::create(&mut self.object, &next, router, capacity)?;
         self.replace_with_next(router, |new| new.edit(&edit))
     }
 

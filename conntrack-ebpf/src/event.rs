@@ -1,0 +1,244 @@
+//! What the programs tell of new connections.
+//!
+//! One ring buffer, and what bounds its use, for all instances of an agent: a
+//! thousand routers need not have a thousand of them.
+
+/// A packet that may be the first of a helper's connection: a TCP SYN, or the
+/// first UDP packet of a flow in a while.
+///
+/// Its fields leave no gaps: what is written to the ring buffer is all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Opened {
+    /// When, in nanoseconds since the host started (`CLOCK_MONOTONIC`), as fine
+    /// as the kernel's tick.
+    pub at: u64,
+    /// The router's UUID, in memory its 16 bytes.
+    pub router: [u64; 2],
+    /// Who talks to whom.
+    pub flow: Flow,
+    /// The helper mark of the rule.
+    pub mark: u32,
+    /// The rule slot.
+    pub slot: u16,
+    /// The transport protocol's number.
+    pub protocol: u8,
+    /// 4 or 6.
+    pub family: u8,
+}
+
+/// Where a packet comes from and goes to, and by which interface. In words, which cost a program less
+/// than bytes do; in memory they are what the packet has, and an address of IPv4
+/// is the first four of its sixteen bytes, the others are 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Flow {
+    /// Source address, then destination address, 16 bytes each.
+    pub addresses: [u64; 4],
+    /// Source port, then destination port.
+    pub ports: u32,
+    /// The number of the interface that it came in by.
+    pub interface: u32,
+}
+
+impl Opened {
+    /// Its size in the ring buffer, in bytes.
+    pub const SIZE: usize = size_of::<Self>();
+
+    /// Read from the ring buffer; none if it has another length.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Self::SIZE] = bytes.try_into().ok()?;
+        let (at, rest) = bytes.split_first_chunk::<8>()?;
+        let (words, rest) = rest.split_first_chunk::<48>()?;
+        let (words, _) = words.as_chunks::<8>();
+        let words: &[[u8; 8]; 6] = words.try_into().ok()?;
+        let [r0, r1, addresses @ ..] = words.map(u64::from_ne_bytes);
+        let (ports, rest) = rest.split_first_chunk::<4>()?;
+        let (interface, rest) = rest.split_first_chunk::<4>()?;
+        let (mark, rest) = rest.split_first_chunk::<4>()?;
+        let [l0, l1, protocol, family] = *rest.first_chunk::<4>()?;
+        Some(Self {
+            at: u64::from_ne_bytes(*at),
+            router: [r0, r1],
+            flow: Flow {
+                addresses,
+                ports: u32::from_ne_bytes(*ports),
+                interface: u32::from_ne_bytes(*interface),
+            },
+            mark: u32::from_ne_bytes(*mark),
+            slot: u16::from_ne_bytes([l0, l1]),
+            protocol,
+            family,
+        })
+    }
+}
+
+/// Events that one CPU may send in one [`WINDOW`]: a thousand a second.
+pub const EVENTS_PER_WINDOW: u64 = 100;
+/// Nanoseconds.
+pub const WINDOW: u64 = 100_000_000;
+
+/// What one CPU has sent, and what it could not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Limiter {
+    /// The number of the window that counts now: nanoseconds by [`WINDOW`].
+    pub window: u64,
+    /// Events in it so far.
+    pub in_window: u64,
+    /// Events that were sent.
+    pub sent: u64,
+    /// Events that were not, because there were too many at once.
+    pub limited: u64,
+    /// Events that were not, because the ring buffer was full.
+    pub full: u64,
+}
+
+impl Limiter {
+    /// Whether one more may be sent at this time; it is counted either way.
+    #[inline(always)]
+    pub const fn admits(&mut self, now: u64) -> bool {
+        let window = now / WINDOW;
+        if self.window != window {
+            self.window = window;
+            self.in_window = 0;
+        }
+        if self.in_window >= EVENTS_PER_WINDOW {
+            self.limited += 1;
+            return false;
+        }
+        self.in_window += 1;
+        true
+    }
+}
+
+/// How many flows a CPU remembers: a power of two.
+pub const RECENT_FLOWS: u32 = 1024;
+/// For how long a flow that nothing is heard of is remembered, in nanoseconds:
+/// as conntrack keeps a UDP stream (`nf_conntrack_udp_timeout_stream`, 120 s).
+pub const REMEMBERED: u64 = 120_000_000_000;
+
+/// A UDP flow that was seen lately.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Recent {
+    /// A hash of router, addresses and ports; 0 if there is none.
+    pub flow: u64,
+    /// When it was seen last, in nanoseconds since the host started.
+    pub at: u64,
+}
+
+impl Recent {
+    /// Notes that the flow was seen. Returns whether it is new here: two flows
+    /// with one place push each other out, and are told of again.
+    #[inline(always)]
+    pub const fn is_new(&mut self, flow: u64, now: u64) -> bool {
+        let is_new = self.flow != flow || now.wrapping_sub(self.at) > REMEMBERED;
+        self.flow = flow;
+        self.at = now;
+        is_new
+    }
+}
+
+/// A hash of what tells one flow of a router from another, never 0: a multiply
+/// with 2⁶⁴ over the golden ratio, and the upper half into the lower, for each
+/// word (Knuth, The Art of Computer Programming 3, 6.4).
+#[inline(always)]
+#[must_use]
+pub const fn flow_hash(token: u64, flow: &Flow) -> u64 {
+    let [a, b, c, d] = flow.addresses;
+    let mut hash = mixed(mixed(0, token), a);
+    hash = mixed(mixed(hash, b), c);
+    hash = mixed(mixed(hash, d), flow.ports as u64);
+    if hash == 0 { 1 } else { hash }
+}
+
+#[inline(always)]
+const fn mixed(hash: u64, word: u64) -> u64 {
+    let product = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    product ^ product >> 32
+}
+
+/// The place of a flow among those that a CPU remembers.
+#[inline(always)]
+#[must_use]
+pub const fn recent_place(flow: u64) -> u32 {
+    #[expect(clippy::cast_possible_truncation, reason = "some of its bits")]
+    let place = flow as u32 & (RECENT_FLOWS - 1);
+    place
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_admits_so_many_and_the_next_one_as_many_again() {
+        let mut limiter = Limiter::default();
+        for window in 1..4 {
+            let now = window * WINDOW;
+            for nth in 0..EVENTS_PER_WINDOW {
+                assert!(limiter.admits(now + nth));
+            }
+            assert!(!limiter.admits(now + WINDOW - 1));
+            assert_eq!(limiter.limited, window);
+        }
+    }
+
+    #[test]
+    fn a_flow_is_new_once_until_it_was_silent_for_long() {
+        let mut place = Recent::default();
+        assert!(place.is_new(7, 1));
+        assert!(!place.is_new(7, REMEMBERED));
+        assert!(!place.is_new(7, 2 * REMEMBERED), "since it was seen last");
+        assert!(place.is_new(7, 3 * REMEMBERED + 1));
+        assert!(place.is_new(8, 3 * REMEMBERED + 2), "another one");
+        assert!(place.is_new(7, 3 * REMEMBERED + 3), "was pushed out");
+    }
+
+    #[test]
+    fn flows_that_differ_in_one_bit_have_other_hashes() {
+        let mut seen = std::collections::BTreeSet::new();
+        let flow = Flow {
+            addresses: [1; 4],
+            ports: 3,
+            interface: 4,
+        };
+        seen.insert(flow_hash(1, &flow));
+        for bit in 0..256 {
+            let mut other = flow;
+            other.addresses[bit / 64] ^= 1 << (bit % 64);
+            assert!(seen.insert(flow_hash(1, &other)));
+        }
+        for bit in 0..32 {
+            let mut other = flow;
+            other.ports ^= 1 << bit;
+            assert!(seen.insert(flow_hash(1, &other)));
+        }
+        for bit in 0..64 {
+            assert!(seen.insert(flow_hash(1 ^ 1 << bit, &flow)));
+        }
+    }
+
+    #[test]
+    fn an_event_is_read_as_it_was_written() {
+        assert_eq!(Opened::SIZE, 72);
+        let mut bytes = [0; Opened::SIZE];
+        for (value, byte) in (1..).zip(&mut bytes) {
+            *byte = value;
+        }
+        let event = Opened::from_bytes(&bytes).unwrap();
+        assert_eq!(event.at.to_ne_bytes(), bytes[..8]);
+        let router = event.router.map(u64::to_ne_bytes);
+        assert_eq!(router.as_flattened(), &bytes[8..24]);
+        let addresses = event.flow.addresses.map(u64::to_ne_bytes);
+        assert_eq!(addresses.as_flattened(), &bytes[24..56]);
+        assert_eq!(event.flow.ports.to_ne_bytes(), bytes[56..60]);
+        assert_eq!(event.flow.interface.to_ne_bytes(), bytes[60..64]);
+        assert_eq!(event.mark.to_ne_bytes(), bytes[64..68]);
+        assert_eq!(event.slot.to_ne_bytes(), bytes[68..70]);
+        assert_eq!((event.protocol, event.family), (bytes[70], bytes[71]));
+        assert_eq!(Opened::from_bytes(&bytes[1..]), None);
+    }
+}

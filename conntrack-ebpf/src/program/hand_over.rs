@@ -1,0 +1,47 @@
+//! A packet's metadata, from both of its ends.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::generated::bpf_xdp_adjust_meta,
+    programs::{TcContext, XdpContext},
+};
+use conntrack_ebpf::{
+    handover::{Handover, Raw},
+    skb,
+};
+
+use crate::maps::identity;
+
+const SIZE: i32 = Handover::SIZE as i32;
+
+/// Leaves what was found for the tc program. Where that can't be done, the tc
+/// program finds it itself.
+#[inline(always)]
+pub fn leave(context: &XdpContext, handover: Handover) {
+    // SAFETY: the helper moves the start of the metadata, or fails; no pointer
+    // into the packet is used after it but those that are read anew.
+    let failed = unsafe { bpf_xdp_adjust_meta(context.as_ptr().cast(), -SIZE) };
+    if failed != 0 {
+        return;
+    }
+    let start = context.metadata();
+    if start + Handover::SIZE > context.metadata_end() {
+        return;
+    }
+    // SAFETY: the comparison above is the one by which the verifier allows this
+    // write, which wants no alignment.
+    unsafe { (start as *mut Raw).write_unaligned(handover.to_raw()) };
+}
+
+/// What was left for this instance on this interface.
+#[inline(always)]
+pub fn take(context: &TcContext) -> Option<Handover> {
+    let (start, end) = (skb::metadata(context), context.data());
+    if start + Handover::SIZE > end {
+        return None;
+    }
+    // SAFETY: the comparison above is the one by which the verifier allows this
+    // read, which wants no alignment; any bytes are a `Raw`.
+    let raw = unsafe { (start as *const Raw).read_unaligned() };
+    Handover::from_raw(raw, identity()?.token, skb::ifindex(context))
+}
