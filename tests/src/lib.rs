@@ -32,6 +32,7 @@ pub mod lab;
 pub mod manager;
 pub mod marks;
 pub mod netns;
+pub mod packets;
 pub mod process;
 pub mod python;
 pub mod release;
