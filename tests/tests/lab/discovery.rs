@@ -313,7 +313,7 @@ fn with_few_descriptors_the_full_pass_repairs_what_nobody_watches() {
         router.netns.nft("flush ruleset");
         router.netns.ip("link del qr-1");
     }
-    // Of which 32 are for watching, and 40 sockets would be needed.
+    // Of which 16 are for watching, and 40 sockets would be needed.
     soon("64 descriptors, 20 routers", "repaired", || {
         routers.iter().all(World::is_well)
     });
