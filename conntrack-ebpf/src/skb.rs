@@ -2,24 +2,47 @@
 
 use aya_ebpf::{helpers::generated::bpf_skb_load_bytes, programs::TcContext};
 
-use crate::packet::{Packet, Word};
+use crate::packet::{NEAR, Packet, Word};
 
 /// An skb at tc ingress; offsets count from its Ethernet header.
 pub struct Skb<'a>(pub &'a TcContext);
 
+impl Skb<'_> {
+    /// What lies in the part of the packet that the program can read by itself.
+    #[inline(always)]
+    fn direct<T: Word>(&self, offset: usize) -> Option<T> {
+        let start = self.0.data() + offset;
+        if offset > NEAR || start + size_of::<T>() > self.0.data_end() {
+            return None;
+        }
+        // SAFETY: the comparison above is the one by which the verifier allows
+        // this read: all of it lies before `data_end`. It wants no alignment, and
+        // any bytes are a `Word`.
+        #[expect(unsafe_code, reason = "direct packet access")]
+        let word = unsafe { (start as *const T).read_unaligned() };
+        Some(word)
+    }
+}
+
 impl Packet for Skb<'_> {
     #[inline(always)]
     fn read<T: Word>(&self, offset: usize) -> Option<T> {
-        let start = self.0.data() + offset;
-        if start + size_of::<T>() <= self.0.data_end() {
-            // SAFETY: the comparison above is the one by which the verifier
-            // allows this read: all of it lies before `data_end`. It wants no
-            // alignment, and any bytes are a `Word`.
-            #[expect(unsafe_code, reason = "direct packet access")]
-            let word = unsafe { (start as *const T).read_unaligned() };
-            return Some(word);
+        self.direct(offset).or_else(|| self.copy(offset))
+    }
+
+    #[inline(always)]
+    fn read_or_zero<T: Word>(&self, offset: usize) -> T {
+        if let Some(word) = self.direct(offset) {
+            return word;
         }
-        // The header may lie behind the skb's linear part.
+        let mut word = T::default();
+        // What fails has written nothing but zeros.
+        let _ = load(self.0, offset, &mut word);
+        word
+    }
+
+    #[inline(always)]
+    fn copy<T: Word>(&self, offset: usize) -> Option<T> {
         let mut word = T::default();
         load(self.0, offset, &mut word)?;
         Some(word)
@@ -28,6 +51,15 @@ impl Packet for Skb<'_> {
     #[inline(always)]
     fn has(&self, length: usize) -> bool {
         length <= self.0.len() as usize
+    }
+
+    #[inline(always)]
+    fn is_merged(&self, _: usize) -> bool {
+        // SAFETY: the context pointer is the program's argument, which the kernel
+        // keeps valid while the program runs; a tc program may read the field.
+        #[expect(unsafe_code, reason = "a field of the context")]
+        let size = unsafe { (*self.0.skb.skb).gso_size };
+        size != 0
     }
 }
 
