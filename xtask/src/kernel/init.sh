@@ -1,0 +1,21 @@
+#!/bin/sh
+# The guest's first process. ttyS0 is the kernel's console, ttyS1 takes what the
+# tests say, and ttyS2 the suite's exit status.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+mount -t tmpfs -o mode=755 tmpfs /run
+stty raw -echo </dev/ttyS1
+stty raw -echo </dev/ttyS2
+ip link set lo up
+export CONNTRACK_AGENT_BIN=/tests/conntrack-agent RUST_TEST_THREADS=4 RUST_BACKTRACE=0
+(
+    cd /tmp || exit 1
+    echo "guest: $(uname -rv)"
+    sh /suite
+) >/dev/ttyS1 2>&1 </dev/null
+echo "$?" >/dev/ttyS2
+# QEMU is told to end where a machine would start again.
+echo b >/proc/sysrq-trigger
