@@ -10,11 +10,13 @@ use anyhow::{Context, Result};
 
 use super::image::Kernel;
 use super::{KMOD, Release, answer, cpio, suite};
-use crate::{lab, programs};
+use crate::build::Built;
+use crate::{lab, process, programs};
 
 /// What the guest's init and the tests run beside the lab's programs.
-const PROGRAMS: [&str; 11] = [
-    "sh", "mount", "stty", "uname", "cat", "env", "prlimit", "true", "false", "sleep", "tc",
+const PROGRAMS: [&str; 13] = [
+    "sh", "mount", "mkdir", "ln", "stty", "uname", "cat", "env", "prlimit", "true", "false",
+    "sleep", "tc",
 ];
 
 /// Programs that the lab calls by other names than those it is asked for.
@@ -41,8 +43,8 @@ const DATA: [&str; 8] = [
 ];
 
 /// Folders that the guest's init mounts something on, or that programs expect.
-const FOLDERS: [&str; 8] = [
-    "/dev", "/proc", "/sys", "/tmp", "/run", "/root", "/var", "/etc",
+const FOLDERS: [&str; 10] = [
+    "/dev", "/proc", "/sys", "/tmp", "/run", "/root", "/var", "/etc", "/srv", "/srv/ftp",
 ];
 
 /// Where distributions have `/usr`'s folders a second time.
@@ -55,7 +57,7 @@ pub(super) fn pack(
     initramfs: &Path,
     kernel: &Kernel,
     tests: &[(&str, PathBuf)],
-    agent: &Path,
+    built: &Built,
     release: Release,
     filter: Option<&str>,
 ) -> Result<()> {
@@ -72,14 +74,26 @@ pub(super) fn pack(
             root.tree(path, path)?;
         }
     }
-    root.program_as(Path::new("/tests/conntrack-agent"), agent)?;
-    for (name, file) in tests {
-        root.program_as(&Path::new("/tests").join(name), file)?;
+    let own = tests.iter().map(|(name, file)| (*name, file.as_path()));
+    for (name, file) in own.chain([("conntrack-agent", built.agent.as_path())]) {
+        let stripped = initramfs.with_file_name(name);
+        strip(file, &stripped)?;
+        root.program_as(&Path::new("/tests").join(name), &stripped)?;
     }
+    let object = Path::new("/tests/classifier").to_owned();
+    root.files.insert(object, built.object.clone());
     let modules = canonical(&Path::new("/lib/modules").join(&kernel.version));
     root.tree(&modules, &kernel.modules)?;
 
     root.write(initramfs, &suite::script(release, filter))
+}
+
+/// Copies a program without its debugging information: the guest's files may take
+/// up half of its memory.
+fn strip(program: &Path, to: &Path) -> Result<()> {
+    let mut strip = Command::new("strip");
+    strip.arg("--strip-debug").arg("-o").arg(to).arg(program);
+    process::run(&format!("stripping {}", program.display()), &mut strip)
 }
 
 /// The guest's files: where each is, and where it is here.

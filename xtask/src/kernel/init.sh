@@ -5,12 +5,21 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/r
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
+mkdir /dev/shm
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -t tmpfs -o mode=755 tmpfs /run
+# udev's work elsewhere; nft reads its input by that name.
+ln -s /proc/self/fd /dev/fd
+ln -s fd/0 /dev/stdin
+ln -s fd/1 /dev/stdout
+ln -s fd/2 /dev/stderr
 stty raw -echo </dev/ttyS1
 stty raw -echo </dev/ttyS2
 ip link set lo up
-export CONNTRACK_AGENT_BIN=/tests/conntrack-agent RUST_TEST_THREADS=4 RUST_BACKTRACE=0
+ulimit -n 20000
+export CONNTRACK_AGENT_BIN=/tests/conntrack-agent CONNTRACK_EBPF_OBJECT=/tests/classifier
+export RUST_TEST_THREADS=4 RUST_BACKTRACE=0
 (
     cd /tmp || exit 1
     echo "guest: $(uname -rv)"

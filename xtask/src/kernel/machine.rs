@@ -20,7 +20,7 @@ impl Accelerator {
     /// have a /dev/kvm on which nothing runs: starting the guest tells.
     pub(super) fn find() -> Self {
         let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm");
-        if kvm.is_ok() {
+        if kvm.is_ok() && std::env::var_os("NOKVM").is_none() {
             Self::Kvm
         } else {
             Self::Emulation
@@ -30,7 +30,7 @@ impl Accelerator {
     /// What QEMU is told.
     pub(super) const fn arguments(self) -> [&'static str; 4] {
         match self {
-            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
+            Self::Kvm => ["-accel", "kvm", "-cpu", "host,-arch-capabilities"],
             Self::Emulation => ["-accel", "tcg", "-cpu", "max"],
         }
     }
@@ -38,7 +38,7 @@ impl Accelerator {
     /// How long the kernel and the guest's init may take until they are heard of.
     pub(super) const fn boot(self) -> Duration {
         match self {
-            Self::Kvm => Duration::from_secs(90),
+            Self::Kvm => Duration::from_secs(45),
             Self::Emulation => Duration::from_mins(10),
         }
     }
