@@ -18,6 +18,8 @@ stty raw -echo </dev/ttyS1
 stty raw -echo </dev/ttyS2
 ip link set lo up
 ulimit -n 20000
+# As contrib/modules-load.d has it: the kernel loads the other half of each itself.
+modprobe -a nf_nat_ftp nf_nat_sip nf_nat_tftp
 export CONNTRACK_AGENT_BIN=/tests/conntrack-agent CONNTRACK_EBPF_OBJECT=/tests/classifier
 export RUST_TEST_THREADS=4 RUST_BACKTRACE=0
 (
