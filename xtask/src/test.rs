@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::build::Built;
 use crate::leftovers::Snapshot;
 use crate::paths::Paths;
-use crate::{build, lab, privilege, process, say};
+use crate::{build, kernel, lab, privilege, process, say};
 
 /// How many tests libtest runs at once.
 const TEST_THREADS: &str = "RUST_TEST_THREADS";
@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// their programs in this way
     #[arg(long, value_name = "WAY", conflicts_with_all = ["package", "soak"])]
     attach: Option<Way>,
+    /// Only the lab's core suite, under this kernel of Debian's in QEMU
+    #[arg(long, value_name = "VERSION", conflicts_with_all = ["package", "soak", "attach", "harness"])]
+    kernel: Option<kernel::Release>,
     /// Only the long test: eight minutes of churn beside traffic (`SOAK_SECONDS`
     /// makes it shorter, `SOAK_SEED` repeats one)
     #[arg(long, conflicts_with_all = ["filter", "package"])]
@@ -58,6 +61,9 @@ const ATTACH: &str = "CONNTRACK_TEST_ATTACH";
 const LAB: &str = "conntrack-tests";
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(release) = args.kernel {
+        return kernel::run(release, args.filter.as_deref());
+    }
     privilege::require_root("test")?;
     let paths = Paths::find()?;
     lab::ensure()?;

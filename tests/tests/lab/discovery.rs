@@ -96,8 +96,9 @@ fn a_moved_interface_belongs_to_where_it_is() {
         || ingress_programs(&stranger, "qr-1").is_empty() && from.is_well(),
     );
     let at = to.netns.path().display();
+    // Before Linux 6.2, an interface that is up keeps its name.
     from.netns.ip(&format!(
-        "link set qr-2 name moved\nlink set moved netns {at}"
+        "link set qr-2 down\nlink set qr-2 name moved\nlink set moved netns {at}"
     ));
     soon(
         "interface moved to a router",
