@@ -1,0 +1,81 @@
+//! The fewest frames that still make a difference.
+
+use std::fmt::Write as _;
+use std::thread;
+use std::time::Duration;
+
+use conntrack_tests::ctnetlink::Tuple;
+
+use crate::compare::{Difference, differences};
+use crate::grammar::Step;
+use crate::rig::Rig;
+use crate::transport::Ports;
+use crate::wire::Frame;
+
+/// Until the kernel has forgotten the fragments that wait for others.
+const FORGOTTEN: Duration = Duration::from_millis(2200);
+
+/// What makes a difference, as text.
+pub(crate) fn explain(rig: &Rig, steps: &[Step], difference: &Difference) -> String {
+    let frames = fewest(rig, steps, difference);
+    let mut text = format!("{difference}\n");
+    let Some(frames) = frames else {
+        text.push_str("  not seen again with the same frames\n");
+        return text;
+    };
+    for Frame { from, bytes } in &frames {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let _infallible = writeln!(text, "  from the {from:?}, {} bytes: {hex}", bytes.len());
+    }
+    text
+}
+
+fn fewest(rig: &Rig, steps: &[Step], difference: &Difference) -> Option<Vec<Frame>> {
+    let is_seen = |frames: &[Frame]| {
+        thread::sleep(FORGOTTEN);
+        let found = differences(&rig.run(frames.iter()));
+        found.iter().any(|found| found.tuple == difference.tuple)
+    };
+    let frames = |steps: &mut dyn Iterator<Item = &Step>| -> Vec<Frame> {
+        steps.flat_map(|step| step.frames.clone()).collect()
+    };
+    let concerned = frames(
+        &mut steps
+            .iter()
+            .filter(|step| concerns(step, &difference.tuple)),
+    );
+    let all = || frames(&mut steps.iter());
+    let mut rest = if is_seen(&concerned) {
+        concerned
+    } else {
+        Some(all()).filter(|all| is_seen(all))?
+    };
+    // Parts of them taken away, ever smaller ones.
+    let mut size = rest.len().div_ceil(2);
+    loop {
+        let mut at = 0;
+        while at < rest.len() {
+            let mut without = rest.clone();
+            without.drain(at..(at + size).min(rest.len()));
+            if is_seen(&without) {
+                rest = without;
+            } else {
+                at += size;
+            }
+        }
+        if size == 1 {
+            return Some(rest);
+        }
+        size = size.div_ceil(2);
+    }
+}
+
+fn concerns(step: &Step, tuple: &Tuple) -> bool {
+    let ports = Ports {
+        source: tuple.source_port,
+        destination: tuple.destination_port,
+    };
+    step.ports
+        .iter()
+        .any(|of_step| *of_step == ports || of_step.reversed() == ports)
+}
