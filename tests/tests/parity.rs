@@ -92,7 +92,9 @@ fn check(way: Way, family: Family) {
         let found = differences(&outcome);
         for difference in &found {
             if explained.len() < EXPLAINED {
-                explained.push(explain(&rig, &steps, difference));
+                let text = explain(&rig, &steps, difference);
+                println!("parity: {way:?} {family:?}: {text}");
+                explained.push(text);
             }
         }
         figures.add(&steps, &outcome, found.len());

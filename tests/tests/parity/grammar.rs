@@ -395,7 +395,9 @@ impl<'a> Grammar<'a> {
         let tags = self.tags();
         let mut fragmented = None;
         let mut packets = Vec::new();
+        let mut may_wait = packet.chain.iter().any(|each| each.number == FRAGMENT);
         if self.rng.u8(..8) == 0 {
+            may_wait = true;
             let kept = self.rng.usize(..=packet.chain.len());
             let (_, bytes) = packet.fragmentable(kept);
             let cut = cut(&mut self.rng, &bytes);
@@ -413,7 +415,7 @@ impl<'a> Grammar<'a> {
             packets.push(packet.whole(self.rng.u16(..)));
         }
         // Fragments are damaged for long by the lack of one.
-        if self.rng.u8(..9) == 0 {
+        if self.rng.u8(..9) == 0 && !packets.is_empty() {
             let at = self.rng.usize(..packets.len());
             damage::packet(&mut self.rng, self.family, &mut packets[at]);
             fragmented = None;
@@ -421,7 +423,10 @@ impl<'a> Grammar<'a> {
         let family = self.family;
         let frames = packets
             .iter()
-            .map(|packet| Frame::new(from, family, &tags, packet))
+            .map(|packet| Frame {
+                may_wait,
+                ..Frame::new(from, family, &tags, packet)
+            })
             // A packet socket sends nothing that is only an Ethernet header.
             .filter(|frame| (15..=14 + MTU).contains(&frame.bytes.len()));
         Step {
@@ -495,14 +500,13 @@ impl<'a> Grammar<'a> {
                 // that nobody knows, to be skipped.
                 while bytes.len() < length {
                     let left = length - bytes.len();
-                    let inner = (left - 2).min(7);
-                    let kind = if self.rng.u8(..12) == 0 { 0x1e } else { 1 };
-                    match left {
-                        1 => bytes.push(0),
-                        _ => {
-                            bytes.extend([kind, u8::try_from(inner).expect("small")]);
-                            bytes.resize(bytes.len() + inner, 0);
-                        }
+                    if left == 1 {
+                        bytes.push(0);
+                    } else {
+                        let inner = (left - 2).min(7);
+                        let kind = if self.rng.u8(..12) == 0 { 0x1e } else { 1 };
+                        bytes.extend([kind, u8::try_from(inner).expect("small")]);
+                        bytes.resize(bytes.len() + inner, 0);
                     }
                 }
                 bytes

@@ -13,7 +13,7 @@ use crate::transport::Ports;
 use crate::wire::Frame;
 
 /// Until the kernel has forgotten the fragments that wait for others.
-const FORGOTTEN: Duration = Duration::from_millis(2200);
+const FORGOTTEN: Duration = Duration::from_millis(1300);
 
 /// What makes a difference, as text.
 pub(crate) fn explain(rig: &Rig, steps: &[Step], difference: &Difference) -> String {
@@ -23,16 +23,21 @@ pub(crate) fn explain(rig: &Rig, steps: &[Step], difference: &Difference) -> Str
         text.push_str("  not seen again with the same frames\n");
         return text;
     };
-    for Frame { from, bytes } in &frames {
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let _infallible = writeln!(text, "  from the {from:?}, {} bytes: {hex}", bytes.len());
+    for Frame { from, bytes, .. } in &frames {
+        let _infallible = write!(text, "  from the {from:?}, {} bytes: ", bytes.len());
+        for byte in bytes {
+            let _infallible = write!(text, "{byte:02x}");
+        }
+        text.push('\n');
     }
     text
 }
 
 fn fewest(rig: &Rig, steps: &[Step], difference: &Difference) -> Option<Vec<Frame>> {
     let is_seen = |frames: &[Frame]| {
-        thread::sleep(FORGOTTEN);
+        if frames.iter().any(|frame| frame.may_wait) {
+            thread::sleep(FORGOTTEN);
+        }
         let found = differences(&rig.run(frames.iter()));
         found.iter().any(|found| found.tuple == difference.tuple)
     };

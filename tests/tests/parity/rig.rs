@@ -75,7 +75,7 @@ impl Rig {
             "table netdev sink { chain sink {
                 type filter hook ingress devices = { in0, in1, out0, out1 } priority 0;
                 drop;
-            } }",
+            }; }",
         );
         let config = way.configure(Config::of(&lab));
         let agent = Agent::start_with(&lab, &config, "");
@@ -107,7 +107,7 @@ impl Rig {
         netns.tool("env", [lock.as_str(), program], &table);
         // First none: of two on one destination the older one wins, and these
         // are all to be new.
-        for rules in ["".into(), rules_of(self.ours.id, ours)] {
+        for rules in [String::new(), rules_of(self.ours.id, ours)] {
             assert_eq!(self.agent.reload(&rules), Reload::Done, "{rules}");
         }
     }
@@ -167,13 +167,13 @@ impl Half {
         }
         // conntrack for all that passes, in both families, whatever the rules.
         netns.nft(
-            "table inet all { chain forward {
+            "table inet tracked { chain forward {
                 type filter hook forward priority 0;
-                ct state new counter
-            } }",
+                ct state new counter;
+            }; }",
         );
-        // How many fragments wait, and for how long, must not depend on how fast
-        // either router is; nor on what comes in between.
+        // How many fragments wait for others must not depend on how fast either
+        // router is. They wait for a second: each packet's are sent together.
         for name in [
             "ipv4/ipfrag_high_thresh",
             "netfilter/nf_conntrack_frag6_high_thresh",
@@ -181,6 +181,9 @@ impl Half {
             netns.sysctl(name, "268435456");
         }
         netns.sysctl("ipv4/ipfrag_max_dist", "0");
+        for name in ["ipv4/ipfrag_time", "netfilter/nf_conntrack_frag6_timeout"] {
+            netns.sysctl(name, "1");
+        }
         let kind = match family {
             Family::V4 => AddressFamily::Inet,
             Family::V6 => AddressFamily::Inet6,

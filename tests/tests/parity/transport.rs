@@ -105,7 +105,7 @@ impl Segment {
         }
     }
 
-    /// ICMP or ICMPv6, from its type on.
+    /// ICMP of either version, from its type on.
     pub(crate) fn icmp(protocol: u8, bytes: Vec<u8>) -> Self {
         let checksum = match protocol {
             ICMPV6 => Checksum::Pseudo(2),

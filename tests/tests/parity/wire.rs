@@ -80,13 +80,12 @@ pub(crate) const LAST: u8 = 99;
 pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800;
 pub(crate) const ETHERTYPE_IPV6: u16 = 0x86dd;
 
-/// The length of an Ethernet header.
-pub(crate) const ETHERNET: usize = 14;
-
 /// One frame, and where it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) from: Side,
+    /// Whether the kernel may keep it until others come.
+    pub(crate) may_wait: bool,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -105,6 +104,10 @@ impl Frame {
         }
         bytes.extend(ethertype.to_be_bytes());
         bytes.extend(packet);
-        Self { from, bytes }
+        Self {
+            from,
+            may_wait: false,
+            bytes,
+        }
     }
 }
