@@ -5,6 +5,7 @@ use std::fmt;
 
 use conntrack_tests::ctnetlink::{State, Tuple};
 
+use crate::grammar::Step;
 use crate::rig::Outcome;
 
 /// A connection that isn't the same in both.
@@ -23,6 +24,30 @@ impl fmt::Display for Difference {
         };
         let (reference, ours) = (say(&self.reference), say(&self.ours));
         write!(f, "{}: iptables: {reference}; ours: {ours}", self.tuple)
+    }
+}
+
+/// What is alike about differences that may have one cause.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Kind {
+    reference: Option<bool>,
+    ours: Option<bool>,
+    is_announced: bool,
+    in_fragments: bool,
+    protocol: u8,
+}
+
+impl Difference {
+    pub(crate) fn kind(&self, steps: &[Step]) -> Kind {
+        let has_helper = |state: &State| state.helper.is_some();
+        let mut concerned = steps.iter().filter(|step| step.concerns(&self.tuple));
+        Kind {
+            reference: self.reference.as_ref().map(has_helper),
+            ours: self.ours.as_ref().map(has_helper),
+            is_announced: self.reference.as_ref().is_some_and(State::is_expected),
+            in_fragments: concerned.any(|step| step.frames.iter().any(|frame| frame.may_wait)),
+            protocol: self.tuple.protocol,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use conntrack_agent::model::Helper;
+use conntrack_tests::ctnetlink::Tuple;
 use conntrack_tests::helpers::{Protocol, Rule};
 use fastrand::Rng;
 
@@ -40,6 +41,18 @@ pub(crate) struct Step {
     pub(crate) frames: Vec<Frame>,
     /// The flow that begins with it and that arrives in fragments, whole.
     pub(crate) fragmented: Option<Flow>,
+}
+
+impl Step {
+    /// Whether packets of it belong to this connection.
+    pub(crate) fn concerns(&self, tuple: &Tuple) -> bool {
+        let ports = Ports {
+            source: tuple.source_port,
+            destination: tuple.destination_port,
+        };
+        let mut own = self.ports.iter();
+        own.any(|own| *own == ports || own.reversed() == ports)
+    }
 }
 
 /// Makes steps.

@@ -4,12 +4,9 @@ use std::fmt::Write as _;
 use std::thread;
 use std::time::Duration;
 
-use conntrack_tests::ctnetlink::Tuple;
-
 use crate::compare::{Difference, differences};
 use crate::grammar::Step;
 use crate::rig::Rig;
-use crate::transport::Ports;
 use crate::wire::Frame;
 
 /// Until the kernel has forgotten the fragments that wait for others.
@@ -44,11 +41,7 @@ fn fewest(rig: &Rig, steps: &[Step], difference: &Difference) -> Option<Vec<Fram
     let frames = |steps: &mut dyn Iterator<Item = &Step>| -> Vec<Frame> {
         steps.flat_map(|step| step.frames.clone()).collect()
     };
-    let concerned = frames(
-        &mut steps
-            .iter()
-            .filter(|step| concerns(step, &difference.tuple)),
-    );
+    let concerned = frames(&mut steps.iter().filter(|step| step.concerns(&difference.tuple)));
     let all = || frames(&mut steps.iter());
     let mut rest = if is_seen(&concerned) {
         concerned
@@ -73,14 +66,4 @@ fn fewest(rig: &Rig, steps: &[Step], difference: &Difference) -> Option<Vec<Fram
         }
         size = size.div_ceil(2);
     }
-}
-
-fn concerns(step: &Step, tuple: &Tuple) -> bool {
-    let ports = Ports {
-        source: tuple.source_port,
-        destination: tuple.destination_port,
-    };
-    step.ports
-        .iter()
-        .any(|of_step| *of_step == ports || of_step.reversed() == ports)
 }
