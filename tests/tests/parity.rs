@@ -41,12 +41,14 @@ use std::time::Instant;
 use conntrack_tests::helpers::Rule;
 use fastrand::Rng;
 
-use compare::differences;
+use compare::{Difference, differences};
 use figures::Figures;
 use grammar::Grammar;
 use minimise::explain;
-use rig::{Rig, Way};
-use wire::Family;
+use network::Packet;
+use rig::{CutOff, Rig, Tables, Way};
+use transport::{SYN, Segment, TCP};
+use wire::{Family, Frame};
 
 const PACKETS: usize = 20_000;
 /// Frames between two looks at the tables.
@@ -129,46 +131,112 @@ fn helpers_are_iptables_by_clsact_in_ipv6() {
     check(Way::Clsact, Family::V6);
 }
 
+#[test]
+#[ignore = "the agent has no XDP yet"]
+fn helpers_are_iptables_by_native_xdp_in_ipv4() {
+    check(Way::XdpNative, Family::V4);
+}
+
+#[test]
+#[ignore = "the agent has no XDP yet"]
+fn helpers_are_iptables_by_native_xdp_in_ipv6() {
+    check(Way::XdpNative, Family::V6);
+}
+
+#[test]
+#[ignore = "the agent has no XDP yet"]
+fn helpers_are_iptables_by_generic_xdp_in_ipv4() {
+    check(Way::XdpGeneric, Family::V4);
+}
+
+#[test]
+#[ignore = "the agent has no XDP yet"]
+fn helpers_are_iptables_by_generic_xdp_in_ipv6() {
+    check(Way::XdpGeneric, Family::V6);
+}
+
 /// The twin: a rule that is missing, or another helper, is seen and named.
 #[test]
 fn a_difference_in_the_rules_is_seen() {
     const PORT: u16 = 2121;
     let ftp = Rule::ftp(PORT);
-    let other = Rule {
+    let tftp = Rule::tftp(69);
+    let sane = Rule {
         helper: "sane",
         ..ftp
     };
     for family in [Family::V4, Family::V6] {
         let mut rig = Rig::new(Way::Tcx, family);
+        let steps = Grammar::new(family, &[ftp], 1, 0).steps(200);
         for (neutrons, ours, expected) in [
             (
-                &[ftp][..],
-                &[][..],
+                &[tftp, ftp][..],
+                &[tftp][..],
                 ["iptables: helper ftp, ", "ours: no helper, "],
             ),
-            (&[], &[ftp], ["iptables: no helper, ", "ours: helper ftp, "]),
             (
-                &[ftp],
-                &[other],
+                &[tftp],
+                &[tftp, ftp],
+                ["iptables: no helper, ", "ours: helper ftp, "],
+            ),
+            (
+                &[tftp, ftp],
+                &[tftp, sane],
                 ["iptables: helper ftp, ", "ours: helper sane, "],
             ),
         ] {
-            let mut kept = neutrons.to_vec();
-            kept.push(Rule::tftp(69));
-            rig.set_both(&kept, &[ours, &[Rule::tftp(69)]].concat());
-            let steps = Grammar::new(family, &[ftp], 1, 0).steps(200);
+            rig.set_both(neutrons, ours);
             let found = differences(&rig.run(steps.iter().flat_map(|step| &step.frames)));
-            assert!(!found.is_empty(), "{expected:?}");
-            let mut ports = found.iter().map(|found| found.tuple.destination_port);
-            assert!(ports.all(|port| port == PORT), "{found:?}");
-            let text = explain(&rig, &steps, &found[0]);
+            let on_port = |found: &&Difference| found.tuple.destination_port == PORT;
+            // Where it announces something, that differs as well.
+            let control = found.iter().find(on_port).expect("a difference");
+            let text = explain(&rig, &steps, control);
             assert!(expected.iter().all(|part| text.contains(part)), "{text}");
             assert_eq!(text.lines().count(), 2, "one packet: {text}");
         }
         // And none without one.
-        rig.set_rules(&[ftp]);
-        let steps = Grammar::new(family, &[ftp], 1, 0).steps(200);
+        rig.set_rules(&[tftp, ftp]);
         let found = differences(&rig.run(steps.iter().flat_map(|step| &step.frames)));
         assert_eq!(found, []);
+    }
+}
+
+/// What the rig makes equal for all other tests (`CutOff`): the one thing that
+/// iptables' rules do beside giving helpers.
+#[test]
+fn iptables_alone_drops_what_has_no_whole_header() {
+    let ftp = Rule::ftp(21);
+    for (family, cut_off) in [
+        (Family::V4, CutOff::Dropped),
+        (Family::V4, CutOff::Passed),
+        (Family::V6, CutOff::Dropped),
+        (Family::V6, CutOff::Passed),
+    ] {
+        let mut rig = Rig::with(Way::Tcx, family, cut_off);
+        let rules = [ftp];
+        rig.set_rules(&rules);
+        let mut grammar = Grammar::new(family, &rules, 1, 0);
+        let (mut step, announced) = dialogue::announced(&mut grammar);
+        let syn = Segment::tcp(announced.ports, [1, 0], SYN).payload(&[]);
+        let whole = syn.between(announced.source, announced.destination);
+        let cut = Segment::raw(TCP, whole[..12].to_vec());
+        for segment in [cut, syn] {
+            let packet = Packet::plain(announced.source, announced.destination, segment);
+            let frame = Frame::new(announced.from, family, &[], &packet.whole(1));
+            step.frames.push(frame);
+        }
+        let outcome = rig.run(step.frames.iter());
+        let count = |tables: &Tables| {
+            let states = tables.connections.values();
+            states.filter(|state| state.is_expected()).count()
+        };
+        assert_eq!(count(&outcome.reference), 1, "{:?}", outcome.reference);
+        let is_used_up = cut_off == CutOff::Passed;
+        assert_eq!(
+            count(&outcome.ours),
+            usize::from(!is_used_up),
+            "{:?}",
+            outcome.ours
+        );
     }
 }

@@ -51,6 +51,20 @@ fn frame(grammar: &mut Grammar<'_>, flow: &Flow, reply: bool, segment: Segment) 
 /// An FTP session that announces a data connection to a port that has a rule of
 /// its own, more often than not; and the first packets of that.
 pub(crate) fn ftp(grammar: &mut Grammar<'_>) -> Step {
+    let (mut step, flow) = announced(grammar);
+    let mut transfer = Talk {
+        flow,
+        sequence: [grammar.rng.u32(..), grammar.rng.u32(..)],
+        frames: step.frames,
+    };
+    transfer.say(grammar, false, SYN, b"");
+    transfer.say(grammar, true, SYN | ACK, b"");
+    step.frames = transfer.frames;
+    step
+}
+
+/// An FTP session that announces a data connection, and that connection.
+pub(crate) fn announced(grammar: &mut Grammar<'_>) -> (Step, Flow) {
     let mut flow = between_hosts(grammar, TCP);
     if let Some(port) = grammar.ruled(Protocol::Tcp, Some("ftp")) {
         flow.ports.destination = port;
@@ -91,18 +105,12 @@ pub(crate) fn ftp(grammar: &mut Grammar<'_>) -> Step {
     } else {
         Flow { ports, ..flow }
     };
-    let mut transfer = Talk {
-        flow: opened,
-        sequence,
-        frames: talk.frames,
-    };
-    transfer.say(grammar, false, SYN, b"");
-    transfer.say(grammar, true, SYN | ACK, b"");
-    Step {
+    let step = Step {
         ports: vec![flow.ports, ports],
-        frames: transfer.frames,
+        frames: talk.frames,
         fragmented: None,
-    }
+    };
+    (step, opened)
 }
 
 /// RFC 959 and RFC 2428.

@@ -30,13 +30,19 @@ use crate::wire::{Family, Frame, HOSTS, LAST, ROUTER, Side};
 pub(crate) enum Way {
     Tcx,
     Clsact,
+    XdpNative,
+    XdpGeneric,
 }
+
+const EVERYWHERE: &str = r#"[{ name = "*", attach = "WAY" }]"#;
 
 impl Way {
     fn configure(self, config: Config) -> Config {
         match self {
             Self::Tcx => config.with("attach", "\"tcx\""),
             Self::Clsact => config.with("attach", "\"clsact\""),
+            Self::XdpNative => config.with("interface", EVERYWHERE.replace("WAY", "xdp")),
+            Self::XdpGeneric => config.with("interface", EVERYWHERE.replace("WAY", "xdp-generic")),
         }
     }
 }
@@ -54,6 +60,22 @@ pub(crate) struct Outcome {
     pub(crate) ours: Tables,
 }
 
+/// Whether a router drops what iptables drops.
+///
+/// As soon as it has a rule about a protocol's ports, iptables drops all packets
+/// of that protocol whose header is cut off, and with IPv6 those whose extension
+/// headers are (`hotdrop` in `net/netfilter/xt_tcpudp.c` and
+/// `net/ipv6/netfilter/ip6_tables.c`). We give no verdicts: such a packet goes on
+/// to conntrack, which takes it for invalid, but not before it has used up what
+/// was expected to come from there (`init_conntrack`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CutOff {
+    /// By rules that do nothing else, so that the rest can be compared.
+    Dropped,
+    /// As where the agent runs alone.
+    Passed,
+}
+
 /// Both routers.
 pub(crate) struct Rig {
     agent: Agent,
@@ -65,6 +87,10 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new(way: Way, family: Family) -> Self {
+        Self::with(way, family, CutOff::Dropped)
+    }
+
+    pub(crate) fn with(way: Way, family: Family, cut_off: CutOff) -> Self {
         let lab = Lab::new();
         let outside = lab.netns("outside");
         outside.sysctl("ipv6/conf/default/disable_ipv6", "1");
@@ -79,13 +105,18 @@ impl Rig {
         );
         let config = way.configure(Config::of(&lab));
         let agent = Agent::start_with(&lab, &config, "");
-        Self {
+        let rig = Self {
             agent,
             family,
             reference,
             ours,
             lab,
+        };
+        if cut_off == CutOff::Dropped {
+            let rules = ["tcp", "udp"].map(|each| format!("-A PREROUTING -p {each} --dport 1\n"));
+            rig.restore(&rig.ours, &format!("*raw\n{}COMMIT\n", rules.concat()));
         }
+        rig
     }
 
     /// Puts rules in force: with iptables on one side, with the agent on the
@@ -96,20 +127,24 @@ impl Rig {
 
     /// The same with other rules for the agent than for iptables.
     pub(crate) fn set_both(&mut self, neutrons: &[Rule], ours: &[Rule]) {
+        let table = rules::neutrons(self.family, neutrons);
+        self.restore(&self.reference, &table);
+        // First none: of two on one destination the older one wins, and these
+        // are all to be new.
+        for rules in [String::new(), rules_of(self.ours.id, ours)] {
+            assert_eq!(self.agent.reload(&rules), Reload::Done, "{rules}");
+        }
+    }
+
+    /// Has iptables hold nothing but this table.
+    fn restore(&self, half: &Half, table: &str) {
         let program = match self.family {
             Family::V4 => "iptables-legacy-restore",
             Family::V6 => "ip6tables-legacy-restore",
         };
         let lock = self.lab.dir().run_dir().join("xtables.lock");
         let lock = format!("XTABLES_LOCKFILE={}", lock.display());
-        let table = rules::neutrons(self.family, neutrons);
-        let netns = &self.reference.netns;
-        netns.tool("env", [lock.as_str(), program], &table);
-        // First none: of two on one destination the older one wins, and these
-        // are all to be new.
-        for rules in [String::new(), rules_of(self.ours.id, ours)] {
-            assert_eq!(self.agent.reload(&rules), Reload::Done, "{rules}");
-        }
+        half.netns.tool("env", [lock.as_str(), program], table);
     }
 
     /// Sends the frames to both, gives what their conntracks hold afterwards,
