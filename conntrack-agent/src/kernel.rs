@@ -22,7 +22,9 @@ mod sys;
 mod wait;
 mod watch;
 
-pub use attachment::{Attachment, Hooks, Ingress, Pin, Way, unpin};
+pub use attachment::{
+    Attachment, Hooks, Ingress, Pin, Way, XdpMode, XdpOutcome, XdpPin, XdpProgram, unpin,
+};
 pub use binding::{Binding, BindingState, TABLE_PREFIX, remove_binding_of};
 pub use bpffs::{ensure_mounted, is_bpffs, is_unused, require_mounted};
 pub use capabilities::{Missing, missing, reduce};

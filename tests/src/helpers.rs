@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 
 use uuid::Uuid;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Config};
+use crate::attach::Xdp;
 use crate::lab::Lab;
 use crate::router::Router;
+use crate::snapshot::xdp_on;
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,6 +105,9 @@ pub fn rules_of(router: Uuid, rules: &[Rule]) -> String {
 pub enum By {
     /// The agent under test.
     Agent,
+    /// The same, configured to attach XDP programs too, in this way, to the
+    /// interfaces towards clients.
+    Xdp(Xdp),
     /// A plain nftables rule: it shows that the lab itself works, and that a
     /// scenario which fails with the agent fails because of the agent.
     PlainNft,
@@ -114,6 +119,12 @@ impl By {
     pub fn install(self, lab: &Lab, router: &Router, rules: &[Rule]) -> Option<Agent> {
         match self {
             Self::Agent => Some(Agent::start(lab, &rules_file(&[(router, rules)]))),
+            Self::Xdp(xdp) => {
+                let config = Config::of(lab).with_xdp(router.client_side(), xdp);
+                let agent = Agent::start_with(lab, &config, &rules_file(&[(router, rules)]));
+                assert_eq!(xdp_on(router.netns(), router.client_side()), Some(xdp));
+                Some(agent)
+            }
             Self::PlainNft => {
                 router.plain_nft_helpers(rules);
                 None

@@ -10,6 +10,7 @@ use aya::maps::loaded_maps;
 use aya::programs::tc::TcAttachType;
 use aya::programs::{ProgramError, ProgramInfo, SchedClassifier, loaded_programs};
 
+use crate::attach::Xdp;
 use crate::lab::Lab;
 use crate::netns::Netns;
 
@@ -38,6 +39,8 @@ impl Snapshot {
             for interface in interfaces(netns) {
                 let ids = format!("{:?}", ingress_programs(netns, &interface));
                 things.insert(format!("programs on {interface} of {name}"), ids);
+                let xdp = format!("{:?}", xdp_program(netns, &interface));
+                things.insert(format!("XDP on {interface} of {name}"), xdp);
                 for (what, arguments) in [
                     ("qdiscs", &["qdisc", "show", "dev", &interface][..]),
                     ("filters", &["filter", "show", "dev", &interface]),
@@ -132,6 +135,29 @@ fn is_without_tcx(error: &ProgramError) -> bool {
         return false;
     };
     error.io_error.kind() == ErrorKind::InvalidInput
+}
+
+/// In which way the interface has an XDP program, anybody's.
+#[must_use]
+pub fn xdp_on(netns: &Netns, interface: &str) -> Option<Xdp> {
+    let (mode, _) = xdp_program(netns, interface)?;
+    Some(mode)
+}
+
+/// The same with the kernel's id of the program.
+#[must_use]
+pub fn xdp_program(netns: &Netns, interface: &str) -> Option<(Xdp, u32)> {
+    // ip-link(8): "xdp" has a mode of 1 in the driver, 2 in the stack.
+    let listing = netns.tool("ip", ["-json", "-details", "link", "show", interface], "");
+    let links: serde_json::Value = serde_json::from_str(&listing).expect("JSON from ip");
+    let xdp = &links[0]["xdp"];
+    let mode = match xdp["mode"].as_u64()? {
+        1 => Xdp::Native,
+        2 => Xdp::Generic,
+        other => panic!("{interface} has XDP in mode {other}"),
+    };
+    let id = xdp["prog"]["id"].as_u64().expect("the program's id");
+    Some((mode, u32::try_from(id).expect("an id of the kernel's")))
 }
 
 /// The ids of the programs that tc filters run on what comes in, first to last.

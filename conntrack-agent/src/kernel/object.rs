@@ -65,6 +65,7 @@ pub struct Object {
     globals: Globals,
     /// Where the maps are that all instances share.
     shared: PathBuf,
+    wants_xdp: bool,
 }
 
 impl Object {
@@ -90,7 +91,22 @@ impl Object {
             edition,
             globals,
             shared,
+            wants_xdp: false,
         }
+    }
+
+    /// The same, whose instances have the XDP program too.
+    #[must_use]
+    pub fn with_xdp(self) -> Self {
+        Self {
+            wants_xdp: true,
+            ..self
+        }
+    }
+
+    /// Whether its instances have the XDP program.
+    pub(super) const fn wants_xdp(&self) -> bool {
+        self.wants_xdp
     }
 
     /// The globals of every instance that it loads.

@@ -33,3 +33,4 @@ mod rules_file;
 mod sip;
 mod store;
 mod tftp;
+mod xdp;

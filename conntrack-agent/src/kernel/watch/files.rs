@@ -100,7 +100,11 @@ impl Files {
     /// whether one of them had none.
     pub(super) fn watch_pins(&mut self, router: RouterId) -> bool {
         let mut is_new = false;
-        for folder in [self.pins.instance(router), self.pins.links(router)] {
+        for folder in [
+            self.pins.instance(router),
+            self.pins.links(router),
+            self.pins.xdp_links(router),
+        ] {
             if let Some(watch) = self.add(&folder, PINS) {
                 let before = self.watches.insert(watch, Watched::Pins(router));
                 is_new |= before.is_none();
