@@ -27,6 +27,7 @@ pub mod counters;
 pub mod curl;
 pub mod durable;
 pub mod foreign;
+pub mod frames;
 pub mod helpers;
 pub mod lab;
 pub mod manager;
