@@ -28,6 +28,7 @@ pub mod ctnetlink;
 pub mod curl;
 pub mod durable;
 pub mod foreign;
+pub mod frames;
 pub mod helpers;
 pub mod lab;
 pub mod manager;
