@@ -59,7 +59,7 @@ fn check_who_is_believed(mode: Xdp) {
     let id = router.id().to_string().parse().expect("a router's id");
     let instance = Pins::new(lab.dir().agent_bpffs_dir()).instance(id);
     let token = token_of(&instance);
-    for (other, is_believed) in [(token, true), (token ^ 1, false), (0, false)] {
+    for (other, is_believed) in [(0, false), (token, true), (token ^ 1, false)] {
         let foreign = ForeignXdp::attach(router.netns(), router.client_side(), mode, other);
         let fetched = fetch(&site.client, site.published_address(21), Active);
         if is_believed {
