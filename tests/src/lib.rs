@@ -35,6 +35,7 @@ pub mod manager;
 pub mod marks;
 pub mod netns;
 pub mod neutron;
+pub mod packets;
 pub mod process;
 pub mod python;
 pub mod release;
