@@ -47,4 +47,5 @@ pub mod site;
 pub mod snapshot;
 pub mod state;
 pub mod usage;
+pub mod verifier;
 pub mod wait;
