@@ -141,25 +141,21 @@ fn helpers_are_iptables_by_clsact_in_ipv6() {
 }
 
 #[test]
-#[ignore = "the agent has no XDP yet"]
 fn helpers_are_iptables_by_native_xdp_in_ipv4() {
     check(Way::XdpNative, Family::V4);
 }
 
 #[test]
-#[ignore = "the agent has no XDP yet"]
 fn helpers_are_iptables_by_native_xdp_in_ipv6() {
     check(Way::XdpNative, Family::V6);
 }
 
 #[test]
-#[ignore = "the agent has no XDP yet"]
 fn helpers_are_iptables_by_generic_xdp_in_ipv4() {
     check(Way::XdpGeneric, Family::V4);
 }
 
 #[test]
-#[ignore = "the agent has no XDP yet"]
 fn helpers_are_iptables_by_generic_xdp_in_ipv6() {
     check(Way::XdpGeneric, Family::V6);
 }

@@ -1,5 +1,7 @@
 //! The differences that are meant to be; ARCHITECTURE.md gives the reasons.
 
+use conntrack_ebpf::parse::MOST_HEADERS;
+
 use crate::compare::Difference;
 use crate::grammar::Step;
 use crate::network::{DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ROUTING};
@@ -13,6 +15,8 @@ pub(crate) enum Known {
     /// the first one, where the mark is looked for. RFC 7112 has such packets
     /// discarded; the kernel reassembles them.
     SplitChain,
+    /// There are more extension headers than we follow.
+    LongChain,
     /// There is a second VLAN tag, both with number 0. The kernel takes off any
     /// number of those, behind tc (`__netif_receive_skb_core`).
     SecondTag,
@@ -39,25 +43,30 @@ fn of_frame(frame: &Frame) -> Option<Known> {
     if numbers == [0, 0] {
         return Some(Known::SecondTag);
     }
-    let is_split = word(at)? == ETHERTYPE_IPV6 && is_split(frame.bytes.get(at + 2..)?);
-    is_split.then_some(Known::SplitChain)
+    if word(at)? != ETHERTYPE_IPV6 {
+        return None;
+    }
+    of_chain(frame.bytes.get(at + 2..)?)
 }
 
-/// Whether it is a first fragment that ends before the header chain does.
-fn is_split(packet: &[u8]) -> bool {
+/// Walks an IPv6 packet's header chain: further than the parser under test, and
+/// as far as the packet goes.
+fn of_chain(packet: &[u8]) -> Option<Known> {
     let payload = match packet.get(4..6) {
         Some(&[high, low]) => usize::from(u16::from_be_bytes([high, low])),
-        _ => return false,
+        _ => return None,
     };
     let end = packet.len().min(40 + payload);
     let (mut at, mut is_first_fragment) = (40, false);
     let mut next = packet.get(6).copied();
+    let mut headers = 0;
     while let Some(number) = next {
+        let splits = |is_split: bool| is_split.then_some(Known::SplitChain);
         let length = match (number, packet.get(at..end)) {
             (FRAGMENT, Some(&[_, _, high, low, ..])) => {
                 let field = u16::from_be_bytes([high, low]);
                 if field & !7 != 0 {
-                    return false;
+                    return None;
                 }
                 is_first_fragment |= field & 1 == 1;
                 8
@@ -67,13 +76,15 @@ fn is_split(packet: &[u8]) -> bool {
             }
             (AH, Some(&[_, words, ..])) => 4 * (usize::from(words) + 2),
             (HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS | AH, _) => {
-                return is_first_fragment;
+                return splits(is_first_fragment);
             }
             // It begins behind the end, or here.
-            _ => return is_first_fragment && at >= end,
+            _ if headers > MOST_HEADERS => return Some(Known::LongChain),
+            _ => return splits(is_first_fragment && at >= end),
         };
+        headers += 1;
         next = packet.get(at).copied();
         at += length;
     }
-    false
+    None
 }
