@@ -75,7 +75,7 @@ pub(crate) fn run(release: Release, filter: Option<&str>) -> Result<ExitCode> {
 
     let end = guest::boot(&kernel, &initramfs, &folder);
     // It is made anew each time, and is some hundred megabytes.
-    //DBG drop(std::fs::remove_file(&initramfs));
+    drop(std::fs::remove_file(&initramfs));
     Ok(match end? {
         End::Passed => {
             say::note(&format!("{} passed the core suite", kernel.version));
@@ -106,7 +106,7 @@ fn ensure_programs(backports: impl Fn() -> Result<Archive>) -> Result<()> {
 fn test_programs(paths: &Paths, built: &Built) -> Result<Vec<(&'static str, std::path::PathBuf)>> {
     let mut cargo = process::host_cargo(&paths.root);
     cargo
-        .args(["test", "--no-run", "--locked", "--message-format=json"])
+        .args(["test", "--no-run", "--locked", "--message-format=json-render-diagnostics"])
         .args(["--package", "conntrack-tests", "--target-dir"])
         .arg(&paths.target)
         .stderr(std::process::Stdio::inherit());

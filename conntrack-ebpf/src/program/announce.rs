@@ -5,7 +5,7 @@ use conntrack_ebpf::{
     abi::Protocol,
     event::{Flow, Opened, flow_hash, recent_place},
     handover::Found,
-    parse::{ETHERNET_HEADER, ETHERTYPE_IPV4},
+    parse::ETHERTYPE_IPV4,
     skb,
 };
 
@@ -14,11 +14,11 @@ use crate::maps::{EVENTS, LIMITER, RECENT, identity};
 /// Sends an event of a packet that may be the first of its connection, unless
 /// its flow was seen lately, there were too many at once, or nobody reads them.
 #[inline(always)]
-pub fn announce(context: &TcContext, found: Found, mark: u32) {
+pub fn announce(context: &TcContext, found: Found, mark: u32, network: usize) {
     let Some(identity) = identity() else {
         return;
     };
-    let Some((family, flow)) = flow(context, found) else {
+    let Some((family, flow)) = flow(context, found, network) else {
         return;
     };
     // SAFETY: the helper takes nothing and reads a clock.
@@ -59,21 +59,21 @@ pub fn announce(context: &TcContext, found: Found, mark: u32) {
 /// The family and the flow of a packet; none if it has become shorter since it
 /// was parsed.
 #[inline(always)]
-fn flow(context: &TcContext, found: Found) -> Option<(u8, Flow)> {
+fn flow(context: &TcContext, found: Found, network: usize) -> Option<(u8, Flow)> {
     let mut flow = Flow {
         interface: skb::ifindex(context),
         ..Flow::default()
     };
-    let transport = ETHERNET_HEADER + usize::from(found.transport);
+    let transport = network + usize::from(found.transport);
     skb::load(context, transport, &mut flow.ports)?;
     if skb::ethertype(context) == ETHERTYPE_IPV4 {
         let (mut source, mut destination) = (0_u32, 0_u32);
-        skb::load(context, ETHERNET_HEADER + 12, &mut source)?;
-        skb::load(context, ETHERNET_HEADER + 16, &mut destination)?;
+        skb::load(context, network + 12, &mut source)?;
+        skb::load(context, network + 16, &mut destination)?;
         flow.addresses = [first_half(source), 0, first_half(destination), 0];
         Some((4, flow))
     } else {
-        skb::load(context, ETHERNET_HEADER + 8, &mut flow.addresses)?;
+        skb::load(context, network + 8, &mut flow.addresses)?;
         Some((6, flow))
     }
 }

@@ -20,7 +20,7 @@ impl Accelerator {
     /// have a /dev/kvm on which nothing runs: starting the guest tells.
     pub(super) fn find() -> Self {
         let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm");
-        if kvm.is_ok() && std::env::var_os("NOKVM").is_none() {
+        if kvm.is_ok() {
             Self::Kvm
         } else {
             Self::Emulation
@@ -30,7 +30,7 @@ impl Accelerator {
     /// What QEMU is told.
     pub(super) const fn arguments(self) -> [&'static str; 4] {
         match self {
-            Self::Kvm => ["-accel", "kvm", "-cpu", "host,-arch-capabilities"],
+            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
             Self::Emulation => ["-accel", "tcg", "-cpu", "max"],
         }
     }
