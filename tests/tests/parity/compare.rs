@@ -38,13 +38,34 @@ pub(crate) struct Kind {
 }
 
 impl Difference {
+    /// Whether it is only that iptables gave a helper, and we gave none.
+    pub(crate) fn is_a_helper_less(&self) -> bool {
+        /// `IPS_HELPER`: it was given by a rule.
+        const GIVEN: u32 = 1 << 13;
+        let (Some(reference), Some(ours)) = (&self.reference, &self.ours) else {
+            return false;
+        };
+        let without = State {
+            helper: None,
+            status: reference.status & !GIVEN,
+            ..reference.clone()
+        };
+        reference.helper.is_some() && *ours == without
+    }
+
+    /// Whether another connection has announced it, on either side.
+    pub(crate) fn is_announced(&self) -> bool {
+        let mut states = self.reference.iter().chain(&self.ours);
+        states.any(State::is_expected)
+    }
+
     pub(crate) fn kind(&self, steps: &[Step]) -> Kind {
         let has_helper = |state: &State| state.helper.is_some();
         let mut concerned = steps.iter().filter(|step| step.concerns(&self.tuple));
         Kind {
             reference: self.reference.as_ref().map(has_helper),
             ours: self.ours.as_ref().map(has_helper),
-            is_announced: self.reference.as_ref().is_some_and(State::is_expected),
+            is_announced: self.is_announced(),
             in_fragments: concerned.any(|step| step.frames.iter().any(|frame| frame.may_wait)),
             protocol: self.tuple.protocol,
         }

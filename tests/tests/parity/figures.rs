@@ -6,6 +6,7 @@ use std::fmt;
 use conntrack_tests::ctnetlink::Tuple;
 
 use crate::grammar::{Flow, Step, helper_names};
+use crate::known::Known;
 use crate::rig::Outcome;
 use crate::rules;
 use crate::wire::Family;
@@ -14,6 +15,8 @@ use crate::wire::Family;
 pub(crate) struct Figures {
     pub(crate) packets: usize,
     pub(crate) differences: usize,
+    /// That are meant to be.
+    known: BTreeMap<Known, usize>,
     connections: usize,
     /// By helper; without one, by "-".
     with: BTreeMap<String, usize>,
@@ -49,6 +52,10 @@ impl Figures {
         }
     }
 
+    pub(crate) fn add_known(&mut self, known: Known) {
+        *self.known.entry(known).or_default() += 1;
+    }
+
     /// Fails where something was not met at all.
     pub(crate) fn assert_complete(&self, family: Family) {
         let seen: BTreeSet<_> = self.with.keys().map(String::as_str).collect();
@@ -74,6 +81,7 @@ impl fmt::Display for Figures {
         let Self {
             packets,
             differences,
+            known,
             connections,
             with,
             expected,
@@ -83,7 +91,7 @@ impl fmt::Display for Figures {
         } = self;
         write!(
             f,
-            "{packets} packets, {differences} differences, {connections} connections (by helper \
+            "{packets} packets, {differences} differences and {known:?}, {connections} connections (by helper \
              {with:?}, by protocol {protocols:?}), {expected} announced, {expectations} still \
              expected, {fragmented} began in fragments, {fragmented_with} of them with a helper"
         )
