@@ -113,7 +113,7 @@ pub(crate) fn remove_datapath(
         }
     }
     for (pins, router) in &ours {
-        for pin in pins.links_of(*router)? {
+        for pin in pins.attachments_of(*router)? {
             match agent {
                 Some(agent) => Hooks::to_remove(agent).reap(&folder, &pin)?,
                 // No filter can be told to be ours; a link is by its place.
@@ -130,6 +130,7 @@ pub(crate) fn remove_datapath(
         removed.instances += instances.iter().filter(|folder| folder.exists()).count();
         pins.remove(router)?;
     }
+    Pins::remove_unshared(bpffs_dir)?;
     Ok(removed)
 }
 

@@ -1,6 +1,7 @@
 //! The agent's configuration file: TOML; every key has a default.
 
 mod interfaces;
+mod xdp;
 
 use std::{
     io,
@@ -23,6 +24,7 @@ use crate::{
 };
 
 pub use interfaces::Interfaces;
+pub use xdp::{AttachXdp, XdpEntry, XdpInterfaces};
 
 /// Where the configuration is looked for when no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/conntrack-agent/agent.toml";
@@ -51,6 +53,10 @@ pub struct Config {
     pub interfaces: Vec<String>,
     /// How programs get onto interfaces.
     pub attach: Attach,
+    /// Which of them get an XDP program too; the first entry that matches an
+    /// interface's name counts.
+    #[serde(rename = "interface")]
+    pub xdp: Vec<XdpEntry>,
     /// The nft program: a path, or a name to be found in `PATH`.
     pub nft: PathBuf,
     /// The bits of `skb->mark` that carry the helper mark into the namespace's
@@ -302,6 +308,7 @@ impl Default for Config {
             namespace_prefixes: vec!["qrouter-".into(), "snat-".into()],
             interfaces: vec!["*".into()],
             attach: Attach::default(),
+            xdp: Vec::new(),
             nft: "nft".into(),
             mark_mask: 0xff00_0000,
             on_stop: OnStop::default(),
@@ -414,6 +421,13 @@ impl Config {
         Interfaces::matching(&self.interfaces).unwrap_or_default()
     }
 
+    /// The interfaces that get an XDP program too.
+    #[must_use]
+    pub fn xdp(&self) -> XdpInterfaces {
+        // Likewise.
+        XdpInterfaces::of(&self.xdp).unwrap_or_default()
+    }
+
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         for (key, path) in [
@@ -456,6 +470,9 @@ impl Config {
             }
         }
         if let Err(more) = Interfaces::matching(&self.interfaces) {
+            faults.extend(more);
+        }
+        if let Err(more) = XdpInterfaces::of(&self.xdp) {
             faults.extend(more);
         }
         if self.nft.as_os_str().is_empty() {
@@ -531,6 +548,7 @@ impl Tcp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::XdpMode;
 
     fn refusal(text: &str) -> String {
         Config::parse(Path::new("agent.toml"), text)
@@ -567,6 +585,24 @@ mod tests {
                 &["interfaces", "\"q[\"", "allowed"],
             ),
             ("attach = \"xdp\"", &["xdp", "auto", "tcx", "clsact"]),
+            (
+                "[[interface]]\nname = \"q*\"\nattach = \"tcx\"",
+                &["tcx", "`xdp`", "xdp-generic"],
+            ),
+            (
+                "[[interface]]\nname = \"q[\"\nattach = \"xdp\"",
+                &["interface 1", "\"q[\"", "allowed"],
+            ),
+            ("[[interface]]\nname = \"q*\"", &["attach"]),
+            ("[[interface]]\nattach = \"xdp\"", &["name"]),
+            (
+                "[[interface]]\nname = \"q*\"\nattach = \"xdp\"\nmode = 1",
+                &["mode", "attach"],
+            ),
+            (
+                "[interface]\nname = \"q*\"\nattach = \"xdp\"",
+                &["interface"],
+            ),
             (
                 "limits.rules_per_router = 0",
                 &["rules_per_router", "65534"],
@@ -662,6 +698,16 @@ mod tests {
         let config = Config::parse(Path::new("x"), text).unwrap();
         assert_eq!(config.grants.len(), 2);
         assert_eq!(config.tcp.unwrap().listen.port(), 9797);
+    }
+
+    #[test]
+    fn interfaces_for_xdp_are_taken_in_their_order() {
+        let text = "[[interface]]\nname = \"qg-*\"\nattach = \"xdp\"\n\
+                    [[interface]]\nname = \"*\"\nattach = \"xdp-generic\"";
+        let config = Config::parse(Path::new("x"), text).unwrap();
+        assert_eq!(config.xdp().mode_of("qg-1"), Some(XdpMode::Native));
+        assert_eq!(config.xdp().mode_of("qr-1"), Some(XdpMode::Generic));
+        assert_eq!(Config::default().xdp().mode_of("qg-1"), None);
     }
 
     #[test]

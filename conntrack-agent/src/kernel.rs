@@ -8,6 +8,7 @@ mod capabilities;
 mod carrier;
 mod edition;
 mod error;
+mod events;
 mod instance;
 mod interface;
 mod netfilter;
@@ -18,17 +19,21 @@ mod object;
 #[cfg(feature = "ebpf-log")]
 mod packet_log;
 mod pins;
+mod shared;
 mod sys;
 mod wait;
 mod watch;
 
-pub use attachment::{Attachment, Hooks, Ingress, Pin, Way, unpin};
+pub use attachment::{
+    Attachment, Hooks, Ingress, Pin, Way, XdpMode, XdpOutcome, XdpPin, XdpProgram, unpin,
+};
 pub use binding::{Binding, BindingState, TABLE_PREFIX, remove_binding_of};
 pub use bpffs::{ensure_mounted, is_bpffs, is_unused, require_mounted};
 pub use capabilities::{Missing, missing, reduce};
 pub use carrier::Carrier;
 pub use edition::Edition;
 pub use error::Error;
+pub use events::{Events, Opened, Tally, Unreadable};
 pub use instance::{Instance, Usable};
 pub use interface::{Interface, Kind};
 pub use netns::{Identity, Netns, NetnsFolder};

@@ -59,6 +59,7 @@ impl Bench {
             let namespace = Namespace {
                 binding: None,
                 interfaces: interfaces.into(),
+                xdp: BTreeMap::new(),
             };
             let name = format!("qrouter-{}", router(number));
             kernel

@@ -1,10 +1,18 @@
 //! The packet as a tc program sees it.
 
-use aya_ebpf::{helpers::generated::bpf_skb_load_bytes, programs::TcContext};
+use aya_ebpf::{
+    bindings::bpf_hdr_start_off::BPF_HDR_START_NET,
+    helpers::generated::{bpf_skb_load_bytes, bpf_skb_load_bytes_relative},
+    programs::TcContext,
+};
 
-use crate::packet::{NEAR, Packet, Word};
+use crate::{
+    packet::{NEAR, Packet, Word},
+    parse::ETHERNET_HEADER,
+};
 
-/// An skb at tc ingress; offsets count from its Ethernet header.
+/// An skb at tc ingress; offsets count from its Ethernet header, but see
+/// [`network`].
 pub struct Skb<'a>(pub &'a TcContext);
 
 impl Skb<'_> {
@@ -78,6 +86,42 @@ pub fn load<T: Word>(context: &TcContext, offset: usize, into: &mut T) -> Option
     (failed == 0).then_some(())
 }
 
+/// Where the packet's network header starts: behind the Ethernet header, or at 0.
+///
+/// tc shows an skb from its Ethernet header on by going back `skb->mac_len` bytes.
+/// Generic XDP, anybody's, may have made a copy of the skb before, and since Linux
+/// 6.9 that copy's `mac_len` is 0 (`skb_pp_cow_data`, net/core/skbuff.c; seen on
+/// 6.18 with a veth). Then the sender would choose what is taken for the ports.
+#[inline(always)]
+#[must_use]
+pub fn network(context: &TcContext) -> usize {
+    let start = context.data();
+    if start + ETHERNET_HEADER > context.data_end() {
+        return ETHERNET_HEADER;
+    }
+    // SAFETY: the comparison above is the one by which the verifier allows this
+    // read.
+    #[expect(unsafe_code, reason = "direct packet access")]
+    let first = unsafe { *(start as *const u8) };
+    // An address; an IP header says its version there.
+    if first >> 4 != 4 && first >> 4 != 6 {
+        return ETHERNET_HEADER;
+    }
+    // The linear part ends this far behind the network header if there is no
+    // Ethernet header in front of that, and 14 bytes earlier if there is.
+    let offset = context.data_end() - start - ETHERNET_HEADER;
+    let mut last = 0_u8;
+    #[expect(clippy::cast_possible_truncation, reason = "within a packet")]
+    let offset = offset as u32;
+    // SAFETY: the helper writes one byte, or fails.
+    #[expect(unsafe_code, reason = "the call has no safe form")]
+    let failed = unsafe {
+        let into = core::ptr::from_mut(&mut last).cast();
+        bpf_skb_load_bytes_relative(context.skb.skb.cast(), offset, into, 1, BPF_HDR_START_NET)
+    };
+    if failed == 0 { 0 } else { ETHERNET_HEADER }
+}
+
 /// `skb->mark`.
 #[inline(always)]
 #[must_use]
@@ -99,6 +143,19 @@ pub fn ifindex(context: &TcContext) -> u32 {
     unsafe {
         (*context.skb.skb).ifindex
     }
+}
+
+/// The control information of the VLAN tag that the kernel took off; 0 if there
+/// was none.
+#[inline(always)]
+#[must_use]
+pub fn vlan_control(context: &TcContext) -> u16 {
+    // SAFETY: as for `mark`.
+    #[expect(unsafe_code, reason = "a field of the context")]
+    let control = unsafe { (*context.skb.skb).vlan_tci };
+    #[expect(clippy::cast_possible_truncation, reason = "a __u16, widened")]
+    let control = control as u16;
+    control
 }
 
 /// Where the packet's metadata starts; it ends where the packet starts.

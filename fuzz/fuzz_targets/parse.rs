@@ -16,12 +16,20 @@ fuzz_target!(|frame: &[u8]| {
     let expected = reference::of_frame(frame);
     assert_eq!(read(frame, ethertype, network), expected, "as XDP sees it");
 
-    // The kernel takes a tag off and says what was behind it.
+    // The kernel takes a tag off, and says what it was and what was behind it.
     let untagged = reference::without_tag(frame);
-    let ethertype = untagged
-        .get(12..14)
-        .map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
-    let by_tc = read(&untagged, ethertype, ETHERNET_HEADER);
+    let number = |of: &[u8], at: usize| {
+        of.get(at..at + 2)
+            .map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
+    };
+    let control = number(frame, 14);
+    let (ethertype, network) = parse::behind_priority_tag(
+        untagged.as_slice(),
+        control,
+        number(&untagged, 12),
+        ETHERNET_HEADER,
+    );
+    let by_tc = read(&untagged, ethertype, network);
     assert_eq!(by_tc, expected, "as tc sees it");
 });
 

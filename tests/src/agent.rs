@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 
-use crate::attach;
+use crate::attach::{self, Xdp};
 use crate::lab::{Lab, LabDir};
 use crate::process::{Process, Stream};
 use crate::release::Release;
@@ -274,6 +274,7 @@ impl Config {
             ],
         };
         match attach::configured() {
+            Some(way) if way == attach::XDP => config.with_xdp("*", Xdp::Generic),
             Some(way) => config.with("attach", format!("{way:?}")),
             None => config,
         }
@@ -285,6 +286,14 @@ impl Config {
         self.keys.retain(|(present, _)| *present != key);
         self.keys.push((key, value.into()));
         self
+    }
+
+    /// The same with XDP programs on the interfaces that match this pattern.
+    #[must_use]
+    pub fn with_xdp(self, interfaces: &str, xdp: Xdp) -> Self {
+        let word = xdp.word();
+        let entry = format!("[{{ name = {interfaces:?}, attach = {word:?} }}]");
+        self.with("interface", entry)
     }
 
     fn text(&self) -> String {

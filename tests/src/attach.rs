@@ -1,10 +1,33 @@
-//! In which of the two ways agents under test attach their programs.
+//! In which ways agents under test attach their programs.
 
 use std::env;
 
-/// Which way the agents of this run take: `tcx`, `clsact`, or what the agent
-/// takes by itself. `cargo xtask test --attach` sets it.
+/// Which way the agents of this run take: `tcx`, `clsact`, what the agent takes
+/// by itself, or that with generic XDP in front of it on all interfaces. `cargo xtask test --attach` sets it.
 pub const VARIABLE: &str = "CONNTRACK_TEST_ATTACH";
+
+/// The value that puts XDP in front.
+pub(crate) const XDP: &str = "xdp";
+
+/// An XDP program's way to its packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Xdp {
+    /// In the driver.
+    Native,
+    /// In the network stack.
+    Generic,
+}
+
+impl Xdp {
+    /// As the agent's configuration says it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Native => "xdp",
+            Self::Generic => "xdp-generic",
+        }
+    }
+}
 
 /// The value of `attach` in the configuration of this run's agents; none for
 /// the agent's default.
@@ -12,8 +35,8 @@ pub const VARIABLE: &str = "CONNTRACK_TEST_ATTACH";
 pub fn configured() -> Option<String> {
     let way = env::var(VARIABLE).ok()?;
     assert!(
-        ["auto", "tcx", "clsact"].contains(&way.as_str()),
-        "{VARIABLE}={way}: auto, tcx and clsact are possible"
+        ["auto", "tcx", "clsact", XDP].contains(&way.as_str()),
+        "{VARIABLE}={way}: auto, tcx, clsact and {XDP} are possible"
     );
     Some(way)
 }

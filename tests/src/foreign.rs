@@ -1,13 +1,15 @@
-//! Somebody else's eBPF program on a router's interface.
+//! Somebody else's eBPF programs on a router's interface.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
+use aya::maps::{Array, Map, MapData};
 use aya::programs::tc::{NlOptions, TcAttachOptions, TcAttachType};
-use aya::programs::{LinkOrder, SchedClassifier};
+use aya::programs::{LinkOrder, SchedClassifier, Xdp, xdp::XdpMode};
 use aya::{Ebpf, EbpfLoader};
+use conntrack_ebpf::abi::{self, Identity};
 
-use crate::attach;
+use crate::attach::{self, Xdp as Mode};
 use crate::netns::Netns;
 
 /// Behind everything that the agent may have chosen.
@@ -82,6 +84,57 @@ impl ForeignProgram {
         attached.expect("the program on the interface");
         Self { _object: object }
     }
+}
+
+/// Somebody else's XDP program on an interface, until it is dropped.
+///
+/// It is the agent's own too, with empty maps: with a token it hands over, for
+/// each packet, that there is no rule for it.
+pub struct ForeignXdp {
+    /// Its link is in it, and ends with it.
+    _object: Ebpf,
+}
+
+impl ForeignXdp {
+    /// Puts it on an interface. Without a token it leaves nothing to anybody.
+    #[must_use]
+    pub fn attach(netns: &Netns, interface: &str, mode: Mode, token: u64) -> Self {
+        let path = object_path();
+        let mut object = EbpfLoader::new()
+            .load_file(&path)
+            .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let identity = Identity {
+            token,
+            ..Identity::default()
+        };
+        let map = object.map_mut(abi::IDENTITY).expect("the map");
+        let mut map: Array<_, [u8; Identity::SIZE]> = map.try_into().expect("an array");
+        map.set(0, identity.to_bytes(), 0)
+            .expect("its only element");
+        let program: &mut Xdp = object
+            .program_mut("classify_xdp")
+            .expect("the XDP program")
+            .try_into()
+            .expect("an XDP program");
+        program.load().expect("the program in the kernel");
+        let mode = match mode {
+            Mode::Native => XdpMode::Driver,
+            Mode::Generic => XdpMode::Skb,
+        };
+        let attached = netns.run(|| program.attach(interface, mode));
+        attached.expect("the program on the interface");
+        Self { _object: object }
+    }
+}
+
+/// The token of the instance that is pinned in this folder.
+#[must_use]
+pub fn token_of(instance: &Path) -> u64 {
+    let map = MapData::from_pin(instance.join(abi::IDENTITY)).expect("the map");
+    let map: Array<_, [u8; Identity::SIZE]> = Map::Array(map).try_into().expect("an array");
+    let [token @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] =
+        map.get(&0, 0).expect("its only element");
+    u64::from_ne_bytes(token)
 }
 
 /// The object that `cargo xtask build` has made.

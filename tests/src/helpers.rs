@@ -3,9 +3,13 @@
 use std::fmt;
 use std::fmt::Write as _;
 
-use crate::agent::Agent;
+use uuid::Uuid;
+
+use crate::agent::{Agent, Config};
+use crate::attach::Xdp;
 use crate::lab::Lab;
 use crate::router::Router;
+use crate::snapshot::xdp_on;
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,23 +75,29 @@ impl Rule {
 /// The rules file that gives these routers these rules.
 #[must_use]
 pub fn rules_file(routers: &[(&Router, &[Rule])]) -> String {
-    let mut file = String::new();
-    for (router, rules) in routers {
-        let _infallible = writeln!(file, "[[router]]\nid = \"{}\"\nhelpers = [", router.id());
-        for Rule {
-            protocol,
-            port,
-            helper,
-        } in *rules
-        {
-            let _infallible = writeln!(
-                file,
-                "  {{ protocol = \"{protocol}\", port = {port}, helper = \"{helper}\" }},"
-            );
-        }
-        file.push_str("]\n");
+    let parts = routers
+        .iter()
+        .map(|(router, rules)| rules_of(router.id(), rules));
+    parts.collect()
+}
+
+/// The part of a rules file that gives one router its rules.
+#[must_use]
+pub fn rules_of(router: Uuid, rules: &[Rule]) -> String {
+    let mut part = format!("[[router]]\nid = \"{router}\"\nhelpers = [\n");
+    for Rule {
+        protocol,
+        port,
+        helper,
+    } in rules
+    {
+        let _infallible = writeln!(
+            part,
+            "  {{ protocol = \"{protocol}\", port = {port}, helper = \"{helper}\" }},"
+        );
     }
-    file
+    part.push_str("]\n");
+    part
 }
 
 /// What puts a scenario's rules in force.
@@ -95,6 +105,9 @@ pub fn rules_file(routers: &[(&Router, &[Rule])]) -> String {
 pub enum By {
     /// The agent under test.
     Agent,
+    /// The same, configured to attach XDP programs too, in this way, to the
+    /// interfaces towards clients.
+    Xdp(Xdp),
     /// A plain nftables rule: it shows that the lab itself works, and that a
     /// scenario which fails with the agent fails because of the agent.
     PlainNft,
@@ -106,6 +119,12 @@ impl By {
     pub fn install(self, lab: &Lab, router: &Router, rules: &[Rule]) -> Option<Agent> {
         match self {
             Self::Agent => Some(Agent::start(lab, &rules_file(&[(router, rules)]))),
+            Self::Xdp(xdp) => {
+                let config = Config::of(lab).with_xdp(router.client_side(), xdp);
+                let agent = Agent::start_with(lab, &config, &rules_file(&[(router, rules)]));
+                assert_eq!(xdp_on(router.netns(), router.client_side()), Some(xdp));
+                Some(agent)
+            }
             Self::PlainNft => {
                 router.plain_nft_helpers(rules);
                 None

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use aya::maps::loaded_maps;
 use aya::programs::tc::TcAttachType;
-use aya::programs::{SchedClassifier, loaded_programs};
+use aya::programs::{ProgramError, ProgramInfo, SchedClassifier, loaded_programs};
 
+use crate::attach::Xdp;
 use crate::lab::Lab;
 use crate::netns::Netns;
 
@@ -37,6 +39,8 @@ impl Snapshot {
             for interface in interfaces(netns) {
                 let ids = format!("{:?}", ingress_programs(netns, &interface));
                 things.insert(format!("programs on {interface} of {name}"), ids);
+                let xdp = format!("{:?}", xdp_program(netns, &interface));
+                things.insert(format!("XDP on {interface} of {name}"), xdp);
                 for (what, arguments) in [
                     ("qdiscs", &["qdisc", "show", "dev", &interface][..]),
                     ("filters", &["filter", "show", "dev", &interface]),
@@ -115,9 +119,45 @@ pub fn interfaces(netns: &Netns) -> Vec<String> {
 #[must_use]
 pub fn ingress_programs(netns: &Netns, interface: &str) -> Vec<u32> {
     let found = netns.run(|| SchedClassifier::query_tcx(interface, TcAttachType::Ingress));
-    let (_revision, programs) = found.expect("the interface's programs");
-    let on_tcx = programs.iter().map(aya::programs::ProgramInfo::id);
+    let on_tcx = match found {
+        Ok((_revision, programs)) => programs.iter().map(ProgramInfo::id).collect(),
+        Err(error) if is_without_tcx(&error) => Vec::new(),
+        Err(error) => panic!("the interface's programs: {error}"),
+    };
+    let on_tcx = on_tcx.into_iter();
     on_tcx.chain(filter_programs(netns, interface)).collect()
+}
+
+/// Whether that is how a kernel before 6.6 answers: it knows no such hook
+/// (`bpf_prog_query`, kernel/bpf/syscall.c).
+fn is_without_tcx(error: &ProgramError) -> bool {
+    let ProgramError::SyscallError(error) = error else {
+        return false;
+    };
+    error.io_error.kind() == ErrorKind::InvalidInput
+}
+
+/// In which way the interface has an XDP program, anybody's.
+#[must_use]
+pub fn xdp_on(netns: &Netns, interface: &str) -> Option<Xdp> {
+    let (mode, _) = xdp_program(netns, interface)?;
+    Some(mode)
+}
+
+/// The same with the kernel's id of the program.
+#[must_use]
+pub fn xdp_program(netns: &Netns, interface: &str) -> Option<(Xdp, u32)> {
+    // ip-link(8): "xdp" has a mode of 1 in the driver, 2 in the stack.
+    let listing = netns.tool("ip", ["-json", "-details", "link", "show", interface], "");
+    let links: serde_json::Value = serde_json::from_str(&listing).expect("JSON from ip");
+    let xdp = &links[0]["xdp"];
+    let mode = match xdp["mode"].as_u64()? {
+        1 => Xdp::Native,
+        2 => Xdp::Generic,
+        other => panic!("{interface} has XDP in mode {other}"),
+    };
+    let id = xdp["prog"]["id"].as_u64().expect("the program's id");
+    Some((mode, u32::try_from(id).expect("an id of the kernel's")))
 }
 
 /// The ids of the programs that tc filters run on what comes in, first to last.

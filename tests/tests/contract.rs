@@ -25,7 +25,12 @@ use conntrack_agent::{
 };
 use conntrack_ebpf::abi::Slot;
 use conntrack_tests::{lab::Lab, netns::Netns, snapshot::ingress_programs, wait};
-use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    time::Duration,
+};
 
 /// A kernel, and what somebody else can do to it.
 trait World {
@@ -102,6 +107,7 @@ impl InMemory {
         let namespace = memory::Namespace {
             binding: None,
             interfaces: interfaces.into(),
+            xdp: BTreeMap::new(),
         };
         let name = format!("qrouter-{router}");
         kernel.router(router).namespaces.insert(name, namespace);

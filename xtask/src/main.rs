@@ -8,6 +8,7 @@ mod build;
 mod check;
 mod demo;
 mod fuzz;
+mod kernel;
 mod lab;
 mod leftovers;
 mod manifests;

@@ -29,20 +29,9 @@ impl Interfaces {
         }
         let mut good = Vec::new();
         for pattern in patterns {
-            if pattern.is_empty() || pattern.len() > MAX_LENGTH || pattern.contains('/') {
-                faults.push(format!(
-                    "interfaces has {pattern:?}: 1 to {MAX_LENGTH} bytes are allowed, without a /"
-                ));
-                continue;
-            }
-            match Pattern::new(pattern) {
+            match self::pattern(pattern) {
                 Ok(pattern) => good.push(pattern),
-                Err(error) => faults.push(format!(
-                    "interfaces has {pattern:?}: {}, at character {}; *, ? and sets like [a-z] \
-                     and [!a-z] are allowed",
-                    error.msg,
-                    error.pos + 1
-                )),
+                Err(fault) => faults.push(format!("interfaces has {fault}")),
             }
         }
         if faults.is_empty() {
@@ -52,11 +41,32 @@ impl Interfaces {
         }
     }
 
-    /// Whether an interface of this name is to be classified.
+    /// Those that this one pattern matches.
+    pub(super) fn one(pattern: Pattern) -> Self {
+        Self(vec![pattern])
+    }
+
+    /// Whether an interface of this name is one of them.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|pattern| pattern.matches(name))
     }
+}
+
+/// A pattern of interfaces' names; or what is wrong with it.
+pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
+    if text.is_empty() || text.len() > MAX_LENGTH || text.contains('/') {
+        return Err(format!(
+            "{text:?}: 1 to {MAX_LENGTH} bytes are allowed, without a /"
+        ));
+    }
+    Pattern::new(text).map_err(|error| {
+        format!(
+            "{text:?}: {}, at character {}; *, ? and sets like [a-z] and [!a-z] are allowed",
+            error.msg,
+            error.pos + 1
+        )
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! An instance's program on the ingress of an interface.
+//! An instance's programs on the ingress of an interface: the tc program, and in
+//! front of it, where that is wanted and possible, the XDP program.
 //!
-//! Two ways lead there. Since Linux 6.6 a **tcx** link, which a pin keeps. On
+//! For the tc program, two ways lead there. Since Linux 6.6 a **tcx** link, which a pin keeps. On
 //! older kernels a **tc filter** (`cls_bpf`, as on a clsact qdisc), which is kept
 //! by its interface; in the place of the link's pin it has a folder, so that it
 //! is found, reaped and renewed as a link is.
@@ -10,12 +11,14 @@ mod filter;
 mod hooks;
 mod pin;
 mod tcx;
+mod xdp;
 
 use std::path::PathBuf;
 
 use super::Interface;
 pub use hooks::Hooks;
 pub use pin::{Pin, remove as unpin};
+pub use xdp::{XdpMode, XdpOutcome, XdpPin, XdpProgram};
 
 /// How programs get onto an interface's ingress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,10 @@ pub struct Ingress {
     links: Vec<(u32, u32)>,
     /// The kernel's ids of the programs that this agent's filters run.
     filters: Vec<u32>,
+    /// Its XDP program, anybody's.
+    pub xdp: Option<XdpProgram>,
+    /// The largest packet that it sends, in bytes: what a driver's XDP depends on.
+    pub mtu: u32,
 }
 
 impl Ingress {

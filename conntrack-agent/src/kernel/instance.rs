@@ -3,20 +3,29 @@
 mod counting;
 mod making;
 
-use std::{collections::BTreeSet, io, mem::discriminant, path::Path};
+use std::{
+    collections::BTreeSet,
+    io,
+    mem::discriminant,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::Path,
+};
 
 use aya::{
     maps::{Array, Map, MapData, PerCpuArray},
-    programs::SchedClassifier,
+    programs::{ProgramInfo, SchedClassifier},
     sys::SyscallError,
 };
 use conntrack_ebpf::abi::{self, COUNTER_GROUP, Destination, Globals, Identity, Page, Slot};
 
-use super::{AgentId, Error, Object, pins::entries, sys};
+use super::{AgentId, Error, Object, pins::entries, shared, sys};
 use crate::port_table::{Capacity, Edit, Excerpt, Image, Write};
 
 /// The pin of the program, made last: an instance that has it is whole.
 pub(super) const PROGRAM: &str = "classify";
+
+/// The pin of the XDP program, where there is one.
+const XDP_PROGRAM: &str = "classify_xdp";
 
 /// bpffs knows no name with a dot, so the section is pinned under another.
 const GLOBALS_PIN: &str = "globals";
@@ -34,6 +43,8 @@ pub struct Instance {
     identity: Array<MapData, [u8; Identity::SIZE]>,
     program: SchedClassifier,
     program_id: u32,
+    /// The XDP program and the kernel's id of it.
+    xdp: Option<(OwnedFd, u32)>,
     globals: Globals,
 }
 
@@ -88,10 +99,26 @@ impl Instance {
         AgentId::from_bytes(self.globals.agent)
     }
 
-    /// Whether it was loaded as `object` would load it now.
+    /// Whether it was loaded as `object` would load it now, or has an XDP program
+    /// beyond that.
     #[must_use]
     pub fn is_of(&self, object: &Object) -> bool {
-        self.globals == object.globals()
+        self.globals == object.globals() && (self.xdp.is_some() || !object.wants_xdp())
+    }
+
+    /// Whether its program tells of new connections where `object`'s would:
+    /// somebody may have taken the pins of what all instances share, or put
+    /// others there, and then a reader hears of some routers alone.
+    ///
+    /// # Errors
+    /// [`Error::Program`] if the kernel can't be asked.
+    pub fn tells_where(&self, object: &Object) -> Result<bool, Error> {
+        let maps = self.program.info().and_then(|info| info.map_ids());
+        let maps = maps.map_err(Error::program("the classifier's maps cannot be listed"))?;
+        Ok(shared::are_among(
+            object.shared(),
+            &maps.unwrap_or_default(),
+        ))
     }
 
     /// The kernel's id of its program.
@@ -103,6 +130,17 @@ impl Instance {
     /// Its program.
     pub const fn program(&mut self) -> &mut SchedClassifier {
         &mut self.program
+    }
+
+    /// The kernel's id of its XDP program, if it has one.
+    #[must_use]
+    pub fn xdp_program_id(&self) -> Option<u32> {
+        self.xdp.as_ref().map(|(_, id)| *id)
+    }
+
+    /// Its XDP program, if it has one.
+    pub(super) fn xdp_program(&self) -> Option<BorrowedFd<'_>> {
+        self.xdp.as_ref().map(|(program, _)| program.as_fd())
     }
 
     /// A copy of its maps.
@@ -269,6 +307,17 @@ fn open_whole(folder: &Path) -> Result<Instance, Error> {
             .map_err(Error::map("shape", abi::IDENTITY))?,
         program,
         program_id,
+        xdp: open_xdp(folder),
         globals,
     })
+}
+
+/// One that can't be used is none: then the instance is made anew if it should
+/// have one. A bare descriptor: aya opens no pinned XDP program whose kind its
+/// caller can't name, and it names none to its callers.
+fn open_xdp(folder: &Path) -> Option<(OwnedFd, u32)> {
+    let pin = folder.join(XDP_PROGRAM);
+    let program = sys::open_pinned(&pin).ok()?;
+    let info = ProgramInfo::from_pin(&pin).ok()?;
+    Some((program, info.id()))
 }

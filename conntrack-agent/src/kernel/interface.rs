@@ -2,16 +2,30 @@
 
 use std::io;
 
-use netlink_packet_core::DecodeError;
+use netlink_packet_core::{DecodeError, parse_u32};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{LinkAttribute, LinkExtentMask, LinkHeader, LinkLayerType, LinkMessage},
 };
 
-use super::netlink::{Route, attribute};
+use super::{
+    XdpMode, XdpProgram,
+    netlink::{Route, attribute},
+};
 
 /// `IFLA_IFNAME`, `include/uapi/linux/if_link.h`.
 const IFLA_IFNAME: u16 = 3;
+/// `IFLA_MTU` and `IFLA_XDP` there; in the latter, `IFLA_XDP_ATTACHED` and
+/// `IFLA_XDP_PROG_ID`.
+const IFLA_MTU: u16 = 4;
+const IFLA_XDP: u16 = 43;
+const IFLA_XDP_ATTACHED: u16 = 2;
+const IFLA_XDP_PROG_ID: u16 = 4;
+
+/// `XDP_ATTACHED_NONE`, `XDP_ATTACHED_DRV` and `XDP_ATTACHED_SKB`, likewise.
+const ATTACHED_NONE: u8 = 0;
+const ATTACHED_NATIVE: u8 = 1;
+const ATTACHED_GENERIC: u8 = 2;
 
 /// `struct ifinfomsg`, include/uapi/linux/rtnetlink.h.
 const HEADER: usize = 16;
@@ -38,11 +52,19 @@ pub enum Kind {
     Other,
 }
 
+/// An interface as it is listed.
+pub(super) struct Listed {
+    pub(super) interface: Interface,
+    pub(super) mtu: u32,
+    /// Its XDP program, if it has one.
+    pub(super) xdp: Option<XdpProgram>,
+}
+
 /// The interfaces of the socket's namespace, by rising index.
 ///
 /// # Errors
 /// [`Route::dump`]'s.
-pub(super) fn interfaces(route: &mut Route) -> io::Result<Vec<Interface>> {
+pub(super) fn interfaces(route: &mut Route) -> io::Result<Vec<Listed>> {
     let mut ask = LinkMessage::default();
     // Counters of every kind are most of what the kernel says otherwise.
     ask.attributes
@@ -50,21 +72,42 @@ pub(super) fn interfaces(route: &mut Route) -> io::Result<Vec<Interface>> {
     let mut found = route.dump(&RouteNetlinkMessage::GetLink(ask), |link| {
         read(link).map(Some)
     })?;
-    found.sort_by_key(|interface| interface.index);
+    found.sort_by_key(|listed| listed.interface.index);
     Ok(found)
 }
 
-fn read(link: &[u8]) -> Result<Interface, DecodeError> {
+fn read(link: &[u8]) -> Result<Listed, DecodeError> {
     let header = LinkHeader::parse(link)?;
     let attributes = link.get(HEADER..).unwrap_or_default();
     // The kernel allows any bytes; the number is what the agent goes by.
     let name = attribute(attributes, IFLA_IFNAME)?.unwrap_or_default();
     let name = String::from_utf8_lossy(name);
-    Ok(Interface {
-        index: header.index,
-        name: name.trim_end_matches('\0').to_owned(),
-        kind: kind(header.link_layer_type),
+    let mtu = attribute(attributes, IFLA_MTU)?
+        .map(parse_u32)
+        .transpose()?;
+    let xdp = attribute(attributes, IFLA_XDP)?.map(xdp).transpose()?;
+    Ok(Listed {
+        interface: Interface {
+            index: header.index,
+            name: name.trim_end_matches('\0').to_owned(),
+            kind: kind(header.link_layer_type),
+        },
+        mtu: mtu.unwrap_or_default(),
+        xdp: xdp.flatten(),
     })
+}
+
+fn xdp(attributes: &[u8]) -> Result<Option<XdpProgram>, DecodeError> {
+    let attached = attribute(attributes, IFLA_XDP_ATTACHED)?;
+    let mode = match attached.and_then(<[u8]>::first) {
+        None | Some(&ATTACHED_NONE) => return Ok(None),
+        Some(&ATTACHED_NATIVE) => Some(XdpMode::Native),
+        Some(&ATTACHED_GENERIC) => Some(XdpMode::Generic),
+        Some(_) => None,
+    };
+    let id = attribute(attributes, IFLA_XDP_PROG_ID)?;
+    let id = id.map(parse_u32).transpose()?.unwrap_or_default();
+    Ok(Some(XdpProgram { id, mode }))
 }
 
 const fn kind(layer: LinkLayerType) -> Kind {

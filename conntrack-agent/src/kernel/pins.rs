@@ -5,6 +5,7 @@
 //!                         next/…       an instance that is being made
 //!                         successor/…  one that is whole and is taking over
 //!                         links/<namespace>:<ifindex>
+//!                         xdp/<namespace>:<ifindex>    where there are XDP links
 //!                shared/{EVENTS,LIMITER,RECENT}   of all instances
 //! ```
 //!
@@ -54,6 +55,12 @@ impl Pins {
     #[must_use]
     pub const fn abi(&self) -> u32 {
         self.abi
+    }
+
+    /// The folder that all versions' pins are in.
+    #[must_use]
+    pub fn bpffs_dir(&self) -> &Path {
+        &self.bpffs_dir
     }
 
     fn version(&self) -> PathBuf {
@@ -116,6 +123,18 @@ impl Pins {
         self.router(router).join("links")
     }
 
+    /// Where the XDP link of an attachment is pinned.
+    #[must_use]
+    pub fn xdp_link(&self, router: RouterId, namespace: &str, interface: u32) -> PathBuf {
+        let folder = self.xdp_links(router);
+        folder.join(format!("{namespace}:{interface}"))
+    }
+
+    /// Where the router's XDP links are pinned.
+    pub(super) fn xdp_links(&self, router: RouterId) -> PathBuf {
+        self.router(router).join("xdp")
+    }
+
     /// Every router that something is pinned for.
     ///
     /// # Errors
@@ -136,6 +155,25 @@ impl Pins {
         entries(&self.links(router))
     }
 
+    /// Every pinned XDP link of the router.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the folder can't be read.
+    pub fn xdp_links_of(&self, router: RouterId) -> Result<Vec<PathBuf>, Error> {
+        entries(&self.xdp_links(router))
+    }
+
+    /// All that is pinned of what the router has on interfaces, in the order in
+    /// which it can go: XDP links first.
+    ///
+    /// # Errors
+    /// [`Error::File`] if a folder can't be read.
+    pub fn attachments_of(&self, router: RouterId) -> Result<Vec<PathBuf>, Error> {
+        let mut pins = self.xdp_links_of(router)?;
+        pins.extend(self.links_of(router)?);
+        Ok(pins)
+    }
+
     /// Makes the folders that the router's pins go into.
     ///
     /// # Errors
@@ -150,7 +188,7 @@ impl Pins {
     /// # Errors
     /// [`Error::File`] if something can't be removed.
     pub fn remove(&self, router: RouterId) -> Result<(), Error> {
-        for link in self.links_of(router)? {
+        for link in self.attachments_of(router)? {
             unpin(&link)?;
         }
         for folder in self.instances(router) {
@@ -166,13 +204,15 @@ impl Pins {
     /// # Errors
     /// [`Error::File`] if it can't be made.
     pub fn prepare_links(&self, router: RouterId) -> Result<(), Error> {
-        let links = self.links(router);
-        match fs::create_dir(&links) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(Error::file(links, "made")(error))
-            }
-            _ => Ok(()),
-        }
+        make_one(self.links(router))
+    }
+
+    /// The same for its XDP links.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it can't be made.
+    pub fn prepare_xdp_links(&self, router: RouterId) -> Result<(), Error> {
+        make_one(self.xdp_links(router))
     }
 
     /// Removes what is empty of the router's folders and those above.
@@ -180,6 +220,7 @@ impl Pins {
     /// # Errors
     /// [`Error::File`] for any reason other than that one isn't empty.
     pub fn tidy(&self, router: RouterId) -> Result<(), Error> {
+        remove_if_empty(&self.xdp_links(router))?;
         // Where there is an instance, there will be links.
         if self.instance(router).exists() {
             return Ok(());
@@ -189,6 +230,22 @@ impl Pins {
         self.remove_shared_if_last()?;
         remove_if_empty(&self.version())?;
         remove_if_empty(&self.bpffs_dir)
+    }
+
+    /// Removes what instances shared that are all gone, of every ABI version: an
+    /// agent may have died before it came to it. No folder is fine.
+    ///
+    /// # Errors
+    /// [`Error::File`] if something can't be removed.
+    pub fn remove_unshared(bpffs_dir: &Path) -> Result<(), Error> {
+        for version in entries(bpffs_dir)? {
+            if let Some(abi) = versions::version_of(&version) {
+                let bpffs_dir = bpffs_dir.to_owned();
+                Self { bpffs_dir, abi }.remove_shared_if_last()?;
+                remove_if_empty(&version)?;
+            }
+        }
+        remove_if_empty(bpffs_dir)
     }
 
     /// What all instances share goes with the last of them.
@@ -201,6 +258,16 @@ impl Pins {
             remove_pin(&pin)?;
         }
         remove_if_empty(&shared)
+    }
+}
+
+/// Makes a folder, and none above it; one that is there is fine.
+fn make_one(folder: PathBuf) -> Result<(), Error> {
+    match fs::create_dir(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Error::file(folder, "made")(error))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -142,6 +142,17 @@ const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
 const LINK_GET_FD_BY_ID: libc::c_long = 30;
 
+/// Likewise `BPF_LINK_CREATE`, `…_UPDATE` and `…_DETACH`; XDP links have them since
+/// Linux 5.9.
+const LINK_CREATE: libc::c_long = 28;
+const LINK_UPDATE: libc::c_long = 29;
+const LINK_DETACH: libc::c_long = 34;
+
+/// `BPF_XDP` of `enum bpf_attach_type`, and `BPF_LINK_TYPE_XDP` of `enum
+/// bpf_link_type`, include/uapi/linux/bpf.h.
+const XDP: u32 = 37;
+const LINK_TYPE_XDP: u32 = 6;
+
 /// `BPF_TCX_INGRESS` of `enum bpf_attach_type`, include/uapi/linux/bpf.h.
 const TCX_INGRESS: u32 = 46;
 
@@ -294,13 +305,27 @@ struct LinkInfo {
     attach_type: u32,
 }
 
-/// The number of the interface that a tcx link is attached to; 0 once the
+/// The number of the interface that a tcx or XDP link is attached to; 0 once the
 /// interface is gone or somebody has detached it (`tcx_link_fill_info`,
-/// kernel/bpf/tcx.c).
+/// kernel/bpf/tcx.c; `bpf_xdp_link_fill_link_info`, net/core/dev.c).
 ///
 /// # Errors
 /// bpf(2).
 pub(super) fn link_interface(link: BorrowedFd<'_>) -> io::Result<u32> {
+    link_info(link).map(|info| info.interface)
+}
+
+/// Of an XDP link, the id of the program that it runs, and the number of its
+/// interface as [`link_interface`] has it; none for a link of another kind.
+///
+/// # Errors
+/// bpf(2).
+pub(super) fn xdp_link(link: BorrowedFd<'_>) -> io::Result<Option<(u32, u32)>> {
+    let info = link_info(link)?;
+    Ok((info.kind == LINK_TYPE_XDP).then_some((info.program, info.interface)))
+}
+
+fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let mut info = LinkInfo::default();
     let mut inquiry = Inquiry {
         bpf_fd: link.as_raw_fd().cast_unsigned(),
@@ -311,7 +336,84 @@ pub(super) fn link_interface(link: BorrowedFd<'_>) -> io::Result<u32> {
     // until the call returns and in which any bytes are numbers.
     #[expect(unsafe_code, reason = "the call has no safe form")]
     unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut inquiry) }?;
-    Ok(info.interface)
+    Ok(info)
+}
+
+/// Puts an XDP program on the interface with this number, of the namespace that
+/// the calling thread is in; `flags` say in which mode. The link ends when nobody
+/// holds it and no pin does.
+///
+/// Not aya's: where the kernel says EINVAL, that one goes on to attach by
+/// netlink, which no pin would keep.
+///
+/// # Errors
+/// EBUSY if there is a program already, EEXIST if there is one in another mode,
+/// or on an interface above it; what the driver says (`dev_xdp_attach`,
+/// net/core/dev.c). EINVAL if there is no such interface.
+pub(super) fn make_xdp_link(
+    program: BorrowedFd<'_>,
+    interface: u32,
+    flags: u32,
+) -> io::Result<OwnedFd> {
+    /// The beginning of `struct { … } link_create` of `union bpf_attr`.
+    #[repr(C)]
+    struct Create {
+        program: u32,
+        interface: u32,
+        attach_type: u32,
+        flags: u32,
+    }
+    let mut attributes = Create {
+        program: program.as_raw_fd().cast_unsigned(),
+        interface,
+        attach_type: XDP,
+        flags,
+    };
+    // SAFETY: four numbers, none of them an address.
+    #[expect(unsafe_code, reason = "the call has no safe form")]
+    let link = unsafe { bpf(LINK_CREATE, &mut attributes) }?;
+    // SAFETY: the kernel has just made this descriptor, for nobody else.
+    #[expect(unsafe_code, reason = "bpf(2) returns a bare descriptor")]
+    let link = unsafe { OwnedFd::from_raw_fd(link) };
+    Ok(link)
+}
+
+/// Has a link run another program of the same kind, from the next packet on.
+///
+/// # Errors
+/// ENOLINK if it is on no interface any more (`bpf_xdp_link_update`,
+/// net/core/dev.c).
+pub(super) fn update_link(link: &impl AsFd, program: BorrowedFd<'_>) -> io::Result<()> {
+    /// `struct { … } link_update` of `union bpf_attr`.
+    #[repr(C)]
+    struct Update {
+        link: u32,
+        program: u32,
+        flags: u32,
+        old_program: u32,
+    }
+    let mut attributes = Update {
+        link: link.as_fd().as_raw_fd().cast_unsigned(),
+        program: program.as_raw_fd().cast_unsigned(),
+        flags: 0,
+        old_program: 0,
+    };
+    // SAFETY: four numbers, none of them an address.
+    #[expect(unsafe_code, reason = "the call has no safe form")]
+    unsafe { bpf(LINK_UPDATE, &mut attributes) }?;
+    Ok(())
+}
+
+/// Takes a link off its interface, whoever holds it; one that is off stays so.
+///
+/// # Errors
+/// bpf(2).
+pub(super) fn detach_link(link: &impl AsFd) -> io::Result<()> {
+    let mut attributes = link.as_fd().as_raw_fd().cast_unsigned();
+    // SAFETY: the command reads one number, the link's descriptor.
+    #[expect(unsafe_code, reason = "the call has no safe form")]
+    unsafe { bpf(LINK_DETACH, &mut attributes) }?;
+    Ok(())
 }
 
 /// Returns what the command does: 0, or a new descriptor.

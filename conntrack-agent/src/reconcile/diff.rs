@@ -1,8 +1,8 @@
 //! The difference between desired and observed, as effects. Pure.
 
-use super::{Effect, InstanceState, NamespaceState, Observed};
+use super::{Effect, InstanceState, InterfaceState, NamespaceState, Observed};
 use crate::{
-    kernel::BindingState,
+    kernel::{Attachment, BindingState},
     port_table::{Capacity, TooManyRules, Wanted, fill, plan},
 };
 
@@ -91,34 +91,77 @@ fn presence(namespace: &NamespaceState, effects: &mut Vec<Effect>) {
         });
     }
     for interface in &namespace.interfaces {
-        let (namespace, attachment) = (namespace.name.clone(), interface.attachment.clone());
-        let inherited = interface.inherited.clone();
-        match (interface.wanted, inherited) {
-            (true, Some(from)) => effects.push(Effect::TakeOver {
-                namespace,
-                attachment,
-                from,
-            }),
-            (true, None) if !interface.attached => effects.push(Effect::Attach {
-                namespace,
-                attachment,
-            }),
-            (true, None) => {}
-            (false, inherited) => {
-                effects.extend(inherited.map(Effect::ReapLink));
-                if interface.pinned {
-                    effects.push(Effect::Detach {
-                        namespace,
-                        attachment,
-                    });
-                }
+        if interface.xdp.reachable().is_none() {
+            without_xdp(&namespace.name, interface, effects);
+        }
+        ingress(&namespace.name, interface, effects);
+        // What it hands over must find somebody.
+        with_xdp(&namespace.name, interface, effects);
+    }
+}
+
+fn ingress(namespace: &str, interface: &InterfaceState, effects: &mut Vec<Effect>) {
+    let (namespace, attachment) = (namespace.to_owned(), interface.attachment.clone());
+    let inherited = interface.inherited.clone();
+    match (interface.wanted, inherited) {
+        (true, Some(from)) => effects.push(Effect::TakeOver {
+            namespace,
+            attachment,
+            from,
+        }),
+        (true, None) if !interface.attached => effects.push(Effect::Attach {
+            namespace,
+            attachment,
+        }),
+        (true, None) => {}
+        (false, inherited) => {
+            effects.extend(inherited.map(Effect::ReapLink));
+            if interface.pinned {
+                effects.push(Effect::Detach {
+                    namespace,
+                    attachment,
+                });
             }
         }
     }
 }
 
+fn with_xdp(namespace: &str, interface: &InterfaceState, effects: &mut Vec<Effect>) {
+    let xdp = &interface.xdp;
+    if let Some(mode) = xdp.reachable()
+        && (!xdp.attached || xdp.inherited.is_some())
+    {
+        effects.push(Effect::AttachXdp {
+            namespace: namespace.to_owned(),
+            attachment: xdp_attachment(interface),
+            mode,
+            from: xdp.inherited.clone(),
+        });
+    }
+}
+
+fn without_xdp(namespace: &str, interface: &InterfaceState, effects: &mut Vec<Effect>) {
+    effects.extend(interface.xdp.inherited.clone().map(Effect::ReapLink));
+    if interface.xdp.pinned {
+        effects.push(Effect::DetachXdp {
+            namespace: namespace.to_owned(),
+            attachment: xdp_attachment(interface),
+        });
+    }
+}
+
+fn xdp_attachment(interface: &InterfaceState) -> Attachment {
+    Attachment {
+        interface: interface.attachment.interface.clone(),
+        pin: interface.xdp.pin.clone(),
+    }
+}
+
 fn removal(observed: &Observed, effects: &mut Vec<Effect>) {
     for namespace in &observed.namespaces {
+        for interface in &namespace.interfaces {
+            without_xdp(&namespace.name, interface, effects);
+        }
         let inherited = namespace.interfaces.iter();
         let inherited = inherited.filter_map(|state| state.inherited.clone());
         effects.extend(inherited.map(Effect::ReapLink));
@@ -148,7 +191,7 @@ mod tests {
         kernel::{Attachment, Interface, Kind},
         model::{Destination, Protocol},
         port_table::Image,
-        reconcile::InterfaceState,
+        reconcile::{InterfaceState, XdpState},
     };
 
     fn desired(ports: impl IntoIterator<Item = u16>) -> Desired {
@@ -185,6 +228,7 @@ mod tests {
                 attached,
                 pinned: attached,
                 inherited: None,
+                xdp: XdpState::default(),
             }],
         }
     }

@@ -4,7 +4,7 @@
 use std::{fmt, path::PathBuf};
 
 use crate::{
-    kernel::{Attachment, BindingState},
+    kernel::{Attachment, BindingState, XdpMode},
     port_table::{Capacity, Edit, Wanted},
 };
 
@@ -50,6 +50,25 @@ pub enum Effect {
         /// The interface's namespace.
         namespace: String,
         /// The interface and its pin.
+        attachment: Attachment,
+    },
+    /// Attach the instance's XDP program to an interface, or have what the agent
+    /// has there run it.
+    AttachXdp {
+        /// The interface's namespace.
+        namespace: String,
+        /// The interface and its XDP link's pin.
+        attachment: Attachment,
+        /// In which mode.
+        mode: XdpMode,
+        /// Where an agent with an older ABI has pinned the link, if one has.
+        from: Option<PathBuf>,
+    },
+    /// Detach the XDP program from an interface.
+    DetachXdp {
+        /// The interface's namespace.
+        namespace: String,
+        /// The interface and its XDP link's pin.
         attachment: Attachment,
     },
     /// Remove a pinned link whose interface or namespace is gone.
@@ -116,6 +135,28 @@ impl fmt::Display for Effect {
             } => write!(
                 formatter,
                 "detach from {} in {namespace}",
+                attachment.interface.name
+            ),
+            Self::AttachXdp {
+                namespace,
+                attachment,
+                mode,
+                ..
+            } => write!(
+                formatter,
+                "attach {} XDP to {} in {namespace}",
+                match mode {
+                    XdpMode::Native => "native",
+                    XdpMode::Generic => "generic",
+                },
+                attachment.interface.name
+            ),
+            Self::DetachXdp {
+                namespace,
+                attachment,
+            } => write!(
+                formatter,
+                "detach XDP from {} in {namespace}",
                 attachment.interface.name
             ),
             Self::ReapLink(pin) => write!(formatter, "reap the dead link {}", pin.display()),

@@ -5,6 +5,7 @@ mod look;
 mod renewal;
 mod succession;
 mod ways;
+mod xdp;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,10 +15,10 @@ use std::{
 
 use tracing::warn;
 
-use self::ways::Ways;
+use self::{ways::Ways, xdp::Obstacles};
 use super::{Effect, InstanceState, Kernel, Observed};
 use crate::{
-    config::{Config, Interfaces},
+    config::{Config, Interfaces, XdpInterfaces},
     kernel::{
         AgentId, Binding, Carrier, Edition, Error, Hooks, Identity, Instance, Keeper, Netns,
         NetnsFolder, Object, Pin, Pins, Places, TABLE_PREFIX, Usable, require_mounted,
@@ -36,6 +37,9 @@ pub struct Host {
     hooks: Hooks,
     ways: Ways,
     interfaces: Interfaces,
+    /// Which of them get an XDP program too.
+    xdp: XdpInterfaces,
+    obstacles: Obstacles,
     folder: NetnsFolder,
     netns_dir: PathBuf,
     prefixes: Vec<String>,
@@ -92,6 +96,7 @@ impl Kernel for Host {
         self.hints.remove(&router);
         self.settle(router)?;
         let (observed, held) = self.look(router)?;
+        self.note_obstacles(router, &observed);
         self.held.insert(router, held);
         if let InstanceState::Current(image) = &observed.instance {
             self.take_hint(router, image.free_slots())?;
@@ -139,7 +144,7 @@ impl Kernel for Host {
         if !has_rules {
             return self.keeper.forget_all(router);
         }
-        match self.pins.links_of(router) {
+        match self.pins.attachments_of(router) {
             Ok(pins) => self.keeper.keep(router, &pins),
             Err(error) => warn!(%router, error = &error as &dyn std::error::Error,
                 "its links are not watched"),
@@ -167,12 +172,19 @@ impl Host {
     ) -> Result<Self, Error> {
         let hooks = Hooks::probe(agent)?;
         let pins = Pins::of(&edition, &config.bpffs_dir);
+        let object = Object::new(edition, agent, carrier, pins.shared());
         Ok(Self {
             agent,
             ways: Ways::new(config.attach, hooks.has_tcx())?,
             hooks,
             interfaces: config.interfaces(),
-            object: Object::new(edition, agent, carrier, pins.shared()),
+            object: if config.xdp.is_empty() {
+                object
+            } else {
+                object.with_xdp()
+            },
+            xdp: config.xdp(),
+            obstacles: Obstacles::default(),
             pins,
             binding,
             folder: NetnsFolder::new(&config.netns_dir),
@@ -191,8 +203,10 @@ impl Host {
     /// filters will do.
     ///
     /// # Errors
-    /// [`Error`] if the pins can't be read.
+    /// [`Error`] if the pins can't be read, or those that no router needs not be
+    /// removed.
     pub fn end_of_start(&mut self) -> Result<BTreeSet<RouterId>, Error> {
+        Pins::remove_unshared(self.pins.bpffs_dir())?;
         let mut with_filters = BTreeSet::new();
         for router in self.pins.routers()? {
             for pin in self.pins.links_of(router)? {

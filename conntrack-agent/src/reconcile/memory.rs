@@ -14,10 +14,12 @@ use aya::{maps::MapError, sys::SyscallError};
 use conntrack_ebpf::abi;
 use rustix::io::Errno;
 
-use super::{Effect, InstanceState, InterfaceState, Kernel, NamespaceState, Observed};
+use super::{
+    Effect, InstanceState, InterfaceState, Kernel, NamespaceState, Observed, Obstacle, XdpState,
+};
 use crate::{
-    config::Interfaces,
-    kernel::{Attachment, BindingState, Error, Interface, Kind},
+    config::{Interfaces, XdpInterfaces},
+    kernel::{Attachment, BindingState, Error, Interface, Kind, XdpMode},
     model::{Destination, RouterId},
     port_table::{Edit, Excerpt, Image, Write, fill},
 };
@@ -34,6 +36,8 @@ pub struct Memory {
     seen: BTreeMap<RouterId, BTreeSet<String>>,
     /// Those that are to be classified.
     interfaces: Interfaces,
+    /// Those that are to have the XDP program too.
+    xdp: XdpInterfaces,
     fault: Option<Fault>,
     writes: usize,
     observations: usize,
@@ -62,6 +66,23 @@ pub struct Namespace {
     pub binding: Option<BindingState>,
     /// Its interfaces by index: the name, and whether the program is attached.
     pub interfaces: BTreeMap<u32, (String, bool)>,
+    /// What is on their XDP hooks, by index.
+    pub xdp: BTreeMap<u32, Xdp>,
+}
+
+/// What is on an interface's XDP hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Xdp {
+    /// The instance's program, in this mode.
+    Own(XdpMode),
+    /// That of an agent with an older ABI, in this mode.
+    Older(XdpMode),
+    /// Another's program.
+    Foreign,
+    /// Nothing: the driver can't do it natively.
+    Unable,
+    /// Nothing, and the kernel has refused to change that.
+    Refused,
 }
 
 impl Memory {
@@ -91,12 +112,20 @@ impl Memory {
         self.interfaces = interfaces;
     }
 
+    /// Gives these interfaces the XDP program too, from the next observation on.
+    pub fn classify_by_xdp(&mut self, interfaces: XdpInterfaces) {
+        self.xdp = interfaces;
+    }
+
     /// Unplugs an interface: a link that was on it is dead.
     pub fn remove_interface(&mut self, router: RouterId, index: u32) {
         let this = self.routers.entry(router).or_default();
         for (name, namespace) in &mut this.namespaces {
             if let Some((_, true)) = namespace.interfaces.remove(&index) {
                 this.dead_links.insert(Self::pin(router, name, index));
+            }
+            if let Some(Xdp::Own(_)) = namespace.xdp.remove(&index) {
+                this.dead_links.insert(Self::xdp_pin(router, name, index));
             }
         }
     }
@@ -115,6 +144,14 @@ impl Memory {
 
     fn pin(router: RouterId, namespace: &str, index: u32) -> PathBuf {
         format!("/{router}/{namespace}:{index}").into()
+    }
+
+    fn xdp_pin(router: RouterId, namespace: &str, index: u32) -> PathBuf {
+        format!("/{router}/xdp/{namespace}:{index}").into()
+    }
+
+    fn old_xdp_pin(router: RouterId, namespace: &str, index: u32) -> PathBuf {
+        format!("/older/{router}/xdp/{namespace}:{index}").into()
     }
 
     fn old_pin(router: RouterId, namespace: &str, index: u32) -> PathBuf {
@@ -142,6 +179,57 @@ impl Memory {
                 interface: interface.name.clone(),
             }),
         }
+    }
+
+    /// What an interface has of XDP.
+    fn xdp_state(
+        &self,
+        router: RouterId,
+        namespace: &str,
+        (index, interface): (u32, &str),
+        there: Option<Xdp>,
+        is_loaded: bool,
+    ) -> XdpState {
+        let is_classified = self.interfaces.has(interface);
+        let wanted = self.xdp.mode_of(interface).filter(|_| is_classified);
+        let obstacle = match there {
+            Some(Xdp::Foreign) => Some(Obstacle::Foreign),
+            Some(Xdp::Refused) => Some(Obstacle::Refused),
+            _ => None,
+        };
+        let own = match there {
+            Some(Xdp::Own(mode)) => Some(mode),
+            _ => None,
+        };
+        XdpState {
+            pin: Self::xdp_pin(router, namespace, index),
+            wanted,
+            obstacle: obstacle.filter(|_| wanted.is_some()),
+            attached: is_loaded && own.is_some() && own == wanted,
+            pinned: own.is_some(),
+            inherited: matches!(there, Some(Xdp::Older(_)))
+                .then(|| Self::old_xdp_pin(router, namespace, index)),
+        }
+    }
+
+    fn attach_xdp(
+        &mut self,
+        router: RouterId,
+        namespace: &str,
+        interface: &Interface,
+        mode: XdpMode,
+    ) -> Result<bool, Error> {
+        self.attached(router, namespace, interface)?;
+        let hooks = &mut self.namespace(router, namespace)?.xdp;
+        let before = hooks.get(&interface.index).copied();
+        let after = match before {
+            Some(Xdp::Foreign) => Xdp::Foreign,
+            Some(Xdp::Unable | Xdp::Refused) if mode == XdpMode::Native => Xdp::Refused,
+            _ => Xdp::Own(mode),
+        };
+        hooks.insert(interface.index, after);
+        let is_own = |xdp| matches!(xdp, Some(Xdp::Own(_) | Xdp::Older(_)));
+        Ok(is_own(Some(after)) && !is_own(before))
     }
 
     fn carry_out(&mut self, router: RouterId, effect: &Effect) -> Result<Option<Effect>, Error> {
@@ -227,7 +315,42 @@ impl Memory {
                 }
                 None
             }
+            Effect::AttachXdp {
+                namespace,
+                attachment,
+                mode,
+                ..
+            } => {
+                let is_new = self.attach_xdp(router, namespace, &attachment.interface, *mode)?;
+                is_new.then(|| Effect::DetachXdp {
+                    namespace: namespace.clone(),
+                    attachment: attachment.clone(),
+                })
+            }
+            Effect::DetachXdp {
+                namespace,
+                attachment,
+            } => {
+                let interface = &attachment.interface;
+                let hooks = &mut self.namespace(router, namespace)?.xdp;
+                if let Some(Xdp::Own(_)) = hooks.get(&interface.index) {
+                    hooks.remove(&interface.index);
+                }
+                let mode = self.xdp.mode_of(&interface.name);
+                mode.map(|mode| Effect::AttachXdp {
+                    namespace: namespace.clone(),
+                    attachment: attachment.clone(),
+                    mode,
+                    from: None,
+                })
+            }
             Effect::ReapLink(pin) => {
+                for (name, namespace) in &mut this.namespaces {
+                    namespace.xdp.retain(|index, xdp| {
+                        !matches!(xdp, Xdp::Older(_))
+                            || Self::old_xdp_pin(router, name, *index) != *pin
+                    });
+                }
                 this.dead_links.remove(pin);
                 if let Some(links) = &mut this.predecessor {
                     links.retain(|(name, index)| Self::old_pin(router, name, *index) != *pin);
@@ -300,6 +423,13 @@ impl Kernel for Memory {
             let interfaces = namespace.interfaces.into_iter();
             let interfaces = interfaces.map(|(index, (interface, attached))| InterfaceState {
                 wanted: self.interfaces.has(&interface),
+                xdp: self.xdp_state(
+                    router,
+                    &name,
+                    (index, &interface),
+                    namespace.xdp.get(&index).copied(),
+                    loaded,
+                ),
                 attachment: Attachment {
                     pin: Self::pin(router, &name, index),
                     interface: Interface {
@@ -316,7 +446,8 @@ impl Kernel for Memory {
                     .find(|(of, at)| !attached && *of == name && *at == index)
                     .map(|(of, at)| Self::old_pin(router, of, *at)),
             });
-            let interfaces = interfaces.filter(|state| state.wanted || state.pinned);
+            let interfaces =
+                interfaces.filter(|state| state.wanted || state.pinned || state.xdp.pinned);
             NamespaceState {
                 interfaces: interfaces.collect(),
                 binding: namespace.binding.unwrap_or(BindingState::Absent),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::{
-    kernel::{Attachment, BindingState},
+    kernel::{Attachment, BindingState, XdpMode},
     port_table::Image,
 };
 
@@ -27,8 +27,8 @@ pub enum InstanceState {
     Absent,
     /// Remains that can't be used.
     Broken,
-    /// An instance of another program, or one that was loaded with other globals
-    /// than are configured now.
+    /// An instance of another program, one that was loaded with other globals
+    /// than are configured now, or one that shares other maps than are pinned.
     Outdated(Image),
     /// An instance.
     Current(Image),
@@ -60,4 +60,45 @@ pub struct InterfaceState {
     /// The link that an agent with an older ABI has pinned for it, if there is
     /// none in its pin's place.
     pub inherited: Option<PathBuf>,
+    /// The XDP program in front of that.
+    pub xdp: XdpState,
+}
+
+/// What one interface has of XDP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct XdpState {
+    /// Where its XDP link is or would be pinned.
+    pub pin: PathBuf,
+    /// In which mode it is to have the instance's XDP program; none for not at all.
+    pub wanted: Option<XdpMode>,
+    /// Why it can't have it: then the tc program does all by itself.
+    pub obstacle: Option<Obstacle>,
+    /// Whether it has it, in that mode and kept by the pin.
+    pub attached: bool,
+    /// Whether anything of the agent's is in the pin's place.
+    pub pinned: bool,
+    /// The link that an agent with an older ABI has pinned for it, if there is
+    /// none in its pin's place.
+    pub inherited: Option<PathBuf>,
+}
+
+/// Why an interface can't have the XDP program that it is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Another's XDP program is on it, and an interface has one.
+    Foreign,
+    /// The kernel refused when it was tried last, and the interface is as it was
+    /// then.
+    Refused,
+}
+
+impl XdpState {
+    /// The mode in which it is to have the program and can.
+    #[must_use]
+    pub const fn reachable(&self) -> Option<XdpMode> {
+        match self.obstacle {
+            None => self.wanted,
+            Some(_) => None,
+        }
+    }
 }

@@ -5,7 +5,7 @@ use conntrack_ebpf::{
     abi::Protocol,
     event::{Flow, Opened, flow_hash, recent_place},
     handover::Found,
-    parse::{ETHERNET_HEADER, ETHERTYPE_IPV4},
+    parse::ETHERTYPE_IPV4,
     skb,
 };
 
@@ -13,12 +13,13 @@ use crate::maps::{EVENTS, LIMITER, RECENT, identity};
 
 /// Sends an event of a packet that may be the first of its connection, unless
 /// its flow was seen lately, there were too many at once, or nobody reads them.
+/// `at` is its EtherType, and where its network header starts.
 #[inline(always)]
-pub fn announce(context: &TcContext, found: Found, mark: u32) {
+pub fn announce(context: &TcContext, found: Found, mark: u32, at: (u16, usize)) {
     let Some(identity) = identity() else {
         return;
     };
-    let Some((family, flow)) = flow(context, found) else {
+    let Some((family, flow)) = flow(context, found, at) else {
         return;
     };
     // SAFETY: the helper takes nothing and reads a clock.
@@ -59,28 +60,31 @@ pub fn announce(context: &TcContext, found: Found, mark: u32) {
 /// The family and the flow of a packet; none if it has become shorter since it
 /// was parsed.
 #[inline(always)]
-fn flow(context: &TcContext, found: Found) -> Option<(u8, Flow)> {
+fn flow(
+    context: &TcContext,
+    found: Found,
+    (ethertype, network): (u16, usize),
+) -> Option<(u8, Flow)> {
     let mut flow = Flow {
         interface: skb::ifindex(context),
         ..Flow::default()
     };
-    let transport = ETHERNET_HEADER + usize::from(found.transport);
+    let transport = network + usize::from(found.transport);
     skb::load(context, transport, &mut flow.ports)?;
-    if skb::ethertype(context) == ETHERTYPE_IPV4 {
-        let (mut source, mut destination) = (0_u32, 0_u32);
-        skb::load(context, ETHERNET_HEADER + 12, &mut source)?;
-        skb::load(context, ETHERNET_HEADER + 16, &mut destination)?;
-        flow.addresses = [first_half(source), 0, first_half(destination), 0];
+    if ethertype == ETHERTYPE_IPV4 {
+        let mut both = 0_u64;
+        skb::load(context, network + 12, &mut both)?;
+        let [a, b, c, d, destination @ ..] = both.to_ne_bytes();
+        flow.addresses = [first_half([a, b, c, d]), 0, first_half(destination), 0];
         Some((4, flow))
     } else {
-        skb::load(context, ETHERNET_HEADER + 8, &mut flow.addresses)?;
+        skb::load(context, network + 8, &mut flow.addresses)?;
         Some((6, flow))
     }
 }
 
 /// A word that starts with these four bytes, whatever the byte order.
 #[inline(always)]
-const fn first_half(bytes: u32) -> u64 {
-    let [a, b, c, d] = bytes.to_ne_bytes();
+const fn first_half([a, b, c, d]: [u8; 4]) -> u64 {
     u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0])
 }

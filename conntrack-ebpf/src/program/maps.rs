@@ -8,7 +8,6 @@ use conntrack_ebpf::{
     abi::{CounterGroup, Counters, Globals, Identity, Page, Slot, counter_place},
     event::{Limiter, RECENT_FLOWS, Recent},
     lookup::PortTable,
-    parse::ETHERNET_HEADER,
 };
 
 // The sizes are those of the default capacity; the agent sets its own.
@@ -82,9 +81,9 @@ fn global(value: &'static u32) -> u32 {
     unsafe { core::ptr::read_volatile(value) }
 }
 
-/// Counts one packet of a rule.
+/// Counts one packet of a rule: so many bytes from its network header on.
 #[inline(always)]
-pub fn count(slot: u16, frame_length: u32) {
+pub fn count(slot: u16, bytes: u64) {
     let (element, place) = counter_place(slot);
     let Some(group) = COUNTERS.get_ptr_mut(element) else {
         return;
@@ -95,5 +94,5 @@ pub fn count(slot: u16, frame_length: u32) {
     let group = unsafe { &mut *group };
     let counters = &mut group[place];
     counters.packets += 1;
-    counters.bytes += u64::from(frame_length) - ETHERNET_HEADER as u64;
+    counters.bytes += bytes;
 }

@@ -4,10 +4,10 @@ use std::{io, path::Path};
 
 use rustix::io::Errno;
 
-use super::{Attachment, Ingress, Pin, Way, clsact, filter, pin, tcx};
+use super::{Attachment, Ingress, Pin, Way, XdpMode, XdpOutcome, clsact, filter, pin, tcx, xdp};
 use crate::kernel::{
     AgentId, Error, Instance, Netns, NetnsFolder,
-    interface::interfaces,
+    interface::{Listed, interfaces},
     netlink::{Route, is},
     sys,
 };
@@ -68,7 +68,12 @@ impl Hooks {
             let interfaces = interfaces(&mut route).map_err(unlisted)?;
             let qdiscs = filter::qdiscs(&mut route).map_err(unlisted)?;
             let mut found = Vec::with_capacity(interfaces.len());
-            for interface in interfaces {
+            for listed in interfaces {
+                let Listed {
+                    interface,
+                    mtu,
+                    xdp,
+                } = listed;
                 let index = interface.index;
                 let links = if self.has_tcx {
                     match sys::tcx_ingress(index) {
@@ -89,6 +94,8 @@ impl Hooks {
                     interface,
                     links,
                     filters,
+                    xdp,
+                    mtu,
                 });
             }
             Ok(found)
@@ -124,6 +131,46 @@ impl Hooks {
                 Way::Clsact => clsact::attach(&mut route, self.agent, &place, instance),
             }
         })
+    }
+
+    /// Puts the instance's XDP program on the interface, in this mode; another's
+    /// stays. What of this agent's is there runs it from the next packet on, or
+    /// goes first where it is there in another mode. Says too what MTU the
+    /// interface had, in bytes, as an answer of its driver's may depend on it.
+    ///
+    /// # Errors
+    /// [`Error`] if the interface is gone, or for anything that is neither the
+    /// driver's nor another program's fault.
+    pub fn attach_xdp(
+        &self,
+        mode: XdpMode,
+        netns: &Netns,
+        attachment: &Attachment,
+        instance: &Instance,
+    ) -> Result<(XdpOutcome, u32), Error> {
+        netns.enter(|| {
+            let place = Place { netns, attachment };
+            let Listed { mtu, xdp, .. } = listed(&place)?;
+            let outcome = xdp::attach(&place, xdp, mode, instance)?;
+            Ok((outcome, mtu))
+        })
+    }
+
+    /// Takes the XDP link that is pinned there off its interface.
+    ///
+    /// # Errors
+    /// [`Error`] if it can't be removed.
+    pub fn detach_xdp(&self, attachment: &Attachment) -> Result<(), Error> {
+        xdp::detach(&attachment.pin)
+    }
+
+    /// Lets the pinned XDP link run another instance's program from the next
+    /// packet on. Returns false if its interface is gone.
+    ///
+    /// # Errors
+    /// [`Error`] if the kernel refuses.
+    pub fn replace_xdp(&self, pin: &Path, instance: &Instance) -> Result<bool, Error> {
+        xdp::replace(pin, instance)
     }
 
     /// Takes everything of this agent's off the interface's ingress.
@@ -256,6 +303,15 @@ impl Place<'_> {
             }
         }
     }
+}
+
+/// The interface as it is now.
+fn listed(place: &Place<'_>) -> Result<Listed, Error> {
+    let listed = interfaces(&mut open(place.netns)?);
+    let listed = listed.map_err(place.failed("asked for its XDP program"))?;
+    let mut listed = listed.into_iter();
+    let this = listed.find(|listed| listed.interface.index == place.index());
+    this.ok_or_else(|| place.gone())
 }
 
 fn open(netns: &Netns) -> Result<Route, Error> {

@@ -5,12 +5,12 @@ use std::{fs, path::Path};
 use aya::{
     Ebpf,
     maps::{Array, IterableMap as _, MapData},
-    programs::SchedClassifier,
+    programs::{SchedClassifier, Xdp},
 };
 use conntrack_ebpf::abi::{self, Identity};
 use uuid::Uuid;
 
-use super::{GLOBALS_PIN, Instance, PROGRAM};
+use super::{GLOBALS_PIN, Instance, PROGRAM, XDP_PROGRAM};
 use crate::{
     kernel::{
         Error, Object,
@@ -36,7 +36,7 @@ impl Instance {
         Self::make(folder, || {
             let mut ebpf = object.load(folder, capacity)?;
             identify(&mut ebpf, router)?;
-            pin(&mut ebpf, folder)
+            pin(&mut ebpf, folder, object.wants_xdp())
         })
     }
 
@@ -55,7 +55,7 @@ impl Instance {
                 })?;
             }
             let mut ebpf = object.load(folder, self.capacity())?;
-            pin(&mut ebpf, folder)
+            pin(&mut ebpf, folder, object.wants_xdp())
         })
     }
 
@@ -129,9 +129,9 @@ fn identify(ebpf: &mut Ebpf, router: RouterId) -> Result<(), Error> {
         .map_err(Error::map("writing", abi::IDENTITY))
 }
 
-/// Loads the program and pins it. The maps must be held until then: the program
-/// needs them.
-fn pin(ebpf: &mut Ebpf, folder: &Path) -> Result<(), Error> {
+/// Loads the programs and pins them. The maps must be held until then: the
+/// programs need them.
+fn pin(ebpf: &mut Ebpf, folder: &Path, with_xdp: bool) -> Result<(), Error> {
     let globals = ebpf.map(abi::GLOBALS_SECTION);
     let globals = globals.ok_or(Error::Missing(abi::GLOBALS_SECTION))?;
     let path = folder.join(GLOBALS_PIN);
@@ -139,6 +139,9 @@ fn pin(ebpf: &mut Ebpf, folder: &Path) -> Result<(), Error> {
         path,
         source: Box::new(source),
     })?;
+    if with_xdp {
+        pin_xdp(ebpf, folder)?;
+    }
     let program = ebpf.program_mut(PROGRAM).ok_or(Error::Missing(PROGRAM))?;
     let program: &mut SchedClassifier = program
         .try_into()
@@ -154,4 +157,20 @@ fn pin(ebpf: &mut Ebpf, folder: &Path) -> Result<(), Error> {
     #[cfg(feature = "ebpf-log")]
     crate::kernel::packet_log::follow(program);
     Ok(())
+}
+
+fn pin_xdp(ebpf: &mut Ebpf, folder: &Path) -> Result<(), Error> {
+    let program = ebpf.program_mut(XDP_PROGRAM);
+    let program = program.ok_or(Error::Missing(XDP_PROGRAM))?;
+    let program: &mut Xdp = program
+        .try_into()
+        .map_err(Error::program("the XDP classifier is no XDP program"))?;
+    program
+        .load()
+        .map_err(Error::program("the XDP classifier cannot be loaded"))?;
+    let path = folder.join(XDP_PROGRAM);
+    program.pin(&path).map_err(|source| Error::Pin {
+        path,
+        source: Box::new(source),
+    })
 }

@@ -116,6 +116,16 @@ impl Keeper {
         }
     }
 
+    /// Whether a link is kept that was pinned there and is on the interface with
+    /// this number in some namespace.
+    #[must_use]
+    pub fn holds(&self, router: RouterId, pin: &Path, interface: u32) -> bool {
+        let kept = self.lock();
+        let kept = kept.get(&router).and_then(|links| links.get(pin));
+        let is_on = |kept: &Kept| sys::link_interface(kept.link.as_fd()).ok() == Some(interface);
+        kept.is_some_and(is_on)
+    }
+
     /// The routers with a link that is on no interface any more.
     pub(super) fn detached(&self) -> BTreeSet<RouterId> {
         let kept = self.lock();

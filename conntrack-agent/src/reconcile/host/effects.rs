@@ -88,6 +88,34 @@ impl Host {
                     attachment: attachment.clone(),
                 })
             }
+            Effect::AttachXdp {
+                namespace,
+                attachment,
+                mode,
+                from,
+            } => {
+                let is_new =
+                    self.attach_xdp(router, namespace, attachment, *mode, from.as_deref())?;
+                is_new.then(|| Effect::DetachXdp {
+                    namespace: namespace.clone(),
+                    attachment: attachment.clone(),
+                })
+            }
+            Effect::DetachXdp {
+                namespace,
+                attachment,
+            } => {
+                self.hooks.detach_xdp(attachment)?;
+                self.keeper.forget(router, &attachment.pin);
+                self.pins.tidy(router)?;
+                let mode = self.xdp.mode_of(&attachment.interface.name);
+                mode.map(|mode| Effect::AttachXdp {
+                    namespace: namespace.clone(),
+                    attachment: attachment.clone(),
+                    mode,
+                    from: None,
+                })
+            }
             Effect::ReapLink(pin) => {
                 self.hooks.reap(&self.folder, pin)?;
                 self.keeper.forget(router, pin);

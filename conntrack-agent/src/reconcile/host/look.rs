@@ -9,6 +9,13 @@ use crate::{
     reconcile::{InstanceState, InterfaceState, NamespaceState, Observed},
 };
 
+/// The kernel's ids of the instance's programs.
+#[derive(Clone, Copy, Default)]
+struct Programs {
+    tc: Option<u32>,
+    xdp: Option<u32>,
+}
+
 impl Host {
     pub(super) fn look(&self, router: RouterId) -> Result<(Observed, Held), Error> {
         let folder = self.pins.instance(router);
@@ -16,30 +23,35 @@ impl Host {
             return Err(Error::Foreign { folder, owner });
         }
         let mut held = Held::default();
-        let (instance, program) = match Instance::open(&folder)? {
-            Usable::Absent => (InstanceState::Absent, None),
-            Usable::Broken => (InstanceState::Broken, None),
+        let (instance, programs) = match Instance::open(&folder)? {
+            Usable::Absent => (InstanceState::Absent, Programs::default()),
+            Usable::Broken => (InstanceState::Broken, Programs::default()),
             Usable::Whole(instance) => {
                 let image = instance.image()?;
-                let state = if instance.is_of(&self.object) {
+                let is_current =
+                    instance.is_of(&self.object) && instance.tells_where(&self.object)?;
+                let state = if is_current {
                     InstanceState::Current(image)
                 } else {
                     InstanceState::Outdated(image)
                 };
-                let program = instance.program_id();
+                let programs = Programs {
+                    tc: Some(instance.program_id()),
+                    xdp: instance.xdp_program_id(),
+                };
                 held.instance = Some(instance);
-                (state, Some(program))
+                (state, programs)
             }
         };
-        let mut dead_links = self.pins.links_of(router)?;
+        let mut dead_links = self.pins.attachments_of(router)?;
         let mut states = Vec::new();
         for prefix in &self.prefixes {
             let Some(netns) = self.folder.open(&format!("{prefix}{router}"))? else {
                 continue;
             };
-            let interfaces = self.observe_interfaces(router, &netns, program)?;
+            let interfaces = self.observe_interfaces(router, &netns, programs)?;
             for state in &interfaces {
-                dead_links.retain(|pin| *pin != state.attachment.pin);
+                dead_links.retain(|pin| *pin != state.attachment.pin && *pin != state.xdp.pin);
             }
             states.push(NamespaceState {
                 name: netns.name().to_owned(),
@@ -73,7 +85,7 @@ impl Host {
         &self,
         router: RouterId,
         netns: &Netns,
-        program: Option<u32>,
+        programs: Programs,
     ) -> Result<Vec<InterfaceState>, Error> {
         let mut states = Vec::new();
         for ingress in self.hooks.look(netns)? {
@@ -89,9 +101,12 @@ impl Host {
             }
             let path = self.pins.link(router, netns.name(), interface.index);
             let pin = Pin::at(&path)?;
+            let wanted = self.interfaces.has(&interface.name);
             let state = InterfaceState {
-                wanted: self.interfaces.has(&interface.name),
-                attached: program
+                wanted,
+                xdp: self.look_at_xdp(router, netns, &ingress, wanted, programs.xdp),
+                attached: programs
+                    .tc
                     .is_some_and(|program| self.ways.will_do(router, &ingress, program, pin)),
                 pinned: pin != Pin::Absent || ingress.has_filter(),
                 inherited: None,
@@ -100,7 +115,7 @@ impl Host {
                     interface: ingress.interface,
                 },
             };
-            if state.wanted || state.pinned {
+            if state.wanted || state.pinned || state.xdp.pinned {
                 states.push(state);
             }
         }

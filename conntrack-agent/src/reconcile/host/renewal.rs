@@ -14,7 +14,7 @@ use std::{fs, path::Path};
 
 use super::Host;
 use crate::{
-    kernel::{Error, Instance, Usable, wait_for_programs},
+    kernel::{Error, Instance, Usable, XdpPin, wait_for_programs},
     model::RouterId,
     port_table::{Capacity, Wanted, fill},
 };
@@ -121,6 +121,13 @@ impl Host {
         for pin in self.pins.links_of(router)? {
             // A dead link is reaped elsewhere.
             self.hooks.replace(&self.folder, &pin, next)?;
+        }
+        if next.xdp_program_id().is_some() {
+            for pin in self.pins.xdp_links_of(router)? {
+                if let XdpPin::Link { .. } = XdpPin::at(&pin) {
+                    self.hooks.replace_xdp(&pin, next)?;
+                }
+            }
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::{Host, renewal::rename};
 use crate::{
     kernel::{Attachment, Error, Instance, Pin, Pins},
     model::RouterId,
-    reconcile::Observed,
+    reconcile::{InterfaceState, Observed},
 };
 
 impl Host {
@@ -31,11 +31,24 @@ impl Host {
                     return Err(Error::Foreign { folder, owner });
                 }
             }
+            for link in pins.xdp_links_of(router)? {
+                let of_it = interfaces(observed).find(|state| {
+                    !state.xdp.pinned
+                        && state.xdp.inherited.is_none()
+                        && state.xdp.pin.file_name() == link.file_name()
+                });
+                match of_it {
+                    Some(state) => {
+                        // What looked like another's program is this link's.
+                        state.xdp.obstacle = None;
+                        state.xdp.inherited = Some(link);
+                    }
+                    None => observed.dead_links.push(link),
+                }
+            }
             for link in pins.links_of(router)? {
-                let namespaces = observed.namespaces.iter_mut();
-                let mut interfaces = namespaces.flat_map(|namespace| &mut namespace.interfaces);
                 // One that this version has a link on needs none.
-                let of_it = interfaces.find(|state| {
+                let of_it = interfaces(observed).find(|state| {
                     !state.attachment.pin.exists()
                         && state.inherited.is_none()
                         && state.attachment.pin.file_name() == link.file_name()
@@ -71,11 +84,16 @@ impl Host {
 
     pub(super) fn remove_predecessors(&self, router: RouterId) -> Result<(), Error> {
         for pins in self.predecessors(router)? {
-            for link in pins.links_of(router)? {
+            for link in pins.attachments_of(router)? {
                 self.hooks.reap(&self.folder, &link)?;
             }
             pins.remove(router)?;
         }
         Ok(())
     }
+}
+
+fn interfaces(observed: &mut Observed) -> impl Iterator<Item = &mut InterfaceState> {
+    let namespaces = observed.namespaces.iter_mut();
+    namespaces.flat_map(|namespace| &mut namespace.interfaces)
 }

@@ -1,0 +1,124 @@
+//! Which interfaces get an XDP program too.
+
+use serde::Deserialize;
+
+use super::{Interfaces, interfaces::pattern};
+use crate::kernel::XdpMode;
+
+/// A table `[[interface]]` of the configuration.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct XdpEntry {
+    /// A pattern of the interfaces' names.
+    pub name: String,
+    /// What they get in front of the tc program.
+    pub attach: AttachXdp,
+}
+
+/// In which way the XDP program gets packets.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub enum AttachXdp {
+    /// From the interface's driver, where that can do it.
+    #[serde(rename = "xdp")]
+    Native,
+    /// From the network stack, whatever the driver.
+    #[serde(rename = "xdp-generic")]
+    Generic,
+}
+
+impl From<AttachXdp> for XdpMode {
+    fn from(wanted: AttachXdp) -> Self {
+        match wanted {
+            AttachXdp::Native => Self::Native,
+            AttachXdp::Generic => Self::Generic,
+        }
+    }
+}
+
+/// The interfaces that get an XDP program too, in which mode each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct XdpInterfaces(Vec<(Interfaces, XdpMode)>);
+
+impl XdpInterfaces {
+    /// As the entries say it.
+    ///
+    /// # Errors
+    /// What is wrong with each pattern that is none.
+    pub fn of(entries: &[XdpEntry]) -> Result<Self, Vec<String>> {
+        let (mut good, mut faults) = (Vec::new(), Vec::new());
+        for (index, entry) in entries.iter().enumerate() {
+            match pattern(&entry.name) {
+                Ok(pattern) => good.push((Interfaces::one(pattern), entry.attach.into())),
+                Err(fault) => faults.push(format!("interface {}: name = {fault}", index + 1)),
+            }
+        }
+        if faults.is_empty() {
+            Ok(Self(good))
+        } else {
+            Err(faults)
+        }
+    }
+
+    /// The mode for an interface of this name: that of the first entry which
+    /// matches; none for no XDP.
+    #[must_use]
+    pub fn mode_of(&self, name: &str) -> Option<XdpMode> {
+        let matching = self.0.iter().find(|(interfaces, _)| interfaces.has(name));
+        matching.map(|(_, mode)| *mode)
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str, attach: AttachXdp) -> XdpEntry {
+        let name = name.into();
+        XdpEntry { name, attach }
+    }
+
+    #[test]
+    fn the_first_entry_that_matches_says_the_mode() {
+        let interfaces = XdpInterfaces::of(&[
+            entry("qg-1*", AttachXdp::Generic),
+            entry("qg-*", AttachXdp::Native),
+            entry("qg-2", AttachXdp::Generic),
+        ])
+        .unwrap();
+        for (name, expected) in [
+            ("qg-12", Some(XdpMode::Generic)),
+            ("qg-2", Some(XdpMode::Native)),
+            ("qr-1", None),
+            ("", None),
+        ] {
+            assert_eq!(interfaces.mode_of(name), expected, "{name}");
+        }
+        assert!(!interfaces.is_empty());
+        assert_eq!(XdpInterfaces::default().mode_of("qg-1"), None);
+        assert!(XdpInterfaces::of(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn every_pattern_that_is_none_is_named() {
+        let faults = XdpInterfaces::of(&[
+            entry("", AttachXdp::Native),
+            entry("ok", AttachXdp::Native),
+            entry("q[", AttachXdp::Generic),
+        ])
+        .unwrap_err();
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        for (fault, parts) in faults
+            .iter()
+            .zip([["interface 1", "\"\""], ["interface 3", "\"q[\""]])
+        {
+            assert!(parts.iter().all(|part| fault.contains(part)), "{fault}");
+            assert!(fault.contains("allowed"), "{fault}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The XDP program in front of the tc program: where it is wanted, and where it
+//! can be had.
+//!
+//! Never a reason for a router to fail: without it the tc program finds by itself
+//! what would have been handed over.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+use tracing::warn;
+
+use super::{Host, renewal::rename};
+use crate::{
+    kernel::{Attachment, Error, Ingress, Netns, XdpMode, XdpOutcome, XdpPin},
+    model::RouterId,
+    reconcile::{Observed, Obstacle, XdpState},
+};
+
+/// What was said of interfaces that can't have XDP, by router and pin. Of one
+/// that the kernel refused, also what it was like: until that changes it is not
+/// asked again, for each look would be an attempt.
+pub(super) type Obstacles = BTreeMap<RouterId, BTreeMap<PathBuf, Said>>;
+
+/// What was said of one interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// Another's program is on it.
+    Foreign,
+    /// The kernel refused.
+    Refused(Attempt),
+}
+
+/// What was tried, as far as a driver's answer may depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attempt {
+    mode: XdpMode,
+    mtu: u32,
+}
+
+impl Host {
+    /// What an interface has of XDP. It is to have some only where the tc program
+    /// is too.
+    pub(super) fn look_at_xdp(
+        &self,
+        router: RouterId,
+        netns: &Netns,
+        ingress: &Ingress,
+        is_classified: bool,
+        program: Option<u32>,
+    ) -> XdpState {
+        let (index, name) = (ingress.interface.index, &ingress.interface.name);
+        let path = self.pins.xdp_link(router, netns.name(), index);
+        let (pin, there) = (XdpPin::at(&path), ingress.xdp);
+        let wanted = self.xdp.mode_of(name).filter(|_| is_classified);
+        let is_ours = pin.is_of(there, index);
+        let obstacle = wanted.and_then(|mode| match there {
+            Some(there) => {
+                // One whose pin was taken away is the agent's all the same.
+                let is_stray = Some(there.id) == program || self.keeper.holds(router, &path, index);
+                (!is_ours && !is_stray).then_some(Obstacle::Foreign)
+            }
+            None => {
+                let attempt = Attempt {
+                    mode,
+                    mtu: ingress.mtu,
+                };
+                let said = self.obstacles.get(&router).and_then(|said| said.get(&path));
+                (said == Some(&Said::Refused(attempt))).then_some(Obstacle::Refused)
+            }
+        });
+        XdpState {
+            wanted,
+            obstacle,
+            attached: is_ours
+                && there.is_some_and(|there| {
+                    Some(there.id) == program && there.mode.is_some() && there.mode == wanted
+                }),
+            pinned: pin != XdpPin::Absent,
+            inherited: None,
+            pin: path,
+        }
+    }
+
+    /// Says which interfaces can't have XDP, once, and forgets those that can.
+    pub(super) fn note_obstacles(&mut self, router: RouterId, observed: &Observed) {
+        let before = self.obstacles.remove(&router).unwrap_or_default();
+        let mut now = BTreeMap::new();
+        for namespace in &observed.namespaces {
+            for state in &namespace.interfaces {
+                let pin = &state.xdp.pin;
+                let said = match (state.xdp.obstacle, before.get(pin)) {
+                    (None, _) | (Some(Obstacle::Refused), None) => continue,
+                    // Said when it was refused.
+                    (Some(Obstacle::Refused), Some(said)) => *said,
+                    (Some(Obstacle::Foreign), before) => {
+                        if before != Some(&Said::Foreign) {
+                            warn!(%router, namespace = namespace.name,
+                                interface = state.attachment.interface.name,
+                                "another XDP program is on the interface and stays: \
+                                 its traffic is classified by tc alone");
+                        }
+                        Said::Foreign
+                    }
+                };
+                now.insert(pin.clone(), said);
+            }
+        }
+        if !now.is_empty() {
+            self.obstacles.insert(router, now);
+        }
+    }
+
+    /// Returns whether the interface has the XDP program now and had nothing of
+    /// the agent's before.
+    pub(super) fn attach_xdp(
+        &mut self,
+        router: RouterId,
+        namespace: &str,
+        attachment: &Attachment,
+        mode: XdpMode,
+        from: Option<&Path>,
+    ) -> Result<bool, Error> {
+        self.pins.prepare_xdp_links(router)?;
+        let (pin, interface) = (&attachment.pin, &attachment.interface);
+        if let Some(from) = from {
+            rename(from, pin)?;
+        }
+        // Its link may be there still, without a pin.
+        if XdpPin::at(pin) == XdpPin::Absent {
+            self.keeper.restore(router, pin, interface.index)?;
+        }
+        let (outcome, mtu) = self.with_instance(router, |host, instance| {
+            let netns = host.netns(router, namespace)?;
+            host.hooks.attach_xdp(mode, netns, attachment, instance)
+        })?;
+        match outcome {
+            XdpOutcome::Attached => Ok(true),
+            XdpOutcome::Replaced => Ok(false),
+            XdpOutcome::Refused(error) => {
+                warn!(%router, namespace, interface = interface.name, %error,
+                    "the interface can't have XDP in this mode: \
+                     its traffic is classified by tc alone");
+                // Another's program, which the next look will find, or which has
+                // gone by then.
+                if error.kind() != io::ErrorKind::ResourceBusy {
+                    let said = Said::Refused(Attempt { mode, mtu });
+                    let of_router = self.obstacles.entry(router).or_default();
+                    of_router.insert(pin.clone(), said);
+                }
+                self.pins.tidy(router)?;
+                Ok(false)
+            }
+        }
+    }
+}
