@@ -20,7 +20,9 @@ use crate::{
     packet::Packet,
 };
 
-pub use ethernet::{ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ethernet};
+pub use ethernet::{
+    ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, behind_priority_tag, ethernet,
+};
 pub use extensions::MOST_HEADERS;
 
 const TCP_MIN_HEADER: usize = 20;

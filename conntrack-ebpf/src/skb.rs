@@ -145,6 +145,19 @@ pub fn ifindex(context: &TcContext) -> u32 {
     }
 }
 
+/// The control information of the VLAN tag that the kernel took off; 0 if there
+/// was none.
+#[inline(always)]
+#[must_use]
+pub fn vlan_control(context: &TcContext) -> u16 {
+    // SAFETY: as for `mark`.
+    #[expect(unsafe_code, reason = "a field of the context")]
+    let control = unsafe { (*context.skb.skb).vlan_tci };
+    #[expect(clippy::cast_possible_truncation, reason = "a __u16, widened")]
+    let control = control as u16;
+    control
+}
+
 /// Where the packet's metadata starts; it ends where the packet starts.
 #[inline(always)]
 #[must_use]

@@ -31,10 +31,13 @@ fn parsed(frame: &[u8]) -> (Result<Control, NotOurs>, Option<Reading>) {
     let ethertype = untagged
         .get(12..14)
         .map_or(0, |bytes| u16::from_be_bytes(bytes.try_into().unwrap()));
-    let tc = parse::control(untagged, ethertype, ETHERNET_HEADER);
-    let by_tc = tc
-        .ok()
-        .map(|control| reading(ETHERNET_HEADER, control, untagged));
+    let was_tagged = untagged != frame;
+    let tag = frame.get(14..16).filter(|_| was_tagged);
+    let tag = tag.map_or(0, |bytes| u16::from_be_bytes(bytes.try_into().unwrap()));
+    let (ethertype, network) =
+        parse::behind_priority_tag(untagged, tag, ethertype, ETHERNET_HEADER);
+    let tc = parse::control(untagged, ethertype, network);
+    let by_tc = tc.ok().map(|control| reading(network, control, untagged));
     assert_eq!(by_xdp, by_tc, "{frame:02x?}");
     (xdp, by_xdp)
 }

@@ -18,10 +18,15 @@ pub struct Reading {
     pub opens: bool,
 }
 
-/// A frame as it is on the wire, with one VLAN tag or none before its packet.
+/// A frame as it is on the wire, with one VLAN tag or none before its packet, or
+/// with two that name no VLAN.
 #[must_use]
 pub fn of_frame(frame: &[u8]) -> Option<Reading> {
-    let untagged = without_tag(frame);
+    let mut untagged = without_tag(frame);
+    let names_none = |frame: &[u8]| number(frame, 14).is_some_and(|control| control % 0x1000 == 0);
+    if untagged != frame && names_none(frame) && names_none(&untagged) {
+        untagged = without_tag(&untagged);
+    }
     of_packet(number(&untagged, 12)?, untagged.get(14..)?)
 }
 

@@ -69,8 +69,8 @@ pub struct Fragment {
 pub struct Shape {
     /// Destination, then source.
     pub stations: [[u8; 6]; 2],
-    /// The type field of each VLAN tag, the outermost first.
-    pub tags: Vec<u16>,
+    /// The type field and the VLAN of each tag, the outermost first.
+    pub tags: Vec<(u16, u8)>,
     /// The EtherType before the IP header; the family's own if none.
     pub ethertype: Option<u16>,
     /// Which IP.
@@ -190,9 +190,9 @@ impl Shape {
     #[must_use]
     pub fn frame(&self) -> Vec<u8> {
         let mut frame = self.stations.concat();
-        for tag in &self.tags {
+        for (tag, vlan) in &self.tags {
             frame.extend(tag.to_be_bytes());
-            frame.extend([0, 5]);
+            frame.extend([0, *vlan]);
         }
         let own = match self.family {
             Family::V4 => 0x0800,
@@ -263,8 +263,8 @@ impl Shape {
     }
 }
 
-/// One in eight frames has a tag, one in sixteen has two.
-const TAGS: [&[u16]; 16] = [
+/// One in six frames has a tag, half of those have two.
+const TAGS: [&[(u16, u8)]; 18] = [
     &[],
     &[],
     &[],
@@ -277,10 +277,12 @@ const TAGS: [&[u16]; 16] = [
     &[],
     &[],
     &[],
-    &[0x8100],
-    &[0x88a8],
-    &[0x88a8, 0x8100],
-    &[0x9100],
+    &[(0x8100, 5)],
+    &[(0x88a8, 0)],
+    &[(0x88a8, 5), (0x8100, 5)],
+    &[(0x88a8, 0), (0x8100, 0)],
+    &[(0x8100, 0), (0x8100, 5)],
+    &[(0x9100, 5)],
 ];
 
 const fn address([a, b, c, d]: [u8; 4]) -> [u8; 16] {
