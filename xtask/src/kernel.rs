@@ -106,7 +106,12 @@ fn ensure_programs(backports: impl Fn() -> Result<Archive>) -> Result<()> {
 fn test_programs(paths: &Paths, built: &Built) -> Result<Vec<(&'static str, std::path::PathBuf)>> {
     let mut cargo = process::host_cargo(&paths.root);
     cargo
-        .args(["test", "--no-run", "--locked", "--message-format=json-render-diagnostics"])
+        .args([
+            "test",
+            "--no-run",
+            "--locked",
+            "--message-format=json-render-diagnostics",
+        ])
         .args(["--package", "conntrack-tests", "--target-dir"])
         .arg(&paths.target)
         .stderr(std::process::Stdio::inherit());
