@@ -234,6 +234,7 @@ impl Memory {
         Ok(is_own(Some(after)) && !is_own(before))
     }
 
+    #[expect(clippy::too_many_lines, reason = "an arm for each effect")]
     fn carry_out(&mut self, router: RouterId, effect: &Effect) -> Result<Option<Effect>, Error> {
         let wants_xdp = !self.xdp.is_empty();
         let this = self.routers.entry(router).or_default();

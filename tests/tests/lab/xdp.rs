@@ -98,6 +98,79 @@ fn what_others_hand_over_by_generic_xdp_is_not_believed() {
     check_who_is_believed(Generic, |own| vec![(own ^ 1, false), (0, false)]);
 }
 
+/// Metadata of each size that there can be, and what looks like a hand-over in all
+/// but one thing: packets are classified as ever. And one that is right in all,
+/// whose word is taken that there is no rule.
+#[test]
+fn metadata_of_any_size_and_content_is_not_mistaken_for_a_hand_over() {
+    let lab = Lab::new();
+    let site = Site::new(&lab, &Plan::new(Snat4, &[(Protocol::Tcp, 21)]));
+    let router = &site.router;
+    let rule = Rule::ftp(21);
+    let _agent = By::Agent.install(&lab, router, &[rule]);
+    let id = router.id().to_string().parse().expect("a router's id");
+    let token = token_of(&Pins::new(lab.dir().agent_bpffs_dir()).instance(id));
+    let index = interface_number(router.netns(), router.client_side());
+    let handover = |token: u64, key: u64, interface: u32| {
+        let mut bytes = [token, key].map(u64::to_ne_bytes).as_flattened().to_vec();
+        bytes.extend(interface.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes
+    };
+    let right = handover(token, 0, index);
+    let mut cases = vec![
+        ("another instance's", handover(!token, 0, index), true),
+        ("another interface's", handover(token, 0, index + 1), true),
+        ("no token", handover(0, 0, index), true),
+        (
+            "longer, with ours at its end",
+            [&[0; 8], &right[..]].concat(),
+            true,
+        ),
+        ("right", right.clone(), false),
+        (
+            "a slot of another destination",
+            handover(token, 0x0006_0016_0000_0001, index),
+            false,
+        ),
+    ];
+    for size in [4, 8, 12, 16, 20] {
+        cases.push(("shorter", right[..size].to_vec(), true));
+    }
+    for size in [4, 8, 24, 32] {
+        let random = uuid::Uuid::new_v4().into_bytes().repeat(2);
+        cases.push(("random", random[..size].to_vec(), true));
+    }
+    for (what, bytes, is_classified) in cases {
+        let (words, _) = bytes.as_chunks();
+        let name = router.client_side();
+        let foreign = ForeignXdp::leaving(router.netns(), name, Native, words);
+        let counted = || {
+            rule_counters(lab.dir(), router, rule)
+                .expect("its counters")
+                .packets
+        };
+        let before = counted();
+        site.client.run(|| {
+            let to = site.published_address(21);
+            let refused = TcpStream::connect_timeout(&to, Duration::from_secs(5));
+            assert!(refused.is_err(), "nobody listens there");
+        });
+        assert_eq!(
+            counted() - before,
+            u64::from(is_classified),
+            "{what}: {bytes:02x?}"
+        );
+        drop(foreign);
+    }
+}
+
+fn interface_number(netns: &Netns, name: &str) -> u32 {
+    let listing = netns.tool("ip", ["-oneline", "link", "show", name], "");
+    let number = listing.split(':').next().expect("its number");
+    number.parse().expect("a number")
+}
+
 /// A packet to UDP port 262, of which an observer who takes the IP header for an
 /// Ethernet header sees one to TCP port 21. Counted it must not be, whoever's
 /// generic XDP program has had the skb copied.
