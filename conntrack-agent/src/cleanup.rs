@@ -130,6 +130,7 @@ pub(crate) fn remove_datapath(
         removed.instances += instances.iter().filter(|folder| folder.exists()).count();
         pins.remove(router)?;
     }
+    Pins::remove_unshared(bpffs_dir)?;
     Ok(removed)
 }
 

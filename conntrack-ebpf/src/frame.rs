@@ -2,35 +2,51 @@
 
 use aya_ebpf::{EbpfContext as _, helpers::generated, programs::XdpContext};
 
-use crate::packet::{Packet, Word};
+use crate::packet::{NEAR, Packet, TOO_LONG, Word};
 
 /// An XDP frame; offsets count from its Ethernet header. Of one in several
 /// buffers, `data` is the first alone.
 pub struct Frame<'a>(pub &'a XdpContext);
 
+impl Frame<'_> {
+    /// What lies in the part of the packet that the program can read by itself.
+    #[inline(always)]
+    fn direct<T: Word>(&self, offset: usize) -> Option<T> {
+        let start = self.0.data() + offset;
+        if offset > NEAR || start + size_of::<T>() > self.0.data_end() {
+            return None;
+        }
+        // SAFETY: the comparison above is the one by which the verifier allows
+        // this read: all of it lies before `data_end`. It wants no alignment, and
+        // any bytes are a `Word`.
+        #[expect(unsafe_code, reason = "direct packet access")]
+        let word = unsafe { (start as *const T).read_unaligned() };
+        Some(word)
+    }
+}
+
 impl Packet for Frame<'_> {
     #[inline(always)]
     fn read<T: Word>(&self, offset: usize) -> Option<T> {
-        let start = self.0.data() + offset;
-        if start + size_of::<T>() <= self.0.data_end() {
-            // SAFETY: the comparison above is the one by which the verifier
-            // allows this read: all of it lies before `data_end`. It wants no
-            // alignment, and any bytes are a `Word`.
-            #[expect(unsafe_code, reason = "direct packet access")]
-            let word = unsafe { (start as *const T).read_unaligned() };
-            return Some(word);
+        self.direct(offset).or_else(|| self.copy(offset))
+    }
+
+    #[inline(always)]
+    fn read_or_zero<T: Word>(&self, offset: usize) -> T {
+        if let Some(word) = self.direct(offset) {
+            return word;
         }
         let mut word = T::default();
-        #[expect(clippy::cast_possible_truncation, reason = "offsets in a packet")]
-        let (offset, length) = (offset as u32, size_of::<T>() as u32);
-        // SAFETY: the helper writes as many bytes as `T` has, or fails; any bytes
-        // are a `Word`.
-        #[expect(unsafe_code, reason = "the call has no safe form")]
-        let failed = unsafe {
-            let into = core::ptr::from_mut(&mut word).cast();
-            generated::bpf_xdp_load_bytes(self.0.ctx, offset, into, length)
-        };
-        (failed == 0).then_some(word)
+        // What fails has written nothing but zeros.
+        let _ = load(self.0, offset, &mut word);
+        word
+    }
+
+    #[inline(always)]
+    fn copy<T: Word>(&self, offset: usize) -> Option<T> {
+        let mut word = T::default();
+        load(self.0, offset, &mut word)?;
+        Some(word)
     }
 
     #[inline(always)]
@@ -44,4 +60,26 @@ impl Packet for Frame<'_> {
         let whole = unsafe { generated::bpf_xdp_get_buff_len(self.0.as_ptr().cast()) };
         length as u64 <= whole
     }
+
+    /// Nothing says so of a frame, but no other is as long.
+    #[inline(always)]
+    fn is_merged(&self, network: usize) -> bool {
+        self.has(network + TOO_LONG)
+    }
+}
+
+/// Copies bytes of the frame, whichever buffers they lie in; none if it ends
+/// before them.
+#[inline(always)]
+fn load<T: Word>(context: &XdpContext, offset: usize, into: &mut T) -> Option<()> {
+    #[expect(clippy::cast_possible_truncation, reason = "offsets in a packet")]
+    let (offset, length) = (offset as u32, size_of::<T>() as u32);
+    // SAFETY: the helper writes as many bytes as `T` has, or fails; any bytes
+    // are a `Word`.
+    #[expect(unsafe_code, reason = "the call has no safe form")]
+    let failed = unsafe {
+        let into = core::ptr::from_mut(into).cast();
+        generated::bpf_xdp_load_bytes(context.ctx, offset, into, length)
+    };
+    (failed == 0).then_some(())
 }

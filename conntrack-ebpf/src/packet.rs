@@ -56,9 +56,29 @@ pub trait Packet {
     /// end.
     fn read<T: Word>(&self, offset: usize) -> Option<T>;
 
+    /// The same, or 0 where the packet ends before: for a program that decides
+    /// nothing by whether it does. Of the none of an `Option` the compiler may
+    /// make a register that nothing was written to, which the verifier refuses.
+    fn read_or_zero<T: Word>(&self, offset: usize) -> T;
+
+    /// Like `read`, for what is rare and where the offset is anything: in a program,
+    /// always a call, which is slower and takes fewer instructions.
+    fn copy<T: Word>(&self, offset: usize) -> Option<T>;
+
     /// Whether the packet has at least `length` bytes.
     fn has(&self, length: usize) -> bool;
+
+    /// Whether it may be longer than the length field of the IP header at
+    /// `network` can say: many TCP segments, merged into one packet (BIG TCP).
+    fn is_merged(&self, network: usize) -> bool;
 }
+
+/// How far into a packet a program reads by itself. The verifier takes no
+/// offset that may be beyond 65,535 (`MAX_PACKET_OFF`, kernel/bpf/verifier.c).
+pub const NEAR: usize = 1 << 12;
+
+/// The shortest IP packet whose length a field of 16 bits can't say, in bytes.
+pub const TOO_LONG: usize = 1 << 16;
 
 impl Packet for [u8] {
     #[inline]
@@ -68,8 +88,23 @@ impl Packet for [u8] {
     }
 
     #[inline]
+    fn read_or_zero<T: Word>(&self, offset: usize) -> T {
+        self.read(offset).unwrap_or_default()
+    }
+
+    #[inline]
+    fn copy<T: Word>(&self, offset: usize) -> Option<T> {
+        self.read(offset)
+    }
+
+    #[inline]
     fn has(&self, length: usize) -> bool {
         length <= self.len()
+    }
+
+    #[inline]
+    fn is_merged(&self, network: usize) -> bool {
+        self.has(network + TOO_LONG)
     }
 }
 

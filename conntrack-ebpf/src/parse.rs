@@ -1,23 +1,29 @@
 //! From a packet to what it is looked up by.
 //!
-//! Header layouts: RFC 791 (IPv4), RFC 8200 (IPv6), RFC 9293 (TCP), RFC 768
-//! (UDP).
+//! The yardstick is the iptables rule that a lookup replaces: what `-p tcp
+//! --dport` would match in the raw table, behind the kernel's own checks of the
+//! IP header and its reassembly. A packet that the kernel drops before it has a
+//! connection may have any result here; it has none where that costs nothing.
+//!
+//! Header layouts: RFC 791 (IPv4), RFC 8200 (IPv6), RFC 4302 (AH), RFC 9293
+//! (TCP), RFC 768 (UDP), IEEE 802.1Q.
+
+mod ethernet;
+mod extensions;
+mod ipv4;
+mod ipv6;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     abi::{Destination, Protocol},
     packet::Packet,
 };
 
-/// Length of an Ethernet header, in bytes: where the network header starts.
-pub const ETHERNET_HEADER: usize = 14;
-
-/// IEEE 802's number of IPv4.
-pub const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
-
-const IPV4_MIN_HEADER: usize = 20;
-const IPV4_FRAGMENT_OFFSET: u16 = 0x1fff;
-const IPV6_HEADER: usize = 40;
+pub use ethernet::{
+    ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, behind_priority_tag, ethernet,
+};
+pub use extensions::MOST_HEADERS;
 
 const TCP_MIN_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
@@ -28,28 +34,14 @@ const UDP_HEADER: usize = 8;
 pub enum NotOurs {
     /// Neither IPv4 nor IPv6, or a version field that contradicts the EtherType.
     NotIp,
-    /// It ends before the end of a header.
+    /// It ends before the end of a header, by its own length field or in fact.
     Truncated,
-    /// An IPv4 fragment other than the first: it has no ports.
+    /// A fragment other than the first: it has no ports.
     LaterFragment,
-    /// Neither TCP nor UDP directly behind the IP header.
+    /// Neither TCP nor UDP behind the IP header and what may follow that.
     OtherProtocol,
-}
-
-/// The EtherType of an Ethernet frame (host byte order) and where its network
-/// header starts, behind one VLAN tag if it has any: so a tc program sees it,
-/// from which the kernel takes one tag off (`skb_vlan_untag`, net/core/dev.c).
-#[inline(always)]
-pub fn ethernet<P: Packet + ?Sized>(frame: &P) -> (u16, usize) {
-    const ETHERTYPE_AT: usize = 12;
-    const CUSTOMER_TAG: u16 = 0x8100;
-    const SERVICE_TAG: u16 = 0x88a8;
-    const TAG: usize = 4;
-    let ethertype = |at| frame.read(at).map_or(0, u16::from_be);
-    match ethertype(ETHERTYPE_AT) {
-        CUSTOMER_TAG | SERVICE_TAG => (ethertype(ETHERTYPE_AT + TAG), ETHERNET_HEADER + TAG),
-        plain => (plain, ETHERNET_HEADER),
-    }
+    /// More than [`MOST_HEADERS`] IPv6 extension headers.
+    TooManyHeaders,
 }
 
 /// What a packet is looked up by, and where the rest of it is.
@@ -59,6 +51,9 @@ pub struct Control {
     pub destination: Destination,
     /// Where the transport header starts, from the network header on, in bytes.
     pub transport: u16,
+    /// Whether all of the fixed transport header is there: a first fragment may
+    /// hold less.
+    pub is_complete: bool,
 }
 
 /// The destination of an Ethernet frame whose EtherType (host byte order, after
@@ -72,89 +67,45 @@ pub fn control<P: Packet + ?Sized>(
     ethertype: u16,
     network: usize,
 ) -> Result<Control, NotOurs> {
-    match ethertype {
-        ETHERTYPE_IPV4 => ipv4(packet, network),
-        ETHERTYPE_IPV6 => ipv6(packet, network),
-        _ => Err(NotOurs::NotIp),
-    }
-}
-
-#[inline(always)]
-fn ipv4<P: Packet + ?Sized>(packet: &P, network: usize) -> Result<Control, NotOurs> {
-    if !packet.has(network + IPV4_MIN_HEADER) {
-        return Err(NotOurs::Truncated);
-    }
-    // The first sixteen bytes hold all that is looked at.
-    let [first, second]: [u64; 2] = packet.read(network).ok_or(NotOurs::Truncated)?;
-    let (header, [_, number, ..]) = (first.to_ne_bytes(), second.to_ne_bytes());
-    if header[0] >> 4 != 4 {
-        return Err(NotOurs::NotIp);
-    }
-    let header_length = usize::from(header[0] & 0x0f) * 4;
-    if header_length < IPV4_MIN_HEADER {
-        return Err(NotOurs::Truncated);
-    }
-    // Ports before the fragment test: almost no packet is a fragment.
-    let protocol = protocol(number)?;
-    if u16::from_be_bytes([header[6], header[7]]) & IPV4_FRAGMENT_OFFSET != 0 {
-        return Err(NotOurs::LaterFragment);
-    }
-    transport(packet, protocol, network, header_length)
-}
-
-#[inline(always)]
-fn ipv6<P: Packet + ?Sized>(packet: &P, network: usize) -> Result<Control, NotOurs> {
-    if !packet.has(network + IPV6_HEADER) {
-        return Err(NotOurs::Truncated);
-    }
-    // The first eight bytes hold all that is looked at.
-    let header: u64 = packet.read(network).ok_or(NotOurs::Truncated)?;
-    let header = header.to_ne_bytes();
-    if header[0] >> 4 != 6 {
-        return Err(NotOurs::NotIp);
-    }
-    let protocol = protocol(header[6])?;
-    transport(packet, protocol, network, IPV6_HEADER)
-}
-
-#[inline(always)]
-const fn protocol(number: u8) -> Result<Protocol, NotOurs> {
-    const TCP: u8 = Protocol::Tcp as u8;
-    const UDP: u8 = Protocol::Udp as u8;
-    match number {
-        TCP => Ok(Protocol::Tcp),
-        UDP => Ok(Protocol::Udp),
-        _ => Err(NotOurs::OtherProtocol),
-    }
-}
-
-/// Wants the whole fixed header, not only the ports: iptables' `--dport` drops
-/// a packet that has less, and conntrack calls it invalid.
-#[inline(always)]
-fn transport<P: Packet + ?Sized>(
-    packet: &P,
-    protocol: Protocol,
-    network: usize,
-    transport: usize,
-) -> Result<Control, NotOurs> {
-    let offset = network + transport;
-    let header_length = match protocol {
-        Protocol::Tcp => TCP_MIN_HEADER,
-        Protocol::Udp => UDP_HEADER,
+    let layout = match ethertype {
+        ETHERTYPE_IPV4 => ipv4::layout(packet, network)?,
+        ETHERTYPE_IPV6 => ipv6::layout(packet, network)?,
+        _ => return Err(NotOurs::NotIp),
     };
-    if !packet.has(offset + header_length) {
+    if layout.length < layout.needed || !packet.has(network + layout.length) {
         return Err(NotOurs::Truncated);
     }
-    let port: u16 = packet.read(offset + 2).ok_or(NotOurs::Truncated)?;
-    #[expect(clippy::cast_possible_truncation, reason = "at most 60")]
-    let transport = transport as u16;
+    let port: u16 = packet
+        .read(network + layout.transport + 2)
+        .ok_or(NotOurs::Truncated)?;
+    let protocol = layout.protocol;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "at most 40 and MOST_HEADERS times 2048"
+    )]
+    let transport = layout.transport as u16;
     Ok(Control {
         destination: Destination {
             protocol,
             port: u16::from_be(port),
         },
         transport,
+        is_complete: layout.length >= layout.transport + fixed_header(protocol),
     })
+}
+
+/// What an IP header says of the packet. In bytes, from the network header on.
+struct Layout {
+    /// The transport protocol.
+    protocol: Protocol,
+    /// Where its header starts.
+    transport: usize,
+    /// How long the packet has to be.
+    needed: usize,
+    /// How long it is. What follows is padding, which the kernel cuts off, and if
+    /// there is less, it drops the packet (`ip_rcv_core`, `ip6_rcv_core`). Where
+    /// the header can't say it, the whole frame counts, and this is `needed`.
+    length: usize,
 }
 
 /// Whether a packet may be the first of its connection: a TCP SYN without an
@@ -166,8 +117,32 @@ pub fn opens<P: Packet + ?Sized>(packet: &P, network: usize, control: Control) -
     const ACK: u8 = 0x10;
     match control.destination.protocol {
         Protocol::Udp => true,
-        Protocol::Tcp => packet
-            .read::<u16>(network + usize::from(control.transport) + OFFSET_AND_FLAGS)
-            .is_some_and(|bytes| bytes.to_ne_bytes()[1] & (SYN | ACK) == SYN),
+        Protocol::Tcp => {
+            let at = network + usize::from(control.transport) + OFFSET_AND_FLAGS;
+            let [_, flags] = packet.read_or_zero::<u16>(at).to_ne_bytes();
+            control.is_complete && flags & (SYN | ACK) == SYN
+        }
+    }
+}
+
+#[inline(always)]
+const fn protocol(number: u8) -> Option<Protocol> {
+    const TCP: u8 = Protocol::Tcp as u8;
+    const UDP: u8 = Protocol::Udp as u8;
+    match number {
+        TCP => Some(Protocol::Tcp),
+        UDP => Some(Protocol::Udp),
+        _ => None,
+    }
+}
+
+/// Length of the fixed part of a transport header, in bytes. All of it is wanted
+/// of a whole packet, not only the ports: iptables' `--dport` drops one that has
+/// less (`tcp_mt`, `udp_mt`, `net/netfilter/xt_tcpudp.c`).
+#[inline(always)]
+const fn fixed_header(protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::Tcp => TCP_MIN_HEADER,
+        Protocol::Udp => UDP_HEADER,
     }
 }

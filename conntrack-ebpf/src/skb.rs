@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    packet::{Packet, Word},
+    packet::{NEAR, Packet, Word},
     parse::ETHERNET_HEADER,
 };
 
@@ -15,19 +15,42 @@ use crate::{
 /// [`network`].
 pub struct Skb<'a>(pub &'a TcContext);
 
+impl Skb<'_> {
+    /// What lies in the part of the packet that the program can read by itself.
+    #[inline(always)]
+    fn direct<T: Word>(&self, offset: usize) -> Option<T> {
+        let start = self.0.data() + offset;
+        if offset > NEAR || start + size_of::<T>() > self.0.data_end() {
+            return None;
+        }
+        // SAFETY: the comparison above is the one by which the verifier allows
+        // this read: all of it lies before `data_end`. It wants no alignment, and
+        // any bytes are a `Word`.
+        #[expect(unsafe_code, reason = "direct packet access")]
+        let word = unsafe { (start as *const T).read_unaligned() };
+        Some(word)
+    }
+}
+
 impl Packet for Skb<'_> {
     #[inline(always)]
     fn read<T: Word>(&self, offset: usize) -> Option<T> {
-        let start = self.0.data() + offset;
-        if start + size_of::<T>() <= self.0.data_end() {
-            // SAFETY: the comparison above is the one by which the verifier
-            // allows this read: all of it lies before `data_end`. It wants no
-            // alignment, and any bytes are a `Word`.
-            #[expect(unsafe_code, reason = "direct packet access")]
-            let word = unsafe { (start as *const T).read_unaligned() };
-            return Some(word);
+        self.direct(offset).or_else(|| self.copy(offset))
+    }
+
+    #[inline(always)]
+    fn read_or_zero<T: Word>(&self, offset: usize) -> T {
+        if let Some(word) = self.direct(offset) {
+            return word;
         }
-        // The header may lie behind the skb's linear part.
+        let mut word = T::default();
+        // What fails has written nothing but zeros.
+        let _ = load(self.0, offset, &mut word);
+        word
+    }
+
+    #[inline(always)]
+    fn copy<T: Word>(&self, offset: usize) -> Option<T> {
         let mut word = T::default();
         load(self.0, offset, &mut word)?;
         Some(word)
@@ -36,6 +59,15 @@ impl Packet for Skb<'_> {
     #[inline(always)]
     fn has(&self, length: usize) -> bool {
         length <= self.0.len() as usize
+    }
+
+    #[inline(always)]
+    fn is_merged(&self, _: usize) -> bool {
+        // SAFETY: the context pointer is the program's argument, which the kernel
+        // keeps valid while the program runs; a tc program may read the field.
+        #[expect(unsafe_code, reason = "a field of the context")]
+        let size = unsafe { (*self.0.skb.skb).gso_size };
+        size != 0
     }
 }
 
@@ -111,6 +143,19 @@ pub fn ifindex(context: &TcContext) -> u32 {
     unsafe {
         (*context.skb.skb).ifindex
     }
+}
+
+/// The control information of the VLAN tag that the kernel took off; 0 if there
+/// was none.
+#[inline(always)]
+#[must_use]
+pub fn vlan_control(context: &TcContext) -> u16 {
+    // SAFETY: as for `mark`.
+    #[expect(unsafe_code, reason = "a field of the context")]
+    let control = unsafe { (*context.skb.skb).vlan_tci };
+    #[expect(clippy::cast_possible_truncation, reason = "a __u16, widened")]
+    let control = control as u16;
+    control
 }
 
 /// Where the packet's metadata starts; it ends where the packet starts.

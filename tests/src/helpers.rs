@@ -3,6 +3,8 @@
 use std::fmt;
 use std::fmt::Write as _;
 
+use uuid::Uuid;
+
 use crate::agent::{Agent, Config};
 use crate::attach::Xdp;
 use crate::lab::Lab;
@@ -73,23 +75,29 @@ impl Rule {
 /// The rules file that gives these routers these rules.
 #[must_use]
 pub fn rules_file(routers: &[(&Router, &[Rule])]) -> String {
-    let mut file = String::new();
-    for (router, rules) in routers {
-        let _infallible = writeln!(file, "[[router]]\nid = \"{}\"\nhelpers = [", router.id());
-        for Rule {
-            protocol,
-            port,
-            helper,
-        } in *rules
-        {
-            let _infallible = writeln!(
-                file,
-                "  {{ protocol = \"{protocol}\", port = {port}, helper = \"{helper}\" }},"
-            );
-        }
-        file.push_str("]\n");
+    let parts = routers
+        .iter()
+        .map(|(router, rules)| rules_of(router.id(), rules));
+    parts.collect()
+}
+
+/// The part of a rules file that gives one router its rules.
+#[must_use]
+pub fn rules_of(router: Uuid, rules: &[Rule]) -> String {
+    let mut part = format!("[[router]]\nid = \"{router}\"\nhelpers = [\n");
+    for Rule {
+        protocol,
+        port,
+        helper,
+    } in rules
+    {
+        let _infallible = writeln!(
+            part,
+            "  {{ protocol = \"{protocol}\", port = {port}, helper = \"{helper}\" }},"
+        );
     }
-    file
+    part.push_str("]\n");
+    part
 }
 
 /// What puts a scenario's rules in force.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use aya::maps::loaded_maps;
 use aya::programs::tc::TcAttachType;
-use aya::programs::{SchedClassifier, loaded_programs};
+use aya::programs::{ProgramError, ProgramInfo, SchedClassifier, loaded_programs};
 
 use crate::attach::Xdp;
 use crate::lab::Lab;
@@ -118,9 +119,22 @@ pub fn interfaces(netns: &Netns) -> Vec<String> {
 #[must_use]
 pub fn ingress_programs(netns: &Netns, interface: &str) -> Vec<u32> {
     let found = netns.run(|| SchedClassifier::query_tcx(interface, TcAttachType::Ingress));
-    let (_revision, programs) = found.expect("the interface's programs");
-    let on_tcx = programs.iter().map(aya::programs::ProgramInfo::id);
+    let on_tcx = match found {
+        Ok((_revision, programs)) => programs.iter().map(ProgramInfo::id).collect(),
+        Err(error) if is_without_tcx(&error) => Vec::new(),
+        Err(error) => panic!("the interface's programs: {error}"),
+    };
+    let on_tcx = on_tcx.into_iter();
     on_tcx.chain(filter_programs(netns, interface)).collect()
+}
+
+/// Whether that is how a kernel before 6.6 answers: it knows no such hook
+/// (`bpf_prog_query`, kernel/bpf/syscall.c).
+fn is_without_tcx(error: &ProgramError) -> bool {
+    let ProgramError::SyscallError(error) = error else {
+        return false;
+    };
+    error.io_error.kind() == ErrorKind::InvalidInput
 }
 
 /// In which way the interface has an XDP program, anybody's.

@@ -117,7 +117,7 @@ impl Scene {
             "table TABLE {{\n{}chain bind {{
              type filter hook prerouting priority -160; policy accept;
              meta mark & {mask:#x} == 0 accept
-             ct helper set meta mark & {mask:#x} map {{ {} }}
+             ct state new ct helper set meta mark & {mask:#x} map {{ {} }}
              meta mark set meta mark & {:#x}
              }}\n}}\n",
             objects.collect::<String>(),
@@ -267,6 +267,14 @@ fn a_table_like_it_is_told_from_it() {
             differing("type \"ftp\" protocol tcp", "type \"irc\" protocol tcp"),
         ),
         ("another family", differing("l3proto inet", "l3proto ip")),
+        (
+            "announced connections too",
+            differing("ct state new ct helper", "ct helper"),
+        ),
+        (
+            "connections of another state",
+            differing("ct state new ct helper", "ct state related ct helper"),
+        ),
         (
             "a comment",
             differing("accept\n", "accept comment \"mine\"\n"),

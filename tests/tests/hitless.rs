@@ -37,11 +37,14 @@ const PORT: u16 = 21;
 /// Where a real server is.
 const FTP_PORT: u16 = 2121;
 
-const CONNECTIONS: usize = 100_000;
-const RATE: u32 = 1000;
 /// How often everything happens at the least; it goes on until there are enough
 /// connections.
 const ROUNDS: usize = 5;
+const CONNECTIONS: usize = 100_000;
+const RATE: u32 = 1000;
+/// Likewise by tc filters.
+const ROUNDS_BY_FILTERS: usize = 3;
+const CONNECTIONS_BY_FILTERS: usize = 20_000;
 /// In each round.
 const KILLS: usize = 20;
 const UPGRADES: usize = 4;
@@ -57,6 +60,8 @@ struct Fixture {
     server: FtpServer,
     site: Site,
     lab: Lab,
+    /// How the agents attach.
+    attach: &'static str,
     rng: fastrand::Rng,
     /// How long a start takes.
     start: Duration,
@@ -77,7 +82,7 @@ struct Done {
 }
 
 impl Fixture {
-    fn new() -> Self {
+    fn new(attach: &'static str) -> Self {
         let seed = fastrand::u64(..);
         println!("hitless: seed {seed}");
         let lab = Lab::new();
@@ -88,6 +93,7 @@ impl Fixture {
             server,
             site,
             lab,
+            attach,
             rng: fastrand::Rng::with_seed(seed),
             start: Duration::from_millis(500),
             abi: abi::VERSION,
@@ -134,7 +140,8 @@ impl Fixture {
 
     fn spawn(&mut self, others: u16) -> Agent {
         let rules = self.rules(others);
-        let config = Config::of(&self.lab);
+        let attach = format!("{:?}", self.attach);
+        let config = Config::of(&self.lab).with("attach", attach);
         Agent::spawn_release(&self.lab, &config, Some(&rules), &self.release(), &[])
     }
 
@@ -240,15 +247,24 @@ impl Fixture {
 
 #[test]
 fn no_connection_misses_its_helper() {
+    run("tcx", ROUNDS, CONNECTIONS);
+}
+
+#[test]
+fn no_connection_misses_its_helper_by_tc_filters() {
+    run("clsact", ROUNDS_BY_FILTERS, CONNECTIONS_BY_FILTERS);
+}
+
+fn run(attach: &'static str, least: usize, connections_wanted: usize) {
     let begun = Instant::now();
-    let mut fixture = Fixture::new();
+    let mut fixture = Fixture::new(attach);
     let agent = fixture.start(FEW);
     let events = Events::listen(fixture.site.router.netns(), PORT);
     let connections = Connections::begin(&fixture.site, PORT, RATE);
 
     fixture.kill(agent);
     let mut rounds = 0;
-    while rounds < ROUNDS || connections.made() < CONNECTIONS {
+    while rounds < least || connections.made() < connections_wanted {
         fixture.kills();
         fixture.upgrades();
         fixture.next_abi();
@@ -259,7 +275,7 @@ fn no_connection_misses_its_helper() {
 
     let seen = events.end(&made);
     println!(
-        "hitless: {} connections in {:.0?}, {failed} failed; {} with helper, {} without, \
+        "hitless, {attach}: {} connections in {:.0?}, {failed} failed; {} with helper, {} without, \
          {} not seen; {rounds} rounds: {:?}",
         made.len(),
         begun.elapsed(),
@@ -269,7 +285,7 @@ fn no_connection_misses_its_helper() {
         fixture.done,
     );
     assert_eq!(failed, 0, "connections failed");
-    assert!(made.len() >= CONNECTIONS);
+    assert!(made.len() >= connections_wanted);
     assert_eq!(seen.without, BTreeSet::new(), "without a helper");
     assert_eq!(seen.with, made, "each is seen");
 }
@@ -277,7 +293,7 @@ fn no_connection_misses_its_helper() {
 /// The twin: what makes a connection miss its helper is seen.
 #[test]
 fn a_gap_is_seen() {
-    let mut fixture = Fixture::new();
+    let mut fixture = Fixture::new("tcx");
     let agent = fixture.start(FEW);
     let events = Events::listen(fixture.site.router.netns(), PORT);
     let connections = Connections::begin(&fixture.site, PORT, RATE);

@@ -18,7 +18,7 @@ use conntrack_agent::{
 use conntrack_ebpf::{
     abi::{Counters, Destination, Protocol},
     lookup::lookup,
-    parse::{self, ETHERNET_HEADER},
+    parse::{self, ETHERNET_HEADER, MOST_HEADERS},
 };
 use conntrack_tests::lab::Lab;
 use etherparse::{
@@ -231,9 +231,10 @@ fn frame_v4(to: Destination, change: impl FnOnce(&mut Ipv4Header)) -> Vec<u8> {
             IpNumber::UDP
         }
     };
-    let length = transport.len().try_into().unwrap();
-    let mut header = Ipv4Header::new(length, 64, number, [10, 0, 1, 2], [10, 0, 2, 2]).unwrap();
+    let mut header = Ipv4Header::new(0, 64, number, [10, 0, 1, 2], [10, 0, 2, 2]).unwrap();
     change(&mut header);
+    // Behind the options that it has now.
+    header.set_payload_len(transport.len()).unwrap();
     let mut bytes = vec![2; 12];
     bytes.extend(0x0800_u16.to_be_bytes());
     header.write_raw(&mut bytes).unwrap();
@@ -241,6 +242,25 @@ fn frame_v4(to: Destination, change: impl FnOnce(&mut Ipv4Header)) -> Vec<u8> {
         .write(&mut bytes, header.protocol)
         .unwrap();
     bytes.extend(transport);
+    bytes
+}
+
+/// IPv6 with extension headers of 8 bytes before the TCP or UDP header: the number
+/// of each, and what its last bytes are, from the fragment offset on.
+fn frame_v6(to: Destination, headers: &[(u8, [u8; 4])]) -> Vec<u8> {
+    let bytes = frame(Ip::V6, to, b"payload");
+    let (start, transport) = bytes.split_at(ETHERNET_HEADER + 40);
+    let mut bytes = start.to_vec();
+    let mut next_at = ETHERNET_HEADER + 6;
+    let last = std::mem::replace(&mut bytes[next_at], 0);
+    for (number, [low, rest @ ..]) in headers {
+        bytes[next_at] = *number;
+        next_at = bytes.len();
+        bytes.extend([last, 0, 0, *low, rest[0], rest[1], rest[2], 0]);
+    }
+    bytes.extend(transport);
+    let length = u16::try_from(bytes.len() - ETHERNET_HEADER - 40).unwrap();
+    bytes[ETHERNET_HEADER + 4..ETHERNET_HEADER + 6].copy_from_slice(&length.to_be_bytes());
     bytes
 }
 
@@ -346,10 +366,12 @@ fn only_a_first_fragment_has_a_port() {
         let what = format!("{to:?}, don't fragment");
         loaded.check(&what, &frame_v4(to, |h| h.dont_fragment = true), Some(to));
     }
-    // IPv6 fragments have a header of their own, which is not followed.
-    let mut fragment = frame(Ip::V6, udp(69), b"payload");
-    fragment[20] = 44;
-    loaded.check("IPv6 fragment header", &fragment, None);
+    // IPv6 fragments have a header of their own.
+    for (field, expected) in [(0, Some(udp(69))), (1, Some(udp(69))), (8, None), (9, None)] {
+        let bytes = frame_v6(udp(69), &[(44, [field, 0, 0, 1])]);
+        let what = format!("IPv6 fragment, offset and more {field:#x}");
+        loaded.check(&what, &bytes, expected);
+    }
 }
 
 #[test]
@@ -368,6 +390,22 @@ fn ip_options_move_the_ports() {
         let mut bytes = frame(Ip::V4, tcp(21), b"payload");
         bytes[ETHERNET_HEADER] = 0x40 | words;
         loaded.check(&format!("header of {words} words"), &bytes, None);
+    }
+}
+
+#[test]
+fn ipv6_extension_headers_move_the_ports() {
+    let mut loaded = Loaded::new();
+    // Hop-by-hop, routing, fragment, destination options; 135 is mobility.
+    for number in [0, 43, 44, 60, 135] {
+        for count in 1..=MOST_HEADERS + 1 {
+            for to in [tcp(21), udp(69), tcp(22)] {
+                let bytes = frame_v6(to, &vec![(number, [0; 4]); count]);
+                let is_ours = to.port != 22 && number != 135 && count <= MOST_HEADERS;
+                let what = format!("{to:?}, {count} of {number}");
+                loaded.check(&what, &bytes, is_ours.then_some(to));
+            }
+        }
     }
 }
 

@@ -64,9 +64,11 @@ fn install_known(packages: &[&str]) -> Result<()> {
     process::run(&format!("installing {}", packages.join(", ")), &mut command)
 }
 
+/// Renews the package lists.
+///
 /// A source of packages that doesn't answer is often not the one that is needed,
 /// so that alone is no failure.
-fn update() -> Result<()> {
+pub(crate) fn update() -> Result<()> {
     say::note("running apt-get update");
     let status = process::status("apt-get update", apt_get()?.arg("update"))?;
     if !status.success() {
@@ -75,7 +77,8 @@ fn update() -> Result<()> {
     Ok(())
 }
 
-fn apt_get() -> Result<Command> {
+/// `apt-get` that asks nothing, and reports on stderr.
+pub(crate) fn apt_get() -> Result<Command> {
     let mut command = Command::new("apt-get");
     // Its report is not xtask's output.
     let report = std::io::stderr().as_fd().try_clone_to_owned()?;

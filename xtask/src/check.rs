@@ -1,4 +1,5 @@
-//! `cargo xtask check`: what can be said about the code without running it.
+//! `cargo xtask check`: what can be said about the code without running it. What
+//! the kernel's verifier says of the programs is said without running them too.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -26,12 +27,25 @@ pub(crate) fn run() -> Result<ExitCode> {
             "manifests inherit the workspace's settings",
             &inherit(&paths.root),
         ),
+        verify(&paths),
     ];
     Ok(if results.contains(&false) {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// What the programs cost the kernel's verifier, on this kernel.
+fn verify(paths: &Paths) -> bool {
+    const STEP: &str = "the programs are far from the verifier's limits";
+    if !privilege::is_root() {
+        println!("left  {STEP}: the kernel lets only root load programs");
+        return true;
+    }
+    let mut cargo = on_the_host(paths, "run");
+    cargo.args(["--package", "conntrack-tests", "--bin", "verifier"]);
+    report(STEP, &process::run("measuring", &mut cargo))
 }
 
 fn report(step: &str, result: &Result<()>) -> bool {

@@ -39,6 +39,12 @@ enum Plan {
     Refuse(String),
 }
 
+/// The programs that the lab runs, by name.
+pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
+    let names = PROGRAMS.iter().map(|&(program, _)| program);
+    names.filter(|&program| program != VENV)
+}
+
 /// Installs what is missing, or says in one message what somebody has to do.
 pub(crate) fn ensure() -> Result<()> {
     let has = |program: &str| match program {

@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod kernel;
 mod lab;
 mod leftovers;
 mod manifests;

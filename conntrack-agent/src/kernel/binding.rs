@@ -223,6 +223,11 @@ impl Binding {
     /// Most packets have no mark and leave at the first rule. Setting and
     /// clearing are rules of their own: a mark that the map has no entry for
     /// ends its rule, and must be cleared all the same.
+    ///
+    /// Only new connections get a helper. One that another connection's helper
+    /// has announced has what that one gives it, or none, as with iptables: its
+    /// CT target's template counts for nothing there (`init_conntrack`,
+    /// `net/netfilter/nf_conntrack_core.c`), whereas `ct helper set` would act.
     fn rules(&self) -> [Vec<Statement>; 3] {
         let mark = || Expression::Meta { key: "mark" };
         let and = |bits| Expression::And(Box::new(mark()), Box::new(Expression::Number(bits)));
@@ -240,10 +245,17 @@ impl Binding {
                 },
                 Statement::Accept(()),
             ],
-            vec![Statement::SetHelper(Expression::Map {
-                key: Box::new(and(ours)),
-                data: Box::new(Expression::Set(entries.collect())),
-            })],
+            vec![
+                Statement::Match {
+                    op: "in",
+                    left: Expression::Ct { key: "state" },
+                    right: Expression::Symbol("new"),
+                },
+                Statement::SetHelper(Expression::Map {
+                    key: Box::new(and(ours)),
+                    data: Box::new(Expression::Set(entries.collect())),
+                }),
+            ],
             vec![Statement::Mangle {
                 key: mark(),
                 value: and(!ours),

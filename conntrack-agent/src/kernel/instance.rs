@@ -18,7 +18,7 @@ use aya::{
 };
 use conntrack_ebpf::abi::{self, COUNTER_GROUP, Destination, Globals, Identity, Page, Slot};
 
-use super::{AgentId, Error, Object, pins::entries, sys};
+use super::{AgentId, Error, Object, pins::entries, shared, sys};
 use crate::port_table::{Capacity, Edit, Excerpt, Image, Write};
 
 /// The pin of the program, made last: an instance that has it is whole.
@@ -104,6 +104,21 @@ impl Instance {
     #[must_use]
     pub fn is_of(&self, object: &Object) -> bool {
         self.globals == object.globals() && (self.xdp.is_some() || !object.wants_xdp())
+    }
+
+    /// Whether its program tells of new connections where `object`'s would:
+    /// somebody may have taken the pins of what all instances share, or put
+    /// others there, and then a reader hears of some routers alone.
+    ///
+    /// # Errors
+    /// [`Error::Program`] if the kernel can't be asked.
+    pub fn tells_where(&self, object: &Object) -> Result<bool, Error> {
+        let maps = self.program.info().and_then(|info| info.map_ids());
+        let maps = maps.map_err(Error::program("the classifier's maps cannot be listed"))?;
+        Ok(shared::are_among(
+            object.shared(),
+            &maps.unwrap_or_default(),
+        ))
     }
 
     /// The kernel's id of its program.

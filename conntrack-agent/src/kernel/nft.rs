@@ -264,6 +264,8 @@ pub(super) enum Statement {
 pub(super) enum Expression {
     #[serde(rename = "meta")]
     Meta { key: &'static str },
+    #[serde(rename = "ct")]
+    Ct { key: &'static str },
     #[serde(rename = "&")]
     And(Box<Self>, Box<Self>),
     #[serde(rename = "map")]
@@ -272,6 +274,8 @@ pub(super) enum Expression {
     Set(Vec<(u32, String)>),
     #[serde(untagged)]
     Number(u32),
+    #[serde(untagged)]
+    Symbol(&'static str),
 }
 
 #[cfg(test)]

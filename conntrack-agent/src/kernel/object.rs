@@ -1,7 +1,7 @@
 //! Loads the eBPF object.
 
 use std::{
-    fmt, fs, io,
+    fmt,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -10,7 +10,7 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use conntrack_ebpf::abi::{self, Globals};
 use uuid::Uuid;
 
-use super::{Carrier, Edition, Error};
+use super::{Carrier, Edition, Error, shared};
 use crate::port_table::Capacity;
 
 /// The maps of an instance; each is pinned under its name.
@@ -21,9 +21,6 @@ pub(super) const MAPS: [&str; 5] = [
     abi::BASES,
     abi::IDENTITY,
 ];
-
-/// The maps that all instances share; likewise.
-const SHARED: [&str; 3] = [abi::EVENTS, abi::LIMITER, abi::RECENT];
 
 /// The random name of one agent's installation on one host. All that it makes
 /// in the kernel carries it, and it removes nothing that doesn't.
@@ -109,6 +106,11 @@ impl Object {
         self.wants_xdp
     }
 
+    /// Where the maps are that all its instances share.
+    pub(super) fn shared(&self) -> &Path {
+        &self.shared
+    }
+
     /// The globals of every instance that it loads.
     pub(super) const fn globals(&self) -> Globals {
         self.globals
@@ -118,17 +120,12 @@ impl Object {
     /// that isn't there is made in this capacity, and pinned there. Its programs
     /// are not in the kernel yet.
     pub(super) fn load(&mut self, folder: &Path, capacity: Capacity) -> Result<Ebpf, Error> {
-        match fs::create_dir(&self.shared) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::file(&self.shared, "made")(error));
-            }
-            _ => {}
-        }
+        shared::prepare(&self.shared)?;
         // Each time all of them: the loader remembers paths.
         for map in MAPS {
             self.loader.map_pin_path(map, folder.join(map));
         }
-        for map in SHARED {
+        for map in shared::names() {
             self.loader.map_pin_path(map, self.shared.join(map));
         }
         let counter_groups = capacity.slots.div_ceil(abi::COUNTER_GROUP);

@@ -57,6 +57,12 @@ impl Pins {
         self.abi
     }
 
+    /// The folder that all versions' pins are in.
+    #[must_use]
+    pub fn bpffs_dir(&self) -> &Path {
+        &self.bpffs_dir
+    }
+
     fn version(&self) -> PathBuf {
         self.bpffs_dir.join(format!("v{}", self.abi))
     }
@@ -224,6 +230,22 @@ impl Pins {
         self.remove_shared_if_last()?;
         remove_if_empty(&self.version())?;
         remove_if_empty(&self.bpffs_dir)
+    }
+
+    /// Removes what instances shared that are all gone, of every ABI version: an
+    /// agent may have died before it came to it. No folder is fine.
+    ///
+    /// # Errors
+    /// [`Error::File`] if something can't be removed.
+    pub fn remove_unshared(bpffs_dir: &Path) -> Result<(), Error> {
+        for version in entries(bpffs_dir)? {
+            if let Some(abi) = versions::version_of(&version) {
+                let bpffs_dir = bpffs_dir.to_owned();
+                Self { bpffs_dir, abi }.remove_shared_if_last()?;
+                remove_if_empty(&version)?;
+            }
+        }
+        remove_if_empty(bpffs_dir)
     }
 
     /// What all instances share goes with the last of them.

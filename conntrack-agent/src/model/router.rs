@@ -44,6 +44,15 @@ impl RouterId {
         // In memory the bytes are to be in their own order.
         [first.to_be(), second.to_be()]
     }
+
+    /// Of two words that were made [so](Self::to_words).
+    #[must_use]
+    pub const fn from_words([first, second]: [u64; 2]) -> Self {
+        Self(Uuid::from_u64_pair(
+            u64::from_be(first),
+            u64::from_be(second),
+        ))
+    }
 }
 
 impl fmt::Display for RouterId {
@@ -62,6 +71,7 @@ mod tests {
         let id: RouterId = GOOD.parse().unwrap();
         assert_eq!(id.to_string(), GOOD);
         assert_eq!(GOOD.to_uppercase().parse(), Ok(id));
+        assert_eq!(RouterId::from_words(id.to_words()), id);
         for bad in [
             "",
             "router",

@@ -96,8 +96,9 @@ impl Image {
 
     /// The slots that are in nobody's use, by rising number.
     pub fn free_slots(&self) -> impl Iterator<Item = u16> {
-        let slots = (0..).zip(&self.slots).skip(1);
-        slots.filter_map(|(index, slot)| (*slot == Slot::default()).then_some(index))
+        // The numbers second: of the largest table there is none after the last.
+        let slots = self.slots.iter().zip(0..).skip(1);
+        slots.filter_map(|(slot, index)| (*slot == Slot::default()).then_some(index))
     }
 }
 

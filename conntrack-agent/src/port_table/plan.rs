@@ -27,8 +27,9 @@ pub fn plan(image: &Image, wanted: &Wanted) -> Result<Edit, Capacity> {
         .and_then(|layout| layout.image(wanted))
         .ok_or(needed)?;
     let mut edit = Edit::default();
-    let slots = (0..).zip(image.slots.iter().zip(&target.slots));
-    edit.slots(slots.map(|(index, (before, after))| (index, *before, *after)));
+    // The numbers second: of the largest table there is none after the last.
+    let slots = image.slots.iter().zip(&target.slots).zip(0..);
+    edit.slots(slots.map(|((before, after), index)| (index, *before, *after)));
     let pages = (0..).zip(image.pages.iter().zip(&target.pages));
     let (roots, leaves): (Vec<_>, Vec<_>) = pages.partition(|(index, _)| *index < FIRST_LEAF_PAGE);
     for (index, (before, after)) in leaves.into_iter().chain(roots) {
@@ -170,6 +171,18 @@ mod tests {
 
     fn wanted() -> impl Strategy<Value = Wanted> {
         collection::btree_map(destination(), 1u32..4, 0..20)
+    }
+
+    #[test]
+    fn the_largest_table_has_a_slot_for_every_number() {
+        let most = usize::from(Capacity::MAX.slots) - 1;
+        let wanted: Wanted = everywhere().take(most).map(|at| (at, 1)).collect();
+        let mut image = Image::empty(Capacity::MAX);
+        image.edit(&plan(&image, &wanted).unwrap());
+        assert_eq!(image.rules(), wanted);
+        assert_eq!(image.free_slots().count(), 0);
+        let one_more = everywhere().take(most + 1).map(|at| (at, 1)).collect();
+        assert_eq!(plan(&image, &one_more), Err(Capacity::MAX));
     }
 
     proptest! {

@@ -203,8 +203,10 @@ impl Host {
     /// filters will do.
     ///
     /// # Errors
-    /// [`Error`] if the pins can't be read.
+    /// [`Error`] if the pins can't be read, or those that no router needs not be
+    /// removed.
     pub fn end_of_start(&mut self) -> Result<BTreeSet<RouterId>, Error> {
+        Pins::remove_unshared(self.pins.bpffs_dir())?;
         let mut with_filters = BTreeSet::new();
         for router in self.pins.routers()? {
             for pin in self.pins.links_of(router)? {

@@ -27,8 +27,8 @@ pub enum InstanceState {
     Absent,
     /// Remains that can't be used.
     Broken,
-    /// An instance of another program, or one that was loaded with other globals
-    /// than are configured now.
+    /// An instance of another program, one that was loaded with other globals
+    /// than are configured now, or one that shares other maps than are pinned.
     Outdated(Image),
     /// An instance.
     Current(Image),

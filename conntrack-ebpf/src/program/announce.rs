@@ -13,12 +13,13 @@ use crate::maps::{EVENTS, LIMITER, RECENT, identity};
 
 /// Sends an event of a packet that may be the first of its connection, unless
 /// its flow was seen lately, there were too many at once, or nobody reads them.
+/// `at` is its EtherType, and where its network header starts.
 #[inline(always)]
-pub fn announce(context: &TcContext, found: Found, mark: u32, network: usize) {
+pub fn announce(context: &TcContext, found: Found, mark: u32, at: (u16, usize)) {
     let Some(identity) = identity() else {
         return;
     };
-    let Some((family, flow)) = flow(context, found, network) else {
+    let Some((family, flow)) = flow(context, found, at) else {
         return;
     };
     // SAFETY: the helper takes nothing and reads a clock.
@@ -59,14 +60,18 @@ pub fn announce(context: &TcContext, found: Found, mark: u32, network: usize) {
 /// The family and the flow of a packet; none if it has become shorter since it
 /// was parsed.
 #[inline(always)]
-fn flow(context: &TcContext, found: Found, network: usize) -> Option<(u8, Flow)> {
+fn flow(
+    context: &TcContext,
+    found: Found,
+    (ethertype, network): (u16, usize),
+) -> Option<(u8, Flow)> {
     let mut flow = Flow {
         interface: skb::ifindex(context),
         ..Flow::default()
     };
     let transport = network + usize::from(found.transport);
     skb::load(context, transport, &mut flow.ports)?;
-    if skb::ethertype(context) == ETHERTYPE_IPV4 {
+    if ethertype == ETHERTYPE_IPV4 {
         let (mut source, mut destination) = (0_u32, 0_u32);
         skb::load(context, network + 12, &mut source)?;
         skb::load(context, network + 16, &mut destination)?;

@@ -47,19 +47,25 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 /// and programs behind this one on the hook see it too.
 #[classifier]
 pub fn classify(context: TcContext) -> i32 {
-    let network = skb::network(&context);
+    let packet = Skb(&context);
+    let (ethertype, network) = parse::behind_priority_tag(
+        &packet,
+        skb::vlan_control(&context),
+        skb::ethertype(&context),
+        skb::network(&context),
+    );
     let found = match hand_over::take(&context) {
         Some(handover) => handover
             .found
             .and_then(|found| Some((found, found.mark(&Maps)?))),
-        None => find(&Skb(&context), skb::ethertype(&context), network),
+        None => find(&packet, ethertype, network),
     };
     log_verdict(&context, found);
     let bits = match found {
         Some((found, mark)) => {
             maps::count(found.slot, u64::from(context.len()) - network as u64);
             if found.opens {
-                announce::announce(&context, found, mark, network);
+                announce::announce(&context, found, mark, (ethertype, network));
             }
             maps::in_place(mark)
         }

@@ -96,8 +96,9 @@ fn a_moved_interface_belongs_to_where_it_is() {
         || ingress_programs(&stranger, "qr-1").is_empty() && from.is_well(),
     );
     let at = to.netns.path().display();
+    // Before Linux 6.2, an interface that is up keeps its name.
     from.netns.ip(&format!(
-        "link set qr-2 name moved\nlink set moved netns {at}"
+        "link set qr-2 down\nlink set qr-2 name moved\nlink set moved netns {at}"
     ));
     soon(
         "interface moved to a router",
@@ -313,7 +314,7 @@ fn with_few_descriptors_the_full_pass_repairs_what_nobody_watches() {
         router.netns.nft("flush ruleset");
         router.netns.ip("link del qr-1");
     }
-    // Of which 32 are for watching, and 40 sockets would be needed.
+    // Of which 16 are for watching, and 40 sockets would be needed.
     soon("64 descriptors, 20 routers", "repaired", || {
         routers.iter().all(World::is_well)
     });

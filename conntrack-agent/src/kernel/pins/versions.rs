@@ -57,7 +57,7 @@ impl Pins {
 }
 
 /// The version of the ABI that a folder is for.
-fn version_of(folder: &Path) -> Option<u32> {
+pub(super) fn version_of(folder: &Path) -> Option<u32> {
     let abi: u32 = folder
         .file_name()?
         .to_str()?

@@ -18,6 +18,11 @@ pub(super) struct Budget {
     is_said: AtomicBool,
 }
 
+/// Descriptors that are left for everything else: some 20 are always open, and
+/// work on a router opens an instance's maps, its namespaces, and the pipes of an
+/// nft at one time.
+const FOR_WORK: usize = 48;
+
 /// Descriptors that may be opened; given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
@@ -26,13 +31,14 @@ pub(super) struct Permit {
 }
 
 impl Budget {
-    /// Half of what the process may have open (`RLIMIT_NOFILE`).
+    /// Half of what the process may have open (`RLIMIT_NOFILE`), or less, so that
+    /// the agent can go on working on one router after the other.
     pub(super) fn of_process() -> Arc<Self> {
         let limit = getrlimit(Resource::Nofile).current;
         let limit = limit.map_or(usize::MAX, |limit| {
             usize::try_from(limit).unwrap_or(usize::MAX)
         });
-        Self::new(limit / 2)
+        Self::new(limit.saturating_sub(FOR_WORK).min(limit / 2))
     }
 
     fn new(limit: usize) -> Arc<Self> {

@@ -41,6 +41,8 @@ pub(super) enum Happened {
     Namespaces(Option<String>),
     /// A router's pins.
     Pins(RouterId),
+    /// The pins that all routers share.
+    Shared,
     /// More than the kernel could note.
     Overflow,
 }
@@ -48,6 +50,7 @@ pub(super) enum Happened {
 enum Watched {
     Namespaces,
     Pins(RouterId),
+    Shared,
 }
 
 /// The watches on files.
@@ -96,18 +99,18 @@ impl Files {
         true
     }
 
-    /// Sees to it that the folders of the router's pins have watches. Returns
-    /// whether one of them had none.
+    /// Sees to it that the folders of the router's pins have watches, and that
+    /// of those which all routers share. Returns whether one of them had none.
     pub(super) fn watch_pins(&mut self, router: RouterId) -> bool {
         let mut is_new = false;
-        for folder in [
-            self.pins.instance(router),
-            self.pins.links(router),
-            self.pins.xdp_links(router),
+        for (folder, watched) in [
+            (self.pins.instance(router), Watched::Pins(router)),
+            (self.pins.links(router), Watched::Pins(router)),
+            (self.pins.xdp_links(router), Watched::Pins(router)),
+            (self.pins.shared(), Watched::Shared),
         ] {
             if let Some(watch) = self.add(&folder, PINS) {
-                let before = self.watches.insert(watch, Watched::Pins(router));
-                is_new |= before.is_none();
+                is_new |= self.watches.insert(watch, watched).is_none();
             }
         }
         is_new
@@ -178,6 +181,7 @@ impl Files {
                     // is the same must be asked again.
                 }
                 Some(Watched::Pins(router)) => all.push(Happened::Pins(*router)),
+                Some(Watched::Shared) => all.push(Happened::Shared),
                 None => {}
             }
             if events.contains(ReadFlags::IGNORED) {
@@ -257,5 +261,30 @@ mod tests {
         fs::write(&pin, "").unwrap();
         fs::remove_file(&pin).unwrap();
         assert_eq!(files.read().unwrap(), []);
+    }
+
+    #[test]
+    fn what_all_routers_share_is_watched_whichever_of_them_is() {
+        let root = tempfile::tempdir().unwrap();
+        let pins = Pins::new(root.path());
+        let mut files = Files::new(&root.path().join("none"), pins.clone()).unwrap();
+        let routers = [
+            "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab",
+            "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ac",
+        ]
+        .map(|id| id.parse().unwrap());
+        for _ in 0..2 {
+            fs::create_dir_all(pins.shared()).unwrap();
+            assert!(files.watch_pins(routers[0]), "it has none yet");
+            assert!(!files.watch_pins(routers[1]), "one is enough");
+            let pin = pins.shared().join("EVENTS");
+            fs::write(&pin, "").unwrap();
+            assert_eq!(files.read().unwrap(), []);
+            files.leave(routers[0]);
+            fs::remove_file(&pin).unwrap();
+            assert_eq!(files.read().unwrap(), [Happened::Shared]);
+            fs::remove_dir(pins.shared()).unwrap();
+            assert!(files.read().unwrap().contains(&Happened::Shared));
+        }
     }
 }

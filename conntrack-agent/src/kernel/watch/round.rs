@@ -207,6 +207,8 @@ impl Round {
                 Happened::Pins(router) => {
                     self.news.routers.insert(router);
                 }
+                // Every instance uses them; the looks tell which uses others.
+                Happened::Shared => self.news.everything = true,
                 Happened::Overflow => {
                     self.news.everything = true;
                     self.survey_soon();

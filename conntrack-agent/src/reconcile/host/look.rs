@@ -28,7 +28,9 @@ impl Host {
             Usable::Broken => (InstanceState::Broken, Programs::default()),
             Usable::Whole(instance) => {
                 let image = instance.image()?;
-                let state = if instance.is_of(&self.object) {
+                let is_current =
+                    instance.is_of(&self.object) && instance.tells_where(&self.object)?;
+                let state = if is_current {
                     InstanceState::Current(image)
                 } else {
                     InstanceState::Outdated(image)

@@ -7,7 +7,6 @@
 //! helper process, `ip netns exec`, and every rule of a router that is about
 //! something else.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
@@ -20,11 +19,10 @@ use conntrack_agent::engine::NewRule;
 use conntrack_agent::model::{RouterId, protocol_name};
 use conntrack_tests::lab::Lab;
 use conntrack_tests::netns::Netns;
+use conntrack_tests::neutron::{self, CHAIN, chain, line};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::rules;
-
-const CHAIN: &str = "neutron-l3-agent-cth";
 
 /// A program that takes longer is ended, and its way given up.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -71,23 +69,8 @@ impl Neutron {
     /// All rules in one go, from nothing.
     pub(crate) fn fill(&mut self, count: usize) -> Result<Duration, TooSlow> {
         self.count = count;
-        let mut input = format!("*raw\n:neutron-l3-agent-PREROUTING - [0:0]\n:{CHAIN} - [0:0]\n");
-        let (mut jumps, mut helpers) = (String::new(), String::new());
-        for number in 0..count {
-            let chain = chain(number);
-            line(&mut input, &format!(":{chain} - [0:0]"));
-            let place = number + 1;
-            line(&mut jumps, &format!("-I {CHAIN} {place} -j {chain}"));
-            let helper = helper(&rules::nth(self.router, number));
-            line(&mut helpers, &format!("-I {chain} 1 {helper}"));
-        }
-        line(&mut input, "-I PREROUTING 1 -j neutron-l3-agent-PREROUTING");
-        line(
-            &mut input,
-            &format!("-I neutron-l3-agent-PREROUTING 1 -j {CHAIN}"),
-        );
-        input.extend([jumps, helpers]);
-        line(&mut input, "COMMIT");
+        let input =
+            neutron::table((0..count).map(|number| helper(&rules::nth(self.router, number))));
         let start = Instant::now();
         for family in ["iptables", "ip6tables"] {
             self.tool(family, "save", &[], "")?;
@@ -226,22 +209,8 @@ fn raw(saved: &str) -> impl Iterator<Item = &str> {
     from.take_while(|line| *line != "COMMIT")
 }
 
-/// Neutron takes the first seven digits of the rule's id; these are numbers, so
-/// that no two are alike.
-fn chain(number: usize) -> String {
-    format!("{CHAIN}-{number:07x}")
-}
-
 fn helper(rule: &NewRule) -> String {
     let helper = rule.says.helper;
     let protocol = protocol_name(helper.protocol());
-    let port = rule.says.port;
-    format!(
-        "-p {protocol} --dport {port} -j CT --helper {}",
-        helper.name()
-    )
-}
-
-fn line(text: &mut String, line: &str) {
-    let _infallible = writeln!(text, "{line}");
+    neutron::assignment(protocol, rule.says.port, helper.name())
 }

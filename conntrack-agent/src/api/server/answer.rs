@@ -1,0 +1,164 @@
+//! One request: who asks, what comes of it, and the audit trail's line.
+
+use std::net::SocketAddr;
+
+use axum::{
+    body::Body,
+    http::{Method, Request, Response, StatusCode, header},
+    response::IntoResponse as _,
+};
+use hyper::body::Incoming;
+use tower::ServiceExt as _;
+
+use super::{Origin, Service};
+use crate::{
+    api::{
+        access::Permit,
+        app::Did,
+        error::{ApiError, Said},
+    },
+    audit::{Event, Outcome, Peer, RequestId},
+    model::RouterId,
+};
+
+/// Answers one request.
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    origin: Origin,
+    permit: Option<Permit>,
+    service: &Service,
+) -> Response<Body> {
+    let begun = std::time::Instant::now();
+    let id = RequestId::random();
+    let operation = operation(request.method());
+    let router = router_of(request.uri().path());
+    let (peer, permit) = match (origin, permit) {
+        (Origin::Local { pid, uid, gid }, Some(permit)) => {
+            (Peer::Local { pid, uid, gid }, Ok(permit))
+        }
+        (Origin::Tcp { address }, _) => by_token(&request, address, service),
+        // A local peer always has its permit.
+        (Origin::Local { pid, uid, gid }, None) => (
+            Peer::Local { pid, uid, gid },
+            Ok(service.access.of_peer(uid, gid)),
+        ),
+    };
+    let mut response = match permit {
+        Ok(permit) => match permit
+            .may_enter()
+            .map_err(ApiError::forbidden)
+            .and_then(|()| {
+                let room = service.requests.try_acquire();
+                room.map_err(|_| {
+                    let most = service.limits.requests;
+                    ApiError::new(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "TooManyRequests",
+                        format!("{most} requests are being answered already; try again"),
+                    )
+                })
+            }) {
+            Ok(_room) => {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(permit);
+                // The router never fails.
+                match service.routes.clone().oneshot(request).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                }
+            }
+            Err(error) => error.into_response(),
+        },
+        Err(error) => error.into_response(),
+    };
+    let did = response.extensions_mut().remove::<Did>();
+    // What was done is said, whatever room there is: it is as large as the request.
+    if did.is_none() {
+        response = service.answers.reserve(response);
+    }
+    if let Ok(value) = header::HeaderValue::from_str(&id.to_string()) {
+        response
+            .headers_mut()
+            .insert("x-openstack-request-id", value);
+    }
+    let said = response.extensions_mut().remove::<Said>();
+    let outcome = match (response.status().as_u16(), said) {
+        (401 | 403, Some(said)) => Outcome::NotAllowed(said.sentence),
+        (_, Some(said)) if said.is_failure => Outcome::Failed(said.sentence),
+        (_, Some(said)) => Outcome::Refused(said.sentence),
+        // Who only reads leaves no trace.
+        _ if did.is_none() => return response,
+        _ => Outcome::Done,
+    };
+    let (operation, before, after) = match did {
+        Some(did) => (did.operation, did.before, did.after),
+        None => (operation, Vec::new(), Vec::new()),
+    };
+    let mut routers: Vec<_> = before
+        .iter()
+        .chain(&after)
+        .map(|rule| rule.says.router)
+        .collect();
+    routers.extend(router);
+    routers.sort_unstable();
+    routers.dedup();
+    service.auditor.record(&Event {
+        request: id,
+        peer,
+        operation,
+        routers,
+        before,
+        after,
+        outcome,
+        took: begun.elapsed(),
+    });
+    response
+}
+
+/// The router that a path is about, if it names one.
+fn router_of(path: &str) -> Option<RouterId> {
+    let mut parts = path.strip_prefix("/v2.0/routers/")?.split('/');
+    parts.next()?.parse().ok()
+}
+
+fn operation(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" | "HEAD" => "read",
+        "POST" => "create",
+        "PUT" => "change",
+        "DELETE" => "delete",
+        _ => "unknown",
+    }
+}
+
+/// Neutron's clients bring a token with each request.
+fn by_token(
+    request: &Request<Incoming>,
+    address: SocketAddr,
+    service: &Service,
+) -> (Peer, Result<Permit, ApiError>) {
+    let presented = request.headers().get("x-auth-token");
+    let name = presented
+        .zip(service.tokens.as_ref())
+        .and_then(|(token, tokens)| tokens.name_of(token.as_bytes()));
+    match name {
+        Some(name) => (
+            Peer::Token {
+                name: name.to_owned(),
+            },
+            Ok(service.access.of_token(name)),
+        ),
+        None => (
+            Peer::Unknown { address },
+            Err(ApiError::new(
+                StatusCode::UNAUTHORIZED,
+                "Unauthorized",
+                if presented.is_none() {
+                    "a token is wanted, in the header X-Auth-Token"
+                } else {
+                    "the token is not known"
+                },
+            )),
+        ),
+    }
+}

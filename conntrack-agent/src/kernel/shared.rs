@@ -1,0 +1,92 @@
+//! The maps that all instances share, as they are pinned.
+
+use std::{fs, io, path::Path};
+
+use aya::maps::{MapInfo, MapType};
+use conntrack_ebpf::{
+    abi,
+    event::{Limiter, Recent},
+};
+use tracing::warn;
+
+use super::{Error, pins::remove_pin};
+
+/// Each of them, and what a map must be to serve as it.
+const SHARED: [(&str, Shape); 3] = [
+    (
+        abi::EVENTS,
+        Shape {
+            kind: MapType::RingBuf,
+            key: 0,
+            value: 0,
+        },
+    ),
+    (abi::LIMITER, Shape::per_cpu(size_of::<Limiter>())),
+    (abi::RECENT, Shape::per_cpu(size_of::<Recent>())),
+];
+
+/// Their names; each is pinned under its own.
+pub(super) fn names() -> [&'static str; SHARED.len()] {
+    SHARED.map(|(name, _)| name)
+}
+
+/// What the programs' accesses rely on.
+#[derive(Clone, Copy, PartialEq)]
+struct Shape {
+    kind: MapType,
+    /// The size of its keys, in bytes.
+    key: usize,
+    /// The size of its values, in bytes.
+    value: usize,
+}
+
+impl Shape {
+    const fn per_cpu(value: usize) -> Self {
+        Self {
+            kind: MapType::PerCpuArray,
+            key: size_of::<u32>(),
+            value,
+        }
+    }
+
+    fn of(map: &MapInfo) -> Option<Self> {
+        Some(Self {
+            kind: map.map_type().ok()?,
+            key: usize::try_from(map.key_size()).ok()?,
+            value: usize::try_from(map.value_size()).ok()?,
+        })
+    }
+}
+
+/// Whether a program that uses the maps with these ids uses all those that are
+/// pinned in `folder`. It doesn't where one isn't there, or is none of them.
+pub(super) fn are_among(folder: &Path, ids: &[u32]) -> bool {
+    names().iter().all(|name| {
+        let map = MapInfo::from_pin(folder.join(name));
+        map.is_ok_and(|map| ids.contains(&map.id()))
+    })
+}
+
+/// Readies `folder` for a load, which takes what is pinned there and makes what
+/// isn't: the folder is there, and what is in a map's place and can't serve as
+/// it is not.
+///
+/// # Errors
+/// [`Error::File`] if the folder can't be made, or a pin not be removed.
+pub(super) fn prepare(folder: &Path) -> Result<(), Error> {
+    match fs::create_dir(folder) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(Error::file(folder, "made")(error)),
+    }
+    for (name, shape) in SHARED {
+        let path = folder.join(name);
+        let present = MapInfo::from_pin(&path).ok();
+        let can_serve = present.as_ref().and_then(Shape::of) == Some(shape);
+        if !can_serve && fs::symlink_metadata(&path).is_ok() {
+            warn!(path = %path.display(), "no map that serves here: removed, and made anew");
+            remove_pin(&path)?;
+        }
+    }
+    Ok(())
+}

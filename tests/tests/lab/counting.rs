@@ -1,0 +1,176 @@
+//! Counts are exact, however fast packets come, on however many processors, and
+//! while one instance takes another's place.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use conntrack_agent::kernel::{Instance, Pins, Usable};
+use conntrack_agent::model::Protocol;
+use conntrack_agent::port_table::Capacity;
+use conntrack_ebpf::abi::{Counters, Destination};
+use conntrack_tests::agent::Agent;
+use conntrack_tests::frames::{Sender, stay_on_one_cpu};
+use conntrack_tests::netns::Netns;
+use conntrack_tests::wait;
+use etherparse::PacketBuilder;
+
+use crate::repair::World;
+
+const TFTP: Destination = Destination {
+    protocol: Protocol::Udp,
+    port: 69,
+};
+
+/// What each of the two senders sends at the least.
+const EACH: u64 = 200_000;
+/// Against hanging alone.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// Counts what comes out of the classifier, by the netdev ingress hook, which is
+/// behind tcx and tc (`__netif_receive_skb_core`, net/core/dev.c), and ends its
+/// way there.
+const COUNT: &str = "
+table netdev count {
+    counter ruled {}
+    chain ingress {
+        type filter hook ingress devices = { qr-1, qr-2 } priority 0;
+        ether saddr 02:02:02:02:02:02 meta l4proto udp udp dport 69 counter name ruled drop
+    }
+}";
+
+fn counted_by_nft(netns: &Netns) -> Counters {
+    let arguments = ["list", "counter", "netdev", "count", "ruled"];
+    let listing = netns.tool("nft", arguments, "");
+    let number = |name: &str| {
+        let mut words = listing.split_whitespace();
+        words.find(|word| *word == name).expect("a count");
+        words
+            .next()
+            .and_then(|word| word.parse().ok())
+            .expect("a number")
+    };
+    Counters {
+        packets: number("packets"),
+        bytes: number("bytes"),
+    }
+}
+
+fn rules(world: &World, count: u16) -> String {
+    let others = (2..=count).map(|nth| 1000 + nth);
+    let helpers: Vec<_> = [TFTP.port]
+        .into_iter()
+        .chain(others)
+        .map(|port| format!("{{ protocol = \"udp\", port = {port}, helper = \"tftp\" }}"))
+        .collect();
+    let helpers = helpers.join(",\n");
+    format!(
+        "[[router]]\nid = \"{}\"\nhelpers = [\n{helpers}\n]\n",
+        world.id
+    )
+}
+
+fn instance(world: &World) -> Instance {
+    let pins = Pins::new(world.lab.dir().agent_bpffs_dir());
+    match Instance::open(&pins.instance(world.id)) {
+        Ok(Usable::Whole(instance)) => instance,
+        _ => panic!("no instance"),
+    }
+}
+
+fn frame(payload: usize) -> Vec<u8> {
+    let packet = PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4([10, 0, 1, 2], [10, 0, 2, 2], 64)
+        .udp(40_000, TFTP.port);
+    let mut frame = Vec::new();
+    packet
+        .write(&mut frame, &vec![7; payload])
+        .expect("a frame");
+    frame
+}
+
+/// Sends on one processor until it is told to stop; what got through.
+fn send(interface: &str, nth: usize, sent: &AtomicU64, stop: &AtomicBool) -> Counters {
+    stay_on_one_cpu(nth);
+    let sender = Sender::new(interface);
+    let frames = [1, 100, 1400].map(frame);
+    let mut through = Counters::default();
+    while !stop.load(Ordering::Relaxed) {
+        for frame in &frames {
+            if sender.send(frame) {
+                through.packets += 1;
+                through.bytes += frame.len() as u64 - 14;
+            }
+        }
+        sent.store(through.packets, Ordering::Relaxed);
+    }
+    through
+}
+
+#[test]
+fn counts_are_exact_at_high_rates_and_across_instances() {
+    let world = World::new();
+    world.netns.nft(COUNT);
+    let agent = Agent::start(&world.lab, &rules(&world, 1));
+    assert_eq!(instance(&world).capacity(), Capacity::DEFAULT);
+    let (stop, sent) = (
+        AtomicBool::new(false),
+        [AtomicU64::new(0), AtomicU64::new(0)],
+    );
+    let both_sent = |least: u64| {
+        let enough = || {
+            let all = sent
+                .iter()
+                .all(|sent| sent.load(Ordering::Relaxed) >= least);
+            all.then_some(())
+        };
+        wait::until(LIMIT, enough).expect("packets");
+    };
+
+    let (through, agent) = thread::scope(|scope| {
+        let senders: Vec<_> = (0..2)
+            .map(|nth| {
+                let (world, stop, sent) = (&world, &stop, &sent[nth]);
+                scope.spawn(move || {
+                    let out = format!("qg-{}", nth + 1);
+                    world.netns.run(|| send(&out, nth, sent, stop))
+                })
+            })
+            .collect();
+        both_sent(EACH / 2);
+        // Half-way: another agent, a larger table, other maps.
+        assert_eq!(agent.kill().code, None);
+        let agent = Agent::start(&world.lab, &rules(&world, 100));
+        let before = sent.each_ref().map(|sent| sent.load(Ordering::Relaxed));
+        both_sent(before.into_iter().max().unwrap_or_default() + EACH / 2);
+        stop.store(true, Ordering::Relaxed);
+        let through = senders
+            .into_iter()
+            .map(|sender| sender.join().expect("a sender"));
+        (through.collect::<Vec<_>>(), agent)
+    });
+    let through = through
+        .iter()
+        .fold(Counters::default(), |sum, one| Counters {
+            packets: sum.packets + one.packets,
+            bytes: sum.bytes + one.bytes,
+        });
+
+    let renewed = instance(&world);
+    assert!(
+        renewed.capacity().slots > Capacity::DEFAULT.slots,
+        "renewed"
+    );
+    // What was sent may still be on its way: the receiving side has a queue.
+    let arrived = || (counted_by_nft(&world.netns) == through).then_some(());
+    assert_eq!(
+        wait::until(LIMIT, arrived),
+        Some(()),
+        "nft counts what got through"
+    );
+    let counted = renewed.counters(TFTP).expect("the counters");
+    assert_eq!(counted, Some(through));
+    assert!(through.packets >= 2 * EACH, "{through:?}");
+    println!("counting | {through:?}");
+    drop(agent);
+}

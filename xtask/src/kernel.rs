@@ -1,0 +1,173 @@
+//! `cargo xtask test --kernel`: the lab's core suite under another kernel, booted
+//! in QEMU.
+//!
+//! The guest is one file, an initramfs: Debian's kernel modules, the test programs,
+//! the agent, and this machine's own vsftpd, nft, … with the libraries that they
+//! load. It sees no disk and no network of the host's, and writes to memory only.
+
+mod archive;
+mod contents;
+mod cpio;
+mod guest;
+mod image;
+mod machine;
+mod suite;
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+
+use crate::build::{self, Built};
+use crate::paths::Paths;
+use crate::{apt, lab, privilege, process, programs, say};
+
+use archive::Archive;
+use guest::End;
+
+/// A kernel that the lab's core suite can be run under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Release {
+    /// Debian 12's own, which has no tcx
+    #[value(name = "6.1")]
+    Stable,
+    /// That of Debian 12's backports
+    #[value(name = "6.12")]
+    Backports,
+}
+
+impl Release {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Stable => "6.1",
+            Self::Backports => "6.12",
+        }
+    }
+}
+
+/// Debian's kernel for virtual machines: the same source and the same netfilter as
+/// the plain one, a third of its size.
+const META_PACKAGE: &str = "linux-image-cloud-amd64";
+
+/// The emulator, and the package that has it.
+const QEMU: (&str, &str) = ("qemu-system-x86_64", "qemu-system-x86");
+
+/// Loads the guest's modules, and lists them for that.
+const KMOD: (&str, &str) = ("modprobe", "kmod");
+
+/// Boots the kernel and runs the suite, or those of its tests whose name contains
+/// `filter`.
+pub(crate) fn run(release: Release, filter: Option<&str>) -> Result<ExitCode> {
+    privilege::require_root("test")?;
+    machine::require()?;
+    let paths = Paths::find()?;
+    lab::ensure()?;
+    let backports = || Archive::backports(&paths.cache().join("apt-backports"));
+    ensure_programs(backports)?;
+    let kernel = image::ensure(&paths, release, backports)?;
+    let built = build::all(&paths, build::Args::default())?;
+    let tests = test_programs(&paths, &built)?;
+
+    let folder = paths.target.join(format!("kernel-{}", release.name()));
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    let initramfs = folder.join("initramfs");
+    contents::pack(&initramfs, &kernel, &tests, &built, release, filter)?;
+
+    let end = guest::boot(&kernel, &initramfs, &folder);
+    // It is made anew each time, and is some hundred megabytes.
+    drop(std::fs::remove_file(&initramfs));
+    Ok(match end? {
+        End::Passed => {
+            say::note(&format!("{} passed the core suite", kernel.version));
+            ExitCode::SUCCESS
+        }
+        End::Failed => {
+            say::error(&format!("tests failed under {}", kernel.version));
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn ensure_programs(backports: impl Fn() -> Result<Archive>) -> Result<()> {
+    if programs::find(KMOD.0).is_none() {
+        apt::install(&[KMOD.1])?;
+    }
+    if programs::find(QEMU.0).is_some() {
+        return Ok(());
+    }
+    // Where something of QEMU's is from the backports already, the rest must be too.
+    apt::install(&[QEMU.1]).or_else(|error| {
+        say::note(&format!("{error:#}; trying Debian 12's backports"));
+        backports()?.install(QEMU.1)
+    })
+}
+
+/// Builds the test programs of the suite; a name and a file for each.
+fn test_programs(paths: &Paths, built: &Built) -> Result<Vec<(&'static str, std::path::PathBuf)>> {
+    let mut cargo = process::host_cargo(&paths.root);
+    cargo
+        .args([
+            "test",
+            "--no-run",
+            "--locked",
+            "--message-format=json-render-diagnostics",
+        ])
+        .args(["--package", "conntrack-tests", "--target-dir"])
+        .arg(&paths.target)
+        .stderr(std::process::Stdio::inherit());
+    for name in suite::PROGRAMS {
+        cargo.args(["--test", name]);
+    }
+    built.tell(&mut cargo);
+    let output = process::output("building the tests", &mut cargo)?;
+    anyhow::ensure!(
+        output.status.success(),
+        "building the tests failed: {}",
+        output.status
+    );
+    let messages = String::from_utf8(output.stdout).context("cargo's messages")?;
+    let programs = suite::PROGRAMS.iter().map(|&name| {
+        let file = executable(&messages, name)
+            .with_context(|| format!("cargo doesn't say where the test program {name} is"))?;
+        Ok((name, file.into()))
+    });
+    programs.collect()
+}
+
+/// Where a test program is, by cargo's messages (one JSON object a line).
+fn executable<'a>(messages: &'a str, name: &str) -> Option<&'a str> {
+    let target = format!("\"kind\":[\"test\"],\"crate_types\":[\"bin\"],\"name\":\"{name}\"");
+    let line = messages.lines().find(|line| line.contains(&target))?;
+    let (_, file) = line.split_once("\"executable\":\"")?;
+    let (file, _) = file.split_once('"')?;
+    // A path with JSON's escapes in it is none that this can read.
+    (!file.contains('\\')).then_some(file)
+}
+
+/// Runs a program for what it prints; anything but success is an error.
+fn answer(step: &str, command: &mut Command) -> Result<String> {
+    let output = process::output(step, command)?;
+    anyhow::ensure!(
+        output.status.success(),
+        "{step} failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    String::from_utf8(output.stdout).with_context(|| format!("{step}: no text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_program_is_found_by_its_name() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"crate_types":["lib"],"name":"lab"},"executable":null}
+{"reason":"compiler-artifact","target":{"kind":["test"],"crate_types":["bin"],"name":"lab","edition":"2024"},"executable":"/t/debug/deps/lab-1","fresh":true}
+{"reason":"compiler-artifact","target":{"kind":["test"],"crate_types":["bin"],"name":"load","edition":"2024"},"executable":"/a \"b\"/load-1"}
+{"reason":"build-finished","success":true}"#;
+
+        assert_eq!(executable(messages, "lab"), Some("/t/debug/deps/lab-1"));
+        assert_eq!(executable(messages, "load"), None, "a path with quotes");
+        assert_eq!(executable(messages, "la"), None);
+    }
+}

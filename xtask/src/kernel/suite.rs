@@ -1,0 +1,132 @@
+//! Which tests are the core suite, and how the guest runs them.
+
+use std::fmt::Write as _;
+
+use super::Release;
+
+/// The test programs that the suite is made of.
+pub(super) const PROGRAMS: [&str; 2] = ["program", "lab"];
+
+/// One test program with some of its tests.
+struct Part {
+    program: &'static str,
+    /// How agents attach (`conntrack_tests::attach`).
+    attach: &'static str,
+    /// Beginnings or parts of tests' names; none for all.
+    tests: &'static [&'static str],
+    /// Tests that this kernel can't pass.
+    without: &'static [&'static str],
+}
+
+/// Real sessions, of which each has a twin without the rule: FTP active and
+/// passive, routed, through SNAT and DNAT, IPv4 and IPv6; TFTP; SIP.
+const SESSIONS: &[&str] = &["ftp::", "tftp::", "sip::", "itself::"];
+
+/// What becomes of the datapath: agents that end, are killed and come again,
+/// namespaces and interfaces that appear, move and go, cleanup.
+const DATAPATH: &[&str] = &[
+    "lifecycle::",
+    "ending::",
+    "adoption::",
+    "attach::",
+    "discovery::",
+    "repair::",
+    "routers::",
+    "marks::",
+];
+
+/// These are about tcx beside or before tc filters.
+const WITH_TCX: &[&str] = &[
+    "attach::another_way_at_the_next_start_leaves_no_gap",
+    "attach::filters_whose_pins_are_lost_are_taken_over_or_cleaned_up",
+    "attach::a_pin_that_somebody_removed_is_there_again",
+    "attach::only_the_interfaces_that_match_are_classified",
+    "discovery::foreign_programs_before_and_after_ours_stay_where_they_are",
+];
+
+const fn parts(release: Release) -> [Part; 3] {
+    let (attach, without): (_, &[&str]) = match release {
+        Release::Stable => ("clsact", WITH_TCX),
+        Release::Backports => ("tcx", &[]),
+    };
+    [
+        Part {
+            program: "program",
+            attach,
+            tests: &[],
+            without: &[],
+        },
+        // What the agent takes by itself.
+        Part {
+            program: "lab",
+            attach: "auto",
+            tests: SESSIONS,
+            without: &[],
+        },
+        Part {
+            program: "lab",
+            attach,
+            tests: DATAPATH,
+            without,
+        },
+    ]
+}
+
+/// The script that runs the suite, or those of its tests whose name contains
+/// `filter`, one program after the other. It ends with 0 if all have passed.
+pub(super) fn script(release: Release, filter: Option<&str>) -> String {
+    let mut text = String::from("failed=0\n");
+    for part in parts(release) {
+        let Part {
+            program, attach, ..
+        } = part;
+        let mut line = format!("CONNTRACK_TEST_ATTACH={attach} /tests/{program}");
+        match filter {
+            Some(filter) => append(&mut line, &[filter]),
+            None => append(&mut line, part.tests),
+        }
+        for test in part.without {
+            append(&mut line, &["--skip", test]);
+        }
+        writeln!(text, "echo 'guest: {program} ({attach})'").unwrap_or_default();
+        writeln!(text, "{line} || failed=1").unwrap_or_default();
+    }
+    text + "exit $failed\n"
+}
+
+fn append(line: &mut String, arguments: &[&str]) {
+    for argument in arguments {
+        // Quoted for the shell: a filter may be anything.
+        let quoted = argument.replace('\'', "'\\''");
+        write!(line, " '{quoted}'").unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_old_kernel_has_no_tcx() {
+        let script = script(Release::Stable, None);
+        assert!(
+            script.contains("=clsact /tests/lab 'lifecycle::'"),
+            "{script}"
+        );
+        assert!(!script.contains("=tcx"), "{script}");
+        assert!(script.contains("--skip' 'attach::another_way"), "{script}");
+        let newer = self::script(Release::Backports, None);
+        assert!(newer.contains("=tcx /tests/lab"), "{newer}");
+        assert!(!newer.contains("--skip"), "{newer}");
+    }
+
+    #[test]
+    fn a_filter_is_one_word_for_the_shell() {
+        let script = script(Release::Backports, Some("a'b c"));
+        assert!(
+            script.contains("/tests/program 'a'\\''b c' || failed=1"),
+            "{script}"
+        );
+        assert!(!script.contains("ftp::"), "{script}");
+    }
+}
