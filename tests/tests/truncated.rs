@@ -1,5 +1,6 @@
-//! Frames that end inside the IP header, which `BPF_PROG_TEST_RUN` doesn't
-//! take: sent over a real interface, with the classifier attached to it.
+//! Frames that `BPF_PROG_TEST_RUN` doesn't take, or make: that end inside the IP
+//! header, and whose headers are not in the skb's linear part. Sent over a real
+//! interface, with the classifier attached to it.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,7 +16,11 @@ use conntrack_agent::{
     port_table::{Capacity, Wanted, plan},
 };
 use conntrack_ebpf::abi::{Counters, Destination, Protocol};
-use conntrack_tests::{lab::Lab, netns::Netns};
+use conntrack_tests::{
+    lab::Lab,
+    netns::Netns,
+    packets::shape::{Extension, Family, Shape, tcp},
+};
 use etherparse::PacketBuilder;
 use nix::{
     ifaddrs::getifaddrs,
@@ -86,10 +91,12 @@ fn send(netns: &Netns, frames: &[Vec<u8>]) {
 }
 
 #[test]
-fn a_frame_that_ends_in_the_ip_header_is_nobodys() {
+fn truncated_frames_are_nobodys_and_scattered_ones_are_read() {
     let lab = Lab::new();
     let router = lab.netns("router");
     router.ip("link add out0 type veth peer name in0");
+    router.ip("link set out0 mtu 9000");
+    router.ip("link set in0 mtu 9000");
     router.ip("link set out0 up");
     router.ip("link set in0 up");
 
@@ -134,7 +141,19 @@ fn a_frame_that_ends_in_the_ip_header_is_nobodys() {
             .unwrap();
         // A packet socket sends nothing that is only an Ethernet header.
         frames.extend((15..whole.len()).map(|length| whole[..length].to_vec()));
-        whole_frames.push(whole);
+        // Of more than a page, a packet socket puts the Ethernet header alone into
+        // the linear part (`packet_alloc_skb`, net/packet/af_packet.c).
+        let family = if v4 { Family::V4 } else { Family::V6 };
+        let mut payload = tcp(21, FTP.port, 0x10);
+        payload.resize(5000, 0);
+        let mut large = Shape::plain(family, 6, payload);
+        whole_frames.extend([whole, large.frame()]);
+        if v4 {
+            large.options = vec![1; 40];
+        } else {
+            large.extensions = [0, 60, 43].map(|number| Extension::new(number, 16)).into();
+        }
+        whole_frames.push(large.frame());
     }
     let short = frames.len() as u64;
     let whole = whole_frames.len() as u64;

@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod fuzz;
 mod kernel;
 mod lab;
 mod leftovers;
@@ -55,6 +56,11 @@ enum Command {
     /// Measure, in a lab of network namespaces (needs root)
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Compare the parser with a second one, on inputs that a fuzzer looks for
+    ///
+    /// Starts from fuzz/corpus; what it finds stays in the target directory.
+    /// Installs cargo-fuzz where it is missing.
+    Fuzz(fuzz::Args),
     /// Formatting, lints on the host and on the BPF target, documentation, manifests
     Check,
 }
@@ -78,6 +84,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo => demo::run(),
         Command::Test(args) => test::run(&args),
         Command::Bench(bench) => bench::run(&bench),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Check => check::run(),
     }
 }
