@@ -566,6 +566,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a list of bad values")]
     fn a_bad_value_is_refused_with_what_is_allowed() {
         for (text, parts) in [
             ("stat_dir = \"/x\"", &["stat_dir", "state_dir"][..]),

@@ -1,5 +1,7 @@
 //! Somebody else's eBPF programs on a router's interface.
 
+mod metadata;
+
 use std::env;
 use std::path::{Path, PathBuf};
 
@@ -111,8 +113,20 @@ impl ForeignXdp {
         let mut map: Array<_, [u8; Identity::SIZE]> = map.try_into().expect("an array");
         map.set(0, identity.to_bytes(), 0)
             .expect("its only element");
+        Self::put(netns, interface, mode, object, "classify_xdp")
+    }
+
+    /// Puts another one on it, which leaves these words in front of each packet.
+    #[must_use]
+    pub fn leaving(netns: &Netns, interface: &str, mode: Mode, words: &[[u8; 4]]) -> Self {
+        let object = EbpfLoader::new().load(&metadata::object(words));
+        let object = object.expect("an object with one program");
+        Self::put(netns, interface, mode, object, metadata::PROGRAM)
+    }
+
+    fn put(netns: &Netns, interface: &str, mode: Mode, mut object: Ebpf, program: &str) -> Self {
         let program: &mut Xdp = object
-            .program_mut("classify_xdp")
+            .program_mut(program)
             .expect("the XDP program")
             .try_into()
             .expect("an XDP program");

@@ -246,7 +246,8 @@ fn not_permitted_or(what: &str, error: &(dyn std::error::Error + 'static)) -> Fa
     let causes = std::iter::successors(Some(error), |error| error.source());
     for cause in causes.clone() {
         let error = cause.downcast_ref::<io::Error>();
-        if error.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+        // EACCES is the verifier's own word for a program that it refuses.
+        if error.and_then(Errno::from_io_error) == Some(Errno::PERM) {
             return Failure::NotPermitted;
         }
     }

@@ -9,12 +9,21 @@
 
 #[path = "contract/renewal.rs"]
 mod renewal;
+#[path = "contract/xdp.rs"]
+mod xdp;
 
+use self::xdp::{
+    an_xdp_link_that_somebody_took_away_comes_back, anothers_xdp_program_stays_and_is_followed,
+    xdp_comes_behind_the_tc_program_and_goes_before_it,
+    xdp_comes_in_another_mode_and_goes_when_it_is_not_wanted,
+    xdp_links_outlive_a_program_and_an_abi, xdp_that_is_undone_was_never_there,
+};
 use aya::{maps::MapError, sys::SyscallError};
 use conntrack_agent::{
-    config::{Attach, Config, Interfaces},
+    config::{Attach, AttachXdp, Config, Interfaces, XdpEntry, XdpInterfaces},
     kernel::{
         AgentId, Binding, BindingState, Carrier, Edition, Error, Instance, Nft, Pins, Usable,
+        XdpMode,
     },
     model::{Destination, Protocol, RouterId},
     port_table::{Amendment, Capacity, Excerpt, Wanted, Write},
@@ -24,7 +33,14 @@ use conntrack_agent::{
     },
 };
 use conntrack_ebpf::abi::Slot;
-use conntrack_tests::{lab::Lab, netns::Netns, snapshot::ingress_programs, wait};
+use conntrack_tests::{
+    attach::Xdp,
+    foreign::ForeignXdp,
+    lab::Lab,
+    netns::Netns,
+    snapshot::{ingress_programs, xdp_on},
+    wait,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -48,6 +64,11 @@ trait World {
     fn rename_interface(&mut self, index: u32, name: &'static str);
     /// Has these interfaces classified, as another start would.
     fn classify(&mut self, patterns: &[&str]);
+    /// Has these interfaces given the XDP program too, likewise.
+    fn classify_by_xdp(&mut self, entries: &[(&str, XdpMode)]);
+    /// Puts another's XDP program on interface 2, or takes it away.
+    fn foreign_xdp(&mut self, is_there: bool);
+    fn delete_xdp_link(&mut self, index: u32);
     /// From now on it is seen by an agent with a rebuilt program.
     fn rebuild_agent(&mut self);
     /// From now on it is seen by an agent with the next ABI.
@@ -177,9 +198,33 @@ impl World for InMemory {
         self.kernel.router(self.router).is_outdated = true;
     }
 
+    fn classify_by_xdp(&mut self, entries: &[(&str, XdpMode)]) {
+        let interfaces = XdpInterfaces::of(&xdp_entries(entries));
+        self.kernel
+            .classify_by_xdp(interfaces.expect("good patterns"));
+    }
+
+    fn foreign_xdp(&mut self, is_there: bool) {
+        let hooks = &mut self.namespace().xdp;
+        if is_there {
+            hooks.insert(2, memory::Xdp::Foreign);
+        } else {
+            hooks.remove(&2);
+        }
+    }
+
+    fn delete_xdp_link(&mut self, index: u32) {
+        self.namespace().xdp.remove(&index);
+    }
+
     fn next_abi(&mut self) {
         let mut links = BTreeSet::new();
         for (name, namespace) in &mut self.kernel.router(self.router).namespaces {
+            for xdp in namespace.xdp.values_mut() {
+                if let memory::Xdp::Own(mode) = *xdp {
+                    *xdp = memory::Xdp::Older(mode);
+                }
+            }
             for (index, (_, attached)) in &mut namespace.interfaces {
                 if std::mem::take(attached) {
                     links.insert((name.clone(), *index));
@@ -200,6 +245,7 @@ struct Real {
     netns: Netns,
     agent: AgentId,
     edition: Edition,
+    foreign_xdp: Option<ForeignXdp>,
     /// Dropped last.
     lab: Lab,
 }
@@ -232,6 +278,7 @@ impl Real {
             router,
             netns,
             agent,
+            foreign_xdp: None,
             lab,
         }
     }
@@ -332,6 +379,28 @@ impl World for Real {
         self.restart(Edition::new(self.edition.abi(), object));
     }
 
+    fn classify_by_xdp(&mut self, entries: &[(&str, XdpMode)]) {
+        self.config.xdp = xdp_entries(entries);
+        self.kernel = host(&self.edition, &self.config, self.agent, &self.binding);
+    }
+
+    fn foreign_xdp(&mut self, is_there: bool) {
+        let (_, name) = INTERFACES[0];
+        self.foreign_xdp = is_there.then(|| ForeignXdp::attach(&self.netns, name, Xdp::Generic, 0));
+        let settled = || (xdp_on(&self.netns, name).is_some() == is_there).then_some(());
+        wait::until(Duration::from_secs(10), settled).expect("the kernel lets go of it");
+    }
+
+    fn delete_xdp_link(&mut self, index: u32) {
+        let pins = self.pins();
+        let pin = pins.xdp_link(self.router, &self.netns.name(), index);
+        fs::remove_file(pin).expect("a pinned link");
+        let interface = INTERFACES.iter().find(|(number, _)| *number == index);
+        let (_, name) = interface.expect("one of the two");
+        let released = || xdp_on(&self.netns, name).is_none().then_some(());
+        wait::until(Duration::from_secs(10), released).expect("the link is released");
+    }
+
     fn next_abi(&mut self) {
         let object = self.edition.object().to_owned();
         self.restart(Edition::new(self.edition.abi() + 1, object));
@@ -351,6 +420,17 @@ fn host(edition: &Edition, config: &Config, agent: AgentId, binding: &Binding) -
         binding.clone(),
     );
     host.expect("a kernel that can be asked")
+}
+
+fn xdp_entries(entries: &[(&str, XdpMode)]) -> Vec<XdpEntry> {
+    let entry = |(name, mode): &(&str, XdpMode)| XdpEntry {
+        name: (*name).into(),
+        attach: match mode {
+            XdpMode::Native => AttachXdp::Native,
+            XdpMode::Generic => AttachXdp::Generic,
+        },
+    };
+    entries.iter().map(entry).collect()
 }
 
 fn globs(patterns: &[&str]) -> Interfaces {
@@ -765,4 +845,10 @@ on_both! {
     another_abi_takes_over_and_leaves_nothing_of_the_one_before
     a_takeover_that_stops_anywhere_goes_on
     an_older_links_interface_that_goes_leaves_a_dead_link
+    xdp_comes_behind_the_tc_program_and_goes_before_it
+    xdp_that_is_undone_was_never_there
+    xdp_comes_in_another_mode_and_goes_when_it_is_not_wanted
+    anothers_xdp_program_stays_and_is_followed
+    an_xdp_link_that_somebody_took_away_comes_back
+    xdp_links_outlive_a_program_and_an_abi
 }

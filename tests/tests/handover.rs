@@ -125,7 +125,7 @@ impl Loaded {
                 let content = slots.slot_at(*slot).content();
                 content.is_some_and(|(destination, _)| destination == to)
             });
-            let slot = u32::from(slot.expect("a slot for it"));
+            let slot = u32::from(slot.unwrap());
             (Slot::new(to, slot).to_bits(), transport, u16::from(opens))
         });
         let mut bytes = self.token.to_ne_bytes().to_vec();

@@ -301,6 +301,29 @@ fn a_ruled_port_is_hit_and_its_neighbours_are_not() {
     }
 }
 
+/// An address can start as an IP header does: the program looks twice then,
+/// whether there is an Ethernet header at all (`conntrack_ebpf::skb::network`).
+#[test]
+fn an_address_like_an_ip_header_is_an_address() {
+    let mut loaded = Loaded::new();
+    for ip in BOTH {
+        for first in [0x45, 0x4f, 0x60, 0x6e, 0xfa] {
+            for (to, expected) in [
+                (tcp(21), Some(tcp(21))),
+                (udp(69), Some(udp(69))),
+                (tcp(22), None),
+            ] {
+                for payload in [0, 1, 64, 1400] {
+                    let mut bytes = frame(ip, to, &vec![0; payload]);
+                    bytes[0] = first;
+                    let what = format!("{ip:?} {to:?}, address {first:#04x}, {payload} bytes");
+                    loaded.check(&what, &bytes, expected);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_packet_that_ends_in_a_header_is_nobodys() {
     let mut loaded = Loaded::new();

@@ -47,6 +47,9 @@ enum Way {
     Tcx,
     /// By tc filters, as on kernels before 6.6
     Clsact,
+    /// As the agent does by itself, with generic XDP in front of it: transfers
+    /// and marks alone
+    Xdp,
 }
 
 impl Way {
@@ -54,12 +57,16 @@ impl Way {
         match self {
             Self::Tcx => "tcx",
             Self::Clsact => "clsact",
+            Self::Xdp => "xdp",
         }
     }
 }
 
 /// Tells the tests (`conntrack_tests::attach`).
 const ATTACH: &str = "CONNTRACK_TEST_ATTACH";
+
+/// What of the lab is run with XDP in front, unless a filter says otherwise.
+const BY_XDP: [&str; 5] = ["--", "ftp::", "tftp::", "sip::", "marks::"];
 
 /// Tells the comparison how much to compare (`tests/tests/parity.rs`).
 const PARITY_PACKETS: &str = "PARITY_PACKETS";
@@ -142,6 +149,11 @@ fn selection(args: &Args) -> Vec<&str> {
     let mut selected = Vec::new();
     if args.soak {
         selected.extend(["--package", LAB, "--test", "soak"]);
+    } else if let Some(Way::Xdp) = args.attach {
+        selected.extend(["--package", LAB, "--test", "lab"]);
+        if args.filter.is_none() && args.harness.is_empty() {
+            selected.extend(BY_XDP);
+        }
     } else if args.parity {
         selected.extend(["--release", "--package", LAB, "--test", "parity"]);
     } else if args.attach.is_some() {
@@ -200,6 +212,14 @@ mod tests {
         check(
             "--attach clsact ftp",
             "--package conntrack-tests --test lab --test contract ftp",
+        );
+        check(
+            "--attach xdp",
+            "--package conntrack-tests --test lab -- ftp:: tftp:: sip:: marks::",
+        );
+        check(
+            "--attach xdp snat",
+            "--package conntrack-tests --test lab snat",
         );
         check(
             "--soak",

@@ -111,14 +111,11 @@ impl Instance {
     /// others there, and then a reader hears of some routers alone.
     ///
     /// # Errors
-    /// [`Error::Program`] if the kernel can't be asked.
+    /// [`Error`] if the kernel can't be asked.
     pub fn tells_where(&self, object: &Object) -> Result<bool, Error> {
         let maps = self.program.info().and_then(|info| info.map_ids());
         let maps = maps.map_err(Error::program("the classifier's maps cannot be listed"))?;
-        Ok(shared::are_among(
-            object.shared(),
-            &maps.unwrap_or_default(),
-        ))
+        shared::are_among(object.shared(), &maps.unwrap_or_default())
     }
 
     /// The kernel's id of its program.

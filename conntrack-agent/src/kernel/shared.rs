@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use aya::maps::{MapInfo, MapType};
+use aya::maps::{MapError, MapInfo, MapType};
 use conntrack_ebpf::{
     abi,
     event::{Limiter, Recent},
@@ -60,11 +60,24 @@ impl Shape {
 
 /// Whether a program that uses the maps with these ids uses all those that are
 /// pinned in `folder`. It doesn't where one isn't there, or is none of them.
-pub(super) fn are_among(folder: &Path, ids: &[u32]) -> bool {
-    names().iter().all(|name| {
-        let map = MapInfo::from_pin(folder.join(name));
-        map.is_ok_and(|map| ids.contains(&map.id()))
-    })
+///
+/// # Errors
+/// [`Error::Map`] if a pin is there and can't be opened: with no descriptor left,
+/// nothing is known of it.
+pub(super) fn are_among(folder: &Path, ids: &[u32]) -> Result<bool, Error> {
+    for name in names() {
+        match MapInfo::from_pin(folder.join(name)) {
+            Ok(map) if ids.contains(&map.id()) => {}
+            Ok(_) => return Ok(false),
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == io::ErrorKind::NotFound =>
+            {
+                return Ok(false);
+            }
+            Err(error) => return Err(Error::map("opening", name)(error)),
+        }
+    }
+    Ok(true)
 }
 
 /// Readies `folder` for a load, which takes what is pinned there and makes what

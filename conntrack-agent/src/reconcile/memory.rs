@@ -54,6 +54,8 @@ pub struct Router {
     pub dead_links: BTreeSet<PathBuf>,
     /// Whether its instance is of another program than would be loaded now.
     pub is_outdated: bool,
+    /// Whether its instance has the XDP program.
+    pub has_xdp: bool,
     /// What an agent with an older ABI has left: the links that it has on
     /// interfaces, by namespace and index.
     pub predecessor: Option<BTreeSet<(String, u32)>>,
@@ -232,7 +234,9 @@ impl Memory {
         Ok(is_own(Some(after)) && !is_own(before))
     }
 
+    #[expect(clippy::too_many_lines, reason = "an arm for each effect")]
     fn carry_out(&mut self, router: RouterId, effect: &Effect) -> Result<Option<Effect>, Error> {
+        let wants_xdp = !self.xdp.is_empty();
         let this = self.routers.entry(router).or_default();
         Ok(match effect {
             Effect::RemoveInstance => {
@@ -246,18 +250,21 @@ impl Memory {
                 image.edit(&edit.map_err(|_| Error::Missing("room for the rules"))?);
                 this.instance = Some(image);
                 this.is_outdated = false;
+                this.has_xdp = wants_xdp;
                 self.seen.remove(&router);
                 None
             }
             Effect::LoadInstance(capacity) => {
                 this.instance = Some(Image::empty(*capacity));
                 this.is_outdated = false;
+                this.has_xdp = wants_xdp;
                 Some(Effect::RemoveInstance)
             }
             Effect::RenewInstance(capacity) => {
                 let image = this.instance.as_mut().ok_or(Error::Missing("instance"))?;
                 *image = image.resized(*capacity);
                 this.is_outdated = false;
+                this.has_xdp = wants_xdp;
                 self.seen.remove(&router);
                 None
             }
@@ -413,6 +420,7 @@ impl Kernel for Memory {
             namespaces,
             dead_links,
             is_outdated,
+            has_xdp,
             predecessor,
         } = self.router(router).clone();
         self.observations += 1;
@@ -457,7 +465,9 @@ impl Kernel for Memory {
         Ok(Observed {
             instance: match instance {
                 None => InstanceState::Absent,
-                Some(image) if is_outdated => InstanceState::Outdated(image),
+                Some(image) if is_outdated || (!has_xdp && !self.xdp.is_empty()) => {
+                    InstanceState::Outdated(image)
+                }
                 Some(image) => InstanceState::Current(image),
             },
             namespaces: namespaces.collect(),

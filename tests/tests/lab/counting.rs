@@ -9,7 +9,7 @@ use conntrack_agent::kernel::{Instance, Pins, Usable};
 use conntrack_agent::model::Protocol;
 use conntrack_agent::port_table::Capacity;
 use conntrack_ebpf::abi::{Counters, Destination};
-use conntrack_tests::agent::Agent;
+use conntrack_tests::agent::{Agent, Reload};
 use conntrack_tests::frames::{Sender, stay_on_one_cpu};
 use conntrack_tests::netns::Netns;
 use conntrack_tests::wait;
@@ -24,6 +24,10 @@ const TFTP: Destination = Destination {
 
 /// What each of the two senders sends at the least.
 const EACH: u64 = 200_000;
+/// How many rules there are, one time after the other: an instance with twice as
+/// many rules is another one.
+const GROWING: [u16; 4] = [40, 80, 160, 320];
+const MOST: u16 = 640;
 /// Against hanging alone.
 const LIMIT: Duration = Duration::from_mins(2);
 
@@ -107,11 +111,20 @@ fn send(interface: &str, nth: usize, sent: &AtomicU64, stop: &AtomicBool) -> Cou
     through
 }
 
+/// Tells the senders to stop when it is dropped: a test that fails is over too.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn counts_are_exact_at_high_rates_and_across_instances() {
     let world = World::new();
     world.netns.nft(COUNT);
-    let agent = Agent::start(&world.lab, &rules(&world, 1));
+    let mut agent = Agent::start(&world.lab, &rules(&world, 1));
     assert_eq!(instance(&world).capacity(), Capacity::DEFAULT);
     let (stop, sent) = (
         AtomicBool::new(false),
@@ -128,6 +141,7 @@ fn counts_are_exact_at_high_rates_and_across_instances() {
     };
 
     let (through, agent) = thread::scope(|scope| {
+        let stopping = Stopping(&stop);
         let senders: Vec<_> = (0..2)
             .map(|nth| {
                 let (world, stop, sent) = (&world, &stop, &sent[nth]);
@@ -138,12 +152,21 @@ fn counts_are_exact_at_high_rates_and_across_instances() {
             })
             .collect();
         both_sent(EACH / 2);
-        // Half-way: another agent, a larger table, other maps.
+        // Half-way: larger and larger tables, in maps of their own each time, made
+        // by this agent and by the next one.
+        let mut slots = Capacity::DEFAULT.slots;
+        for count in GROWING {
+            assert_eq!(agent.reload(&rules(&world, count)), Reload::Done);
+            let grown = instance(&world).capacity().slots;
+            assert!(grown > slots, "{count} rules: {grown} slots");
+            slots = grown;
+        }
         assert_eq!(agent.kill().code, None);
-        let agent = Agent::start(&world.lab, &rules(&world, 100));
+        let agent = Agent::start(&world.lab, &rules(&world, MOST));
+        assert!(instance(&world).capacity().slots > slots, "{MOST} rules");
         let before = sent.each_ref().map(|sent| sent.load(Ordering::Relaxed));
         both_sent(before.into_iter().max().unwrap_or_default() + EACH / 2);
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         let through = senders
             .into_iter()
             .map(|sender| sender.join().expect("a sender"));
@@ -156,11 +179,6 @@ fn counts_are_exact_at_high_rates_and_across_instances() {
             bytes: sum.bytes + one.bytes,
         });
 
-    let renewed = instance(&world);
-    assert!(
-        renewed.capacity().slots > Capacity::DEFAULT.slots,
-        "renewed"
-    );
     // What was sent may still be on its way: the receiving side has a queue.
     let arrived = || (counted_by_nft(&world.netns) == through).then_some(());
     assert_eq!(
@@ -168,7 +186,7 @@ fn counts_are_exact_at_high_rates_and_across_instances() {
         Some(()),
         "nft counts what got through"
     );
-    let counted = renewed.counters(TFTP).expect("the counters");
+    let counted = instance(&world).counters(TFTP).expect("the counters");
     assert_eq!(counted, Some(through));
     assert!(through.packets >= 2 * EACH, "{through:?}");
     println!("counting | {through:?}");

@@ -17,9 +17,6 @@ pub(crate) enum Known {
     SplitChain,
     /// There are more extension headers than we follow.
     LongChain,
-    /// There is a second VLAN tag, both with number 0. The kernel takes off any
-    /// number of those, behind tc (`__netif_receive_skb_core`).
-    SecondTag,
 }
 
 /// Why this difference is meant to be, if it is.
@@ -34,14 +31,9 @@ pub(crate) fn known(difference: &Difference, steps: &[Step]) -> Option<Known> {
 
 fn of_frame(frame: &Frame) -> Option<Known> {
     let mut at = 12;
-    let mut numbers = Vec::new();
     let word = |at: usize| Some(u16::from_be_bytes(*frame.bytes.get(at..)?.first_chunk()?));
     while matches!(word(at)?, 0x8100 | 0x88a8) {
-        numbers.push(word(at + 2)? & 0x0fff);
         at += 4;
-    }
-    if numbers == [0, 0] {
-        return Some(Known::SecondTag);
     }
     if word(at)? != ETHERTYPE_IPV6 {
         return None;

@@ -132,7 +132,9 @@ impl Rig {
         // First none: of two on one destination the older one wins, and these
         // are all to be new.
         for rules in [String::new(), rules_of(self.ours.id, ours)] {
-            assert_eq!(self.agent.reload(&rules), Reload::Done, "{rules}");
+            let reload = self.agent.reload(&rules);
+            let said = || self.agent.lines().join("\n");
+            assert_eq!(reload, Reload::Done, "{rules}{}", said());
         }
     }
 

@@ -14,7 +14,7 @@ struct Part {
     attach: &'static str,
     /// Beginnings or parts of tests' names; none for all.
     tests: &'static [&'static str],
-    /// Tests that this kernel can't pass.
+    /// Tests that are left out.
     without: &'static [&'static str],
 }
 
@@ -42,6 +42,13 @@ const WITH_TCX: &[&str] = &[
     "attach::a_pin_that_somebody_removed_is_there_again",
     "attach::only_the_interfaces_that_match_are_classified",
     "discovery::foreign_programs_before_and_after_ours_stay_where_they_are",
+];
+
+/// What is slow by emulation: one compares times of day to the second, the other's
+/// twenty routers have to be served within the lab's patience.
+const TOO_SLOW: &[&str] = &[
+    "discovery::a_clock_that_is_set_back_an_hour_changes_nothing",
+    "discovery::with_few_descriptors_the_full_pass_repairs_what_nobody_watches",
 ];
 
 const fn parts(release: Release) -> [Part; 3] {
@@ -85,7 +92,9 @@ pub(super) fn script(release: Release, filter: Option<&str>) -> String {
             Some(filter) => append(&mut line, &[filter]),
             None => append(&mut line, part.tests),
         }
-        for test in part.without {
+        // Who asks for them by name gets them.
+        let too_slow = if filter.is_none() { TOO_SLOW } else { &[] };
+        for test in part.without.iter().chain(too_slow) {
             append(&mut line, &["--skip", test]);
         }
         writeln!(text, "echo 'guest: {program} ({attach})'").unwrap_or_default();
@@ -117,7 +126,7 @@ mod tests {
         assert!(script.contains("--skip' 'attach::another_way"), "{script}");
         let newer = self::script(Release::Backports, None);
         assert!(newer.contains("=tcx /tests/lab"), "{newer}");
-        assert!(!newer.contains("--skip"), "{newer}");
+        assert!(!newer.contains("attach::another_way"), "{newer}");
     }
 
     #[test]
@@ -128,5 +137,6 @@ mod tests {
             "{script}"
         );
         assert!(!script.contains("ftp::"), "{script}");
+        assert!(!script.contains("--skip"), "{script}");
     }
 }

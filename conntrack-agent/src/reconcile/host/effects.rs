@@ -11,6 +11,7 @@ use crate::{
 };
 
 impl Host {
+    #[expect(clippy::too_many_lines, reason = "an arm for each effect")]
     pub(super) fn carry_out(
         &mut self,
         router: RouterId,

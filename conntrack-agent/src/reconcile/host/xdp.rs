@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::{Host, renewal::rename};
 use crate::{
-    kernel::{Attachment, Error, Ingress, Netns, XdpMode, XdpOutcome, XdpPin},
+    kernel::{Attachment, Error, Ingress, Netns, XdpMode, XdpOutcome, XdpPin, XdpProgram},
     model::RouterId,
     reconcile::{Observed, Obstacle, XdpState},
 };
@@ -56,21 +56,23 @@ impl Host {
         let (pin, there) = (XdpPin::at(&path), ingress.xdp);
         let wanted = self.xdp.mode_of(name).filter(|_| is_classified);
         let is_ours = pin.is_of(there, index);
-        let obstacle = wanted.and_then(|mode| match there {
-            Some(there) => {
-                // One whose pin was taken away is the agent's all the same.
-                let is_stray = Some(there.id) == program || self.keeper.holds(router, &path, index);
-                (!is_ours && !is_stray).then_some(Obstacle::Foreign)
-            }
-            None => {
-                let attempt = Attempt {
-                    mode,
-                    mtu: ingress.mtu,
-                };
-                let said = self.obstacles.get(&router).and_then(|said| said.get(&path));
-                (said == Some(&Said::Refused(attempt))).then_some(Obstacle::Refused)
-            }
-        });
+        // One whose pin was taken away is the agent's all the same.
+        let is_stray = |there: XdpProgram| {
+            Some(there.id) == program || self.keeper.holds(router, &path, index)
+        };
+        let was_refused = |mode| {
+            let attempt = Attempt {
+                mode,
+                mtu: ingress.mtu,
+            };
+            let said = self.obstacles.get(&router).and_then(|said| said.get(&path));
+            said == Some(&Said::Refused(attempt))
+        };
+        let obstacle = match (wanted, there) {
+            (Some(_), Some(there)) if !is_ours && !is_stray(there) => Some(Obstacle::Foreign),
+            (Some(mode), None) if was_refused(mode) => Some(Obstacle::Refused),
+            _ => None,
+        };
         XdpState {
             wanted,
             obstacle,
