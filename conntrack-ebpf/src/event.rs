@@ -93,6 +93,8 @@ pub struct Limiter {
     pub limited: u64,
     /// Events that were not, because the ring buffer was full.
     pub full: u64,
+    /// Where this CPU's next event is put together: the program's stack is small.
+    pub event: Opened,
 }
 
 impl Limiter {

@@ -22,6 +22,7 @@ use conntrack_agent::{
 };
 use conntrack_ebpf::{
     abi::{self, Destination, Protocol},
+    event::Limiter,
     parse,
 };
 use conntrack_tests::{
@@ -49,7 +50,7 @@ const ONE_PAGE: usize = 3 * 1024;
 struct Loaded {
     instance: Instance,
     xdp: Ebpf,
-    limiter: PerCpuArray<MapData, [u64; 5]>,
+    limiter: PerCpuArray<MapData, [u64; size_of::<Limiter>() / 8]>,
     protocol: Protocol,
     /// Dropped last: its bpffs holds the pins.
     _lab: Lab,
@@ -125,7 +126,7 @@ impl Loaded {
         let of_all = self.limiter.get(&0, 0).unwrap();
         of_all
             .iter()
-            .map(|limiter| limiter[2..].iter().sum::<u64>())
+            .map(|limiter| limiter[2..5].iter().sum::<u64>())
             .sum()
     }
 

@@ -131,7 +131,7 @@ impl Tally {
         self.limited.wrapping_add(self.full)
     }
 
-    fn add(self, [_window, _in_window, sent, limited, full]: &RawLimiter) -> Self {
+    fn add(self, [_window, _in_window, sent, limited, full, ..]: &RawLimiter) -> Self {
         Self {
             sent: self.sent.wrapping_add(*sent),
             limited: self.limited.wrapping_add(*limited),
@@ -336,7 +336,12 @@ mod tests {
 
     #[test]
     fn the_tally_is_the_sum_over_cpus() {
-        let of_cpus = [[1, 2, 10, 20, 30], [3, 4, 100, 200, 300]];
+        let raw = |numbers: [u64; 5]| {
+            let mut raw = RawLimiter::default();
+            raw[..5].copy_from_slice(&numbers);
+            raw
+        };
+        let of_cpus = [[1, 2, 10, 20, 30], [3, 4, 100, 200, 300]].map(raw);
         let tally = of_cpus.iter().fold(Tally::default(), Tally::add);
         let expected = Tally {
             sent: 110,

@@ -19,13 +19,18 @@ pub fn announce(context: &TcContext, found: Found, mark: u32, at: (u16, usize)) 
     let Some(identity) = identity() else {
         return;
     };
-    let Some((family, flow)) = flow(context, found, at) else {
+    let Some(limiter) = LIMITER.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: as for the counters: this CPU's own value.
+    let limiter = unsafe { &mut *limiter };
+    let Some(family) = flow(context, found, at, &mut limiter.event.flow) else {
         return;
     };
     // SAFETY: the helper takes nothing and reads a clock.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
     if found.destination.protocol == Protocol::Udp {
-        let hash = flow_hash(identity.token, &flow);
+        let hash = flow_hash(identity.token, &limiter.event.flow);
         if let Some(recent) = RECENT.get_ptr_mut(recent_place(hash)) {
             // SAFETY: as for the counters: this CPU's own value.
             let recent = unsafe { &mut *recent };
@@ -34,41 +39,32 @@ pub fn announce(context: &TcContext, found: Found, mark: u32, at: (u16, usize)) 
             }
         }
     }
-    let Some(limiter) = LIMITER.get_ptr_mut(0) else {
-        return;
-    };
-    // SAFETY: as for the counters: this CPU's own value.
-    let limiter = unsafe { &mut *limiter };
     if !limiter.admits(now) {
         return;
     }
-    let event = Opened {
-        at: now,
-        router: identity.router,
-        flow,
-        mark,
-        slot: found.slot,
-        protocol: found.destination.protocol as u8,
-        family,
-    };
-    match EVENTS.output::<Opened>(&event, 0) {
+    let event = &mut limiter.event;
+    event.at = now;
+    event.router = identity.router;
+    event.mark = mark;
+    event.slot = found.slot;
+    event.protocol = found.destination.protocol as u8;
+    event.family = family;
+    match EVENTS.output::<Opened>(&*event, 0) {
         Ok(()) => limiter.sent += 1,
         Err(_) => limiter.full += 1,
     }
 }
 
-/// The family and the flow of a packet; none if it has become shorter since it
-/// was parsed.
+/// Writes down the flow of a packet, and gives its family; none if it has become
+/// shorter since it was parsed.
 #[inline(always)]
 fn flow(
     context: &TcContext,
     found: Found,
     (ethertype, network): (u16, usize),
-) -> Option<(u8, Flow)> {
-    let mut flow = Flow {
-        interface: skb::ifindex(context),
-        ..Flow::default()
-    };
+    flow: &mut Flow,
+) -> Option<u8> {
+    flow.interface = skb::ifindex(context);
     let transport = network + usize::from(found.transport);
     skb::load(context, transport, &mut flow.ports)?;
     if ethertype == ETHERTYPE_IPV4 {
@@ -76,10 +72,10 @@ fn flow(
         skb::load(context, network + 12, &mut both)?;
         let [a, b, c, d, destination @ ..] = both.to_ne_bytes();
         flow.addresses = [first_half([a, b, c, d]), 0, first_half(destination), 0];
-        Some((4, flow))
+        Some(4)
     } else {
         skb::load(context, network + 8, &mut flow.addresses)?;
-        Some((6, flow))
+        Some(6)
     }
 }
 
