@@ -2,7 +2,7 @@
 
 use aya_ebpf::{EbpfContext as _, helpers::generated, programs::XdpContext};
 
-use crate::packet::{NEAR, Packet, TOO_LONG, Word};
+use crate::packet::{Packet, TOO_LONG, Word, near};
 
 /// An XDP frame; offsets count from its Ethernet header. Of one in several
 /// buffers, `data` is the first alone.
@@ -12,8 +12,8 @@ impl Frame<'_> {
     /// What lies in the part of the packet that the program can read by itself.
     #[inline(always)]
     fn direct<T: Word>(&self, offset: usize) -> Option<T> {
-        let start = self.0.data() + offset;
-        if offset > NEAR || start + size_of::<T>() > self.0.data_end() {
+        let start = self.0.data() + near(offset)?;
+        if start + size_of::<T>() > self.0.data_end() {
             return None;
         }
         // SAFETY: the comparison above is the one by which the verifier allows

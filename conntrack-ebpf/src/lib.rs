@@ -5,7 +5,7 @@
 //! byte slice stands in for the packet. So nothing here allocates, panics or
 //! does I/O, and nothing here knows aya; only `skb` and
 //! `frame` do, on the BPF target.
-#![cfg_attr(target_arch = "bpf", no_std)]
+#![cfg_attr(target_arch = "bpf", no_std, feature(asm_experimental_arch))]
 #![expect(
     clippy::inline_always,
     reason = "one program without calls: what the verifier knows of a value ends at a call"

@@ -77,6 +77,25 @@ pub trait Packet {
 /// offset that may be beyond 65,535 (`MAX_PACKET_OFF`, kernel/bpf/verifier.c).
 pub const NEAR: usize = 1 << 12;
 
+/// The offset, if a program reads by itself so far into a packet.
+///
+/// The compiler knows offsets as sums, and would compare a part of the sum with a
+/// part of the limit. Before Linux 6.10 the verifier doesn't see what that says of
+/// the sum (`sync_linked_regs`, kernel/bpf/verifier.c), and refuses the read. So
+/// the value that is compared here is made one that it knows nothing of.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+#[must_use]
+pub fn near(offset: usize) -> Option<usize> {
+    let mut offset = offset;
+    // SAFETY: no instruction at all; the value stays in its register.
+    #[expect(unsafe_code, reason = "nothing else is opaque and costs nothing")]
+    unsafe {
+        core::arch::asm!("/* {0} */", inout(reg) offset, options(pure, nomem, nostack));
+    }
+    (offset <= NEAR).then_some(offset)
+}
+
 /// The shortest IP packet whose length a field of 16 bits can't say, in bytes.
 pub const TOO_LONG: usize = 1 << 16;
 

@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    packet::{NEAR, Packet, Word},
+    packet::{Packet, Word, near},
     parse::ETHERNET_HEADER,
 };
 
@@ -19,8 +19,8 @@ impl Skb<'_> {
     /// What lies in the part of the packet that the program can read by itself.
     #[inline(always)]
     fn direct<T: Word>(&self, offset: usize) -> Option<T> {
-        let start = self.0.data() + offset;
-        if offset > NEAR || start + size_of::<T>() > self.0.data_end() {
+        let start = self.0.data() + near(offset)?;
+        if start + size_of::<T>() > self.0.data_end() {
             return None;
         }
         // SAFETY: the comparison above is the one by which the verifier allows
