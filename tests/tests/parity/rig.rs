@@ -7,10 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use conntrack_tests::agent::{Agent, Config, Reload};
+use conntrack_tests::attach::Xdp;
 use conntrack_tests::ctnetlink::{Connections, Conntrack, Expectations, Tuple};
 use conntrack_tests::helpers::{Rule, rules_of};
 use conntrack_tests::lab::Lab;
 use conntrack_tests::netns::Netns;
+use conntrack_tests::snapshot::{filter_programs, ingress_programs, xdp_on};
 use nix::ifaddrs::getifaddrs;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::socket::{
@@ -33,6 +35,9 @@ pub(crate) enum Way {
     XdpNative,
     XdpGeneric,
 }
+
+/// Those of a router.
+const INTERFACES: [&str; 2] = ["qr-11111111-11", "qg-22222222-22"];
 
 const EVERYWHERE: &str = r#"[{ name = "*", attach = "WAY" }]"#;
 
@@ -79,6 +84,7 @@ pub(crate) enum CutOff {
 /// Both routers.
 pub(crate) struct Rig {
     agent: Agent,
+    way: Way,
     family: Family,
     reference: Half,
     ours: Half,
@@ -107,6 +113,7 @@ impl Rig {
         let agent = Agent::start_with(&lab, &config, "");
         let rig = Self {
             agent,
+            way,
             family,
             reference,
             ours,
@@ -135,6 +142,25 @@ impl Rig {
             let reload = self.agent.reload(&rules);
             let said = || self.agent.lines().join("\n");
             assert_eq!(reload, Reload::Done, "{rules}{}", said());
+        }
+        if !ours.is_empty() {
+            self.assert_way();
+        }
+    }
+
+    /// That packets go the way that this is about, and no other.
+    fn assert_way(&self) {
+        for name in INTERFACES {
+            let netns = &self.ours.netns;
+            let xdp = match self.way {
+                Way::Tcx | Way::Clsact => None,
+                Way::XdpNative => Some(Xdp::Native),
+                Way::XdpGeneric => Some(Xdp::Generic),
+            };
+            assert_eq!(xdp_on(netns, name), xdp, "{name}");
+            let filters = filter_programs(netns, name).len();
+            assert_eq!(filters, usize::from(self.way == Way::Clsact), "{name}");
+            assert_eq!(ingress_programs(netns, name).len(), 1, "{name}");
         }
     }
 
@@ -192,7 +218,7 @@ impl Half {
         let netns = lab.netns(&format!("qrouter-{id}"));
         // No address of its own, so no packets either.
         netns.sysctl("ipv6/conf/default/addr_gen_mode", "1");
-        let interfaces = ["qr-11111111-11", "qg-22222222-22"];
+        let interfaces = INTERFACES;
         let ends = [format!("in{number}"), format!("out{number}")];
         for ((side, name), end) in Side::BOTH.into_iter().zip(interfaces).zip(&ends) {
             connect(&netns, outside, side, name, end);
