@@ -51,7 +51,9 @@ impl Packet for Frame<'_> {
 
     #[inline(always)]
     fn has(&self, length: usize) -> bool {
-        if self.0.data() + length <= self.0.data_end() {
+        // The verifier of Linux 6.1 adds nothing to a pointer whose size it doesn't
+        // know, as that of 16 bits in another byte order (`be16`).
+        if near(length).is_some_and(|length| self.0.data() + length <= self.0.data_end()) {
             return true;
         }
         // SAFETY: the helper reads the context, which the kernel keeps valid

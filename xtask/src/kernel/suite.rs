@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::Release;
 
 /// The test programs that the suite is made of.
-pub(super) const PROGRAMS: [&str; 2] = ["program", "lab"];
+pub(super) const PROGRAMS: [&str; 3] = ["program", "handover", "lab"];
 
 /// One test program with some of its tests.
 struct Part {
@@ -23,13 +23,15 @@ struct Part {
 const SESSIONS: &[&str] = &["ftp::", "tftp::", "sip::", "itself::"];
 
 /// What becomes of the datapath: agents that end, are killed and come again,
-/// namespaces and interfaces that appear, move and go, cleanup.
+/// namespaces and interfaces that appear, move and go, XDP, events, cleanup.
 const DATAPATH: &[&str] = &[
     "lifecycle::",
     "ending::",
     "adoption::",
     "attach::",
     "discovery::",
+    "xdp::",
+    "opened::",
     "repair::",
     "routers::",
     "marks::",
@@ -51,7 +53,7 @@ const TOO_SLOW: &[&str] = &[
     "discovery::with_few_descriptors_the_full_pass_repairs_what_nobody_watches",
 ];
 
-const fn parts(release: Release) -> [Part; 3] {
+const fn parts(release: Release) -> [Part; 4] {
     let (attach, without): (_, &[&str]) = match release {
         Release::Stable => ("clsact", WITH_TCX),
         Release::Backports => ("tcx", &[]),
@@ -59,6 +61,12 @@ const fn parts(release: Release) -> [Part; 3] {
     [
         Part {
             program: "program",
+            attach,
+            tests: &[],
+            without: &[],
+        },
+        Part {
+            program: "handover",
             attach,
             tests: &[],
             without: &[],
