@@ -12,6 +12,11 @@ use conntrack_ebpf::{
 
 use crate::maps::identity;
 
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "24"
+)]
 const SIZE: i32 = Handover::SIZE as i32;
 
 /// Leaves what was found for the tc program. Where that can't be done, the tc
