@@ -212,8 +212,8 @@ mod tests {
     #[test]
     fn of_a_console_the_end_is_shown() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let text: String = (0..40).map(|line| format!("line {line}\n")).collect();
-        fs::write(file.path(), text).unwrap();
+        let lines: Vec<_> = (0..40).map(|line| format!("line {line}")).collect();
+        fs::write(file.path(), lines.join("\n")).unwrap();
         let shown = last_lines(file.path());
         assert!(
             shown.starts_with("line 25\n") && shown.ends_with("line 39"),
