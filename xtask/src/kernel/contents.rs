@@ -74,9 +74,10 @@ pub(super) fn pack(
             root.tree(path, path)?;
         }
     }
+    let scratch = tempfile::tempdir().context("a folder for stripped programs")?;
     let own = tests.iter().map(|(name, file)| (*name, file.as_path()));
     for (name, file) in own.chain([("conntrack-agent", built.agent.as_path())]) {
-        let stripped = initramfs.with_file_name(name);
+        let stripped = scratch.path().join(name);
         strip(file, &stripped)?;
         root.program_as(&Path::new("/tests").join(name), &stripped)?;
     }
