@@ -9,6 +9,7 @@ use aya::maps::{Array, Map, MapData};
 use aya::programs::tc::{NlOptions, TcAttachOptions, TcAttachType};
 use aya::programs::{LinkOrder, SchedClassifier, Xdp, xdp::XdpMode};
 use aya::{Ebpf, EbpfLoader};
+use conntrack_agent::kernel::load_again;
 use conntrack_ebpf::abi::{self, Identity};
 
 use crate::attach::{self, Xdp as Mode};
@@ -80,7 +81,7 @@ impl ForeignProgram {
             .expect("the classifier")
             .try_into()
             .expect("a tc program");
-        program.load().expect("the program in the kernel");
+        load_again(|| program.load()).expect("the program in the kernel");
         let attached =
             netns.run(|| program.attach_with_options(interface, TcAttachType::Ingress, options));
         attached.expect("the program on the interface");
@@ -130,7 +131,7 @@ impl ForeignXdp {
             .expect("the XDP program")
             .try_into()
             .expect("an XDP program");
-        program.load().expect("the program in the kernel");
+        load_again(|| program.load()).expect("the program in the kernel");
         let mode = match mode {
             Mode::Native => XdpMode::Driver,
             Mode::Generic => XdpMode::Skb,

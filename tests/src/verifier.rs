@@ -11,7 +11,7 @@ use std::io;
 
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use conntrack_agent::kernel::Edition;
+use conntrack_agent::kernel::{Edition, load_again};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -220,7 +220,7 @@ fn verifier_log(name: &str, program: &mut Program) -> Result<String, Failure> {
         set.map_err(|error| Failure::Other(format!("RLIMIT_NOFILE cannot be set: {error}")))
     };
     set(none)?;
-    let loaded = load(program);
+    let loaded = load_again(|| load(program));
     set(descriptors)?;
     match loaded {
         Err(ProgramError::LoadError {

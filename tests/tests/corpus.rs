@@ -17,7 +17,7 @@ use aya::{
     programs::{ProgramError, TestRun as _, TestRunOptions, Xdp},
 };
 use conntrack_agent::{
-    kernel::{AgentId, Carrier, Edition, Instance, Object, Usable},
+    kernel::{AgentId, Carrier, Edition, Instance, Object, Usable, load_again},
     port_table::{Capacity, Wanted, plan},
 };
 use conntrack_ebpf::{
@@ -237,7 +237,7 @@ fn with_xdp(folder: &Path, shared: &Path) -> Ebpf {
         .expect("the XDP program")
         .try_into()
         .unwrap();
-    program.load().unwrap();
+    load_again(|| program.load()).unwrap();
     object
 }
 

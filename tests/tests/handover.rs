@@ -12,7 +12,7 @@ use aya::{
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
 use conntrack_agent::{
-    kernel::{AgentId, Carrier, Edition, Instance, Object, Usable},
+    kernel::{AgentId, Carrier, Edition, Instance, Object, Usable, load_again},
     model::RouterId,
     port_table::{Capacity, Wanted, plan},
 };
@@ -78,7 +78,8 @@ impl Loaded {
             loader.map_pin_path(map, folder.join(map));
         }
         let mut object = loader.load(Edition::built_in().object()).unwrap();
-        xdp(&mut object).load().unwrap();
+        let program = xdp(&mut object);
+        load_again(|| program.load()).unwrap();
         let identity = MapData::from_pin(folder.join(abi::IDENTITY)).unwrap();
         let identity: Array<_, [u8; Identity::SIZE]> = Map::Array(identity).try_into().unwrap();
         let identity = identity.get(&0, 0).unwrap();

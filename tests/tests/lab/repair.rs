@@ -384,10 +384,13 @@ fn what_needs_no_repair_gets_none() {
 
     nft(&world, "flush table OURS");
     agent.wait_for_log("repaired");
-    // Its own write is an event too: one more look, and no further.
-    thread::sleep(NOTHING_IN);
-    let looks = agent.log_count("looked at");
-    thread::sleep(2 * NOTHING_IN);
-    assert_eq!(agent.log_count("looked at"), looks, "quiet again");
+    // Its own write is an event too: one more look, and no further, though on a
+    // slow machine that may take a while.
+    let is_quiet = |_| {
+        let looks = agent.log_count("looked at");
+        thread::sleep(2 * NOTHING_IN);
+        agent.log_count("looked at") == looks
+    };
+    assert!((0..5).any(is_quiet), "quiet again");
     assert_eq!(agent.log_count("repaired"), 1);
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{GLOBALS_PIN, Instance, PROGRAM, XDP_PROGRAM};
 use crate::{
     kernel::{
-        Error, Object,
+        Error, Object, load_again,
         object::MAPS,
         pins::{entries, remove_if_empty, remove_pin},
     },
@@ -146,9 +146,7 @@ fn pin(ebpf: &mut Ebpf, folder: &Path, with_xdp: bool) -> Result<(), Error> {
     let program: &mut SchedClassifier = program
         .try_into()
         .map_err(Error::program("the classifier is no tc program"))?;
-    program
-        .load()
-        .map_err(Error::program("the classifier cannot be loaded"))?;
+    load_again(|| program.load()).map_err(Error::program("the classifier cannot be loaded"))?;
     let path = folder.join(PROGRAM);
     program.pin(&path).map_err(|source| Error::Pin {
         path,
@@ -165,9 +163,7 @@ fn pin_xdp(ebpf: &mut Ebpf, folder: &Path) -> Result<(), Error> {
     let program: &mut Xdp = program
         .try_into()
         .map_err(Error::program("the XDP classifier is no XDP program"))?;
-    program
-        .load()
-        .map_err(Error::program("the XDP classifier cannot be loaded"))?;
+    load_again(|| program.load()).map_err(Error::program("the XDP classifier cannot be loaded"))?;
     let path = folder.join(XDP_PROGRAM);
     program.pin(&path).map_err(|source| Error::Pin {
         path,

@@ -1,0 +1,60 @@
+//! Loading a program, however often the verifier is interrupted.
+
+use aya::programs::ProgramError;
+use rustix::io::Errno;
+
+use super::netlink::is;
+
+/// How often it is tried: as often as libbpf does (`bpf_prog_load`, tools/lib/bpf/bpf.c).
+const ATTEMPTS: usize = 5;
+
+/// Loads by `load`, and again where the kernel says EAGAIN: a signal, or other work
+/// for the thread, came while the verifier was at it (`do_check`,
+/// kernel/bpf/verifier.c).
+///
+/// # Errors
+/// That of the last attempt.
+pub fn load_again(load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    repeated(load, |error| match error {
+        ProgramError::LoadError { io_error, .. } => is(io_error, Errno::AGAIN),
+        _ => false,
+    })
+}
+
+fn repeated<E>(
+    mut work: impl FnMut() -> Result<(), E>,
+    was_interrupted: impl Fn(&E) -> bool,
+) -> Result<(), E> {
+    for _ in 1..ATTEMPTS {
+        match work() {
+            Err(error) if was_interrupted(&error) => {}
+            other => return other,
+        }
+    }
+    work()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupted_load_is_taken_up_again_and_no_other() {
+        let attempts = |answers: &[Result<(), Errno>]| {
+            let mut given = 0;
+            let work = || {
+                let answer = answers[given.min(answers.len() - 1)];
+                given += 1;
+                answer
+            };
+            let done = repeated(work, |error| *error == Errno::AGAIN);
+            (done.is_ok(), given)
+        };
+        let again = Err(Errno::AGAIN);
+        assert_eq!(attempts(&[Ok(())]), (true, 1));
+        assert_eq!(attempts(&[again, again, Ok(())]), (true, 3));
+        assert_eq!(attempts(&[again]), (false, ATTEMPTS));
+        assert_eq!(attempts(&[Err(Errno::ACCESS)]), (false, 1));
+        assert_eq!(attempts(&[again, Err(Errno::PERM)]), (false, 2));
+    }
+}
