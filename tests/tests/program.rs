@@ -12,7 +12,7 @@
 
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions};
 use conntrack_agent::{
-    kernel::{AgentId, Carrier, Edition, Instance, Object, Usable},
+    kernel::{AgentId, Carrier, Edition, Instance, MarkBits, Object, Usable},
     port_table::{Capacity, Image, Wanted, plan},
 };
 use conntrack_ebpf::{
@@ -85,10 +85,17 @@ impl Loaded {
         let mut object = Object::new(
             Edition::built_in(),
             AgentId::random(),
-            Carrier::mark(MASK).unwrap(),
+            MarkBits::new(MASK).unwrap(),
             lab.dir().bpf_dir().join("shared"),
         );
-        Instance::create(&mut object, &folder, router, Capacity::DEFAULT).unwrap();
+        Instance::create(
+            &mut object,
+            &folder,
+            router,
+            Capacity::DEFAULT,
+            Carrier::Mark,
+        )
+        .unwrap();
         let Usable::Whole(mut instance) = Instance::open(&folder).unwrap() else {
             panic!("the instance that was just made isn't whole");
         };
