@@ -7,7 +7,9 @@ use aya::programs::{
     ProgramError, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp,
 };
 use aya::{Ebpf, EbpfLoader};
-use conntrack_agent::kernel::{AgentId, Carrier, Edition, Instance, Object, Usable, load_again};
+use conntrack_agent::kernel::{
+    AgentId, Carrier, Edition, Instance, MarkBits, Object, Usable, load_again,
+};
 use conntrack_agent::port_table::{Capacity, Wanted, plan};
 use conntrack_ebpf::abi;
 use conntrack_tests::assembly::{
@@ -71,7 +73,7 @@ impl Program {
     pub(crate) fn anew(mut self, way: Way) -> Self {
         let mut code = Code::default();
         match way {
-            Way::Tc | Way::TcAnew => put_back_skb(&mut code),
+            Way::Tc | Way::TcAnew(_) => put_back_skb(&mut code),
             Way::Xdp => put_back_frame(&mut code),
         }
         code.load_table(2);
@@ -146,15 +148,20 @@ fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> &'a mut Xdp {
 }
 
 /// An instance with a rule for FTP and one for TFTP, pinned in this folder.
-pub(crate) fn instance(edition: &Edition, folder: &Path, shared: &Path) -> Instance {
+pub(crate) fn instance(
+    edition: &Edition,
+    carrier: Carrier,
+    folder: &Path,
+    shared: &Path,
+) -> Instance {
     let mut object = Object::new(
         edition.clone(),
         AgentId::random(),
-        Carrier::mark(MASK).expect("eight bits"),
+        MarkBits::new(MASK).expect("eight bits"),
         shared.to_owned(),
     );
     let router = Uuid::new_v4().to_string().parse().expect("a UUID");
-    Instance::create(&mut object, folder, router, Capacity::DEFAULT).expect("an instance");
+    Instance::create(&mut object, folder, router, Capacity::DEFAULT, carrier).expect("an instance");
     let mut instance = open(folder);
     let wanted = Wanted::from([(FTP, FTP_MARK), (TFTP, TFTP_MARK)]);
     let image = instance.image().expect("its maps");
