@@ -4,7 +4,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{EbpfContext as _, helpers::generated, programs::XdpContext};
 
-use crate::packet::{Packet, TOO_LONG, Word, near};
+use crate::packet::{Packet, TOO_LONG, Word, blurred, near};
 
 /// An XDP frame; offsets count from its Ethernet header. Of one in several
 /// buffers, `data` is the first alone.
@@ -60,6 +60,11 @@ impl Packet for Frame<'_> {
     #[inline(always)]
     fn read_far<T: Word>(&self, offset: usize) -> Option<T> {
         self.read(offset)
+    }
+
+    #[inline(always)]
+    fn blurred(&self, offset: usize, by: u32) -> usize {
+        blurred(offset, by)
     }
 
     #[inline(always)]

@@ -174,6 +174,13 @@ pub trait Packet {
         self.read(offset)
     }
 
+    /// The same offset, into which a program mixes a word of the packet and takes it
+    /// out again. Its verifier sees no more what the offset may be, and so doesn't go
+    /// through all that follows for each number of headers in front of it.
+    fn blurred(&self, offset: usize, _: u32) -> usize {
+        offset
+    }
+
     /// Whether the packet has at least `length` bytes.
     fn has(&self, length: usize) -> bool;
 
@@ -210,6 +217,25 @@ pub fn hidden(mut value: usize) -> usize {
         core::arch::asm!("/* {0} */", inout(reg) value, options(pure, nomem, nostack));
     }
     value
+}
+
+/// What [`Packet::blurred`] says.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+#[must_use]
+pub fn blurred(mut offset: usize, by: u32) -> usize {
+    // SAFETY: the second instruction takes back what the first does.
+    #[expect(unsafe_code, reason = "the compiler would leave out both")]
+    unsafe {
+        core::arch::asm!(
+            "{0} ^= {1}",
+            "{0} ^= {1}",
+            inout(reg) offset,
+            in(reg) u64::from(by),
+            options(pure, nomem, nostack),
+        );
+    }
+    offset
 }
 
 /// The shortest IP packet whose length a field of 16 bits can't say, in bytes.

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    packet::{Packet, Word, near},
+    packet::{Packet, Word, blurred, near},
     parse::ETHERNET_HEADER,
 };
 
@@ -67,6 +67,11 @@ impl Packet for Skb<'_> {
     #[inline(always)]
     fn read_far<T: Word>(&self, offset: usize) -> Option<T> {
         self.read(offset)
+    }
+
+    #[inline(always)]
+    fn blurred(&self, offset: usize, by: u32) -> usize {
+        blurred(offset, by)
     }
 
     #[inline(always)]

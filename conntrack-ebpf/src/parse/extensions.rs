@@ -50,7 +50,7 @@ pub(super) fn skip<P: Packet + ?Sized>(
             .read_far(network + offset)
             .ok_or(NotOurs::Truncated)?;
         let [next, units, high, low] = header.to_ne_bytes();
-        offset += match number {
+        let length = match number {
             FRAGMENT if u16::from_be_bytes([high, low]) & FRAGMENT_OFFSET != 0 => {
                 return Err(NotOurs::LaterFragment);
             }
@@ -58,6 +58,7 @@ pub(super) fn skip<P: Packet + ?Sized>(
             AUTHENTICATION => (usize::from(units) + 2) * 4,
             _ => (usize::from(units) + 1) * 8,
         };
+        offset = packet.blurred(offset + length, header);
         number = next;
     }
     Err(NotOurs::TooManyHeaders)
