@@ -31,6 +31,8 @@ use crate::wire::{Family, Frame, HOSTS, LAST, ROUTER, Side};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     Tcx,
+    /// With the carrier that routers with NAT have.
+    TcxByPriority,
     Clsact,
     XdpNative,
     XdpGeneric,
@@ -45,6 +47,9 @@ impl Way {
     fn configure(self, config: Config) -> Config {
         match self {
             Self::Tcx => config.with("attach", "\"tcx\""),
+            Self::TcxByPriority => config
+                .with("attach", "\"tcx\"")
+                .with("carrier", "\"priority\""),
             Self::Clsact => config.with("attach", "\"clsact\""),
             Self::XdpNative => config.with("interface", EVERYWHERE.replace("WAY", "xdp")),
             Self::XdpGeneric => config.with("interface", EVERYWHERE.replace("WAY", "xdp-generic")),
@@ -153,7 +158,7 @@ impl Rig {
         for name in INTERFACES {
             let netns = &self.ours.netns;
             let xdp = match self.way {
-                Way::Tcx | Way::Clsact => None,
+                Way::Tcx | Way::TcxByPriority | Way::Clsact => None,
                 Way::XdpNative => Some(Xdp::Native),
                 Way::XdpGeneric => Some(Xdp::Generic),
             };
@@ -161,6 +166,8 @@ impl Rig {
             let filters = filter_programs(netns, name).len();
             assert_eq!(filters, usize::from(self.way == Way::Clsact), "{name}");
             assert_eq!(ingress_programs(netns, name).len(), 1, "{name}");
+            let by_priority = netns.ruleset().contains("type nat hook prerouting");
+            assert_eq!(by_priority, self.way == Way::TcxByPriority, "{name}");
         }
     }
 
