@@ -1,5 +1,6 @@
 //! What the benchmarks have in common.
 
+pub mod interval;
 pub mod machine;
 pub mod samples;
 

@@ -12,6 +12,7 @@ use aya::{Ebpf, EbpfLoader};
 use conntrack_agent::kernel::load_again;
 use conntrack_ebpf::abi::{self, Identity};
 
+use crate::assembly;
 use crate::attach::{self, Xdp as Mode};
 use crate::netns::Netns;
 
@@ -122,7 +123,7 @@ impl ForeignXdp {
     pub fn leaving(netns: &Netns, interface: &str, mode: Mode, words: &[[u8; 4]]) -> Self {
         let object = EbpfLoader::new().load(&metadata::object(words));
         let object = object.expect("an object with one program");
-        Self::put(netns, interface, mode, object, metadata::PROGRAM)
+        Self::put(netns, interface, mode, object, assembly::PROGRAM)
     }
 
     fn put(netns: &Netns, interface: &str, mode: Mode, mut object: Ebpf, program: &str) -> Self {

@@ -17,6 +17,7 @@
 
 pub mod accounts;
 pub mod agent;
+pub mod assembly;
 pub mod attach;
 pub mod audit;
 pub mod bench;

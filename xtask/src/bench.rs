@@ -29,6 +29,22 @@ pub(crate) enum Bench {
     /// Each router has 10 rules and 3 interfaces. Prints a table, and writes all
     /// of it to a file. A miss of a target does not fail the command.
     Scale(Scale),
+    /// What the eBPF programs take for a packet, over programs that do nothing
+    ///
+    /// By the kernel's test runs, packet by packet of each kind. Prints a table, and
+    /// writes all of it to a file. A miss of a target does not fail the command.
+    Program(Program),
+}
+
+/// How to measure the programs.
+#[derive(clap::Args)]
+pub(crate) struct Program {
+    /// Where the results go, in place of bench/program.json in the repository
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Run another eBPF object's programs beside, and tell the difference
+    #[arg(long, value_name = "OBJECT")]
+    beside: Option<PathBuf>,
 }
 
 /// How to measure many routers.
@@ -73,6 +89,11 @@ pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
             let routers = Some(format!("--routers={routers}"));
             ("bench_scale", routers, json, "bench/scale.json")
         }
+        Bench::Program(Program { json, beside }) => {
+            let beside = beside.as_deref().map(std::path::absolute).transpose()?;
+            let beside = beside.map(|object| format!("--beside={}", object.display()));
+            ("bench_program", beside, json, "bench/program.json")
+        }
     };
     build::lab_program(&paths, &built, program)?;
     let mut command = Command::new(paths.release(program));
@@ -83,7 +104,7 @@ pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
         None => paths.root.join(default),
     };
     if let Some(option) = &options {
-        command.args(option.split('='));
+        command.args(option.splitn(2, '='));
     }
     command.arg("--json").arg(results);
     built.tell(&mut command);

@@ -1,0 +1,143 @@
+//! The table, the targets, and the file.
+
+use aya::maps::{MapInfo, MapType};
+use conntrack_agent::kernel::Instance;
+use conntrack_tests::bench::interval::Median;
+use serde_json::{Value, json};
+
+use crate::measure::{COPIES, Cost, Row};
+use crate::packets::WAYS;
+
+/// All that was measured.
+pub(crate) struct Results {
+    pub(crate) rounds: usize,
+    pub(crate) maps: Vec<MapType>,
+    pub(crate) rows: Vec<Row>,
+}
+
+/// Kinds of the maps that the program has, as the kernel knows them.
+pub(crate) fn maps(instance: &mut Instance) -> Vec<MapType> {
+    let info = instance.program().info().expect("the program's");
+    let ids = info.map_ids().expect("its maps");
+    let kind = |id| MapInfo::from_id(id).and_then(|info| info.map_type());
+    let kinds = ids.expect("a kernel that tells").into_iter().map(kind);
+    kinds.map(|kind| kind.expect("the kind of a map")).collect()
+}
+
+/// What reading takes a hash, or a walk.
+fn is_hash(kind: MapType) -> bool {
+    let name = format!("{kind:?}");
+    name.contains("Hash") || name.contains("Trie")
+}
+
+/// Those that the issue sets, each with what came of it.
+fn targets(results: &Results) -> impl Iterator<Item = (String, f64, &Cost)> {
+    results.rows.iter().filter_map(|row| {
+        let what = format!("{}: {}", row.path.way.name(), row.path.what);
+        Some((what, row.path.limit?, row.cost.as_ref().ok()?))
+    })
+}
+
+fn is_met(cost: &Cost, limit: f64) -> bool {
+    cost.ours.value <= limit
+}
+
+fn shown(median: &Median) -> String {
+    let Median { value, low, high } = median;
+    format!("{value:.1} [{low:.1}, {high:.1}]")
+}
+
+/// Prints all of it.
+pub(crate) fn print(machine: &Value, results: &Results) {
+    let has_other = results.rows.iter().any(|row| {
+        let cost = row.cost.as_ref();
+        cost.is_ok_and(|cost| cost.over_other.is_some())
+    });
+    println!("NANOSECONDS A PACKET OVER AN EMPTY PROGRAM, MEDIANS AND THEIR 95 % INTERVALS");
+    let other = if has_other {
+        "over the other object"
+    } else {
+        ""
+    };
+    for way in WAYS {
+        println!(
+            "\n{:42}{:>8}{:>22}{:>22}{other:>24}",
+            way.name(),
+            "empty",
+            "noise",
+            "ours"
+        );
+        for row in results.rows.iter().filter(|row| row.path.way == way) {
+            let what = row.path.what;
+            match &row.cost {
+                Ok(cost) => {
+                    let other = cost.over_other.as_ref().map_or_else(String::new, shown);
+                    println!(
+                        "{what:42}{:>8.1}{:>22}{:>22}{other:>24}",
+                        cost.empty.value,
+                        shown(&cost.noise),
+                        shown(&cost.ours),
+                    );
+                }
+                Err(why) => println!("{what:42}not measured: {why}"),
+            }
+        }
+    }
+    println!("\nTARGETS");
+    for (what, limit, cost) in targets(results) {
+        let verdict = if is_met(cost, limit) {
+            "met"
+        } else {
+            "NOT met"
+        };
+        println!("  {verdict}: {what} ≤ {limit} ns: {}", shown(&cost.ours));
+    }
+    let verdict = if results.maps.iter().any(|map| is_hash(*map)) {
+        "NOT met"
+    } else {
+        "met"
+    };
+    println!("  {verdict}: reads no hash map: it has {:?}", results.maps);
+    println!("\n{machine:#}");
+}
+
+/// All of it for machines.
+pub(crate) fn json(machine: &Value, results: &Results) -> Value {
+    let row = |row: &Row| {
+        let mut all = json!({ "program": row.path.way.name(), "packet": row.path.what });
+        match &row.cost {
+            Ok(cost) => {
+                all["empty_ns"] = cost.empty.json();
+                all["noise_ns"] = cost.noise.json();
+                all["ours_over_empty_ns"] = cost.ours.json();
+                if let Some(other) = &cost.over_other {
+                    all["ours_over_other_object_ns"] = other.json();
+                }
+            }
+            Err(why) => all["not_measured"] = json!(why),
+        }
+        all
+    };
+    let target = |(what, limit, cost): (String, f64, &Cost)| {
+        json!({
+            "target": what, "limit": limit, "unit": "ns",
+            "measured": cost.ours.json(), "met": is_met(cost, limit),
+        })
+    };
+    let maps: Vec<_> = results.maps.iter().map(|map| format!("{map:?}")).collect();
+    json!({
+        "bench": "program", "machine": machine,
+        "method": {
+            "rounds": results.rounds, "copies_of_each_program": COPIES,
+            "ways": WAYS.map(|way| json!({
+                "program": way.name(), "packets_a_run": way.times(),
+                "rounds": (0..results.rounds).filter(|round| way.is_in(*round)).count(),
+            })),
+            "interval": "95 %, by order statistics",
+        },
+        "targets": targets(results).map(target).collect::<Vec<_>>(),
+        "rows": results.rows.iter().map(row).collect::<Vec<_>>(),
+        "maps": maps,
+        "reads_no_hash_map": !results.maps.iter().any(|map| is_hash(*map)),
+    })
+}
