@@ -25,7 +25,7 @@ use crate::{
     footprint::Bpffs,
     footprint::Footprint,
     input::sentence,
-    kernel::{self, Binding, Carrier, Edition, News, Nft, Watch},
+    kernel::{self, Binding, Edition, MarkBits, News, Nft, Watch},
     model::{Helper, HelperRule, Origin, RouterId, RuleId},
     pulse::Pulse,
     reconcile::{Host, Kernel as _, Reconciler, Summary},
@@ -65,11 +65,11 @@ impl Agent {
         goes_on: &dyn Fn() -> bool,
     ) -> Result<Self, RunError> {
         let id = footprint.agent();
-        let carrier = Carrier::mark(config.mark_mask).ok_or(kernel::Error::Missing("carrier"))?;
-        let binding = Binding::probe(Nft::new(&config.nft), id, carrier)?;
+        let bits = MarkBits::new(config.mark_mask).ok_or(kernel::Error::Missing("mark bits"))?;
+        let binding = Binding::probe(Nft::new(&config.nft), id, bits)?;
         let policy = policy(config, binding.helpers().to_vec());
         let wanted = read_rules(rules, &policy)?;
-        let mut host = Host::new(edition.clone(), config, id, carrier, binding)?;
+        let mut host = Host::new(edition.clone(), config, id, bits, binding)?;
         let pulse = Pulse::default();
         host.beat_to(pulse.clone());
         let from = match rebuild {

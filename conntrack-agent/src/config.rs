@@ -1,5 +1,6 @@
 //! The agent's configuration file: TOML; every key has a default.
 
+mod carrier;
 mod interfaces;
 mod xdp;
 
@@ -17,12 +18,13 @@ use crate::{
     audit::LONGEST_LINE,
     engine::Limits,
     input::read_text,
-    kernel::Carrier,
+    kernel::MarkBits,
     model::{Helper, MAX_HELPER_MARK},
     port_table::Capacity,
     sources::listed,
 };
 
+pub use carrier::{CarrierChoice, Nat};
 pub use interfaces::Interfaces;
 pub use xdp::{AttachXdp, XdpEntry, XdpInterfaces};
 
@@ -59,8 +61,10 @@ pub struct Config {
     pub xdp: Vec<XdpEntry>,
     /// The nft program: a path, or a name to be found in `PATH`.
     pub nft: PathBuf,
-    /// The bits of `skb->mark` that carry the helper mark into the namespace's
-    /// prerouting chain, where they are cleared again: one run of bits.
+    /// What carries the helper mark into the namespace's prerouting chain.
+    pub carrier: CarrierChoice,
+    /// The bits of `skb->mark` that are the agent's. Where they carry the helper
+    /// mark, the prerouting chain clears them again: one run of bits.
     pub mark_mask: u32,
     /// What becomes of the datapath when the agent is told to end.
     pub on_stop: OnStop,
@@ -310,6 +314,7 @@ impl Default for Config {
             attach: Attach::default(),
             xdp: Vec::new(),
             nft: "nft".into(),
+            carrier: CarrierChoice::default(),
             mark_mask: 0xff00_0000,
             on_stop: OnStop::default(),
             full_pass_seconds: 600,
@@ -500,7 +505,7 @@ impl Config {
                 faults.push(format!("allowed_helpers: {error}"));
             }
         }
-        if Carrier::mark(self.mark_mask).is_none() {
+        if MarkBits::new(self.mark_mask).is_none() {
             faults.push(format!(
                 "mark_mask = {:#010x}: one run of adjoining bits is wanted, wide enough for {MAX_HELPER_MARK}",
                 self.mark_mask

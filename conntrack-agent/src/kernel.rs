@@ -31,7 +31,7 @@ pub use attachment::{
 pub use binding::{Binding, BindingState, TABLE_PREFIX, remove_binding_of};
 pub use bpffs::{ensure_mounted, is_bpffs, is_unused, require_mounted};
 pub use capabilities::{Missing, missing, reduce};
-pub use carrier::Carrier;
+pub use carrier::{Carrier, MarkBits, Reads, name as carrier_name};
 pub use edition::Edition;
 pub use error::Error;
 pub use events::{Events, Opened, Tally, Unreadable};

@@ -19,5 +19,7 @@ pub use host::Host;
 pub use kernel::Kernel;
 #[cfg(any(test, feature = "memory-kernel"))]
 pub use memory::Memory;
-pub use observed::{InstanceState, InterfaceState, NamespaceState, Observed, Obstacle, XdpState};
+pub use observed::{
+    CarrierState, InstanceState, InterfaceState, NamespaceState, Observed, Obstacle, XdpState,
+};
 pub use pass::{Reconciler, Summary, Trouble};

@@ -58,6 +58,7 @@ impl Bench {
             let interfaces = [(2, ("qr-1".into(), false)), (3, ("qg-1".into(), false))];
             let namespace = Namespace {
                 binding: None,
+                has_nat: false,
                 interfaces: interfaces.into(),
                 xdp: BTreeMap::new(),
             };

@@ -17,8 +17,8 @@ pub const COUNTERS: &str = "COUNTERS";
 /// rule got it. What the rule has matched is the difference, modulo 2⁶⁴. The
 /// program knows nothing of it.
 pub const BASES: &str = "BASES";
-/// Array map of one [`Identity`]: which instance this is. Written before the
-/// first packet.
+/// Array map of one [`Identity`]: which instance this is, and which carrier it
+/// uses. Written before the first packet; only the carrier ever changes.
 pub const IDENTITY: &str = "IDENTITY";
 /// Ring buffer of [`event::Opened`](crate::event::Opened)s, one for all
 /// instances.
@@ -96,6 +96,8 @@ pub struct Identity {
     pub token: u64,
     /// The router's UUID, in memory its 16 bytes.
     pub router: [u64; 2],
+    /// The number of a [`Carrier`].
+    pub carrier: u64,
 }
 
 impl Identity {
@@ -109,9 +111,61 @@ impl Identity {
         bytes[..8].copy_from_slice(&self.token.to_ne_bytes());
         let [r0, r1] = self.router;
         bytes[8..16].copy_from_slice(&r0.to_ne_bytes());
-        bytes[16..].copy_from_slice(&r1.to_ne_bytes());
+        bytes[16..24].copy_from_slice(&r1.to_ne_bytes());
+        bytes[24..].copy_from_slice(&self.carrier.to_ne_bytes());
         bytes
     }
+
+    /// Read from the map.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
+        let (words, _) = bytes.as_chunks();
+        let word = |index: usize| words.get(index).copied().map_or(0, u64::from_ne_bytes);
+        Self {
+            token: word(0),
+            router: [word(1), word(2)],
+            carrier: word(3),
+        }
+    }
+}
+
+/// The field of a packet's metadata that carries the helper mark from the
+/// classifier to the binding.
+///
+/// The classifier owns both fields whichever it uses: what comes in with its bits
+/// set goes on without them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Carrier {
+    /// The bits of `skb->mark` that [`Globals::mark_mask`] says.
+    Mark = 0,
+    /// All of `skb->priority`, as [`in_priority`] says.
+    Priority = 1,
+}
+
+/// Both halves of a traffic class's handle are in `skb->priority`; this one is
+/// of a queueing discipline that tc gives no number to by itself: it begins at
+/// 8000: and somebody would have to make 16,384 of them (`qdisc_alloc_handle`,
+/// net/sched/sch_api.c).
+const PRIORITY_TAG: u32 = 0xc000_0000;
+/// The lowest four bits are 0, as in a packet without a priority: they choose
+/// the band of `pfifo_fast` and prio (`TC_PRIO_MAX`, include/uapi/linux/pkt_sched.h).
+/// IPv6 forwarding leaves the field as it is, so queues behind the router see it.
+const PRIORITY_SHIFT: u32 = 4;
+const PRIORITY_BITS: u32 = 0xff << PRIORITY_SHIFT;
+
+/// A helper mark, as `skb->priority` carries it.
+#[must_use]
+#[inline]
+pub const fn in_priority(helper_mark: u32) -> u32 {
+    PRIORITY_TAG | ((helper_mark << PRIORITY_SHIFT) & PRIORITY_BITS)
+}
+
+/// Whether a value of `skb->priority` is one that carries a helper mark.
+#[must_use]
+#[inline]
+pub const fn is_in_priority(priority: u32) -> bool {
+    priority & !PRIORITY_BITS == PRIORITY_TAG
 }
 
 /// Entries of a page; a port's high byte chooses the page, its low byte the entry.
@@ -289,6 +343,32 @@ mod tests {
         ] {
             assert_eq!(slot.mark_for(other), None, "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_priority_with_a_helper_mark_is_known_and_no_other() {
+        for mark in 0..=0xff {
+            let priority = in_priority(mark);
+            assert!(is_in_priority(priority), "{mark}");
+            assert_eq!(priority & 0xf, 0, "no band of its own");
+            assert_eq!(priority >> PRIORITY_SHIFT & 0xff, mark);
+            assert!(!is_in_priority(priority | 1), "{mark}");
+            assert!(!is_in_priority(priority & !0x8000_0000), "{mark}");
+            assert!(!is_in_priority(priority | 0x1000), "{mark}");
+        }
+        for other in [0, 6, 0x8001_0000, 0xffff_ffff, 0xc001_0010] {
+            assert!(!is_in_priority(other), "{other:#x}");
+        }
+    }
+
+    #[test]
+    fn an_identity_survives_the_map() {
+        let identity = Identity {
+            token: 1 << 63 | 7,
+            router: [2, u64::MAX],
+            carrier: Carrier::Priority as u64,
+        };
+        assert_eq!(Identity::from_bytes(identity.to_bytes()), identity);
     }
 
     #[test]

@@ -134,6 +134,37 @@ pub fn mark(context: &TcContext) -> u32 {
     }
 }
 
+/// Sets `skb->mark`.
+#[inline(always)]
+pub fn set_mark(context: &TcContext, mark: u32) {
+    // SAFETY: as for `mark`; the field may be written by a tc program.
+    #[expect(unsafe_code, reason = "a field of the context")]
+    unsafe {
+        (*context.skb.skb).mark = mark;
+    }
+}
+
+/// `skb->priority`.
+#[inline(always)]
+#[must_use]
+pub fn priority(context: &TcContext) -> u32 {
+    // SAFETY: as for `mark`.
+    #[expect(unsafe_code, reason = "a field of the context")]
+    unsafe {
+        (*context.skb.skb).priority
+    }
+}
+
+/// Sets `skb->priority`.
+#[inline(always)]
+pub fn set_priority(context: &TcContext, priority: u32) {
+    // SAFETY: as for `mark`; the field may be written by a tc program.
+    #[expect(unsafe_code, reason = "a field of the context")]
+    unsafe {
+        (*context.skb.skb).priority = priority;
+    }
+}
+
 /// The number of the interface whose ingress it is.
 #[inline(always)]
 #[must_use]

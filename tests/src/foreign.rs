@@ -148,9 +148,8 @@ impl ForeignXdp {
 pub fn token_of(instance: &Path) -> u64 {
     let map = MapData::from_pin(instance.join(abi::IDENTITY)).expect("the map");
     let map: Array<_, [u8; Identity::SIZE]> = Map::Array(map).try_into().expect("an array");
-    let [token @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] =
-        map.get(&0, 0).expect("its only element");
-    u64::from_ne_bytes(token)
+    let identity = map.get(&0, 0).expect("its only element");
+    Identity::from_bytes(identity).token
 }
 
 /// The object that `cargo xtask build` has made.

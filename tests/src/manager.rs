@@ -103,7 +103,7 @@ impl Manager {
     /// Waits for a message with this line; those before it are gone.
     #[must_use]
     pub fn wait_for(&self, line: &str) -> Message {
-        const LIMIT: Duration = Duration::from_secs(20);
+        const LIMIT: Duration = Duration::from_mins(2);
         let end = Instant::now() + LIMIT;
         let mut before = Vec::new();
         while let Some(message) = self.next(end.saturating_duration_since(Instant::now())) {

@@ -106,7 +106,7 @@ impl Process {
         // What it said last may still be in the pipes. A process that it left
         // behind may hold them open, so this has an end as well.
         self.output
-            .wait(Duration::from_secs(1), |s| (s.open == 0).then_some(()));
+            .wait(Duration::from_secs(10), |s| (s.open == 0).then_some(()));
         Ok(status)
     }
 

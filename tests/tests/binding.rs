@@ -17,14 +17,19 @@ use std::{
 
 use conntrack_agent::{
     config::Config,
-    kernel::{self, AgentId, Binding, BindingState, Carrier, Error, NetnsFolder, Nft},
+    kernel::{
+        self, AgentId, Binding, BindingState, Carrier, Error, MarkBits, NetnsFolder, Nft, Reads,
+    },
     model::{Families, Helper, protocol_name},
 };
 use conntrack_tests::{lab::Lab, netns::Netns};
 
+const MARK: Reads = Reads::One(Carrier::Mark);
+const CURRENT: BindingState = BindingState::Reading(MARK);
+
 struct Scene {
     agent: AgentId,
-    carrier: Carrier,
+    bits: MarkBits,
     binding: Binding,
     /// The nft that the binding uses, while it is there.
     nft: PathBuf,
@@ -39,14 +44,14 @@ impl Scene {
         let netns = lab.netns("router");
         let nft = lab.dir().path().join("nft");
         let agent = AgentId::random();
-        let carrier = Carrier::mark(Config::default().mark_mask).expect("the default");
+        let bits = MarkBits::new(Config::default().mark_mask).expect("the default");
         symlink(real_nft(), &nft).unwrap();
-        let binding = Binding::probe(Nft::new(&nft), agent, carrier).expect("nft");
+        let binding = Binding::probe(Nft::new(&nft), agent, bits).expect("nft");
         let folder = NetnsFolder::new(lab.dir().netns_dir());
         let held = folder.open("router").unwrap().expect("a namespace");
         Self {
             agent,
-            carrier,
+            bits,
             binding,
             nft,
             held,
@@ -62,7 +67,9 @@ impl Scene {
     }
 
     fn install(&self, instead_of: BindingState) {
-        self.binding.install(&self.held, instead_of).expect("nft");
+        self.binding
+            .install(&self.held, instead_of, MARK)
+            .expect("nft");
     }
 
     fn observe(&self) -> BindingState {
@@ -92,7 +99,7 @@ impl Scene {
 
     /// The binding as somebody would write it who knows it by heart.
     fn by_hand(&self) -> String {
-        let mask = self.carrier.mask();
+        let mask = self.bits.mask();
         let helpers = self.binding.helpers();
         let objects = helpers.iter().map(|helper| {
             let family = match helper.families() {
@@ -109,7 +116,7 @@ impl Scene {
         let entries: Vec<_> = helpers
             .iter()
             .map(|helper| {
-                let bits = self.carrier.bits(helper.mark());
+                let bits = self.bits.bits(helper.mark());
                 format!("{bits:#x} : \"{}\"", object(*helper))
             })
             .collect();
@@ -142,10 +149,10 @@ fn the_kernel_alone_tells_the_binding_and_its_absence() {
     let scene = Scene::new();
     assert_eq!(scene.recognise(), Some(BindingState::Absent));
     scene.install(BindingState::Absent);
-    assert_eq!(scene.recognise(), Some(BindingState::Current));
+    assert_eq!(scene.recognise(), Some(CURRENT));
     // In one transaction with the removal of the one before.
     scene.install(BindingState::Different);
-    assert_eq!(scene.recognise(), Some(BindingState::Current));
+    assert_eq!(scene.recognise(), Some(CURRENT));
     scene.nft("delete table TABLE");
     assert_eq!(scene.recognise(), Some(BindingState::Absent));
 }
@@ -183,11 +190,11 @@ fn what_leaves_the_binding_as_it_was_is_not_seen() {
             }
             _ => {}
         }
-        assert_eq!(scene.recognise(), Some(BindingState::Current), "{what}");
+        assert_eq!(scene.recognise(), Some(CURRENT), "{what}");
     }
     // Its connections, and the packets that it sees, change nothing either.
     scene.netns.tool("ping", ["-c1", "127.0.0.1"], "");
-    assert_eq!(scene.recognise(), Some(BindingState::Current));
+    assert_eq!(scene.recognise(), Some(CURRENT));
 }
 
 #[test]
@@ -210,7 +217,7 @@ fn every_edit_is_seen() {
         scene.nft(commands);
         assert_eq!(scene.observe(), BindingState::Different, "{commands}");
         scene.install(BindingState::Different);
-        assert_eq!(scene.recognise(), Some(BindingState::Current), "{commands}");
+        assert_eq!(scene.recognise(), Some(CURRENT), "{commands}");
     }
     scene.nft("flush ruleset");
     assert_eq!(scene.observe(), BindingState::Absent);
@@ -241,7 +248,7 @@ fn a_table_like_it_is_told_from_it() {
         table
     };
     scene.nft(&same);
-    assert_eq!(scene.observe(), BindingState::Current, "in nft's own words");
+    assert_eq!(scene.observe(), CURRENT, "in nft's own words");
     for (what, table) in [
         (
             "another priority",
@@ -303,7 +310,7 @@ fn other_tables_may_change_meanwhile() {
             rounds
         });
         for _ in 0..500 {
-            assert_eq!(scene.observe(), BindingState::Current);
+            assert_eq!(scene.observe(), CURRENT);
         }
         over.store(true, Ordering::Relaxed);
         assert!(neighbour.join().unwrap() > 0, "it has changed something");
@@ -322,7 +329,7 @@ fn removing_needs_nft_only_where_there_is_something() {
         matches!(refused, Err(Error::NftMissing { .. })),
         "{refused:?}"
     );
-    assert_eq!(scene.observe(), BindingState::Current);
+    assert_eq!(scene.observe(), CURRENT);
     symlink(real_nft(), &scene.nft).unwrap();
     assert!(matches!(remove(scene.agent), Ok(true)));
     assert!(matches!(remove(scene.agent), Ok(false)));

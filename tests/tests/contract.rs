@@ -7,11 +7,14 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "contract/carrier.rs"]
+mod carrier;
 #[path = "contract/renewal.rs"]
 mod renewal;
 #[path = "contract/xdp.rs"]
 mod xdp;
 
+use self::carrier::{a_change_of_carrier_can_be_undone_at_each_step, the_carrier_follows_nat};
 use self::xdp::{
     an_xdp_link_that_somebody_took_away_comes_back, anothers_xdp_program_stays_and_is_followed,
     xdp_comes_behind_the_tc_program_and_goes_before_it,
@@ -22,8 +25,8 @@ use aya::{maps::MapError, sys::SyscallError};
 use conntrack_agent::{
     config::{Attach, AttachXdp, Config, Interfaces, XdpEntry, XdpInterfaces},
     kernel::{
-        AgentId, Binding, BindingState, Carrier, Edition, Error, Instance, Nft, Pins, Usable,
-        XdpMode,
+        AgentId, Binding, BindingState, Carrier, Edition, Error, Instance, MarkBits, Nft, Pins,
+        Reads, Usable, XdpMode,
     },
     model::{Destination, Protocol, RouterId},
     port_table::{Amendment, Capacity, Excerpt, Wanted, Write},
@@ -48,6 +51,8 @@ use std::{
     time::Duration,
 };
 
+const CURRENT: BindingState = BindingState::Reading(Reads::One(Carrier::Mark));
+
 /// A kernel, and what somebody else can do to it.
 trait World {
     type Kernel: Kernel;
@@ -69,6 +74,8 @@ trait World {
     /// Puts another's XDP program on interface 2, or takes it away.
     fn foreign_xdp(&mut self, is_there: bool);
     fn delete_xdp_link(&mut self, index: u32);
+    /// Gives the namespace NAT, or takes it away.
+    fn set_nat(&mut self, is_there: bool);
     /// From now on it is seen by an agent with a rebuilt program.
     fn rebuild_agent(&mut self);
     /// From now on it is seen by an agent with the next ABI.
@@ -127,6 +134,7 @@ impl InMemory {
         let interfaces = INTERFACES.map(|(index, name)| (index, (name.to_owned(), false)));
         let namespace = memory::Namespace {
             binding: None,
+            has_nat: false,
             interfaces: interfaces.into(),
             xdp: BTreeMap::new(),
         };
@@ -171,13 +179,19 @@ impl World for InMemory {
         self.namespace().binding = Some(BindingState::Different);
     }
 
+    fn set_nat(&mut self, is_there: bool) {
+        self.namespace().has_nat = is_there;
+    }
+
     fn delete_link(&mut self, index: u32) {
         let interface = self.namespace().interfaces.get_mut(&index);
         interface.expect("the interface").1 = false;
     }
 
     fn delete_instance(&mut self) {
-        self.kernel.router(self.router).instance = None;
+        let router = self.kernel.router(self.router);
+        router.instance = None;
+        router.carrier = None;
     }
 
     fn rename_interface(&mut self, index: u32, name: &'static str) {
@@ -233,6 +247,7 @@ impl World for InMemory {
         }
         let router = self.kernel.router(self.router);
         router.instance = None;
+        router.carrier = None;
         router.predecessor = Some(links);
     }
 }
@@ -268,7 +283,7 @@ impl Real {
             ..Config::default()
         };
         let agent = AgentId::random();
-        let binding = Binding::probe(Nft::new(&config.nft), agent, carrier(&config)).expect("nft");
+        let binding = Binding::probe(Nft::new(&config.nft), agent, bits(&config)).expect("nft");
         let edition = Edition::built_in();
         Self {
             kernel: host(&edition, &config, agent, &binding),
@@ -327,6 +342,14 @@ impl World for Real {
 
     fn delete_table(&mut self) {
         self.netns.nft(&format!("delete table {}", self.table()));
+    }
+
+    fn set_nat(&mut self, is_there: bool) {
+        self.netns.nft(if is_there {
+            "table ip somebodys {\nchain c { type nat hook postrouting priority srcnat; }\n}"
+        } else {
+            "delete table ip somebodys"
+        });
     }
 
     fn edit_table(&mut self) {
@@ -407,8 +430,8 @@ impl World for Real {
     }
 }
 
-fn carrier(config: &Config) -> Carrier {
-    Carrier::mark(config.mark_mask).expect("the default")
+fn bits(config: &Config) -> MarkBits {
+    MarkBits::new(config.mark_mask).expect("the default")
 }
 
 fn host(edition: &Edition, config: &Config, agent: AgentId, binding: &Binding) -> Host {
@@ -416,7 +439,7 @@ fn host(edition: &Edition, config: &Config, agent: AgentId, binding: &Binding) -
         edition.clone(),
         config,
         agent,
-        carrier(config),
+        bits(config),
         binding.clone(),
     );
     host.expect("a kernel that can be asked")
@@ -482,7 +505,7 @@ fn what_is_brought_about_is_observed(mut world: impl World) {
     assert!(world.kernel().routers().unwrap().contains(&router));
     let after = world.observe();
     assert_eq!(rules(&after), desired([21, 2121]));
-    assert_eq!(after.namespaces[0].binding, BindingState::Current);
+    assert_eq!(after.namespaces[0].binding, CURRENT);
     let interfaces = &after.namespaces[0].interfaces;
     assert!(
         interfaces
@@ -750,7 +773,7 @@ fn another_abi_takes_over_and_leaves_nothing_of_the_one_before(mut world: impl W
     assert_eq!(observed.dead_links, [] as [PathBuf; 0]);
     let effects = diff(&observed, &desired([21])).unwrap();
     let [
-        Effect::LoadInstance(_),
+        Effect::LoadInstance(..),
         Effect::WriteTable(_),
         Effect::TakeOver { .. },
         Effect::TakeOver { .. },
@@ -831,6 +854,8 @@ macro_rules! on_both {
 }
 
 on_both! {
+    the_carrier_follows_nat
+    a_change_of_carrier_can_be_undone_at_each_step
     what_is_brought_about_is_observed
     what_is_undone_was_never_there
     a_larger_instance_has_the_same_rules

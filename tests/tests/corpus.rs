@@ -17,7 +17,7 @@ use aya::{
     programs::{ProgramError, TestRun as _, TestRunOptions, Xdp},
 };
 use conntrack_agent::{
-    kernel::{AgentId, Carrier, Edition, Instance, Object, Usable, load_again},
+    kernel::{AgentId, Carrier, Edition, Instance, MarkBits, Object, Usable, load_again},
     port_table::{Capacity, Wanted, plan},
 };
 use conntrack_ebpf::{
@@ -64,14 +64,14 @@ impl Loaded {
             lab.dir().bpf_dir().join("shared"),
         );
         let router = Uuid::new_v4().to_string().parse().unwrap();
-        let carrier = Carrier::mark(MASK).unwrap();
+        let carrier = MarkBits::new(MASK).unwrap();
         let mut object = Object::new(
             Edition::built_in(),
             AgentId::random(),
             carrier,
             shared.clone(),
         );
-        Instance::create(&mut object, &folder, router, Capacity::MAX).unwrap();
+        Instance::create(&mut object, &folder, router, Capacity::MAX, Carrier::Mark).unwrap();
         let Usable::Whole(mut instance) = Instance::open(&folder).unwrap() else {
             panic!("the instance that was just made isn't whole");
         };

@@ -12,7 +12,7 @@ use aya::{
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
 use conntrack_agent::{
-    kernel::{AgentId, Carrier, Edition, Instance, Object, Usable, load_again},
+    kernel::{AgentId, Carrier, Edition, Instance, MarkBits, Object, Usable, load_again},
     model::RouterId,
     port_table::{Capacity, Wanted, plan},
 };
@@ -62,11 +62,18 @@ impl Loaded {
         let mut maker = Object::new(
             Edition::built_in(),
             AgentId::random(),
-            Carrier::mark(0xff00_0000).unwrap(),
+            MarkBits::new(0xff00_0000).unwrap(),
             lab.dir().bpf_dir().join("shared"),
         )
         .with_xdp();
-        Instance::create(&mut maker, &folder, router, Capacity::DEFAULT).unwrap();
+        Instance::create(
+            &mut maker,
+            &folder,
+            router,
+            Capacity::DEFAULT,
+            Carrier::Mark,
+        )
+        .unwrap();
         let Usable::Whole(mut instance) = Instance::open(&folder).unwrap() else {
             panic!("the instance that was just made isn't whole");
         };

@@ -12,7 +12,7 @@
 
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions};
 use conntrack_agent::{
-    kernel::{AgentId, Carrier, Edition, Instance, Object, Usable},
+    kernel::{AgentId, Carrier, Edition, Instance, MarkBits, Object, Usable},
     port_table::{Capacity, Image, Wanted, plan},
 };
 use conntrack_ebpf::{
@@ -85,10 +85,17 @@ impl Loaded {
         let mut object = Object::new(
             Edition::built_in(),
             AgentId::random(),
-            Carrier::mark(MASK).unwrap(),
+            MarkBits::new(MASK).unwrap(),
             lab.dir().bpf_dir().join("shared"),
         );
-        Instance::create(&mut object, &folder, router, Capacity::DEFAULT).unwrap();
+        Instance::create(
+            &mut object,
+            &folder,
+            router,
+            Capacity::DEFAULT,
+            Carrier::Mark,
+        )
+        .unwrap();
         let Usable::Whole(mut instance) = Instance::open(&folder).unwrap() else {
             panic!("the instance that was just made isn't whole");
         };
@@ -111,13 +118,27 @@ impl Loaded {
     }
 
     /// Runs the program on a frame that arrives with `mark`; what it leaves in
-    /// the mark. The frame must come out as it went in.
+    /// the mark, where it leaves the priority alone. The frame must come out as
+    /// it went in.
     fn run(&mut self, frame: &[u8], mark: u32) -> u32 {
         self.try_run(frame, mark).unwrap()
     }
 
     /// The same, where the kernel may find the frame too short to run on.
     fn try_run(&mut self, frame: &[u8], mark: u32) -> Result<u32, ProgramError> {
+        const PRIORITY: u32 = 0x0102_0304;
+        let (mark, priority) = self.run_with(frame, mark, PRIORITY)?;
+        assert_eq!(priority, PRIORITY, "the priority was changed");
+        Ok(mark)
+    }
+
+    /// Runs it on a frame with this mark and this priority; what becomes of them.
+    fn run_with(
+        &mut self,
+        frame: &[u8],
+        mark: u32,
+        priority: u32,
+    ) -> Result<(u32, u32), ProgramError> {
         const MARK_AT: usize = 8; // offsetof(struct __sk_buff, mark)
         const PRIORITY_AT: usize = 32; // offsetof(struct __sk_buff, priority)
         const CB_AT: usize = 48; // offsetof(struct __sk_buff, cb)
@@ -127,7 +148,7 @@ impl Loaded {
         let mut context = [0; 256];
         context[MARK_AT..MARK_AT + 4].copy_from_slice(&mark.to_ne_bytes());
         // The other metadata that a test may set, each to something of its own.
-        context[PRIORITY_AT..PRIORITY_AT + 4].copy_from_slice(&0x0102_0304_u32.to_ne_bytes());
+        context[PRIORITY_AT..PRIORITY_AT + 4].copy_from_slice(&priority.to_ne_bytes());
         context[CB_AT..CB_END].copy_from_slice(&[0xcb; CB_END - CB_AT]);
         context[TSTAMP_AT..TSTAMP_AT + 8].copy_from_slice(&0x0506_0708_u64.to_ne_bytes());
         let mut context_out = [0; 256];
@@ -141,16 +162,15 @@ impl Loaded {
         })?;
         assert_eq!(result.return_value, UNSPEC, "the verdict is never ours");
         assert_eq!(frame_out, frame, "the frame was changed");
-        for part in [
-            PRIORITY_AT..PRIORITY_AT + 4,
-            CB_AT..CB_END,
-            TSTAMP_AT..TSTAMP_AT + 8,
-        ] {
+        for part in [CB_AT..CB_END, TSTAMP_AT..TSTAMP_AT + 8] {
             let (before, after) = (&context[part.clone()], &context_out[part.clone()]);
             assert_eq!(before, after, "metadata at {part:?} was changed");
         }
-        let mark = context_out[MARK_AT..MARK_AT + 4].try_into().unwrap();
-        Ok(u32::from_ne_bytes(mark))
+        let word = |at: usize| {
+            let word = context_out[at..at + 4].try_into().unwrap();
+            u32::from_ne_bytes(word)
+        };
+        Ok((word(MARK_AT), word(PRIORITY_AT)))
     }
 
     /// One row: this frame belongs to this rule, or to none.
@@ -175,6 +195,40 @@ impl Loaded {
             }
         }
         assert_eq!(self.on_host(frame), helper_mark, "{what}: on the host");
+        self.check_carriers(what, frame, helper_mark);
+    }
+
+    /// Whichever carrier is used: the helper mark is in that one, and neither has
+    /// a bit of ours beyond that, whatever the frame has brought along. What is
+    /// anybody's stays.
+    fn check_carriers(&mut self, what: &str, frame: &[u8], helper_mark: u32) {
+        const FORGED: u32 = 0xc000_0030;
+        for carrier in [Carrier::Mark, Carrier::Priority] {
+            self.instance.set_carrier(carrier).unwrap();
+            for (mark, priority, left) in [
+                (0, 0, 0),
+                (MASK, FORGED, 0),
+                (0, 0xc000_0000, 0),
+                (0, 0xc000_0ff0, 0),
+                (0x12, 6, 6),
+                (0, 0xc000_0031, 0xc000_0031),
+                (0, 0xc000_1030, 0xc000_1030),
+                (0, 0x4000_0030, 0x4000_0030),
+                (u32::MAX, u32::MAX, u32::MAX),
+            ] {
+                let wanted = match carrier {
+                    Carrier::Mark => ((mark & !MASK) | (helper_mark << 24), left),
+                    Carrier::Priority if helper_mark == 0 => (mark & !MASK, left),
+                    Carrier::Priority => (mark & !MASK, 0xc000_0000 | (helper_mark << 4)),
+                };
+                assert_eq!(
+                    self.run_with(frame, mark, priority).unwrap(),
+                    wanted,
+                    "{what}: mark {mark:#x}, priority {priority:#x}, by {carrier:?}"
+                );
+            }
+        }
+        self.instance.set_carrier(Carrier::Mark).unwrap();
     }
 
     /// The same parser and lookup, outside of the kernel; 0 for no rule.

@@ -11,7 +11,8 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use conntrack_agent::{
     kernel::{
-        AgentId, Attachment, Carrier, Edition, Hooks, Instance, NetnsFolder, Object, Usable, Way,
+        AgentId, Attachment, Carrier, Edition, Hooks, Instance, MarkBits, NetnsFolder, Object,
+        Usable, Way,
     },
     port_table::{Capacity, Wanted, plan},
 };
@@ -101,12 +102,12 @@ fn truncated_frames_are_nobodys_and_scattered_ones_are_read() {
     router.ip("link set in0 up");
 
     let agent = AgentId::random();
-    let carrier = Carrier::mark(MASK).unwrap();
+    let carrier = MarkBits::new(MASK).unwrap();
     let shared = lab.dir().bpf_dir().join("shared");
     let mut object = Object::new(Edition::built_in(), agent, carrier, shared);
     let id = Uuid::new_v4().to_string().parse().unwrap();
     let folder = lab.dir().bpf_dir().join("instance");
-    Instance::create(&mut object, &folder, id, Capacity::DEFAULT).unwrap();
+    Instance::create(&mut object, &folder, id, Capacity::DEFAULT, Carrier::Mark).unwrap();
     let Usable::Whole(mut instance) = Instance::open(&folder).unwrap() else {
         panic!("the instance that was just made isn't whole");
     };

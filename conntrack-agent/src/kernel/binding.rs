@@ -1,49 +1,56 @@
 //! The binding: the constant nftables table that turns a helper mark into the
 //! conntrack helper of a new connection.
 
+mod chains;
+
 use std::io;
 
 use serde_json::Value;
 
+use self::chains::Chain;
 use super::{
-    AgentId, Carrier, Error, Netns, Nft,
+    AgentId, Carrier, Error, MarkBits, Netns, Nft, Reads,
     netfilter::{self, Dump, Found},
-    nft::{Change, Expression, Family, Object, Refusal, Statement},
+    nft::{Change, Family, Object, Refusal},
+    wait_for_programs,
 };
 use crate::model::{Families, Helper, protocol_name};
 
 /// What the binding's table is called, in front of the agent's id.
 pub const TABLE_PREFIX: &str = "conntrack-agent-";
 
-const CHAIN: &str = "bind";
-
-/// After conntrack (−200), before which there is no connection to give a helper
-/// to; before Neutron's mangle rules (−150), which own all of `skb->mark`, and
-/// before DNAT (−100), after which a helper lacks its sequence adjustment.
-/// Priorities: `include/uapi/linux/netfilter_ipv4.h`.
-const PRIORITY: i32 = -160;
-
-/// The table, as it should be in every namespace that needs one.
+/// The table, as it is in every namespace that needs one.
 #[derive(Clone, Debug)]
 pub struct Binding {
     nft: Nft,
     table: String,
-    carrier: Carrier,
+    bits: MarkBits,
     helpers: Vec<Helper>,
+    /// How each form that this kernel can have looks.
+    forms: Vec<Form>,
+}
+
+/// The table as it reads some of the carriers.
+#[derive(Clone, Debug)]
+struct Form {
+    reads: Reads,
     /// How the kernel tells of this very table.
     dump: Dump,
     /// How nft lists it.
     listing: Value,
 }
 
+/// What a scratch namespace is called in errors.
+const PLACE: &str = "a scratch namespace";
+
 /// What a namespace holds in the binding's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BindingState {
     /// Nothing.
     Absent,
-    /// The binding.
-    Current,
-    /// A table of ours that is not what it should be.
+    /// The binding, as it reads these.
+    Reading(Reads),
+    /// A table of ours that is no binding.
     Different,
 }
 
@@ -57,40 +64,60 @@ impl Binding {
     /// # Errors
     /// [`Error`] if there is no nft, or if it refuses the table for another
     /// reason than a helper that is not there.
-    pub fn probe(nft: Nft, agent: AgentId, carrier: Carrier) -> Result<Self, Error> {
+    pub fn probe(nft: Nft, agent: AgentId, bits: MarkBits) -> Result<Self, Error> {
         let mut binding = Self {
             nft,
             table: format!("{TABLE_PREFIX}{agent}"),
-            carrier,
+            bits,
             helpers: Helper::all().collect(),
-            dump: Dump::default(),
-            listing: Value::Null,
+            forms: Vec::new(),
         };
         Netns::scratch(move || {
-            const PLACE: &str = "a scratch namespace";
+            const MARK: Reads = Reads::One(Carrier::Mark);
             let refused = |refusal: Refusal| refusal.in_place(PLACE);
-            if binding.nft.transact(&binding.creation())?.is_err() {
+            if binding.nft.transact(&binding.creation(MARK))?.is_err() {
                 binding.helpers = binding.present_helpers()?;
-                binding
-                    .nft
-                    .transact(&binding.creation())?
-                    .map_err(refused)?;
+                let made = binding.nft.transact(&binding.creation(MARK))?;
+                made.map_err(refused)?;
             }
-            let listing = binding.nft.list_table(&binding.table)?;
-            binding.listing = listing.map_err(refused)?;
-            match look_up(&binding.table, PLACE)? {
-                Found::Table(dump) => binding.dump = dump,
-                // Nobody else is in that namespace to change or remove it.
-                Found::Absent | Found::Changing => {
-                    return Err(Error::Table {
-                        place: PLACE.into(),
-                        table: binding.table,
-                        source: io::Error::other("nft has made it, and it is not there"),
-                    });
+            binding.note_form(MARK)?;
+            for reads in [Reads::One(Carrier::Priority), Reads::Both] {
+                // Refused by a kernel that has no nat chains.
+                if binding.nft.transact(&binding.replacement(reads))?.is_ok() {
+                    binding.note_form(reads)?;
                 }
             }
             Ok(binding)
         })
+    }
+
+    /// Remembers how the table looks that was just made in a scratch namespace.
+    fn note_form(&mut self, reads: Reads) -> Result<(), Error> {
+        let listing = self.nft.list_table(&self.table)?;
+        let listing = listing.map_err(|refusal| refusal.in_place(PLACE))?;
+        let dump = match look_up(&self.table, PLACE)? {
+            Found::Table(dump) => dump,
+            // Nobody else is in that namespace to change or remove it.
+            Found::Absent | Found::Changing => {
+                return Err(Error::Table {
+                    place: PLACE.into(),
+                    table: self.table.clone(),
+                    source: io::Error::other("nft has made it, and it is not there"),
+                });
+            }
+        };
+        self.forms.push(Form {
+            reads,
+            dump,
+            listing,
+        });
+        Ok(())
+    }
+
+    /// Whether this kernel can have a binding that reads these.
+    #[must_use]
+    pub fn can_read(&self, reads: Reads) -> bool {
+        self.forms.iter().any(|form| form.reads == reads)
     }
 
     /// The helpers that this kernel has.
@@ -118,38 +145,68 @@ impl Binding {
     pub fn observe_here(&self, place: &str) -> Result<BindingState, Error> {
         match look_up(&self.table, place)? {
             Found::Absent => return Ok(BindingState::Absent),
-            Found::Table(dump) if dump == self.dump => return Ok(BindingState::Current),
-            Found::Table(_) | Found::Changing => {}
+            Found::Table(dump) => {
+                if let Some(form) = self.forms.iter().find(|form| form.dump == dump) {
+                    return Ok(BindingState::Reading(form.reads));
+                }
+            }
+            Found::Changing => {}
         }
         match self.nft.list_table(&self.table)? {
-            Ok(listing) if listing == self.listing => Ok(BindingState::Current),
-            Ok(_) => Ok(BindingState::Different),
+            Ok(listing) => {
+                let form = self.forms.iter().find(|form| form.listing == listing);
+                Ok(form.map_or(BindingState::Different, |form| {
+                    BindingState::Reading(form.reads)
+                }))
+            }
             Err(refusal) if refusal.is_not_found() => Ok(BindingState::Absent),
             Err(refusal) => Err(refusal.in_place(place)),
         }
     }
 
-    /// Puts the table into the namespace, in the place of what was seen there:
-    /// one transaction, so that no packet meets half of it.
+    /// Puts the table that reads these into the namespace, in the place of what
+    /// was seen there: one transaction, so that no packet meets half of it. A
+    /// carrier that it reads no more is one that no program uses any more: those
+    /// that still run are waited for.
     ///
     /// # Errors
     /// [`Error`] if nft refuses, as it does where nothing was seen and a table
     /// has come since; then nothing changed.
-    pub fn install(&self, netns: &Netns, instead_of: BindingState) -> Result<(), Error> {
+    pub fn install(
+        &self,
+        netns: &Netns,
+        instead_of: BindingState,
+        reads: Reads,
+    ) -> Result<(), Error> {
         let commands = match instead_of {
             // A deletion has the kernel wait until no packet meets the table
             // that goes: 11 of 18 ms (Linux 6.18).
-            BindingState::Absent => self.creation(),
-            // Added first so that there is one to delete.
-            BindingState::Current | BindingState::Different => {
-                let mut commands = vec![Change::Add(self.table()), Change::Delete(self.table())];
-                commands.extend(self.creation());
-                commands
+            BindingState::Absent => self.creation(reads),
+            BindingState::Reading(before) => {
+                if !reads.has_all_of(before) {
+                    wait_for_programs();
+                }
+                self.replacement(reads)
             }
+            BindingState::Different => self.replacement(reads),
         };
         netns
             .enter(|| self.nft.transact(&commands))?
             .map_err(|refusal| refusal.in_place(netns.name()))
+    }
+
+    /// Whether the namespace has NAT for IPv4, the binding's own chain aside.
+    ///
+    /// # Errors
+    /// [`Error::Table`] if that can't be told.
+    pub fn is_beside_nat(&self, netns: &Netns) -> Result<bool, Error> {
+        netns.enter(|| {
+            netfilter::has_nat(TABLE_PREFIX).map_err(|source| Error::Table {
+                place: netns.name().to_owned(),
+                table: "nat".into(),
+                source,
+            })
+        })
     }
 
     /// Takes the table out of the namespace; one that has none stays as it is.
@@ -182,24 +239,22 @@ impl Binding {
         Ok(present)
     }
 
-    fn creation(&self) -> Vec<Change> {
+    /// In the place of one that may be there.
+    fn replacement(&self, reads: Reads) -> Vec<Change> {
+        // Added first so that there is one to delete.
+        let mut commands = vec![Change::Add(self.table()), Change::Delete(self.table())];
+        commands.extend(self.creation(reads));
+        commands
+    }
+
+    fn creation(&self, reads: Reads) -> Vec<Change> {
         let mut objects: Vec<_> = self.helpers.iter().map(|each| self.helper(*each)).collect();
-        objects.push(Object::Chain {
-            family: Family::Inet,
-            table: self.table.clone(),
-            name: CHAIN,
-            kind: "filter",
-            hook: "prerouting",
-            prio: PRIORITY,
-            policy: "accept",
-        });
-        let rules = self.rules().map(|expr| Object::Rule {
-            family: Family::Inet,
-            table: self.table.clone(),
-            chain: CHAIN,
-            expr,
-        });
-        objects.extend(rules);
+        for carrier in [Carrier::Mark, Carrier::Priority] {
+            if reads.has(carrier) {
+                let chain = Chain::of(carrier, self.bits, &self.helpers);
+                objects.extend(chain.objects(&self.table));
+            }
+        }
         // Not added: what would be there already would stay.
         let table = Change::Create(self.table());
         let objects = objects.into_iter().map(Change::Add);
@@ -218,49 +273,6 @@ impl Binding {
                 Families::Both => "inet",
             },
         }
-    }
-
-    /// Most packets have no mark and leave at the first rule. Setting and
-    /// clearing are rules of their own: a mark that the map has no entry for
-    /// ends its rule, and must be cleared all the same.
-    ///
-    /// Only new connections get a helper. One that another connection's helper
-    /// has announced has what that one gives it, or none, as with iptables: its
-    /// CT target's template counts for nothing there (`init_conntrack`,
-    /// `net/netfilter/nf_conntrack_core.c`), whereas `ct helper set` would act.
-    fn rules(&self) -> [Vec<Statement>; 3] {
-        let mark = || Expression::Meta { key: "mark" };
-        let and = |bits| Expression::And(Box::new(mark()), Box::new(Expression::Number(bits)));
-        let ours = self.carrier.mask();
-        let entries = self
-            .helpers
-            .iter()
-            .map(|helper| (self.carrier.bits(helper.mark()), object_name(*helper)));
-        [
-            vec![
-                Statement::Match {
-                    op: "==",
-                    left: and(ours),
-                    right: Expression::Number(0),
-                },
-                Statement::Accept(()),
-            ],
-            vec![
-                Statement::Match {
-                    op: "in",
-                    left: Expression::Ct { key: "state" },
-                    right: Expression::Symbol("new"),
-                },
-                Statement::SetHelper(Expression::Map {
-                    key: Box::new(and(ours)),
-                    data: Box::new(Expression::Set(entries.collect())),
-                }),
-            ],
-            vec![Statement::Mangle {
-                key: mark(),
-                value: and(!ours),
-            }],
-        ]
     }
 }
 

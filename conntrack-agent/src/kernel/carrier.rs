@@ -1,23 +1,25 @@
 //! What carries the helper mark from the classifier to the binding.
 
-/// A field of the packet's metadata, and the part of it that is ours.
-///
-/// Other carriers join here; whoever needs to know which one it is asks this
-/// type.
+use std::fmt;
+
+pub use conntrack_ebpf::abi::Carrier;
+
+const _: () = assert!(
+    crate::model::MAX_HELPER_MARK <= 0xff,
+    "as many as skb->priority has room for"
+);
+
+/// The bits of `skb->mark` that are the agent's: one run of adjoining bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Carrier {
-    /// Bits of `skb->mark`.
-    Mark {
-        /// Which: one run of adjoining bits.
-        mask: u32,
-    },
+pub struct MarkBits {
+    mask: u32,
 }
 
-impl Carrier {
-    /// The carrier in these bits of `skb->mark`; none if they are not one run
-    /// of adjoining bits with room for every helper mark.
+impl MarkBits {
+    /// These bits; none if they are not one run of adjoining bits with room for
+    /// every helper mark.
     #[must_use]
-    pub const fn mark(mask: u32) -> Option<Self> {
+    pub const fn new(mask: u32) -> Option<Self> {
         if mask == 0 {
             return None;
         }
@@ -25,14 +27,13 @@ impl Carrier {
         if run & run.wrapping_add(1) != 0 || run < crate::model::MAX_HELPER_MARK {
             return None;
         }
-        Some(Self::Mark { mask })
+        Some(Self { mask })
     }
 
-    /// The bits that are ours.
+    /// The bits.
     #[must_use]
     pub const fn mask(self) -> u32 {
-        let Self::Mark { mask } = self;
-        mask
+        self.mask
     }
 
     /// How far left of bit 0 they begin.
@@ -41,10 +42,58 @@ impl Carrier {
         self.mask().trailing_zeros()
     }
 
-    /// A helper mark, as the field carries it.
+    /// A helper mark, as `skb->mark` carries it.
     #[must_use]
     pub const fn bits(self, helper_mark: u32) -> u32 {
         helper_mark << self.shift()
+    }
+}
+
+/// Which carriers a binding reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// One.
+    One(Carrier),
+    /// Both: while classifiers change from one to the other.
+    Both,
+}
+
+impl Reads {
+    /// Each that there is.
+    pub const ALL: [Self; 3] = [
+        Self::One(Carrier::Mark),
+        Self::One(Carrier::Priority),
+        Self::Both,
+    ];
+
+    /// Whether this carrier is one of them.
+    #[must_use]
+    pub fn has(self, carrier: Carrier) -> bool {
+        self == Self::Both || self == Self::One(carrier)
+    }
+
+    /// Whether each of the others is one of them.
+    #[must_use]
+    pub fn has_all_of(self, others: Self) -> bool {
+        self == Self::Both || self == others
+    }
+}
+
+impl fmt::Display for Reads {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::One(carrier) => name(*carrier),
+            Self::Both => "mark and priority",
+        })
+    }
+}
+
+/// What a carrier is called in the configuration and in output.
+#[must_use]
+pub const fn name(carrier: Carrier) -> &'static str {
+    match carrier {
+        Carrier::Mark => "mark",
+        Carrier::Priority => "priority",
     }
 }
 
@@ -53,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_carrier_is_one_run_of_bits_with_room() {
+    fn mark_bits_are_one_run_with_room() {
         for (mask, bits_of_five) in [
             (0xff00_0000, Some(0x0500_0000)),
             (0xf000_0000, Some(0x5000_0000)),
@@ -65,8 +114,17 @@ mod tests {
             (0x0f0f_0000, None),
             (0x8000_0001, None),
         ] {
-            let carried = Carrier::mark(mask).map(|carrier| carrier.bits(5));
+            let carried = MarkBits::new(mask).map(|bits| bits.bits(5));
             assert_eq!(carried, bits_of_five, "{mask:#x}");
+        }
+    }
+
+    #[test]
+    fn both_is_either() {
+        for carrier in [Carrier::Mark, Carrier::Priority] {
+            assert!(Reads::Both.has(carrier));
+            let reading = Reads::ALL.iter().filter(|reads| reads.has(carrier));
+            assert_eq!(reading.count(), 2, "{}", name(carrier));
         }
     }
 }

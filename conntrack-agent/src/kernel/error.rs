@@ -105,6 +105,12 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Nat chains are wanted where there are none.
+    #[error(
+        "carrier = \"priority\": this kernel has no nftables nat chains (nft_chain_nat); \
+         \"auto\" and \"mark\" are possible"
+    )]
+    NoNatChains,
     /// tcx is wanted where there is none.
     #[error(
         "attach = \"tcx\": this kernel has no tcx, it came with Linux 6.6; \

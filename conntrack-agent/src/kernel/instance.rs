@@ -18,7 +18,7 @@ use aya::{
 };
 use conntrack_ebpf::abi::{self, COUNTER_GROUP, Destination, Globals, Identity, Page, Slot};
 
-use super::{AgentId, Error, Object, pins::entries, shared, sys};
+use super::{AgentId, Carrier, Error, Object, pins::entries, shared, sys};
 use crate::port_table::{Capacity, Edit, Excerpt, Image, Write};
 
 /// The pin of the program, made last: an instance that has it is whole.
@@ -138,6 +138,36 @@ impl Instance {
     /// Its XDP program, if it has one.
     pub(super) fn xdp_program(&self) -> Option<BorrowedFd<'_>> {
         self.xdp.as_ref().map(|(program, _)| program.as_fd())
+    }
+
+    /// Which carrier its programs use; one that is none of them is none.
+    ///
+    /// # Errors
+    /// [`Error::Map`] if it can't be read.
+    pub fn carrier(&self) -> Result<Option<Carrier>, Error> {
+        let carriers = [Carrier::Mark, Carrier::Priority];
+        let number = self.identity()?.carrier;
+        Ok(carriers.into_iter().find(|each| *each as u64 == number))
+    }
+
+    /// Has its programs use this carrier: all that begin to run from now on.
+    ///
+    /// # Errors
+    /// [`Error::Map`] if the kernel refuses.
+    pub fn set_carrier(&mut self, carrier: Carrier) -> Result<(), Error> {
+        // The rest of it is written as it was, byte for byte.
+        let identity = Identity {
+            carrier: carrier as u64,
+            ..self.identity()?
+        };
+        let written = self.identity.set(0, identity.to_bytes(), 0);
+        written.map_err(Error::map("writing", abi::IDENTITY))
+    }
+
+    fn identity(&self) -> Result<Identity, Error> {
+        let identity = self.identity.get(&0, 0);
+        let identity = identity.map_err(Error::map("reading", abi::IDENTITY))?;
+        Ok(Identity::from_bytes(identity))
     }
 
     /// A copy of its maps.

@@ -1,12 +1,19 @@
 //! Loading a program, however often the verifier is interrupted.
 
+use std::{thread, time::Duration};
+
 use aya::programs::ProgramError;
 use rustix::io::Errno;
 
 use super::netlink::is;
 
-/// How often it is tried: as often as libbpf does (`bpf_prog_load`, tools/lib/bpf/bpf.c).
-const ATTEMPTS: usize = 5;
+/// How often it is tried at once: as often as libbpf does (`bpf_prog_load`,
+/// tools/lib/bpf/bpf.c).
+const AT_ONCE: usize = 5;
+/// How often in all. Where the verifier's tenths of a second are interrupted that
+/// often, whatever does it gets its time first.
+const ATTEMPTS: usize = 25;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Loads by `load`, and again where the kernel says EAGAIN: a signal, or other work
 /// for the thread, came while the verifier was at it (`do_check`,
@@ -25,10 +32,13 @@ fn repeated<E>(
     mut work: impl FnMut() -> Result<(), E>,
     was_interrupted: impl Fn(&E) -> bool,
 ) -> Result<(), E> {
-    for _ in 1..ATTEMPTS {
+    for attempt in 1..ATTEMPTS {
         match work() {
             Err(error) if was_interrupted(&error) => {}
             other => return other,
+        }
+        if attempt >= AT_ONCE {
+            thread::sleep(PAUSE);
         }
     }
     work()

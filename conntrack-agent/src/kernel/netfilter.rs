@@ -6,6 +6,7 @@
 //! that nft made.
 
 mod message;
+mod nat;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use std::io;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 use message::{Answer, Kind, Part, answers, request, write_attribute};
+pub(super) use nat::has_nat;
 
 /// How often a table is asked for that changes meanwhile.
 const ATTEMPTS: usize = 3;
@@ -130,9 +132,7 @@ impl<'a> Reading<'a> {
         mut take: impl FnMut(&Part<'_>) -> io::Result<()>,
     ) -> Result<(), Stop> {
         self.sequence += 1;
-        let kernel = SocketAddr::new(0, 0);
-        let question = request(kind, self.table, set, self.sequence);
-        self.socket.send_to(&question, &kernel, 0)?;
+        self.ask(&request(kind, self.table, set, self.sequence))?;
         loop {
             self.receive()?;
             for answer in answers(&self.buffer, kind, self.sequence) {
@@ -156,6 +156,11 @@ impl<'a> Reading<'a> {
                 }
             }
         }
+    }
+
+    fn ask(&self, question: &[u8]) -> io::Result<()> {
+        let kernel = SocketAddr::new(0, 0);
+        self.socket.send_to(question, &kernel, 0).map(|_| ())
     }
 
     /// One datagram of the kernel's into the buffer.

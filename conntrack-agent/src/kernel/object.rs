@@ -10,7 +10,7 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use conntrack_ebpf::abi::{self, Globals};
 use uuid::Uuid;
 
-use super::{Carrier, Edition, Error, shared};
+use super::{Edition, Error, MarkBits, shared};
 use crate::port_table::Capacity;
 
 /// The maps of an instance; each is pinned under its name.
@@ -69,10 +69,10 @@ impl Object {
     /// A loader for one agent's instances of this edition. The maps that all of
     /// them share are pinned in the folder `shared`, by the first that is loaded.
     #[must_use]
-    pub fn new(edition: Edition, agent: AgentId, carrier: Carrier, shared: PathBuf) -> Self {
+    pub fn new(edition: Edition, agent: AgentId, bits: MarkBits, shared: PathBuf) -> Self {
         let globals = Globals {
-            mark_mask: carrier.mask(),
-            mark_shift: carrier.shift(),
+            mark_mask: bits.mask(),
+            mark_shift: bits.shift(),
             agent: *agent.0.as_bytes(),
             object: edition.digest(),
         };

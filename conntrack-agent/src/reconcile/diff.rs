@@ -1,8 +1,10 @@
 //! The difference between desired and observed, as effects. Pure.
 
+mod carriage;
+
 use super::{Effect, InstanceState, InterfaceState, NamespaceState, Observed};
 use crate::{
-    kernel::{Attachment, BindingState},
+    kernel::{Attachment, BindingState, Carrier, Reads},
     port_table::{Capacity, TooManyRules, Wanted, fill, plan},
 };
 
@@ -36,10 +38,13 @@ pub fn diff(observed: &Observed, desired: &Desired) -> Result<Vec<Effect>, Unrea
     if desired.is_empty() || observed.namespaces.is_empty() {
         removal(observed, &mut effects);
     } else {
-        instance(&observed.instance, desired, &mut effects)?;
+        let carrier = observed.carrier.wanted;
+        instance(&observed.instance, desired, carrier, &mut effects)?;
+        carriage::before(observed, &mut effects);
         for namespace in &observed.namespaces {
             presence(namespace, &mut effects);
         }
+        carriage::after(observed, &mut effects);
     }
     if observed.has_predecessor {
         effects.push(Effect::RemovePredecessor);
@@ -50,16 +55,17 @@ pub fn diff(observed: &Observed, desired: &Desired) -> Result<Vec<Effect>, Unrea
 fn instance(
     state: &InstanceState,
     desired: &Desired,
+    carrier: Carrier,
     effects: &mut Vec<Effect>,
 ) -> Result<(), Unreachable> {
     let needed = Capacity::for_table(desired)?;
     let edit = match state {
         InstanceState::Absent => {
-            effects.push(Effect::LoadInstance(needed));
+            effects.push(Effect::LoadInstance(needed, carrier));
             fill(needed, desired)
         }
         InstanceState::Broken => {
-            effects.push(Effect::RebuildInstance(needed, desired.clone()));
+            effects.push(Effect::RebuildInstance(needed, desired.clone(), carrier));
             return Ok(());
         }
         InstanceState::Outdated(image) | InstanceState::Current(image) => {
@@ -84,12 +90,6 @@ fn instance(
 }
 
 fn presence(namespace: &NamespaceState, effects: &mut Vec<Effect>) {
-    if namespace.binding != BindingState::Current {
-        effects.push(Effect::Bind {
-            namespace: namespace.name.clone(),
-            instead_of: namespace.binding,
-        });
-    }
     for interface in &namespace.interfaces {
         if interface.xdp.reachable().is_none() {
             without_xdp(&namespace.name, interface, effects);
@@ -171,11 +171,15 @@ fn removal(observed: &Observed, effects: &mut Vec<Effect>) {
                 attachment: interface.attachment.clone(),
             });
         }
-        if namespace.binding != BindingState::Absent {
-            effects.push(Effect::Unbind {
-                namespace: namespace.name.clone(),
-            });
-        }
+        let reads = match namespace.binding {
+            BindingState::Absent => continue,
+            BindingState::Reading(reads) => reads,
+            BindingState::Different => Reads::Both,
+        };
+        effects.push(Effect::Unbind {
+            namespace: namespace.name.clone(),
+            reads,
+        });
     }
     if observed.instance != InstanceState::Absent {
         effects.push(Effect::RemoveInstance);
@@ -191,7 +195,13 @@ mod tests {
         kernel::{Attachment, Interface, Kind},
         model::{Destination, Protocol},
         port_table::Image,
-        reconcile::{InterfaceState, XdpState},
+        reconcile::{CarrierState, InterfaceState, XdpState},
+    };
+
+    const CURRENT: BindingState = BindingState::Reading(Reads::One(Carrier::Mark));
+    const BY_MARK: CarrierState = CarrierState {
+        present: Some(Carrier::Mark),
+        wanted: Carrier::Mark,
     };
 
     fn desired(ports: impl IntoIterator<Item = u16>) -> Desired {
@@ -241,6 +251,7 @@ mod tests {
     ) {
         let observed = Observed {
             instance,
+            carrier: BY_MARK,
             namespaces,
             dead_links: vec![],
             has_predecessor: false,
@@ -259,7 +270,7 @@ mod tests {
             &[
                 "load an instance of 15 pages, 32 slots",
                 "3 writes to the port table",
-                "install the binding in qrouter-1",
+                "install the binding in qrouter-1, which reads mark",
                 "attach to qr-1 in qrouter-1",
             ],
         );
@@ -270,7 +281,7 @@ mod tests {
         let rules = desired([21, 2121]);
         check(
             InstanceState::Current(image(&rules)),
-            vec![namespace(BindingState::Current, true)],
+            vec![namespace(CURRENT, true)],
             &rules,
             &[],
         );
@@ -292,23 +303,23 @@ mod tests {
             whole.clone(),
             vec![namespace(BindingState::Different, true)],
             &rules,
-            &["install the binding in qrouter-1"],
+            &["install the binding in qrouter-1, which reads mark"],
         );
         check(
             whole,
-            vec![namespace(BindingState::Current, false)],
+            vec![namespace(CURRENT, false)],
             &rules,
             &["attach to qr-1 in qrouter-1"],
         );
         check(
             InstanceState::Current(Image::empty(Capacity::DEFAULT)),
-            vec![namespace(BindingState::Current, true)],
+            vec![namespace(CURRENT, true)],
             &rules,
             &["4 writes to the port table"],
         );
         check(
             InstanceState::Broken,
-            vec![namespace(BindingState::Current, false)],
+            vec![namespace(CURRENT, false)],
             &rules,
             &["rebuild a broken instance", "attach to qr-1 in qrouter-1"],
         );
@@ -318,7 +329,7 @@ mod tests {
     fn a_router_without_rules_loses_everything_attachments_first() {
         check(
             InstanceState::Current(image(&desired([21]))),
-            vec![namespace(BindingState::Current, true)],
+            vec![namespace(CURRENT, true)],
             &desired([]),
             &[
                 "detach from qr-1 in qrouter-1",
@@ -334,7 +345,7 @@ mod tests {
         let new = desired(1..=64);
         check(
             InstanceState::Current(image(&old)),
-            vec![namespace(BindingState::Current, true)],
+            vec![namespace(CURRENT, true)],
             &new,
             &[
                 "renew the instance with 15 pages, 128 slots",
@@ -343,7 +354,7 @@ mod tests {
         );
         check(
             InstanceState::Outdated(image(&old)),
-            vec![namespace(BindingState::Current, true)],
+            vec![namespace(CURRENT, true)],
             &old,
             &["renew the instance with 15 pages, 32 slots"],
         );
@@ -352,7 +363,7 @@ mod tests {
     #[test]
     fn what_is_there_but_not_whole_is_attached_again() {
         let rules = desired([21]);
-        let mut half = namespace(BindingState::Current, false);
+        let mut half = namespace(CURRENT, false);
         half.interfaces[0].pinned = true;
         let whole = InstanceState::Current(image(&rules));
         let again = ["attach to qr-1 in qrouter-1"];
@@ -367,7 +378,7 @@ mod tests {
         let rules = desired([21]);
         let whole = InstanceState::Current(image(&rules));
         for (attached, expected) in [(true, &["detach from qr-1 in qrouter-1"][..]), (false, &[])] {
-            let mut unwanted = namespace(BindingState::Current, attached);
+            let mut unwanted = namespace(CURRENT, attached);
             unwanted.interfaces[0].wanted = false;
             check(whole.clone(), vec![unwanted], &rules, expected);
         }
@@ -376,10 +387,11 @@ mod tests {
     #[test]
     fn an_older_abis_links_are_taken_over_and_its_rest_removed_last() {
         let rules = desired([21]);
-        let mut inherited = namespace(BindingState::Current, false);
+        let mut inherited = namespace(CURRENT, false);
         inherited.interfaces[0].inherited = Some("/older/qrouter-1:2".into());
         let mut observed = Observed {
             instance: InstanceState::Absent,
+            carrier: BY_MARK,
             namespaces: vec![inherited],
             dead_links: vec![],
             has_predecessor: true,
@@ -427,6 +439,7 @@ mod tests {
     fn dead_links_are_reaped() {
         let observed = Observed {
             instance: InstanceState::Absent,
+            carrier: BY_MARK,
             namespaces: vec![],
             dead_links: vec![PathBuf::from("/links/gone:7")],
             has_predecessor: false,

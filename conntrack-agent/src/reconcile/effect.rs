@@ -4,7 +4,7 @@
 use std::{fmt, path::PathBuf};
 
 use crate::{
-    kernel::{Attachment, BindingState, XdpMode},
+    kernel::{Attachment, BindingState, Carrier, Reads, XdpMode, carrier_name},
     port_table::{Capacity, Edit, Wanted},
 };
 
@@ -13,9 +13,9 @@ use crate::{
 pub enum Effect {
     /// Put an instance with this port table in the place of remains that can't
     /// be used, and of the program that links may still run.
-    RebuildInstance(Capacity, Wanted),
-    /// Load an instance with an empty port table.
-    LoadInstance(Capacity),
+    RebuildInstance(Capacity, Wanted, Carrier),
+    /// Load an instance with an empty port table, which uses this carrier.
+    LoadInstance(Capacity, Carrier),
     /// Put an instance of this capacity, with the same rules and counters, in
     /// the place of the one that there is; no packet goes unclassified.
     RenewInstance(Capacity),
@@ -27,6 +27,15 @@ pub enum Effect {
         namespace: String,
         /// What is there in its place now.
         instead_of: BindingState,
+        /// The carriers that it reads.
+        reads: Reads,
+    },
+    /// Have the instance's programs use a carrier.
+    Carry {
+        /// What they use now; none if it is none that is known.
+        instead_of: Option<Carrier>,
+        /// What they are to use.
+        carrier: Carrier,
     },
     /// Attach the instance's program to an interface.
     Attach {
@@ -77,6 +86,8 @@ pub enum Effect {
     Unbind {
         /// The namespace.
         namespace: String,
+        /// The carriers that it reads now.
+        reads: Reads,
     },
     /// Remove the instance, and with it what its rules have counted.
     RemoveInstance,
@@ -85,6 +96,25 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// What takes an installed binding back: none where there was a table that
+    /// was no binding.
+    pub(super) fn undo_of_bind(
+        namespace: &str,
+        instead_of: BindingState,
+        reads: Reads,
+    ) -> Option<Self> {
+        let namespace = namespace.to_owned();
+        match instead_of {
+            BindingState::Absent => Some(Self::Unbind { namespace, reads }),
+            BindingState::Reading(before) => Some(Self::Bind {
+                namespace,
+                instead_of: BindingState::Reading(reads),
+                reads: before,
+            }),
+            BindingState::Different => None,
+        }
+    }
+
     /// Whether nothing can bring back what it takes away.
     #[must_use]
     pub const fn is_final(&self) -> bool {
@@ -96,7 +126,7 @@ impl fmt::Display for Effect {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RebuildInstance(..) => write!(formatter, "rebuild a broken instance"),
-            Self::LoadInstance(Capacity { pages, slots }) => {
+            Self::LoadInstance(Capacity { pages, slots }, _) => {
                 write!(
                     formatter,
                     "load an instance of {pages} pages, {slots} slots"
@@ -111,7 +141,15 @@ impl fmt::Display for Effect {
             Self::WriteTable(edit) => {
                 write!(formatter, "{} writes to the port table", edit.len())
             }
-            Self::Bind { namespace, .. } => write!(formatter, "install the binding in {namespace}"),
+            Self::Bind {
+                namespace, reads, ..
+            } => write!(
+                formatter,
+                "install the binding in {namespace}, which reads {reads}"
+            ),
+            Self::Carry { carrier, .. } => {
+                write!(formatter, "carry by {}", carrier_name(*carrier))
+            }
             Self::Attach {
                 namespace,
                 attachment,
@@ -160,7 +198,9 @@ impl fmt::Display for Effect {
                 attachment.interface.name
             ),
             Self::ReapLink(pin) => write!(formatter, "reap the dead link {}", pin.display()),
-            Self::Unbind { namespace } => write!(formatter, "remove the binding from {namespace}"),
+            Self::Unbind { namespace, .. } => {
+                write!(formatter, "remove the binding from {namespace}")
+            }
             Self::RemoveInstance => write!(formatter, "remove the instance"),
             Self::RemovePredecessor => write!(formatter, "remove the older ABI's instance"),
         }

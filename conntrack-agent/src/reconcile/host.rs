@@ -18,10 +18,11 @@ use tracing::warn;
 use self::{ways::Ways, xdp::Obstacles};
 use super::{Effect, InstanceState, Kernel, Observed};
 use crate::{
-    config::{Config, Interfaces, XdpInterfaces},
+    config::{CarrierChoice, Config, Interfaces, XdpInterfaces},
     kernel::{
-        AgentId, Binding, Carrier, Edition, Error, Hooks, Identity, Instance, Keeper, Netns,
-        NetnsFolder, Object, Pin, Pins, Places, TABLE_PREFIX, Usable, require_mounted,
+        AgentId, Binding, Carrier, Edition, Error, Hooks, Identity, Instance, Keeper, MarkBits,
+        Netns, NetnsFolder, Object, Pin, Pins, Places, Reads, TABLE_PREFIX, Usable,
+        require_mounted,
     },
     model::{Destination, Helper, Match, Port, RouterId},
     port_table::Excerpt,
@@ -34,6 +35,7 @@ pub struct Host {
     pins: Pins,
     object: Object,
     binding: Binding,
+    carrier: CarrierChoice,
     hooks: Hooks,
     ways: Ways,
     interfaces: Interfaces,
@@ -161,18 +163,21 @@ impl Host {
     /// this edition.
     ///
     /// # Errors
-    /// [`Error::NoTcx`] if tcx is wanted and the kernel has none; [`Error`] if
-    /// it can't be asked.
+    /// [`Error::NoTcx`] if tcx is wanted and the kernel has none,
+    /// [`Error::NoNatChains`] if those are; [`Error`] if it can't be asked.
     pub fn new(
         edition: Edition,
         config: &Config,
         agent: AgentId,
-        carrier: Carrier,
+        bits: MarkBits,
         binding: Binding,
     ) -> Result<Self, Error> {
+        if config.carrier == CarrierChoice::Priority && !has_nat_chains(&binding) {
+            return Err(Error::NoNatChains);
+        }
         let hooks = Hooks::probe(agent)?;
         let pins = Pins::of(&edition, &config.bpffs_dir);
-        let object = Object::new(edition, agent, carrier, pins.shared());
+        let object = Object::new(edition, agent, bits, pins.shared());
         Ok(Self {
             agent,
             ways: Ways::new(config.attach, hooks.has_tcx())?,
@@ -187,6 +192,7 @@ impl Host {
             obstacles: Obstacles::default(),
             pins,
             binding,
+            carrier: config.carrier,
             folder: NetnsFolder::new(&config.netns_dir),
             netns_dir: config.netns_dir.clone(),
             prefixes: config.namespace_prefixes.clone(),
@@ -339,4 +345,9 @@ impl Host {
             Usable::Absent | Usable::Broken => Err(Error::Missing("instance of the router")),
         }
     }
+}
+
+/// Whether routers may change to `priority` and back.
+fn has_nat_chains(binding: &Binding) -> bool {
+    binding.can_read(Reads::One(Carrier::Priority)) && binding.can_read(Reads::Both)
 }

@@ -15,11 +15,12 @@ use conntrack_ebpf::abi;
 use rustix::io::Errno;
 
 use super::{
-    Effect, InstanceState, InterfaceState, Kernel, NamespaceState, Observed, Obstacle, XdpState,
+    CarrierState, Effect, InstanceState, InterfaceState, Kernel, NamespaceState, Observed,
+    Obstacle, XdpState,
 };
 use crate::{
-    config::{Interfaces, XdpInterfaces},
-    kernel::{Attachment, BindingState, Error, Interface, Kind, XdpMode},
+    config::{CarrierChoice, Interfaces, Nat, XdpInterfaces},
+    kernel::{Attachment, BindingState, Carrier, Error, Interface, Kind, XdpMode},
     model::{Destination, RouterId},
     port_table::{Edit, Excerpt, Image, Write, fill},
 };
@@ -38,6 +39,7 @@ pub struct Memory {
     interfaces: Interfaces,
     /// Those that are to have the XDP program too.
     xdp: XdpInterfaces,
+    carrier: CarrierChoice,
     fault: Option<Fault>,
     writes: usize,
     observations: usize,
@@ -48,6 +50,8 @@ pub struct Memory {
 pub struct Router {
     /// Its maps, if an instance is loaded.
     pub instance: Option<Image>,
+    /// What that uses; none if it is none that is known, or none is loaded.
+    pub carrier: Option<Carrier>,
     /// Its namespaces, by name.
     pub namespaces: BTreeMap<String, Namespace>,
     /// Links whose interface is gone.
@@ -66,6 +70,8 @@ pub struct Router {
 pub struct Namespace {
     /// What is in the binding's place; none for nothing.
     pub binding: Option<BindingState>,
+    /// Whether it has NAT for IPv4.
+    pub has_nat: bool,
     /// Its interfaces by index: the name, and whether the program is attached.
     pub interfaces: BTreeMap<u32, (String, bool)>,
     /// What is on their XDP hooks, by index.
@@ -117,6 +123,11 @@ impl Memory {
     /// Gives these interfaces the XDP program too, from the next observation on.
     pub fn classify_by_xdp(&mut self, interfaces: XdpInterfaces) {
         self.xdp = interfaces;
+    }
+
+    /// Chooses carriers so, from the next observation on.
+    pub fn carry_by(&mut self, carrier: CarrierChoice) {
+        self.carrier = carrier;
     }
 
     /// Unplugs an interface: a link that was on it is dead.
@@ -241,21 +252,24 @@ impl Memory {
         Ok(match effect {
             Effect::RemoveInstance => {
                 this.instance = None;
+                this.carrier = None;
                 self.seen.remove(&router);
                 None
             }
-            Effect::RebuildInstance(capacity, table) => {
+            Effect::RebuildInstance(capacity, table, carrier) => {
                 let mut image = Image::empty(*capacity);
                 let edit = fill(*capacity, table);
                 image.edit(&edit.map_err(|_| Error::Missing("room for the rules"))?);
                 this.instance = Some(image);
+                this.carrier = Some(*carrier);
                 this.is_outdated = false;
                 this.has_xdp = wants_xdp;
                 self.seen.remove(&router);
                 None
             }
-            Effect::LoadInstance(capacity) => {
+            Effect::LoadInstance(capacity, carrier) => {
                 this.instance = Some(Image::empty(*capacity));
+                this.carrier = Some(*carrier);
                 this.is_outdated = false;
                 this.has_xdp = wants_xdp;
                 Some(Effect::RemoveInstance)
@@ -276,17 +290,30 @@ impl Memory {
             Effect::Bind {
                 namespace,
                 instead_of,
+                reads,
             } => {
-                self.namespace(router, namespace)?.binding = Some(BindingState::Current);
-                (*instead_of == BindingState::Absent).then(|| Effect::Unbind {
-                    namespace: namespace.clone(),
+                self.namespace(router, namespace)?.binding = Some(BindingState::Reading(*reads));
+                Effect::undo_of_bind(namespace, *instead_of, *reads)
+            }
+            Effect::Carry {
+                instead_of,
+                carrier,
+            } => {
+                if this.instance.is_none() {
+                    return Err(Error::Missing("instance of the router"));
+                }
+                this.carrier = Some(*carrier);
+                instead_of.map(|before| Effect::Carry {
+                    instead_of: Some(*carrier),
+                    carrier: before,
                 })
             }
-            Effect::Unbind { namespace } => {
+            Effect::Unbind { namespace, reads } => {
                 self.namespace(router, namespace)?.binding = None;
                 Some(Effect::Bind {
                     namespace: namespace.clone(),
                     instead_of: BindingState::Absent,
+                    reads: *reads,
                 })
             }
             Effect::Attach {
@@ -417,6 +444,7 @@ impl Kernel for Memory {
     fn observe(&mut self, router: RouterId) -> Result<Observed, Error> {
         let Router {
             instance,
+            carrier,
             namespaces,
             dead_links,
             is_outdated,
@@ -427,6 +455,11 @@ impl Kernel for Memory {
         let seen = namespaces.keys().cloned().collect();
         self.seen.insert(router, seen);
         let loaded = instance.is_some();
+        let nat = namespaces.values().map(|namespace| namespace.has_nat);
+        let carrier = CarrierState {
+            present: carrier,
+            wanted: self.carrier.of(&Nat(nat.collect()), true),
+        };
         let namespaces = namespaces.into_iter().map(|(name, namespace)| {
             let interfaces = namespace.interfaces.into_iter();
             let interfaces = interfaces.map(|(index, (interface, attached))| InterfaceState {
@@ -470,6 +503,7 @@ impl Kernel for Memory {
                 }
                 Some(image) => InstanceState::Current(image),
             },
+            carrier,
             namespaces: namespaces.collect(),
             dead_links: dead_links.into_iter().collect(),
             has_predecessor: predecessor.is_some(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::{
-    kernel::{Attachment, BindingState, XdpMode},
+    kernel::{Attachment, BindingState, Carrier, XdpMode},
     port_table::Image,
 };
 
@@ -12,12 +12,23 @@ use crate::{
 pub struct Observed {
     /// Its instance.
     pub instance: InstanceState,
+    /// What carries its helper marks.
+    pub carrier: CarrierState,
     /// Each of its namespaces that exist.
     pub namespaces: Vec<NamespaceState>,
     /// Pinned links that belong to no interface of these namespaces.
     pub dead_links: Vec<PathBuf>,
     /// Whether an agent with an older ABI has left something.
     pub has_predecessor: bool,
+}
+
+/// What carries a router's helper marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CarrierState {
+    /// What its instance uses; none without an instance that can be used.
+    pub present: Option<Carrier>,
+    /// What it is to use.
+    pub wanted: Carrier,
 }
 
 /// What is pinned as the router's instance.

@@ -18,6 +18,7 @@
 )]
 
 mod announce;
+mod carry;
 mod hand_over;
 mod maps;
 
@@ -61,23 +62,17 @@ pub fn classify(context: TcContext) -> i32 {
         None => find(&packet, ethertype, network),
     };
     log_verdict(&context, found);
-    let bits = match found {
+    let mark = match found {
         Some((found, mark)) => {
             maps::count(found.slot, u64::from(context.len()) - network as u64);
             if found.opens {
                 announce::announce(&context, found, mark, (ethertype, network));
             }
-            maps::in_place(mark)
+            mark
         }
         None => 0,
     };
-    let ours = maps::mark_mask();
-    let before = skb::mark(&context);
-    // Masked too, so that not even a damaged slot reaches another's bits.
-    let after = (before & !ours) | (bits & ours);
-    if after != before {
-        context.set_mark(after);
-    }
+    carry::carry(&context, mark);
     TC_ACT_UNSPEC
 }
 

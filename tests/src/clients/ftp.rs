@@ -47,9 +47,9 @@ impl fmt::Display for Failure {
 
 /// How long a data connection may take to come about. The negative twins wait
 /// for all of it.
-const DATA: Duration = Duration::from_secs(2);
+const DATA: Duration = Duration::from_secs(4);
 /// How long the server may take to answer. Longer than it tries to connect.
-const ANSWER: Duration = Duration::from_secs(8);
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// Fetches the server's file in a session of its own.
 ///

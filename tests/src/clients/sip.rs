@@ -24,8 +24,8 @@ pub struct Line {
 }
 
 /// How long a call stays up: media expectations go away with it.
-const TALK: Duration = Duration::from_secs(2);
-const LIMIT: Duration = Duration::from_secs(10);
+const TALK: Duration = Duration::from_secs(4);
+const LIMIT: Duration = Duration::from_secs(30);
 
 impl Call {
     /// Calls.

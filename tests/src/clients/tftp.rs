@@ -12,7 +12,7 @@ use crate::process::Process;
 use crate::servers::FILE;
 
 /// Far more than a transfer takes, and less than the client's first retry.
-const LIMIT: Duration = Duration::from_secs(2);
+const LIMIT: Duration = Duration::from_secs(4);
 
 /// Fetches the server's file.
 ///

@@ -91,4 +91,4 @@ isolate_network=NO
     )
 }
 
-const SERVER_CONNECTS: Duration = Duration::from_secs(2);
+const SERVER_CONNECTS: Duration = Duration::from_secs(4);

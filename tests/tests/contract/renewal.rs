@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use aya::maps::MapData;
 use conntrack_agent::{
     config::Attach,
-    kernel::{Edition, Hooks, Instance, NetnsFolder, Object, Pins, Usable},
+    kernel::{Carrier, Edition, Hooks, Instance, NetnsFolder, Object, Pins, Usable},
     model::{Destination, Protocol},
     port_table::Capacity,
     reconcile::{Kernel as _, diff},
@@ -14,7 +14,7 @@ use conntrack_agent::{
 use conntrack_ebpf::abi::Counters;
 use conntrack_tests::snapshot::ingress_programs;
 
-use super::{INTERFACES, Real, World, carrier, desired};
+use super::{INTERFACES, Real, World, bits, desired};
 
 const FTP: Destination = Destination {
     protocol: Protocol::Tcp,
@@ -33,8 +33,8 @@ impl Real {
 
     fn object(&self) -> Object {
         let pins = Pins::of(&self.edition, &self.config.bpffs_dir);
-        let carrier = carrier(&self.config);
-        Object::new(self.edition.clone(), self.agent, carrier, pins.shared())
+        let bits = bits(&self.config);
+        Object::new(self.edition.clone(), self.agent, bits, pins.shared())
     }
 
     fn maps(&self) -> [u32; 5] {
@@ -128,7 +128,14 @@ fn what_is_counted_while_the_maps_grow_is_not_lost(attach: Attach) {
         pages: 24,
         slots: 128,
     };
-    Instance::create(&mut world.object(), &next, world.router, capacity).expect("an instance");
+    Instance::create(
+        &mut world.object(),
+        &next,
+        world.router,
+        capacity,
+        Carrier::Mark,
+    )
+    .expect("an instance");
     open(&next).take_over(&old).expect("a copy");
     let successor = world.pins().successor(world.router);
     fs::rename(&next, &successor).expect("a renamed folder");
@@ -260,10 +267,17 @@ fn another_agents_older_instance_is_neither_used_nor_removed(attach: Attach) {
     let folder = world.pinned();
     fs::create_dir_all(folder.parent().expect("a folder above")).expect("folders");
     let stranger = conntrack_agent::kernel::AgentId::random();
-    let carrier = carrier(&world.config);
+    let bits = bits(&world.config);
     let shared = world.pins().shared();
-    let mut object = Object::new(world.edition.clone(), stranger, carrier, shared);
-    Instance::create(&mut object, &folder, world.router, Capacity::DEFAULT).expect("an instance");
+    let mut object = Object::new(world.edition.clone(), stranger, bits, shared);
+    Instance::create(
+        &mut object,
+        &folder,
+        world.router,
+        Capacity::DEFAULT,
+        Carrier::Mark,
+    )
+    .expect("an instance");
     world.next_abi();
     let router = world.router;
     let refused = world.kernel().observe(router).map(drop);

@@ -4,7 +4,9 @@
 use std::fs;
 use std::time::Duration;
 
-use conntrack_agent::kernel::{AgentId, Carrier, Edition, Instance, Object, Pins, Usable};
+use conntrack_agent::kernel::{
+    AgentId, Carrier, Edition, Instance, MarkBits, Object, Pins, Usable,
+};
 use conntrack_agent::port_table::Capacity;
 use conntrack_tests::agent::{Agent, Config, Reload, rewrite_config, run_to_exit, subcommand};
 use conntrack_tests::clients::ftp::{Mode, fetch};
@@ -74,12 +76,13 @@ impl Fixture {
 
     /// Loads an instance as an agent with this id would have.
     fn load(&self, folder: &std::path::Path, agent: AgentId) {
-        let carrier = Carrier::mark(0xff00_0000).expect("the default");
+        let carrier = MarkBits::new(0xff00_0000).expect("the default");
         let shared = self.pins().shared();
         let mut object = Object::new(Edition::built_in(), agent, carrier, shared);
         let id = self.site.router.id().to_string();
         let id = id.parse().expect("a router id");
-        Instance::create(&mut object, folder, id, Capacity::DEFAULT).expect("an instance");
+        Instance::create(&mut object, folder, id, Capacity::DEFAULT, Carrier::Mark)
+            .expect("an instance");
     }
 
     fn owner(&self) -> AgentId {
@@ -154,6 +157,7 @@ fn another_mark_mask_needs_another_instance_in_the_same_place() {
     let before = fixture.program();
     assert_eq!(agent.kill().code, None);
     let config = Config::of(&fixture.lab).with("mark_mask", "0x00000f00");
+    let config = config.with("carrier", "\"mark\"");
     let _agent = Agent::start_with(&fixture.lab, &config, &fixture.rules());
     assert_ne!(fixture.program(), before);
     assert_eq!(fixture.program().len(), 1);

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{GLOBALS_PIN, Instance, PROGRAM, XDP_PROGRAM};
 use crate::{
     kernel::{
-        Error, Object, load_again,
+        Carrier, Error, Object, load_again,
         object::MAPS,
         pins::{entries, remove_if_empty, remove_pin},
     },
@@ -22,8 +22,9 @@ use crate::{
 };
 
 impl Instance {
-    /// Loads an instance for `router` and pins it into `folder`, which must not
-    /// exist; its port table is empty. Where that fails, nothing of it stays.
+    /// Loads an instance for `router`, whose programs use this carrier, and pins
+    /// it into `folder`, which must not exist; its port table is empty. Where that
+    /// fails, nothing of it stays.
     ///
     /// # Errors
     /// [`Error`] if the kernel refuses, or bpffs does.
@@ -32,10 +33,11 @@ impl Instance {
         folder: &Path,
         router: RouterId,
         capacity: Capacity,
+        carrier: Carrier,
     ) -> Result<(), Error> {
         Self::make(folder, || {
             let mut ebpf = object.load(folder, capacity)?;
-            identify(&mut ebpf, router)?;
+            identify(&mut ebpf, router, carrier)?;
             pin(&mut ebpf, folder, object.wants_xdp())
         })
     }
@@ -115,11 +117,12 @@ impl Instance {
 }
 
 /// Says which instance it is, before any packet meets it.
-fn identify(ebpf: &mut Ebpf, router: RouterId) -> Result<(), Error> {
+fn identify(ebpf: &mut Ebpf, router: RouterId, carrier: Carrier) -> Result<(), Error> {
     let identity = Identity {
         // Random but for four bits, which are not 0.
         token: Uuid::new_v4().as_u64_pair().0,
         router: router.to_words(),
+        carrier: carrier as u64,
     };
     let map = ebpf.map_mut(abi::IDENTITY);
     let map = map.ok_or(Error::Missing(abi::IDENTITY))?;

@@ -12,8 +12,9 @@ use netlink_packet_core::{
 
 /// `NFNL_SUBSYS_NFTABLES`, the upper byte of a message's type.
 const SUBSYSTEM: u16 = 10 << 8;
-/// `NFPROTO_INET`, include/uapi/linux/netfilter.h.
+/// `NFPROTO_INET` and `NFPROTO_UNSPEC`, include/uapi/linux/netfilter.h.
 const FAMILY: u8 = 1;
+const ALL_FAMILIES: u8 = 0;
 /// `sizeof(struct nlmsghdr)`, and of `struct nfgenmsg`: family, version and
 /// `res_id`, two bytes that the kernel fills with its ruleset's generation.
 const HEADER: usize = 16;
@@ -21,11 +22,14 @@ const GENERAL: usize = 4;
 
 /// In every message, attribute 1 is the table's name (`NFTA_TABLE_NAME`,
 /// `NFTA_CHAIN_TABLE`, …).
-const TABLE: u16 = 1;
+pub(super) const TABLE: u16 = 1;
 /// `NFTA_SET_NAME`, `NFTA_SET_ELEM_LIST_SET`.
 pub(super) const SET: u16 = 2;
 /// `NFTA_SET_ELEM_LIST_ELEMENTS`.
 const ELEMENTS: u16 = 3;
+
+/// `NFTA_CHAIN_TYPE`: "filter", "nat" or "route".
+pub(super) const NAME_OF_TYPE: u16 = 7;
 
 /// A kind of thing that a table consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +89,15 @@ pub(super) fn request(kind: Kind, table: &str, set: Option<&[u8]>, sequence: u32
     name.push(0);
     let mut attributes = vec![DefaultNla::new(TABLE, name)];
     attributes.extend(set.map(|set| DefaultNla::new(SET, set.to_vec())));
-    let attributes = attributes.as_slice();
+    message(kind, FAMILY, &attributes, sequence)
+}
+
+/// The request for all of one kind that the namespace has.
+pub(super) fn request_of_all_families(kind: Kind, sequence: u32) -> Vec<u8> {
+    message(kind, ALL_FAMILIES, &[], sequence)
+}
+
+fn message(kind: Kind, family: u8, attributes: &[DefaultNla], sequence: u32) -> Vec<u8> {
     let length = HEADER + GENERAL + attributes.buffer_len();
     let mut header = NetlinkHeader::default();
     // Of two names, at most.
@@ -98,7 +110,7 @@ pub(super) fn request(kind: Kind, table: &str, set: Option<&[u8]>, sequence: u32
     header.sequence_number = sequence;
     let mut message = vec![0; length];
     header.emit(&mut message[..HEADER]);
-    message[HEADER] = FAMILY;
+    message[HEADER] = family;
     attributes.emit(&mut message[HEADER + GENERAL..]);
     message
 }
@@ -120,6 +132,8 @@ pub(super) enum Answer<'a> {
 #[derive(Debug)]
 pub(super) struct Part<'a> {
     kind: Kind,
+    /// Of the table.
+    pub family: u8,
     /// Changes with each change of the namespace's ruleset.
     pub generation: [u8; 2],
     attributes: &'a [u8],
@@ -171,8 +185,9 @@ fn answer<'a>(rest: &mut &'a [u8], kind: Kind, sequence: u32) -> io::Result<Answ
         return Err(damaged("the answer is of another kind than was asked for"));
     }
     match payload {
-        [_family, _version, high, low, attributes @ ..] => Ok(Answer::Part(Part {
+        [family, _version, high, low, attributes @ ..] => Ok(Answer::Part(Part {
             kind,
+            family: *family,
             generation: [*high, *low],
             attributes,
         })),

@@ -18,14 +18,14 @@ impl Host {
         effect: &Effect,
     ) -> Result<Option<Effect>, Error> {
         let undo = match effect {
-            Effect::RebuildInstance(capacity, table) => {
-                self.rebuild(router, *capacity, table)?;
+            Effect::RebuildInstance(capacity, table, carrier) => {
+                self.rebuild(router, *capacity, table, *carrier)?;
                 None
             }
-            Effect::LoadInstance(capacity) => {
+            Effect::LoadInstance(capacity, carrier) => {
                 self.pins.prepare(router)?;
                 let folder = self.pins.instance(router);
-                let made = Instance::create(&mut self.object, &folder, router, *capacity);
+                let made = Instance::create(&mut self.object, &folder, router, *capacity, *carrier);
                 if made.is_err() {
                     self.pins.tidy(router)?;
                 }
@@ -44,11 +44,20 @@ impl Host {
             Effect::Bind {
                 namespace,
                 instead_of,
+                reads,
             } => {
                 let netns = self.netns(router, namespace)?;
-                self.binding.install(netns, *instead_of)?;
-                (*instead_of == BindingState::Absent).then(|| Effect::Unbind {
-                    namespace: namespace.clone(),
+                self.binding.install(netns, *instead_of, *reads)?;
+                Effect::undo_of_bind(namespace, *instead_of, *reads)
+            }
+            Effect::Carry {
+                instead_of,
+                carrier,
+            } => {
+                self.with_instance(router, |_, instance| instance.set_carrier(*carrier))?;
+                instead_of.map(|before| Effect::Carry {
+                    instead_of: Some(*carrier),
+                    carrier: before,
                 })
             }
             Effect::Attach {
@@ -123,11 +132,12 @@ impl Host {
                 self.pins.tidy(router)?;
                 None
             }
-            Effect::Unbind { namespace } => {
+            Effect::Unbind { namespace, reads } => {
                 self.binding.remove(self.netns(router, namespace)?)?;
                 Some(Effect::Bind {
                     namespace: namespace.clone(),
                     instead_of: BindingState::Absent,
+                    reads: *reads,
                 })
             }
             Effect::RemoveInstance => {

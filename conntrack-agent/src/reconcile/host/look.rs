@@ -2,11 +2,12 @@
 
 use tracing::debug;
 
-use super::{Held, Hint, Host};
+use super::{Held, Hint, Host, has_nat_chains};
 use crate::{
+    config::{CarrierChoice, Nat},
     kernel::{Attachment, Error, Instance, Kind, Netns, Pin, Usable},
     model::RouterId,
-    reconcile::{InstanceState, InterfaceState, NamespaceState, Observed},
+    reconcile::{CarrierState, InstanceState, InterfaceState, NamespaceState, Observed},
 };
 
 /// The kernel's ids of the instance's programs.
@@ -23,11 +24,13 @@ impl Host {
             return Err(Error::Foreign { folder, owner });
         }
         let mut held = Held::default();
+        let mut carrier = None;
         let (instance, programs) = match Instance::open(&folder)? {
             Usable::Absent => (InstanceState::Absent, Programs::default()),
             Usable::Broken => (InstanceState::Broken, Programs::default()),
             Usable::Whole(instance) => {
                 let image = instance.image()?;
+                carrier = instance.carrier()?;
                 let is_current =
                     instance.is_of(&self.object) && instance.tells_where(&self.object)?;
                 let state = if is_current {
@@ -44,7 +47,7 @@ impl Host {
             }
         };
         let mut dead_links = self.pins.attachments_of(router)?;
-        let mut states = Vec::new();
+        let (mut states, mut nat) = (Vec::new(), Nat::default());
         for prefix in &self.prefixes {
             let Some(netns) = self.folder.open(&format!("{prefix}{router}"))? else {
                 continue;
@@ -58,10 +61,17 @@ impl Host {
                 binding: self.binding.observe(&netns)?,
                 interfaces,
             });
+            if self.carrier == CarrierChoice::Auto {
+                nat.0.push(self.binding.is_beside_nat(&netns)?);
+            }
             held.namespaces.insert(netns.name().to_owned(), netns);
         }
         let mut observed = Observed {
             instance,
+            carrier: CarrierState {
+                present: carrier,
+                wanted: self.carrier.of(&nat, has_nat_chains(&self.binding)),
+            },
             namespaces: states,
             dead_links,
             has_predecessor: false,

@@ -14,7 +14,7 @@ use std::{fs, path::Path};
 
 use super::Host;
 use crate::{
-    kernel::{Error, Instance, Usable, XdpPin, wait_for_programs},
+    kernel::{Carrier, Error, Instance, Usable, XdpPin, wait_for_programs},
     model::RouterId,
     port_table::{Capacity, Wanted, fill},
 };
@@ -52,7 +52,9 @@ impl Host {
         if capacity == old.capacity() {
             old.create_twin(&mut self.object, &next)?;
         } else {
-            Instance::create(&mut self.object, &next, router, capacity)?;
+            // Whoever wants another changes it afterwards.
+            let carrier = old.carrier()?.unwrap_or(Carrier::Mark);
+            Instance::create(&mut self.object, &next, router, capacity, carrier)?;
         }
         self.replace_with_next(router, |new| {
             if new.is_twin_of(&old)? {
@@ -69,11 +71,12 @@ impl Host {
         router: RouterId,
         capacity: Capacity,
         table: &Wanted,
+        carrier: Carrier,
     ) -> Result<(), Error> {
         let edit = fill(capacity, table).map_err(|_| Error::Missing("room for the rules"))?;
         self.forget_instance(router);
         let next = self.pins.next_instance(router);
-        Instance::create(&mut self.object, &next, router, capacity)?;
+        Instance::create(&mut self.object, &next, router, capacity, carrier)?;
         self.replace_with_next(router, |new| new.edit(&edit))
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use conntrack_agent::config::Config;
 use conntrack_agent::engine::{Limits, Mapping, Operation, Policy};
-use conntrack_agent::kernel::{AgentId, Binding, Carrier, Edition, Hooks, Instance, Kind, Nft};
+use conntrack_agent::kernel::{AgentId, Binding, Edition, Hooks, Instance, Kind, MarkBits, Nft};
 use conntrack_agent::kernel::{NetnsFolder, Pin, Pins, Usable, Way};
 use conntrack_agent::model::{Helper, Origin, RouterId};
 use conntrack_agent::reconcile::{Host, Reconciler};
@@ -58,7 +58,7 @@ impl Ours {
             ..Config::default()
         };
         let agent = AgentId::random();
-        let carrier = Carrier::mark(config.mark_mask).expect("the default carrier");
+        let carrier = MarkBits::new(config.mark_mask).expect("the default carrier");
         let nft = Nft::new(&config.nft);
         let binding = Binding::probe(nft, agent, carrier).expect("a binding");
         let mapping = Mapping::default();

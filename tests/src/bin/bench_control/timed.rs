@@ -37,7 +37,7 @@ impl<K> Timed<K> {
 
 const fn kind(effect: &Effect) -> &'static str {
     match effect {
-        Effect::LoadInstance(_) => "load",
+        Effect::LoadInstance(..) => "load",
         Effect::WriteTable(_) => "table",
         Effect::Bind { .. } => "bind",
         Effect::Attach { .. } => "attach",

@@ -1,0 +1,71 @@
+//! Which carrier takes a router's helper marks to its binding.
+
+use serde::Deserialize;
+
+use crate::kernel::Carrier;
+
+/// What carries the helper mark from the classifier to the binding.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum CarrierChoice {
+    /// The cheaper one, router by router: see [`Self::of`].
+    #[default]
+    Auto,
+    /// `skb->mark`.
+    Mark,
+    /// `skb->priority`; a kernel without nat chains is refused.
+    Priority,
+}
+
+/// What a choice depends on: whether each of the router's namespaces has NAT for
+/// IPv4.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Nat(pub Vec<bool>);
+
+impl CarrierChoice {
+    /// The carrier of a router.
+    ///
+    /// `priority` where all of its namespaces have NAT: the binding's chain is one
+    /// of NAT's then, and costs nothing but for the first packet of a connection.
+    /// In a namespace without NAT that chain would be the first, and have the
+    /// kernel do NAT's work for every packet, and keep room for it in every
+    /// connection: more than the chain costs that reads `mark`.
+    #[must_use]
+    pub fn of(self, nat: &Nat, has_nat_chains: bool) -> Carrier {
+        match self {
+            Self::Mark => Carrier::Mark,
+            Self::Priority => Carrier::Priority,
+            Self::Auto => {
+                let is_everywhere = !nat.0.is_empty() && nat.0.iter().all(|each| *each);
+                if is_everywhere && has_nat_chains {
+                    Carrier::Priority
+                } else {
+                    Carrier::Mark
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_itself_it_is_priority_where_nat_is_everywhere_and_else_mark() {
+        for (nat, has_chains, expected) in [
+            (&[true][..], true, Carrier::Priority),
+            (&[true, true], true, Carrier::Priority),
+            (&[true, false], true, Carrier::Mark),
+            (&[false], true, Carrier::Mark),
+            (&[], true, Carrier::Mark),
+            (&[true], false, Carrier::Mark),
+        ] {
+            let nat = Nat(nat.to_vec());
+            assert_eq!(CarrierChoice::Auto.of(&nat, has_chains), expected);
+            assert_eq!(CarrierChoice::Mark.of(&nat, has_chains), Carrier::Mark);
+            let forced = CarrierChoice::Priority.of(&nat, has_chains);
+            assert_eq!(forced, Carrier::Priority);
+        }
+    }
+}
