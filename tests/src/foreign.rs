@@ -12,12 +12,16 @@ use aya::{Ebpf, EbpfLoader};
 use conntrack_agent::kernel::load_again;
 use conntrack_ebpf::abi::{self, Identity};
 
-use crate::assembly;
+use crate::assembly::{self, Code};
 use crate::attach::{self, Xdp as Mode};
 use crate::netns::Netns;
 
 /// Behind everything that the agent may have chosen.
 const LAST: u16 = 50_000;
+
+/// The verdict that leaves a packet to whatever comes next (`enum tcx_action_base`,
+/// include/uapi/linux/bpf.h).
+const TCX_NEXT: i32 = -1;
 
 /// A program at an interface's ingress, until it is dropped; as a tc filter,
 /// until its interface goes.
@@ -72,13 +76,36 @@ impl ForeignProgram {
         Self::attach_by(netns, interface, TcAttachOptions::Netlink(options))
     }
 
+    /// Puts another one on an interface's tcx ingress: it does nothing but pass every
+    /// packet on.
+    #[must_use]
+    pub fn empty(netns: &Netns, interface: &str) -> Self {
+        let mut code = Code::default();
+        code.push(assembly::MOVE_IMMEDIATE, 0, 0, 0, TCX_NEXT);
+        code.push(assembly::EXIT, 0, 0, 0, 0);
+        let object = EbpfLoader::new().load(&code.object("classifier"));
+        let object = object.expect("an object with one program");
+        let options = TcAttachOptions::TcxOrder(LinkOrder::last());
+        Self::put(netns, interface, object, assembly::PROGRAM, options)
+    }
+
     fn attach_by(netns: &Netns, interface: &str, options: TcAttachOptions) -> Self {
         let path = object_path();
-        let mut object = EbpfLoader::new()
+        let object = EbpfLoader::new()
             .load_file(&path)
             .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Self::put(netns, interface, object, "classify", options)
+    }
+
+    fn put(
+        netns: &Netns,
+        interface: &str,
+        mut object: Ebpf,
+        program: &str,
+        options: TcAttachOptions,
+    ) -> Self {
         let program: &mut SchedClassifier = object
-            .program_mut("classify")
+            .program_mut(program)
             .expect("the classifier")
             .try_into()
             .expect("a tc program");
