@@ -31,7 +31,7 @@ use crate::wire::{Family, Frame, HOSTS, LAST, ROUTER, Side};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     Tcx,
-    /// With the carrier that routers with NAT have.
+    /// Through routers that have NAT, and so another carrier.
     TcxByPriority,
     Clsact,
     XdpNative,
@@ -46,10 +46,7 @@ const EVERYWHERE: &str = r#"[{ name = "*", attach = "WAY" }]"#;
 impl Way {
     fn configure(self, config: Config) -> Config {
         match self {
-            Self::Tcx => config.with("attach", "\"tcx\""),
-            Self::TcxByPriority => config
-                .with("attach", "\"tcx\"")
-                .with("carrier", "\"priority\""),
+            Self::Tcx | Self::TcxByPriority => config.with("attach", "\"tcx\""),
             Self::Clsact => config.with("attach", "\"clsact\""),
             Self::XdpNative => config.with("interface", EVERYWHERE.replace("WAY", "xdp")),
             Self::XdpGeneric => config.with("interface", EVERYWHERE.replace("WAY", "xdp-generic")),
@@ -114,6 +111,15 @@ impl Rig {
                 drop;
             }; }",
         );
+        if way == Way::TcxByPriority {
+            for half in [&reference, &ours] {
+                half.netns.nft(
+                    "table inet translated { chain postrouting {
+                        type nat hook postrouting priority srcnat;
+                    }; }",
+                );
+            }
+        }
         let config = way.configure(Config::of(&lab));
         let agent = Agent::start_with(&lab, &config, "");
         let rig = Self {
