@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: how fast it is, measured in a lab.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::Result;
@@ -145,7 +145,19 @@ pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
     if let Some(option) = &options {
         command.args(option.splitn(2, '='));
     }
+    if let Bench::Datapath(_) = bench {
+        command.arg("--charts").arg(charts(&paths, json.as_deref(), &results));
+    }
     command.arg("--json").arg(results);
     built.tell(&mut command);
     process::status("the benchmark", &mut command).map(process::exit_code)
+}
+
+/// Where charts of these results go: those that the documents show are drawn from the
+/// repository's own, others lie beside their file.
+fn charts(paths: &Paths, given: Option<&Path>, results: &Path) -> PathBuf {
+    match (given, results.parent()) {
+        (Some(_), Some(folder)) => folder.to_owned(),
+        _ => paths.root.join("docs/bench"),
+    }
 }

@@ -21,7 +21,7 @@ const SLOW: Duration = Duration::from_micros(20);
 const RARELY: usize = 10;
 
 /// How long to go on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Until {
     /// So many cycles.
     Cycles(usize),

@@ -5,9 +5,10 @@ use conntrack_tests::bench::interval::Median;
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::{Configuration, Ours, Variant, Way};
-use crate::results::Estimate;
+use crate::network::Translation;
+use crate::results::{Estimate, tenths};
 use crate::rules::COUNTS;
-use crate::series::Series;
+use crate::series::{Series, combined};
 use crate::traffic::{Family, Meeting, Stream};
 
 /// One thing that is asked for.
@@ -65,7 +66,7 @@ fn below_one_rule(series: &Series, stream: Stream) -> Option<Target> {
     let legacy = Configuration::with(Way::Neutron(Variant::Legacy), 1);
     let found = COUNTS.into_iter().filter_map(|rules| {
         let compared = [ours(rules), legacy];
-        found(series, stream, rules, compared, |[ours, legacy, _]| {
+        found(series, stream, rules, compared, |[ours, legacy]| {
             ours - legacy
         })
     });
@@ -80,8 +81,8 @@ fn below_one_rule(series: &Series, stream: Stream) -> Option<Target> {
 fn half_of_a_map(series: &Series, stream: Stream) -> Option<Target> {
     let found = COUNTS.into_iter().filter_map(|rules| {
         let compared = [ours(rules), Configuration::with(Way::Map, rules)];
-        found(series, stream, rules, compared, |[ours, map, base]| {
-            (ours - base) - (map - base) / 2.0
+        found(series, stream, rules, compared, |[ours, map]| {
+            ours - map / 2.0
         })
     });
     worst(
@@ -97,7 +98,7 @@ fn flat(series: &Series, stream: Stream) -> Option<Target> {
     const SPREAD: f64 = 40.0;
     let [fewest, .., most] = COUNTS;
     let compared = [ours(most), ours(fewest)];
-    let found = found(series, stream, most, compared, |[most, fewest, _]| {
+    let found = found(series, stream, most, compared, |[most, fewest]| {
         most - fewest
     });
     worst(
@@ -111,7 +112,7 @@ fn flat(series: &Series, stream: Stream) -> Option<Target> {
 fn at_most_a_map(series: &Series, stream: Stream) -> Option<Target> {
     let found = COUNTS.into_iter().filter_map(|rules| {
         let compared = [ours(rules), Configuration::with(Way::Map, rules)];
-        found(series, stream, rules, compared, |[ours, map, _]| ours - map)
+        found(series, stream, rules, compared, |[ours, map]| ours - map)
     });
     worst(
         "a hit: at most the nft map with as many rules",
@@ -121,36 +122,38 @@ fn at_most_a_map(series: &Series, stream: Stream) -> Option<Target> {
     )
 }
 
-/// Within what two routers differ by that are alike.
+/// Within what routers differ by that are alike.
 fn without_rules(series: &Series, stream: Stream) -> Option<Target> {
-    let (base, again) = (Configuration::BASE, Configuration::AGAIN);
-    let noise = series.difference(stream, &again, &base)?;
-    let limit = noise.low.abs().max(noise.high.abs());
-    let measured = series.difference(stream, &ours(0), &base)?;
+    let bases = Configuration::bases(Translation::Masquerade);
+    let noise = bases.filter_map(|base| series.added(stream, &base));
+    let noise = noise.map(|noise| noise.low.abs().max(noise.high.abs()));
+    let limit = noise.max_by(f64::total_cmp)?;
+    let measured = series.added(stream, &ours(0))?;
     Some(Target {
         what: "a router without rules: within the noise".into(),
         stream: stream.name(),
         worst_at: "no rules".into(),
-        limit_ns: limit,
+        limit_ns: tenths(limit),
         measured_ns: measured.into(),
-        compared_ns: vec![measured.value, noise.value],
+        compared_ns: vec![tenths(measured.value)],
         met: measured.value <= limit,
     })
 }
 
-/// Compares two routers, and gives `compare` the base's value as well.
+/// Compares what two routers take more than the base.
 fn found(
     series: &Series,
     stream: Stream,
     rules: usize,
     [ours, other]: [Configuration; 2],
-    compare: impl Fn([f64; 3]) -> f64,
+    compare: impl Fn([f64; 2]) -> f64,
 ) -> Option<Found> {
-    let base = Configuration::BASE;
-    let added = |of| Some(series.difference(stream, of, &base)?.value);
+    let base = series.base(stream, ours.translation, None);
+    let [a, b] = [series.whole(stream, &ours)?, series.whole(stream, &other)?];
+    let added = |of| Some(tenths(series.added(stream, of)?.value));
     Some(Found {
         rules,
-        measured: series.combined(stream, [&ours, &other, &base], compare)?,
+        measured: combined([a, b, &base], |[a, b, base]| compare([a - base, b - base]))?,
         compared: vec![added(&ours)?, added(&other)?],
     })
 }
