@@ -30,6 +30,7 @@ pub(crate) fn draw(results: &Results, folder: &Path) {
 /// Nanoseconds as an axis has them.
 fn time(nanoseconds: f64) -> String {
     match nanoseconds {
+        1e6.. => format!("{} ms", nanoseconds / 1e6),
         1e3.. => format!("{} µs", nanoseconds / 1e3),
         _ => format!("{nanoseconds} ns"),
     }
@@ -52,9 +53,7 @@ mod tests {
         assert_eq!(thousands(5), "5");
         assert_eq!(thousands(1_000), "1,000");
         assert_eq!(thousands(1_234_567), "1,234,567");
-        assert_eq!(
-            [time(50.0), time(1e3), time(1e5)],
-            ["50 ns", "1 µs", "100 µs"]
-        );
+        let times = [50.0, 1e3, 1e5, 1e6].map(time);
+        assert_eq!(times, ["50 ns", "1 µs", "100 µs", "1 ms"]);
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn draw(results: &Results, family: Family, path: &Path) -> Drawn {
         meeting: Meeting::Miss,
     };
     let name = stream.name();
-    let title = format!("What a forwarded packet costs more, {}", family.name());
+    let title = format!("Added cost of a forwarded packet, {}", family.name());
     let subtitle = "Established TCP to a port without a rule, in a router with NAT; over the same router without any helper";
     let area = canvas::canvas(path, HEIGHT, [&title, subtitle], results)?;
     let [fewest, .., most] = COUNTS;

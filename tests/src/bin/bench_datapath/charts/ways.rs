@@ -21,19 +21,31 @@ const SHOWN: [usize; 3] = [0, 1, 10];
 const LEAST: f64 = 20.0;
 const MOST: f64 = 3_000.0;
 
-/// Draws it for TCP: a filled dot for what misses, a ring for what hits.
+/// Draws it for TCP, the cheapest first: a dot for what misses, a ring for what hits.
 pub(super) fn draw(results: &Results, family: Family, path: &Path) -> Drawn {
-    let rows: Vec<_> = results
-        .routers
-        .iter()
-        .filter(|router| is_shown(router))
+    let [miss, hit] = [Meeting::Miss, Meeting::Hit].map(|meeting| {
+        let protocol = Protocol::Tcp;
+        let stream = Stream {
+            family,
+            protocol,
+            meeting,
+        };
+        stream.name()
+    });
+    let rows = results.routers.iter().filter(|router| is_shown(router));
+    let mut rows: Vec<_> = rows
+        .filter_map(|router| Some((router, router.added(&miss)?, router.added(&hit)?)))
         .collect();
+    rows.sort_by(|(_, a, _), (_, b, _)| a.median.total_cmp(&b.median));
     let height = AROUND + ROW * u32::try_from(rows.len()).unwrap_or_default();
-    let title = format!("What a forwarded packet costs more, {}", family.name());
-    let subtitle = "Established TCP in a router with NAT, over the same router without any helper; dot: a port without a rule, ring: one with a rule";
+    let title = format!(
+        "Added cost of a forwarded packet, {}, in nanoseconds",
+        family.name()
+    );
+    let subtitle = "Established TCP in a router with NAT, over the same router without any helper; dot, first figure: a port without a rule; ring: one with a rule";
     let area = canvas::canvas(path, height, [&title, subtitle], results)?;
     let mut chart = ChartBuilder::on(&area)
-        .margin_right(30)
+        .margin_right(110)
         .x_label_area_size(40)
         .y_label_area_size(260)
         .build_cartesian_2d((LEAST..MOST).log_scale(), rows.len() as f64..0.0)?;
@@ -47,28 +59,23 @@ pub(super) fn draw(results: &Results, family: Family, path: &Path) -> Drawn {
         .y_labels(0)
         .disable_y_mesh()
         .draw()?;
-    for (row, router) in rows.iter().enumerate() {
+    for (row, (router, miss, hit)) in rows.iter().enumerate() {
         let y = row as f64 + 0.5;
-        let style = beside(13, BLACK, HPos::Right);
-        let name = EmptyElement::at((LEAST, y)) + Text::new(label(router), (-10, 0), style);
-        chart.draw_series(std::iter::once(name))?;
-        for meeting in [Meeting::Hit, Meeting::Miss] {
-            let stream = Stream {
-                family,
-                protocol: Protocol::Tcp,
-                meeting,
-            };
-            let Some(added) = router.added(&stream.name()) else {
-                continue;
-            };
-            let color = color(router);
-            let at = |nanoseconds: f64| (nanoseconds.clamp(LEAST, MOST), y);
-            let whisker = PathElement::new([at(added.low), at(added.high)], color.stroke_width(1));
+        let color = color(router);
+        let at = |nanoseconds: f64| (nanoseconds.clamp(LEAST, MOST), y);
+        let beside = |color, side| beside(13, color, side);
+        chart.draw_series(std::iter::once(
+            EmptyElement::at(at(LEAST))
+                + Text::new(label(router), (-10, 0), beside(BLACK, HPos::Right)),
+        ))?;
+        let figures = format!("{:.0} / {:.0}", miss.median, hit.median);
+        chart.draw_series(std::iter::once(
+            EmptyElement::at(at(MOST)) + Text::new(figures, (10, 0), beside(GRAY, HPos::Left)),
+        ))?;
+        for (added, style) in [(hit, color.stroke_width(2)), (miss, color.filled())] {
+            let whisker = [added.low, added.high].map(at);
+            let whisker = PathElement::new(whisker, color.stroke_width(1));
             chart.draw_series(std::iter::once(whisker))?;
-            let style = match meeting {
-                Meeting::Miss => color.filled(),
-                Meeting::Hit => color.stroke_width(2),
-            };
             chart.draw_series(std::iter::once(Circle::new(at(added.median), 5, style)))?;
         }
     }
