@@ -26,9 +26,7 @@ const TCX_NEXT: i32 = -1;
 /// A program at an interface's ingress, until it is dropped; as a tc filter,
 /// until its interface goes.
 ///
-/// It is the classifier's own object with empty maps and no bits of the mark,
-/// loaded by the test: it passes every packet on as it is, and no agent has
-/// made it, though it bears the name of the agent's own.
+/// It passes every packet on as it is, and bears the name of the agent's own.
 pub struct ForeignProgram {
     /// Its links are in it, and end with it.
     _object: Ebpf,
@@ -76,37 +74,15 @@ impl ForeignProgram {
         Self::attach_by(netns, interface, TcAttachOptions::Netlink(options))
     }
 
-    /// Puts another one on an interface's tcx ingress: it does nothing but pass every
-    /// packet on.
-    #[must_use]
-    pub fn empty(netns: &Netns, interface: &str) -> Self {
+    fn attach_by(netns: &Netns, interface: &str, options: TcAttachOptions) -> Self {
         let mut code = Code::default();
         code.push(assembly::MOVE_IMMEDIATE, 0, 0, 0, TCX_NEXT);
         code.push(assembly::EXIT, 0, 0, 0, 0);
         let object = EbpfLoader::new().load(&code.object("classifier"));
-        let object = object.expect("an object with one program");
-        let options = TcAttachOptions::TcxOrder(LinkOrder::last());
-        Self::put(netns, interface, object, assembly::PROGRAM, options)
-    }
-
-    fn attach_by(netns: &Netns, interface: &str, options: TcAttachOptions) -> Self {
-        let path = object_path();
-        let object = EbpfLoader::new()
-            .load_file(&path)
-            .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        Self::put(netns, interface, object, "classify", options)
-    }
-
-    fn put(
-        netns: &Netns,
-        interface: &str,
-        mut object: Ebpf,
-        program: &str,
-        options: TcAttachOptions,
-    ) -> Self {
+        let mut object = object.expect("an object with one program");
         let program: &mut SchedClassifier = object
-            .program_mut(program)
-            .expect("the classifier")
+            .program_mut(assembly::PROGRAM)
+            .expect("the program")
             .try_into()
             .expect("a tc program");
         load_again(|| program.load()).expect("the program in the kernel");

@@ -131,7 +131,12 @@ pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
         }
         Bench::Datapath(datapath) => {
             let json = &datapath.json;
-            ("bench_datapath", datapath.option(), json, "bench/datapath.json")
+            (
+                "bench_datapath",
+                datapath.option(),
+                json,
+                "bench/datapath.json",
+            )
         }
     };
     build::lab_program(&paths, &built, program)?;

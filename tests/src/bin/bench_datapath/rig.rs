@@ -70,7 +70,7 @@ impl Rig {
             match router.configuration.way {
                 Way::Empty => rig
                     ._programs
-                    .push(ForeignProgram::empty(&router.netns, INSIDE)),
+                    .push(ForeignProgram::attach_last(&router.netns, INSIDE)),
                 // An agent serves all of its lab at once.
                 Way::Nothing | Way::Ours(_) => {}
                 Way::Gone | Way::Neutron(_) | Way::Map => rivals::put_in_force(router),

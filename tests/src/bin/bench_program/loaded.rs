@@ -7,7 +7,9 @@ use aya::programs::{
     ProgramError, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp,
 };
 use aya::{Ebpf, EbpfLoader};
-use conntrack_agent::kernel::{AgentId, Carrier, Edition, Instance, Object, Usable, load_again};
+use conntrack_agent::kernel::{
+    AgentId, Carrier, Edition, Instance, MarkBits, Object, Usable, load_again,
+};
 use conntrack_agent::port_table::{Capacity, Wanted, plan};
 use conntrack_ebpf::abi;
 use conntrack_tests::assembly::{
@@ -150,11 +152,18 @@ pub(crate) fn instance(edition: &Edition, folder: &Path, shared: &Path) -> Insta
     let mut object = Object::new(
         edition.clone(),
         AgentId::random(),
-        Carrier::mark(MASK).expect("eight bits"),
+        MarkBits::new(MASK).expect("eight bits"),
         shared.to_owned(),
     );
     let router = Uuid::new_v4().to_string().parse().expect("a UUID");
-    Instance::create(&mut object, folder, router, Capacity::DEFAULT).expect("an instance");
+    Instance::create(
+        &mut object,
+        folder,
+        router,
+        Capacity::DEFAULT,
+        Carrier::Mark,
+    )
+    .expect("an instance");
     let mut instance = open(folder);
     let wanted = Wanted::from([(FTP, FTP_MARK), (TFTP, TFTP_MARK)]);
     let image = instance.image().expect("its maps");
