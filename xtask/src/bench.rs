@@ -151,7 +151,9 @@ pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
         command.args(option.splitn(2, '='));
     }
     if let Bench::Datapath(_) = bench {
-        command.arg("--charts").arg(charts(&paths, json.as_deref(), &results));
+        command
+            .arg("--charts")
+            .arg(charts(&paths, json.as_deref(), &results));
     }
     command.arg("--json").arg(results);
     built.tell(&mut command);

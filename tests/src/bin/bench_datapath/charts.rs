@@ -4,6 +4,7 @@ mod canvas;
 mod counts;
 mod ways;
 
+use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 
@@ -36,8 +37,8 @@ fn time(nanoseconds: f64) -> String {
     }
 }
 
-/// A number with its thousands set apart.
-fn thousands(number: usize) -> String {
+/// A whole number with its thousands set apart.
+fn thousands(number: impl Display) -> String {
     let digits = number.to_string();
     let groups = digits.as_bytes().rchunks(3).rev();
     let groups: Vec<_> = groups.map(String::from_utf8_lossy).collect();
@@ -47,6 +48,17 @@ fn thousands(number: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn charts_are_drawn_of_whatever_was_measured() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path().join("bench");
+        draw(&crate::results::tests::some(), &folder);
+        let charts = fs::read_dir(&folder).expect("the folder");
+        let texts = charts.map(|chart| fs::read_to_string(chart.expect("a chart").path()));
+        let whole = texts.filter(|text| text.as_ref().is_ok_and(|text| text.contains("</svg>")));
+        assert_eq!(whole.count(), 4);
+    }
 
     #[test]
     fn numbers_are_readable() {

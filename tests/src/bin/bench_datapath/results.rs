@@ -171,8 +171,13 @@ impl Router {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Of one router and one stream.
+    pub(crate) fn some() -> Results {
+        serde_json::from_str(FILE).expect("a file")
+    }
 
     const FILE: &str = r#"{
         "bench": "datapath", "machine": { "kernel": "6.18" },
@@ -200,12 +205,14 @@ mod tests {
         }]
     }"#;
 
+    const ESTIMATE: &str = "Estimate { median: 97.5, low: 93.0, high: 100.0 }";
+
     #[test]
     fn what_is_written_is_read_back() {
-        let results: Results = serde_json::from_str(FILE).expect("a file");
+        let results = some();
         let ours = results.router("ours", 10).expect("the router");
         let added = ours.added("IPv4 TCP miss").expect("its stream");
-        assert_eq!([added.median, added.low, added.high], [97.5, 93.0, 100.0]);
+        assert_eq!(format!("{added:?}"), ESTIMATE);
         assert_eq!(ours.added("IPv6 TCP miss"), None);
         assert!(results.router("ours", 11).is_none());
 

@@ -59,50 +59,48 @@ impl Rig {
                 id,
             });
         }
-        let mut rig = Self {
-            _agents: Vec::new(),
-            _programs: Vec::new(),
-            routers,
-            hosts,
-        };
-        for router in &rig.routers {
+        let mut programs = Vec::new();
+        for router in &routers {
             stop.check()?;
             match router.configuration.way {
-                Way::Empty => rig
-                    ._programs
-                    .push(ForeignProgram::attach_last(&router.netns, INSIDE)),
+                Way::Empty => programs.push(ForeignProgram::attach_last(&router.netns, INSIDE)),
                 // An agent serves all of its lab at once.
                 Way::Nothing | Way::Ours(_) => {}
                 Way::Gone | Way::Neutron(_) | Way::Map => rivals::put_in_force(router),
             }
         }
+        let mut agents = Vec::new();
         for (ours, lab) in &labs {
             stop.check()?;
-            rig._agents.push(rig.serve(*ours, lab));
+            agents.push(serve(lab, *ours, &routers));
         }
-        Ok(rig)
+        Ok(Self {
+            _agents: agents,
+            _programs: programs,
+            routers,
+            hosts,
+        })
     }
+}
 
-    /// Starts an agent on its routers, and waits until their rules are in force.
-    fn serve(&self, ours: Ours, lab: &Lab) -> Agent {
-        let of_it = self
-            .routers
-            .iter()
-            .filter(|router| router.configuration.way == Way::Ours(ours));
-        let rules = of_it.flat_map(|router| {
-            let rules = rules::rules(router.configuration.rules);
-            rules.into_iter().map(|rule| rule.of(router.id))
-        });
-        let rules = rules_file(&rules.collect::<Rules>());
-        let agent = Agent::spawn(lab, &config(lab, ours), Some(&rules), &[]);
-        match agent.ready_within(LIMIT) {
-            Ok((agent, _)) => agent,
-            Err(exit) => panic!(
-                "{}: the agent isn't ready: {}",
-                Way::Ours(ours).name(),
-                exit.stderr
-            ),
-        }
+/// Starts an agent on its routers, and waits until their rules are in force.
+fn serve(lab: &Lab, ours: Ours, routers: &[Router]) -> Agent {
+    let of_it = routers
+        .iter()
+        .filter(|router| router.configuration.way == Way::Ours(ours));
+    let rules = of_it.flat_map(|router| {
+        let rules = rules::rules(router.configuration.rules);
+        rules.into_iter().map(|rule| rule.of(router.id))
+    });
+    let rules = rules_file(&rules.collect::<Rules>());
+    let agent = Agent::spawn(lab, &config(lab, ours), Some(&rules), &[]);
+    match agent.ready_within(LIMIT) {
+        Ok((agent, _)) => agent,
+        Err(exit) => panic!(
+            "{}: the agent isn't ready: {}",
+            Way::Ours(ours).name(),
+            exit.stderr
+        ),
     }
 }
 

@@ -67,7 +67,7 @@ pub(super) fn text(size: u32, color: RGBColor) -> TextStyle<'static> {
     (FONT, size).into_font().color(&color)
 }
 
-/// The same, beside a point at the height of its middle.
-pub(super) fn beside(size: u32, color: RGBColor, side: HPos) -> TextStyle<'static> {
-    text(size, color).pos(Pos::new(side, VPos::Center))
+/// The same, beside a point: its left or right end, at the height of its middle.
+pub(super) fn beside(size: u32, color: RGBColor, at: HPos) -> TextStyle<'static> {
+    text(size, color).pos(Pos::new(at, VPos::Center))
 }

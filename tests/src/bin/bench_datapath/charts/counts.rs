@@ -53,7 +53,7 @@ pub(super) fn draw(results: &Results, family: Family, path: &Path) -> Drawn {
         .label_style(canvas::text(12, GRAY))
         .axis_desc_style(canvas::text(13, GRAY))
         .x_desc("rules of the router")
-        .x_label_formatter(&|rules| thousands(rules.round() as usize))
+        .x_label_formatter(&|rules| thousands(format_args!("{rules:.0}")))
         .y_label_formatter(&|nanoseconds| time(*nanoseconds))
         .draw()?;
 
@@ -71,17 +71,13 @@ pub(super) fn draw(results: &Results, family: Family, path: &Path) -> Drawn {
         let costs: Vec<(f64, Estimate)> = costs.collect();
         let points = costs.iter().map(|(rules, added)| (*rules, added.median));
         chart.draw_series(LineSeries::new(points.clone(), color.stroke_width(2)))?;
-        chart.draw_series(
-            points
-                .clone()
-                .map(|point| Circle::new(point, 4, color.filled())),
-        )?;
+        chart.draw_series(points.map(|point| Circle::new(point, 4, color.filled())))?;
         chart.draw_series(costs.iter().map(|(rules, added)| {
             let ends = [added.low, added.high].map(|end| (*rules, end.max(LEAST)));
             PathElement::new(ends, color.stroke_width(1))
         }))?;
-        if let Some(last) = points.last() {
-            label(&mut chart, last, way.name(), color)?;
+        if let Some((rules, added)) = costs.last() {
+            label(&mut chart, (*rules, added.median), way.name(), color)?;
         }
     }
     area.present()
