@@ -40,10 +40,14 @@ pub(crate) enum Bench {
     /// table, writes all of it to a file, and draws docs/bench/ from that. A miss of a
     /// target does not fail the command.
     Datapath(Datapath),
+    /// What the benchmarks found last: each target, out of their files
+    ///
+    /// Nothing is measured.
+    Summary,
 }
 
 /// How to measure forwarded packets.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Datapath {
     /// Where the results go, in place of bench/datapath.json in the repository
     #[arg(long, value_name = "FILE")]
@@ -72,7 +76,7 @@ impl Datapath {
 }
 
 /// How to measure the programs.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Program {
     /// Where the results go, in place of bench/program.json in the repository
     #[arg(long, value_name = "FILE")]
@@ -82,6 +86,9 @@ pub(crate) struct Program {
     beside: Option<PathBuf>,
 }
 
+/// As many as a large host has.
+const ROUTERS: u16 = 1_000;
+
 /// How to measure many routers.
 #[derive(clap::Args)]
 pub(crate) struct Scale {
@@ -89,12 +96,12 @@ pub(crate) struct Scale {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// How many routers there are
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = ROUTERS, value_parser = clap::value_parser!(u16).range(1..))]
     routers: u16,
 }
 
 /// How to measure changes.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Control {
     /// Where the results go, in place of bench/control.json in the repository
     #[arg(long, value_name = "FILE")]
@@ -102,6 +109,37 @@ pub(crate) struct Control {
     /// Leave out larger numbers of rules
     #[arg(long, value_name = "RULES")]
     up_to: Option<usize>,
+}
+
+/// All benchmarks, and what they found.
+pub(crate) fn all() -> Result<ExitCode> {
+    let each = [
+        Bench::Program(Program::default()),
+        Bench::Datapath(Datapath::default()),
+        Bench::Control(Control::default()),
+        Bench::Api { json: None },
+        Bench::Scale(Scale {
+            json: None,
+            routers: ROUTERS,
+        }),
+        Bench::Summary,
+    ];
+    for bench in &each {
+        let code = run(bench)?;
+        if code != ExitCode::SUCCESS {
+            return Ok(code);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the targets that the files in `bench/` name.
+fn summary(paths: &Paths) -> Result<ExitCode> {
+    let built = build::all(paths, build::Args::default())?;
+    build::lab_program(paths, &built, "bench_summary")?;
+    let mut command = Command::new(paths.release("bench_summary"));
+    command.arg(paths.root.join("bench"));
+    process::status("the summary", &mut command).map(process::exit_code)
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
@@ -112,6 +150,7 @@ pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
 
     // The first program has two: it is what they have in common that takes the code.
     let (program, options, json, default) = match bench {
+        Bench::Summary => return summary(&paths),
         Bench::Control(Control { json, up_to }) => {
             let up_to = up_to.map(|most| format!("--up-to={most}"));
             ("bench_control", up_to, json, "bench/control.json")
