@@ -191,9 +191,8 @@ pub(crate) mod tests {
             "packets": "", "rules": ""
         },
         "targets": [{
-            "what": "flat", "stream": "IPv4 TCP miss", "worst_at": "1 rules", "limit_ns": 40.0,
-            "measured_ns": { "median": 1.5, "low": -1.0, "high": 2.0 },
-            "compared_ns": [97.5, 96.0], "met": true
+            "target": "IPv4 TCP miss: flat", "limit": 40.0, "unit": "ns", "measured": 1.5,
+            "interval": [-1.0, 2.0], "compared_ns": [97.5, 96.0], "met": true
         }],
         "routers": [{
             "way": "ours", "rules": 10, "nat": true, "copy": 0,

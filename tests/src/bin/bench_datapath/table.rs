@@ -73,17 +73,16 @@ fn verdict(target: &Target) {
     let verdict = if target.met { "met" } else { "NOT met" };
     let Target {
         what,
-        stream,
-        worst_at,
-        limit_ns,
-        measured_ns,
+        limit,
+        unit,
+        measured,
+        interval: [low, high],
         compared_ns,
         ..
     } = target;
     let compared: Vec<_> = compared_ns.iter().map(|ns| format!("{ns:.1}")).collect();
     println!(
-        "  {verdict}: {stream}: {what}: {} ≤ {limit_ns:.1} ns, at {worst_at} ({})",
-        shown(*measured_ns),
+        "  {verdict:7}  {what}: {measured:.1} [{low:.1}, {high:.1}] ≤ {limit:.1} {unit} ({})",
         compared.join(" and ")
     );
 }

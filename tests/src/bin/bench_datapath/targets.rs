@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::configuration::{Configuration, Ours, Variant, Way};
 use crate::network::Translation;
-use crate::results::{Estimate, tenths};
+use crate::results::tenths;
 use crate::rules::COUNTS;
 use crate::series::{Series, combined};
 use crate::traffic::{Family, Meeting, Stream};
@@ -14,17 +14,35 @@ use crate::traffic::{Family, Meeting, Stream};
 /// One thing that is asked for.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Target {
+    /// The stream, what is asked for, and the number of rules with which it is missed
+    /// most, or nearest to being missed.
+    #[serde(rename = "target")]
     pub(crate) what: String,
-    pub(crate) stream: String,
-    /// Where it is missed most, or nearest to being missed.
-    pub(crate) worst_at: String,
-    /// Nanoseconds that must not be exceeded.
-    pub(crate) limit_ns: f64,
-    pub(crate) measured_ns: Estimate,
+    /// What must not be exceeded.
+    pub(crate) limit: f64,
+    pub(crate) unit: String,
+    /// The median, and its 95 % interval.
+    pub(crate) measured: f64,
+    pub(crate) interval: [f64; 2],
     /// What is compared: nanoseconds over the base, ours first.
     pub(crate) compared_ns: Vec<f64>,
-    /// Whether the whole interval is within the limit.
+    /// Whether the whole interval is within the limit; of what shall be within the
+    /// noise, the median.
     pub(crate) met: bool,
+}
+
+impl Target {
+    fn new(what: String, limit: f64, measured: Median, compared: Vec<f64>) -> Self {
+        Self {
+            what,
+            limit: tenths(limit),
+            unit: "ns".into(),
+            measured: tenths(measured.value),
+            interval: [measured.low, measured.high].map(tenths),
+            compared_ns: compared,
+            met: measured.high <= limit,
+        }
+    }
 }
 
 /// A comparison at one number of rules.
@@ -71,7 +89,7 @@ fn below_one_rule(series: &Series, stream: Stream) -> Option<Target> {
         })
     });
     worst(
-        "a miss: less than legacy iptables with one rule",
+        "less than legacy iptables with one rule",
         stream,
         0.0,
         found,
@@ -86,7 +104,7 @@ fn half_of_a_map(series: &Series, stream: Stream) -> Option<Target> {
         })
     });
     worst(
-        "a miss: at most half of the nft map with as many rules",
+        "at most half of an nft map with as many rules",
         stream,
         0.0,
         found,
@@ -101,12 +119,7 @@ fn flat(series: &Series, stream: Stream) -> Option<Target> {
     let found = found(series, stream, most, compared, |[most, fewest]| {
         most - fewest
     });
-    worst(
-        "a miss: 5,000 rules over 1",
-        stream,
-        SPREAD,
-        found.into_iter(),
-    )
+    worst("5,000 rules over 1", stream, SPREAD, found.into_iter())
 }
 
 fn at_most_a_map(series: &Series, stream: Stream) -> Option<Target> {
@@ -114,12 +127,7 @@ fn at_most_a_map(series: &Series, stream: Stream) -> Option<Target> {
         let compared = [ours(rules), Configuration::with(Way::Map, rules)];
         found(series, stream, rules, compared, |[ours, map]| ours - map)
     });
-    worst(
-        "a hit: at most the nft map with as many rules",
-        stream,
-        0.0,
-        found,
-    )
+    worst("at most an nft map with as many rules", stream, 0.0, found)
 }
 
 /// Within what routers differ by that are alike.
@@ -130,13 +138,16 @@ fn without_rules(series: &Series, stream: Stream) -> Option<Target> {
     let limit = noise.max_by(f64::total_cmp)?;
     let measured = series.added(stream, &ours(0))?;
     Some(Target {
-        what: "a router without rules: within the noise".into(),
-        stream: stream.name(),
-        worst_at: "no rules".into(),
-        limit_ns: tenths(limit),
-        measured_ns: measured.into(),
-        compared_ns: vec![tenths(measured.value)],
         met: measured.value <= limit,
+        ..Target::new(
+            format!(
+                "{}: a router without rules, within the noise",
+                stream.name()
+            ),
+            limit,
+            measured,
+            vec![tenths(measured.value)],
+        )
     })
 }
 
@@ -165,13 +176,6 @@ fn worst(
     found: impl Iterator<Item = Found>,
 ) -> Option<Target> {
     let worst = found.max_by(|a, b| a.measured.high.total_cmp(&b.measured.high))?;
-    Some(Target {
-        what: what.into(),
-        stream: stream.name(),
-        worst_at: format!("{} rules", worst.rules),
-        limit_ns: limit,
-        measured_ns: worst.measured.into(),
-        compared_ns: worst.compared,
-        met: worst.measured.high <= limit,
-    })
+    let what = format!("{}: {what}; worst with {}", stream.name(), worst.rules);
+    Some(Target::new(what, limit, worst.measured, worst.compared))
 }
