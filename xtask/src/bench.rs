@@ -52,8 +52,8 @@ pub(crate) struct Datapath {
     /// Where the results go, in place of bench/datapath.json in the repository
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Measure so many cycles, instead of for three minutes
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Measure so many cycles (60 at the least), instead of for three minutes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(60..))]
     cycles: Option<u32>,
     /// Half a minute in all, for trying out
     #[arg(long, conflicts_with = "cycles")]

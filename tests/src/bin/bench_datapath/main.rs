@@ -18,6 +18,7 @@ mod cpu;
 mod measure;
 mod network;
 mod options;
+mod ours;
 mod results;
 mod rig;
 mod rivals;

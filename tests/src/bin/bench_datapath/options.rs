@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::measure::Until;
+use crate::measure::{FEWEST, Until};
 
 pub(crate) const USAGE: &str =
     "usage: bench_datapath [--json FILE] [--charts FOLDER] [--cycles N | --quick]
@@ -43,7 +43,7 @@ impl Options {
                 "--quick" => until = Until::Elapsed(QUICK),
                 "--cycles" => {
                     let cycles = given.next()?.parse().ok();
-                    until = Until::Cycles(cycles.filter(|cycles| *cycles > 0)?);
+                    until = Until::Cycles(cycles.filter(|cycles| *cycles >= FEWEST)?);
                 }
                 _ => return None,
             }
@@ -81,11 +81,11 @@ mod tests {
     }
 
     #[test]
-    fn no_cycles_are_no_measurement() {
-        assert_eq!(of("--cycles 0"), None);
+    fn too_few_cycles_are_no_measurement() {
+        assert_eq!(of("--cycles 59"), None);
         assert_eq!(of("--cycles"), None);
-        assert_eq!(of("--cicles 3"), None);
-        let options = of("--cycles 3").expect("three");
-        assert_eq!(options.work, Work::Measure(Until::Cycles(3)));
+        assert_eq!(of("--cicles 60"), None);
+        let options = of("--cycles 60").expect("enough");
+        assert_eq!(options.work, Work::Measure(Until::Cycles(60)));
     }
 }
