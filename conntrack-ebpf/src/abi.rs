@@ -146,10 +146,10 @@ pub enum Carrier {
 /// Both halves of a traffic class's handle are in `skb->priority`; this one is
 /// of a queueing discipline that tc gives no number to by itself: it begins at
 /// 8000: and somebody would have to make 16,384 of them (`qdisc_alloc_handle`,
-/// net/sched/sch_api.c).
+/// `net/sched/sch_api.c`).
 const PRIORITY_TAG: u32 = 0xc000_0000;
 /// The lowest four bits are 0, as in a packet without a priority: they choose
-/// the band of `pfifo_fast` and prio (`TC_PRIO_MAX`, include/uapi/linux/pkt_sched.h).
+/// the band of `pfifo_fast` and prio (`TC_PRIO_MAX`, `include/uapi/linux/pkt_sched.h`).
 /// IPv6 forwarding leaves the field as it is, so queues behind the router see it.
 const PRIORITY_SHIFT: u32 = 4;
 const PRIORITY_BITS: u32 = 0xff << PRIORITY_SHIFT;

@@ -54,7 +54,6 @@ enum Command {
     /// Run all tests, and check that they leave nothing behind (needs root)
     Test(test::Args),
     /// Measure, in a lab of network namespaces (needs root)
-    #[command(subcommand)]
     Bench {
         /// One of them; all, one after the other, if none is named
         #[command(subcommand)]

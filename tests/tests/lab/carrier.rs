@@ -174,7 +174,7 @@ fn connections_keep_what_they_began_with_when_rules_change() {
     }
 }
 
-/// What a VLAN's ingress QoS map, or anybody else before the agent, has written
+/// What a VLAN's ingress `QoS` map, or anybody else before the agent, has written
 /// into the priority stays in packets of no rule. Of those that have one, IPv4
 /// forwarding takes the agent's value away, and IPv6 forwarding doesn't.
 #[test]
@@ -190,7 +190,7 @@ fn others_priorities_stay_and_a_forged_one_is_no_claim() {
         let fixture = Fixture::new(&plan);
         let _agent = fixture.start("priority");
         // A priority doesn't survive the way from one namespace to another
-        // (`____dev_forward_skb`, include/linux/netdevice.h), so it is written
+        // (`____dev_forward_skb`, `include/linux/netdevice.h`), so it is written
         // on the interface below the one that the packet then arrives on.
         fixture.netns().nft(&format!(
             r#"table netdev forge {{
