@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: how fast it is, measured in a lab.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::Result;
@@ -52,8 +52,8 @@ pub(crate) struct Datapath {
     /// Where the results go, in place of bench/datapath.json in the repository
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Measure so many cycles, instead of for three minutes
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Measure so many cycles (60 at the least), instead of for three minutes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(60..))]
     cycles: Option<u32>,
     /// Half a minute in all, for trying out
     #[arg(long, conflicts_with = "cycles")]
@@ -189,7 +189,21 @@ pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
     if let Some(option) = &options {
         command.args(option.splitn(2, '='));
     }
+    if let Bench::Datapath(_) = bench {
+        command
+            .arg("--charts")
+            .arg(charts(&paths, json.as_deref(), &results));
+    }
     command.arg("--json").arg(results);
     built.tell(&mut command);
     process::status("the benchmark", &mut command).map(process::exit_code)
+}
+
+/// Where charts of these results go: those that the documents show are drawn from the
+/// repository's own, others lie beside their file.
+fn charts(paths: &Paths, given: Option<&Path>, results: &Path) -> PathBuf {
+    match (given, results.parent()) {
+        (Some(_), Some(folder)) => folder.to_owned(),
+        _ => paths.root.join("docs/bench"),
+    }
 }

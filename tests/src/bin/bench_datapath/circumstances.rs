@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Load and stolen time, without which small differences mean nothing.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Circumstances {
-    /// Processes that ran or wanted to, as an average of a minute (proc_loadavg(5)).
+    /// Processes that ran or wanted to, as an average of a minute (`proc_loadavg(5)`).
     pub(crate) load_before: String,
     pub(crate) load_after: String,
     /// The CPU that was measured on.
@@ -32,12 +32,12 @@ pub(crate) struct Before {
     all: Ticks,
 }
 
-/// Of /proc/stat (proc_stat(5)).
+/// Of /proc/stat (`proc_stat(5)`).
 #[derive(Clone, Copy)]
 struct Ticks {
-    total: f64,
-    idle: f64,
-    steal: f64,
+    total: u64,
+    idle: u64,
+    steal: u64,
 }
 
 impl Before {
@@ -57,12 +57,9 @@ impl Before {
         let now = Self::now(self.cpu);
         let (this, all) = (now.this.since(self.this), now.all.since(self.all));
         let others = all.since(this);
-        let percent = |part: f64, whole: f64| {
-            let percent = if whole > 0.0 {
-                100.0 * part / whole
-            } else {
-                0.0
-            };
+        // Over no time at all, none.
+        let percent = |part: u64, whole: u64| {
+            let percent = 100.0 * part as f64 / whole.max(1) as f64;
             (percent * 100.0).round() / 100.0
         };
         let read = |path| read_to_string(path).unwrap_or_default().trim().to_owned();
@@ -72,7 +69,7 @@ impl Before {
             cpu: self.cpu,
             steal_percent: percent(this.steal, this.total),
             steal_percent_of_all: percent(all.steal, all.total),
-            others_busy_percent: (others.total > 0.0)
+            others_busy_percent: (others.total > 0)
                 .then(|| percent(others.total - others.idle, others.total)),
             bpf_jit: read("/proc/sys/net/core/bpf_jit_enable"),
             spectre_v2: read("/sys/devices/system/cpu/vulnerabilities/spectre_v2"),
@@ -85,7 +82,7 @@ impl Ticks {
     fn of(stat: &str, name: &str) -> Self {
         let mut lines = stat.lines().map(str::split_whitespace);
         let fields = lines.find_map(|mut words| (words.next() == Some(name)).then_some(words));
-        let mut ticks = [0.0; 8];
+        let mut ticks = [0; 8];
         let fields = fields.into_iter().flatten();
         for (tick, field) in ticks.iter_mut().zip(fields) {
             *tick = field.parse().unwrap_or_default();
@@ -121,14 +118,8 @@ mod tests {
     #[test]
     fn what_guests_had_is_not_counted_twice() {
         let ticks = Ticks::of(STAT, "cpu");
-        assert_eq!(
-            [ticks.total, ticks.idle, ticks.steal],
-            [1000.0, 810.0, 10.0]
-        );
+        assert_eq!([ticks.total, ticks.idle, ticks.steal], [1000, 810, 10]);
         let others = ticks.since(Ticks::of(STAT, "cpu0"));
-        assert_eq!(
-            [others.total, others.idle, others.steal],
-            [500.0, 405.0, 5.0]
-        );
+        assert_eq!([others.total, others.idle, others.steal], [500, 405, 5]);
     }
 }

@@ -6,6 +6,9 @@ use crate::network::Translation;
 use crate::rules::{self, COUNTS};
 use crate::traffic::{Meeting, Stream};
 
+/// Routers that are alike and do nothing, of each kind.
+const BASES: usize = 4;
+
 /// What carries the helper mark, as the agent's configuration says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Carrier {
@@ -116,14 +119,6 @@ impl Way {
 }
 
 impl Configuration {
-    /// What all others are compared with.
-    pub(crate) const BASE: Self = Self::with(Way::Nothing, 0);
-    /// The same once more: what it differs by is noise.
-    pub(crate) const AGAIN: Self = Self {
-        copy: 1,
-        ..Self::BASE
-    };
-
     /// In a router with NAT.
     pub(crate) const fn with(way: Way, rules: usize) -> Self {
         Self {
@@ -145,9 +140,8 @@ impl Configuration {
     pub(crate) fn all() -> Vec<Self> {
         let ours = |ours, rules| Self::with(Way::Ours(ours), rules);
         let legacy = Way::Neutron(Variant::Legacy);
-        let mut all = vec![
-            Self::BASE,
-            Self::AGAIN,
+        let mut all: Vec<_> = Self::bases(Translation::Masquerade).collect();
+        all.extend([
             Self::with(Way::Gone, 0),
             Self::with(Way::Empty, 0),
             ours(Ours::DEFAULT, 0),
@@ -156,7 +150,7 @@ impl Configuration {
             ours(Ours::attached(Attach::Clsact), 10),
             ours(Ours::attached(Attach::Xdp), 10),
             ours(Ours::attached(Attach::XdpGeneric), 10),
-        ];
+        ]);
         for way in [
             Way::Ours(Ours::DEFAULT),
             legacy,
@@ -165,22 +159,22 @@ impl Configuration {
         ] {
             all.extend(COUNTS.map(|rules| Self::with(way, rules)));
         }
-        let others = [
-            Self::BASE,
-            Self::AGAIN,
-            ours(Ours::by(Carrier::Mark), 1),
-            Self::with(legacy, 1),
-        ];
+        all.extend(Self::bases(Translation::None));
+        let others = [ours(Ours::by(Carrier::Mark), 1), Self::with(legacy, 1)];
         all.extend(others.map(Self::without_nat));
         all
     }
 
-    /// The router that it is compared with.
-    pub(crate) const fn base(&self) -> Self {
-        Self {
-            translation: self.translation,
-            ..Self::BASE
-        }
+    /// What all others are compared with: some that are alike, since two routers are
+    /// never quite, wherever the kernel has put what belongs to them. What they differ
+    /// by is noise.
+    pub(crate) fn bases(translation: Translation) -> impl Iterator<Item = Self> {
+        (0..BASES).map(move |copy| Self {
+            way: Way::Nothing,
+            rules: 0,
+            translation,
+            copy,
+        })
     }
 
     /// The helper that a stream's connection gets.

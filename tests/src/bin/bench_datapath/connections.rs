@@ -14,7 +14,7 @@ use crate::traffic::{Family, Step, Stream};
 /// directions (`nf_conntrack_udp_packet`: two seconds).
 const STREAM: Duration = Duration::from_millis(2_200);
 
-/// `IPS_SEEN_REPLY` and `IPS_ASSURED`, include/uapi/linux/netfilter/nf_conntrack_common.h.
+/// `IPS_SEEN_REPLY` and `IPS_ASSURED` (`include/uapi/linux/netfilter/nf_conntrack_common.h`).
 const ESTABLISHED: u32 = 1 << 1 | 1 << 2;
 
 /// Has both ends of every stream speak, in every router.

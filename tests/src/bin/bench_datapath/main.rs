@@ -10,6 +10,7 @@
     reason = "a benchmark whose lab fails ends there, and says with what; counts of packets are small"
 )]
 
+mod charts;
 mod circumstances;
 mod configuration;
 mod connections;
@@ -17,6 +18,7 @@ mod cpu;
 mod measure;
 mod network;
 mod options;
+mod ours;
 mod results;
 mod rig;
 mod rivals;
@@ -39,7 +41,7 @@ use crate::circumstances::Before;
 use crate::configuration::Configuration;
 use crate::cpu::Reserved;
 use crate::measure::Until;
-use crate::options::Options;
+use crate::options::{Options, Work};
 use crate::results::Results;
 use crate::rig::Rig;
 use crate::stop::{Stop, Stopped};
@@ -50,18 +52,28 @@ const STATE: &str = "/tmp";
 const STOPPED: u8 = 130;
 
 fn main() -> ExitCode {
-    let Some(options) = Options::of(args().skip(1)) else {
+    let given: Vec<_> = args().skip(1).collect();
+    let Some(options) = Options::of(given.iter().map(String::as_str)) else {
         eprintln!("{}", options::USAGE);
         return ExitCode::from(2);
     };
-    let stop = Stop::on_signals();
-    let Ok(results) = run(options.until, &stop) else {
-        eprintln!("stopped; everything is gone again");
-        return ExitCode::from(STOPPED);
+    let results = match options.work {
+        Work::Measure(until) => {
+            let stop = Stop::on_signals();
+            let Ok(results) = run(until, &stop) else {
+                eprintln!("stopped; everything is gone again");
+                return ExitCode::from(STOPPED);
+            };
+            table::print(&results);
+            if let Some(path) = &options.json {
+                write(path, &results.json());
+            }
+            results
+        }
+        Work::Draw(path) => Results::read(&path),
     };
-    table::print(&results);
-    if let Some(path) = &options.json {
-        write(path, &results.json());
+    if let Some(folder) = &options.charts {
+        charts::draw(&results, folder);
     }
     ExitCode::SUCCESS
 }

@@ -1,30 +1,24 @@
 //! All routers at once, each with its way in force.
 
 use conntrack_agent::model::RouterId;
-use conntrack_tests::agent::{Agent, Config};
-use conntrack_tests::attach::Xdp;
-use conntrack_tests::durable::{Rules, rules_file};
+use conntrack_tests::agent::Agent;
 use conntrack_tests::foreign::ForeignProgram;
 use conntrack_tests::lab::Lab;
 use conntrack_tests::netns::Netns;
-use std::time::Duration;
 use uuid::Uuid;
 
-use crate::configuration::{Attach, Carrier, Configuration, Ours, Way};
+use crate::configuration::{Configuration, Ours, Way};
 use crate::network::{Hosts, INSIDE, Links};
+use crate::ours;
 use crate::rivals;
-use crate::rules;
 use crate::stop::{Stop, Stopped};
-
-/// Against hanging alone.
-const LIMIT: Duration = Duration::from_mins(2);
 
 /// One router that is measured.
 pub(crate) struct Router {
     pub(crate) configuration: Configuration,
     pub(crate) netns: Netns,
     pub(crate) links: Links,
-    id: RouterId,
+    pub(crate) id: RouterId,
 }
 
 /// All of them, and what serves them. The agents end first.
@@ -59,50 +53,27 @@ impl Rig {
                 id,
             });
         }
-        let mut rig = Self {
-            _agents: Vec::new(),
-            _programs: Vec::new(),
-            routers,
-            hosts,
-        };
-        for router in &rig.routers {
+        let mut programs = Vec::new();
+        for router in &routers {
             stop.check()?;
             match router.configuration.way {
-                Way::Empty => rig
-                    ._programs
-                    .push(ForeignProgram::attach_last(&router.netns, INSIDE)),
+                Way::Empty => programs.push(ForeignProgram::attach_last(&router.netns, INSIDE)),
                 // An agent serves all of its lab at once.
                 Way::Nothing | Way::Ours(_) => {}
                 Way::Gone | Way::Neutron(_) | Way::Map => rivals::put_in_force(router),
             }
         }
+        let mut agents = Vec::new();
         for (ours, lab) in &labs {
             stop.check()?;
-            rig._agents.push(rig.serve(*ours, lab));
+            agents.push(ours::serve(lab, *ours, &routers));
         }
-        Ok(rig)
-    }
-
-    /// Starts an agent on its routers, and waits until their rules are in force.
-    fn serve(&self, ours: Ours, lab: &Lab) -> Agent {
-        let of_it = self
-            .routers
-            .iter()
-            .filter(|router| router.configuration.way == Way::Ours(ours));
-        let rules = of_it.flat_map(|router| {
-            let rules = rules::rules(router.configuration.rules);
-            rules.into_iter().map(|rule| rule.of(router.id))
-        });
-        let rules = rules_file(&rules.collect::<Rules>());
-        let agent = Agent::spawn(lab, &config(lab, ours), Some(&rules), &[]);
-        match agent.ready_within(LIMIT) {
-            Ok((agent, _)) => agent,
-            Err(exit) => panic!(
-                "{}: the agent isn't ready: {}",
-                Way::Ours(ours).name(),
-                exit.stderr
-            ),
-        }
+        Ok(Self {
+            _agents: agents,
+            _programs: programs,
+            routers,
+            hosts,
+        })
     }
 }
 
@@ -113,25 +84,4 @@ fn lab_of(labs: &mut Vec<(Ours, Lab)>, ours: Ours) -> &Lab {
         labs.len() - 1
     });
     &labs[place].1
-}
-
-fn config(lab: &Lab, ours: Ours) -> Config {
-    let most = rules::COUNTS.into_iter().max().unwrap_or_default();
-    let config = Config::of(lab).with("limits", format!("{{ rules_per_router = {most} }}"));
-    let carrier = match ours.carrier {
-        Carrier::Auto => "\"auto\"",
-        Carrier::Mark => "\"mark\"",
-        Carrier::Priority => "\"priority\"",
-    };
-    let config = config.with("carrier", carrier);
-    match ours.attach {
-        Attach::Tcx => config.with("attach", "\"tcx\""),
-        Attach::Clsact => config.with("attach", "\"clsact\""),
-        Attach::Xdp => config
-            .with("attach", "\"tcx\"")
-            .with_xdp(INSIDE, Xdp::Native),
-        Attach::XdpGeneric => config
-            .with("attach", "\"tcx\"")
-            .with_xdp(INSIDE, Xdp::Generic),
-    }
 }

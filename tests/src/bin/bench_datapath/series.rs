@@ -6,18 +6,28 @@ use std::time::Duration;
 use conntrack_tests::bench::interval::Median;
 
 use crate::configuration::Configuration;
+use crate::network::Translation;
 use crate::traffic::Stream;
+
+/// Nanoseconds a packet, by cycle: not all routers have their turn in each.
+pub(crate) type Cycles = BTreeMap<usize, f64>;
 
 /// Nanoseconds a packet, of every stream through every router, cycle by cycle.
 pub(crate) struct Series {
     streams: Vec<Stream>,
     configurations: Vec<Configuration>,
-    /// By stream, then by router, then by cycle: not all have their turn in each.
-    values: Vec<Vec<BTreeMap<usize, f64>>>,
-    packets: Vec<Vec<u64>>,
+    /// By stream, then by router.
+    slices: Vec<Vec<Slices>>,
     cycles: usize,
     /// All packets that were sent, by router: also those that were not timed.
     pub(crate) sent: Vec<u64>,
+}
+
+/// Those of one stream through one router.
+#[derive(Clone, Default)]
+struct Slices {
+    each: Cycles,
+    packets: u64,
 }
 
 impl Series {
@@ -26,12 +36,10 @@ impl Series {
         configurations: impl Iterator<Item = Configuration>,
     ) -> Self {
         let configurations: Vec<_> = configurations.collect();
-        let routers = configurations.len();
         Self {
             streams: streams.to_vec(),
+            slices: vec![vec![Slices::default(); configurations.len()]; streams.len()],
             configurations,
-            values: vec![vec![BTreeMap::new(); routers]; streams.len()],
-            packets: vec![vec![0; routers]; streams.len()],
             cycles: 0,
             sent: Vec::new(),
         }
@@ -39,9 +47,10 @@ impl Series {
 
     /// One slice.
     pub(crate) fn add(&mut self, stream: usize, router: usize, time: Duration, packets: usize) {
+        let slices = &mut self.slices[stream][router];
         let each = time.as_secs_f64() * 1e9 / packets as f64;
-        self.values[stream][router].insert(self.cycles, each);
-        self.packets[stream][router] += packets as u64;
+        slices.each.insert(self.cycles, each);
+        slices.packets += packets as u64;
     }
 
     /// All slices of a cycle have been added.
@@ -65,58 +74,65 @@ impl Series {
 
     /// How many packets were timed.
     pub(crate) fn packets(&self, stream: Stream, of: &Configuration) -> u64 {
-        self.place(stream, of)
-            .map_or(0, |(stream, router)| self.packets[stream][router])
+        self.slices(stream, of).map_or(0, |slices| slices.packets)
     }
 
-    /// What a packet took, through one router.
-    pub(crate) fn absolute(&self, stream: Stream, of: &Configuration) -> Option<Median> {
-        self.combined(stream, [of], |[value]| value)
+    /// What a packet took through one router.
+    pub(crate) fn whole(&self, stream: Stream, of: &Configuration) -> Option<&Cycles> {
+        let slices = self.slices(stream, of)?;
+        (!slices.each.is_empty()).then_some(&slices.each)
     }
 
-    /// What a packet took more through one router than through another: the median of
-    /// the cycles' differences.
-    pub(crate) fn difference(
+    /// What it took through the bases of this kind, but for one of them: the median of
+    /// each cycle.
+    pub(crate) fn base(
         &self,
         stream: Stream,
-        of: &Configuration,
-        to: &Configuration,
-    ) -> Option<Median> {
-        self.combined(stream, [of, to], |[of, to]| of - to)
-    }
-
-    /// The median of what `combine` makes of these routers' values of each cycle.
-    pub(crate) fn combined<const N: usize>(
-        &self,
-        stream: Stream,
-        of: [&Configuration; N],
-        combine: impl Fn([f64; N]) -> f64,
-    ) -> Option<Median> {
-        let nowhere = BTreeMap::new();
-        let values = of.map(|each| self.values(stream, each).unwrap_or(&nowhere));
-        let [first, ..] = values.as_slice() else {
-            return None;
-        };
-        let combined = first.keys().filter_map(|cycle| {
-            let mut of_cycle = [0.0; N];
-            for (value, values) in of_cycle.iter_mut().zip(values) {
-                *value = *values.get(cycle)?;
-            }
-            Some(combine(of_cycle))
+        translation: Translation,
+        but: Option<&Configuration>,
+    ) -> Cycles {
+        let bases = Configuration::bases(translation);
+        let bases: Vec<_> = bases
+            .filter(|base| Some(base) != but)
+            .filter_map(|base| self.whole(stream, &base))
+            .collect();
+        let cycles = (0..self.cycles).filter_map(|cycle| {
+            let values = bases.iter().filter_map(|base| base.get(&cycle).copied());
+            Some((cycle, Median::of(values.collect())?.value))
         });
-        Median::of(combined.collect())
+        cycles.collect()
     }
 
-    fn values(&self, stream: Stream, of: &Configuration) -> Option<&BTreeMap<usize, f64>> {
-        let (stream, router) = self.place(stream, of)?;
-        Some(&self.values[stream][router])
+    /// What a packet took more through one router than through the bases; through one of
+    /// these, more than through the others.
+    pub(crate) fn added(&self, stream: Stream, of: &Configuration) -> Option<Median> {
+        let base = self.base(stream, of.translation, Some(of));
+        combined([self.whole(stream, of)?, &base], |[of, base]| of - base)
     }
 
-    fn place(&self, stream: Stream, of: &Configuration) -> Option<(usize, usize)> {
+    fn slices(&self, stream: Stream, of: &Configuration) -> Option<&Slices> {
         let stream = self.streams.iter().position(|each| *each == stream)?;
         let router = self.configurations.iter().position(|each| each == of)?;
-        (!self.values[stream][router].is_empty()).then_some((stream, router))
+        Some(&self.slices[stream][router])
     }
+}
+
+/// The median of what `combine` makes of each cycle that all of these have.
+pub(crate) fn combined<const N: usize>(
+    of: [&Cycles; N],
+    combine: impl Fn([f64; N]) -> f64,
+) -> Option<Median> {
+    let [first, ..] = of.as_slice() else {
+        return None;
+    };
+    let combined = first.keys().filter_map(|cycle| {
+        let mut values = [0.0; N];
+        for (value, cycles) in values.iter_mut().zip(of) {
+            *value = *cycles.get(cycle)?;
+        }
+        Some(combine(values))
+    });
+    Median::of(combined.collect())
 }
 
 #[cfg(test)]
@@ -124,35 +140,63 @@ mod tests {
     use super::*;
     use crate::configuration::Way;
 
-    #[test]
-    fn differences_are_taken_within_a_cycle() {
+    /// Two bases and another router, of which the machine makes each cycle slower.
+    fn series() -> (Series, Stream, [Configuration; 3]) {
         let stream = Stream::all().next().expect("a stream");
-        let [base, more] = [Way::Nothing, Way::Empty].map(|way| Configuration::with(way, 0));
-        let mut series = Series::new(&[stream], [base, more].into_iter());
-        // The machine gets slower, and both with it.
-        for (cycle, slow) in [1_000, 2_000, 9_000].into_iter().enumerate() {
-            let extra = [50, 60, 70][cycle];
-            series.add(0, 0, Duration::from_nanos(slow * 10), 10);
-            series.add(0, 1, Duration::from_nanos((slow + extra) * 10), 10);
+        let mut bases = Configuration::bases(Translation::Masquerade);
+        let [a, b] = [bases.next(), bases.next()].map(|base| base.expect("a base"));
+        let routers = [a, b, Configuration::with(Way::Empty, 0)];
+        let mut series = Series::new(&[stream], routers.into_iter());
+        for (slow, extra) in [(1_000, 50), (2_000, 60), (9_000, 70)] {
+            for (router, more) in [0, 4, extra].into_iter().enumerate() {
+                series.add(0, router, Duration::from_nanos((slow + more) * 10), 10);
+            }
             series.end_cycle();
         }
-        let difference = series.difference(stream, &more, &base).expect("both");
-        assert!((difference.value - 60.0).abs() < 1e-6, "{difference:?}");
+        (series, stream, routers)
+    }
+
+    /// Nanoseconds come from seconds in floating point.
+    fn value(median: Option<Median>) -> Option<String> {
+        median.map(|median| format!("{:.3}", median.value))
+    }
+
+    #[test]
+    fn differences_are_taken_within_a_cycle() {
+        let (series, stream, [_, _, more]) = series();
         assert_eq!(series.packets(stream, &more), 30);
-        let absolute = series.absolute(stream, &base).expect("it");
-        assert!((absolute.value - 2_000.0).abs() < 1e-6, "{absolute:?}");
+        let added = series.added(stream, &more);
+        assert_eq!(
+            value(added).as_deref(),
+            Some("58.000"),
+            "60, over the middle of 0 and 4"
+        );
+    }
+
+    #[test]
+    fn a_base_is_compared_with_the_others() {
+        let (series, stream, [a, b, _]) = series();
+        assert_eq!(value(series.added(stream, &a)).as_deref(), Some("-4.000"));
+        assert_eq!(value(series.added(stream, &b)).as_deref(), Some("4.000"));
+    }
+
+    #[test]
+    fn a_cycle_counts_that_all_have() {
+        let [a, b] = [
+            [(0, 1.0), (1, 5.0), (2, 9.0)].as_slice(),
+            &[(1, 2.0), (3, 7.0)],
+        ];
+        let [a, b] = [a, b].map(|cycles| cycles.iter().copied().collect::<Cycles>());
+        let both = combined([&a, &b], |[a, b]| a - b);
+        assert_eq!(value(both).as_deref(), Some("3.000"));
+        assert_eq!(combined([&a, &Cycles::new()], |[a, b]| a - b), None);
     }
 
     #[test]
     fn what_was_not_measured_has_no_median() {
-        let stream = Stream::all().next().expect("a stream");
-        let base = Configuration::BASE;
-        let mut series = Series::new(&[stream], [base].into_iter());
-        series.add(0, 0, Duration::from_nanos(10), 1);
-        assert!(
-            series
-                .difference(stream, &Configuration::AGAIN, &base)
-                .is_none()
-        );
+        let (series, stream, _) = series();
+        let other = Configuration::with(Way::Map, 1);
+        assert_eq!(series.added(stream, &other), None);
+        assert_eq!(series.packets(stream, &other), 0);
     }
 }

@@ -1,8 +1,12 @@
 //! The results for people.
 
-use crate::results::{Cost, Results, Router};
+use crate::configuration::Way;
+use crate::results::{Estimate, Results, Router};
 use crate::targets::Target;
 use crate::traffic::{Family, Stream};
+
+/// Characters of a column of figures.
+const COLUMN: usize = 36;
 
 /// Prints all of it.
 pub(crate) fn print(results: &Results) {
@@ -19,9 +23,10 @@ pub(crate) fn print(results: &Results) {
             );
             print!("{:32}{:>6}", "", "rules");
             for stream in &streams {
-                print!("{stream:>26}");
+                print!("{stream:>COLUMN$}");
             }
             println!();
+            whole(results, nat, &streams);
             for router in results.routers.iter().filter(|router| router.nat == nat) {
                 row(router, &streams);
             }
@@ -36,42 +41,48 @@ pub(crate) fn print(results: &Results) {
     println!("{:#}", results.machine);
 }
 
-fn row(router: &Router, streams: &[String]) {
-    let again = if router.copy > 0 { ", again" } else { "" };
-    let name = format!("{}{again}", router.way);
-    print!("{name:32}{:>6}", router.rules);
-    for stream in streams {
-        print!(
-            "{:>26}",
-            router.cost(stream).map_or_else(|| "—".into(), shown)
-        );
+/// What a packet takes in all, through the first of the bases.
+fn whole(results: &Results, nat: bool, streams: &[String]) {
+    let mut bases = results.routers.iter();
+    let Some(base) = bases.find(|router| router.nat == nat && router.way == Way::Nothing.name())
+    else {
+        return;
+    };
+    print!("{:38}", "in all, sending it included");
+    for cost in streams.iter().map(|stream| base.cost(stream)) {
+        let shown = cost.map(|cost| format!("{:.0}", cost.whole_ns.median));
+        print!("{:>COLUMN$}", shown.unwrap_or_default());
     }
     println!();
 }
 
-/// Of the base itself, what a packet takes in all.
-fn shown(cost: &Cost) -> String {
-    match cost.added_ns {
-        Some(added) => format!("{:.1} [{:.1}, {:.1}]", added.median, added.low, added.high),
-        None => format!("(whole: {:.0})", cost.whole_ns.median),
+fn row(router: &Router, streams: &[String]) {
+    print!("{:32}{:>6}", router.way, router.rules);
+    for stream in streams {
+        let added = router.added(stream);
+        print!("{:>COLUMN$}", added.map_or_else(|| "—".into(), shown));
     }
+    println!();
+}
+
+fn shown(of: Estimate) -> String {
+    format!("{:.1} [{:.1}, {:.1}]", of.median, of.low, of.high)
 }
 
 fn verdict(target: &Target) {
     let verdict = if target.met { "met" } else { "NOT met" };
     let Target {
         what,
-        stream,
-        worst_at,
-        limit_ns,
-        measured_ns,
+        limit,
+        unit,
+        measured,
+        interval: [low, high],
         compared_ns,
         ..
     } = target;
     let compared: Vec<_> = compared_ns.iter().map(|ns| format!("{ns:.1}")).collect();
-    let (median, low, high) = (measured_ns.median, measured_ns.low, measured_ns.high);
     println!(
-        "  {verdict}: {stream}: {what}: {median:.1} [{low:.1}, {high:.1}] ≤ {limit_ns:.1} ns at {worst_at} ({})",
+        "  {verdict:7}  {what}: {measured:.1} [{low:.1}, {high:.1}] ≤ {limit:.1} {unit} ({})",
         compared.join(" and ")
     );
 }

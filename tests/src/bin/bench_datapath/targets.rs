@@ -5,25 +5,44 @@ use conntrack_tests::bench::interval::Median;
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::{Configuration, Ours, Variant, Way};
-use crate::results::Estimate;
+use crate::network::Translation;
+use crate::results::tenths;
 use crate::rules::COUNTS;
-use crate::series::Series;
+use crate::series::{Series, combined};
 use crate::traffic::{Family, Meeting, Stream};
 
 /// One thing that is asked for.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Target {
+    /// The stream, what is asked for, and the number of rules with which it is missed
+    /// most, or nearest to being missed.
+    #[serde(rename = "target")]
     pub(crate) what: String,
-    pub(crate) stream: String,
-    /// Where it is missed most, or nearest to being missed.
-    pub(crate) worst_at: String,
-    /// Nanoseconds that must not be exceeded.
-    pub(crate) limit_ns: f64,
-    pub(crate) measured_ns: Estimate,
+    /// What must not be exceeded.
+    pub(crate) limit: f64,
+    pub(crate) unit: String,
+    /// The median, and its 95 % interval.
+    pub(crate) measured: f64,
+    pub(crate) interval: [f64; 2],
     /// What is compared: nanoseconds over the base, ours first.
     pub(crate) compared_ns: Vec<f64>,
-    /// Whether the whole interval is within the limit.
+    /// Whether the whole interval is within the limit; of what shall be within the
+    /// noise, the median.
     pub(crate) met: bool,
+}
+
+impl Target {
+    fn new(what: String, limit: f64, measured: Median, compared: Vec<f64>) -> Self {
+        Self {
+            what,
+            limit: tenths(limit),
+            unit: "ns".into(),
+            measured: tenths(measured.value),
+            interval: [measured.low, measured.high].map(tenths),
+            compared_ns: compared,
+            met: measured.high <= limit,
+        }
+    }
 }
 
 /// A comparison at one number of rules.
@@ -65,12 +84,12 @@ fn below_one_rule(series: &Series, stream: Stream) -> Option<Target> {
     let legacy = Configuration::with(Way::Neutron(Variant::Legacy), 1);
     let found = COUNTS.into_iter().filter_map(|rules| {
         let compared = [ours(rules), legacy];
-        found(series, stream, rules, compared, |[ours, legacy, _]| {
+        found(series, stream, rules, compared, |[ours, legacy]| {
             ours - legacy
         })
     });
     worst(
-        "a miss: less than legacy iptables with one rule",
+        "less than legacy iptables with one rule",
         stream,
         0.0,
         found,
@@ -80,12 +99,12 @@ fn below_one_rule(series: &Series, stream: Stream) -> Option<Target> {
 fn half_of_a_map(series: &Series, stream: Stream) -> Option<Target> {
     let found = COUNTS.into_iter().filter_map(|rules| {
         let compared = [ours(rules), Configuration::with(Way::Map, rules)];
-        found(series, stream, rules, compared, |[ours, map, base]| {
-            (ours - base) - (map - base) / 2.0
+        found(series, stream, rules, compared, |[ours, map]| {
+            ours - map / 2.0
         })
     });
     worst(
-        "a miss: at most half of the nft map with as many rules",
+        "at most half of an nft map with as many rules",
         stream,
         0.0,
         found,
@@ -97,60 +116,55 @@ fn flat(series: &Series, stream: Stream) -> Option<Target> {
     const SPREAD: f64 = 40.0;
     let [fewest, .., most] = COUNTS;
     let compared = [ours(most), ours(fewest)];
-    let found = found(series, stream, most, compared, |[most, fewest, _]| {
+    let found = found(series, stream, most, compared, |[most, fewest]| {
         most - fewest
     });
-    worst(
-        "a miss: 5,000 rules over 1",
-        stream,
-        SPREAD,
-        found.into_iter(),
-    )
+    worst("5,000 rules over 1", stream, SPREAD, found.into_iter())
 }
 
 fn at_most_a_map(series: &Series, stream: Stream) -> Option<Target> {
     let found = COUNTS.into_iter().filter_map(|rules| {
         let compared = [ours(rules), Configuration::with(Way::Map, rules)];
-        found(series, stream, rules, compared, |[ours, map, _]| ours - map)
+        found(series, stream, rules, compared, |[ours, map]| ours - map)
     });
-    worst(
-        "a hit: at most the nft map with as many rules",
-        stream,
-        0.0,
-        found,
-    )
+    worst("at most an nft map with as many rules", stream, 0.0, found)
 }
 
-/// Within what two routers differ by that are alike.
+/// Within what routers differ by that are alike.
 fn without_rules(series: &Series, stream: Stream) -> Option<Target> {
-    let (base, again) = (Configuration::BASE, Configuration::AGAIN);
-    let noise = series.difference(stream, &again, &base)?;
-    let limit = noise.low.abs().max(noise.high.abs());
-    let measured = series.difference(stream, &ours(0), &base)?;
+    let bases = Configuration::bases(Translation::Masquerade);
+    let noise = bases.filter_map(|base| series.added(stream, &base));
+    let noise = noise.map(|noise| noise.low.abs().max(noise.high.abs()));
+    let limit = noise.max_by(f64::total_cmp)?;
+    let measured = series.added(stream, &ours(0))?;
     Some(Target {
-        what: "a router without rules: within the noise".into(),
-        stream: stream.name(),
-        worst_at: "no rules".into(),
-        limit_ns: limit,
-        measured_ns: measured.into(),
-        compared_ns: vec![measured.value, noise.value],
         met: measured.value <= limit,
+        ..Target::new(
+            format!(
+                "{}: a router without rules, within the noise",
+                stream.name()
+            ),
+            limit,
+            measured,
+            vec![tenths(measured.value)],
+        )
     })
 }
 
-/// Compares two routers, and gives `compare` the base's value as well.
+/// Compares what two routers take more than the base.
 fn found(
     series: &Series,
     stream: Stream,
     rules: usize,
     [ours, other]: [Configuration; 2],
-    compare: impl Fn([f64; 3]) -> f64,
+    compare: impl Fn([f64; 2]) -> f64,
 ) -> Option<Found> {
-    let base = Configuration::BASE;
-    let added = |of| Some(series.difference(stream, of, &base)?.value);
+    let base = series.base(stream, ours.translation, None);
+    let [a, b] = [series.whole(stream, &ours)?, series.whole(stream, &other)?];
+    let added = |of| Some(tenths(series.added(stream, of)?.value));
     Some(Found {
         rules,
-        measured: series.combined(stream, [&ours, &other, &base], compare)?,
+        measured: combined([a, b, &base], |[a, b, base]| compare([a - base, b - base]))?,
         compared: vec![added(&ours)?, added(&other)?],
     })
 }
@@ -162,13 +176,6 @@ fn worst(
     found: impl Iterator<Item = Found>,
 ) -> Option<Target> {
     let worst = found.max_by(|a, b| a.measured.high.total_cmp(&b.measured.high))?;
-    Some(Target {
-        what: what.into(),
-        stream: stream.name(),
-        worst_at: format!("{} rules", worst.rules),
-        limit_ns: limit,
-        measured_ns: worst.measured.into(),
-        compared_ns: worst.compared,
-        met: worst.measured.high <= limit,
-    })
+    let what = format!("{}: {what}; worst with {}", stream.name(), worst.rules);
+    Some(Target::new(what, limit, worst.measured, worst.compared))
 }
