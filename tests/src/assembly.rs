@@ -38,8 +38,9 @@ pub const EXIT: u8 = 0x95;
 /// `BPF_LD | BPF_IMM | BPF_DW`, the one instruction that takes two places.
 const LOAD_ADDRESS: u8 = 0x18;
 
-/// What the program in the file is called.
-pub const PROGRAM: &str = "program";
+/// What the program in the file is called: as the agent's own, so that none is
+/// taken for it by its name.
+pub const PROGRAM: &str = "classify";
 /// What its array of one program is called, where it has one.
 pub const TABLE: &str = "TABLE";
 

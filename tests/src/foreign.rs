@@ -12,19 +12,21 @@ use aya::{Ebpf, EbpfLoader};
 use conntrack_agent::kernel::load_again;
 use conntrack_ebpf::abi::{self, Identity};
 
-use crate::assembly;
+use crate::assembly::{self, Code};
 use crate::attach::{self, Xdp as Mode};
 use crate::netns::Netns;
 
 /// Behind everything that the agent may have chosen.
 const LAST: u16 = 50_000;
 
+/// The verdict that leaves a packet to whatever comes next (`enum tcx_action_base`,
+/// include/uapi/linux/bpf.h).
+const TCX_NEXT: i32 = -1;
+
 /// A program at an interface's ingress, until it is dropped; as a tc filter,
 /// until its interface goes.
 ///
-/// It is the classifier's own object with empty maps and no bits of the mark,
-/// loaded by the test: it passes every packet on as it is, and no agent has
-/// made it, though it bears the name of the agent's own.
+/// It passes every packet on as it is, and bears the name of the agent's own.
 pub struct ForeignProgram {
     /// Its links are in it, and end with it.
     _object: Ebpf,
@@ -73,13 +75,14 @@ impl ForeignProgram {
     }
 
     fn attach_by(netns: &Netns, interface: &str, options: TcAttachOptions) -> Self {
-        let path = object_path();
-        let mut object = EbpfLoader::new()
-            .load_file(&path)
-            .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let mut code = Code::default();
+        code.push(assembly::MOVE_IMMEDIATE, 0, 0, 0, TCX_NEXT);
+        code.push(assembly::EXIT, 0, 0, 0, 0);
+        let object = EbpfLoader::new().load(&code.object("classifier"));
+        let mut object = object.expect("an object with one program");
         let program: &mut SchedClassifier = object
-            .program_mut("classify")
-            .expect("the classifier")
+            .program_mut(assembly::PROGRAM)
+            .expect("the program")
             .try_into()
             .expect("a tc program");
         load_again(|| program.load()).expect("the program in the kernel");

@@ -62,6 +62,8 @@ struct Fixture {
     lab: Lab,
     /// How the agents attach.
     attach: &'static str,
+    /// What carries helper marks, as the agent that was started last has it.
+    carrier: &'static str,
     rng: fastrand::Rng,
     /// How long a start takes.
     start: Duration,
@@ -77,6 +79,8 @@ struct Done {
     kills: usize,
     upgrades: usize,
     abi_changes: usize,
+    /// How often another carrier was wanted than before.
+    carriers: usize,
     refusals: usize,
     sessions: usize,
 }
@@ -94,6 +98,7 @@ impl Fixture {
             site,
             lab,
             attach,
+            carrier: "",
             rng: fastrand::Rng::with_seed(seed),
             start: Duration::from_millis(500),
             abi: abi::VERSION,
@@ -141,7 +146,12 @@ impl Fixture {
     fn spawn(&mut self, others: u16) -> Agent {
         let rules = self.rules(others);
         let attach = format!("{:?}", self.attach);
+        let carrier = self.rng.choice(["\"mark\"", "\"priority\""]);
+        let carrier = carrier.expect("one of them");
+        self.done.carriers += usize::from(carrier != self.carrier);
+        self.carrier = carrier;
         let config = Config::of(&self.lab).with("attach", attach);
+        let config = config.with("carrier", carrier);
         Agent::spawn_release(&self.lab, &config, Some(&rules), &self.release(), &[])
     }
 

@@ -131,6 +131,16 @@ fn helpers_are_iptables_by_tcx_in_ipv6() {
 }
 
 #[test]
+fn helpers_are_iptables_by_tcx_and_priority_in_ipv4() {
+    check(Way::TcxByPriority, Family::V4);
+}
+
+#[test]
+fn helpers_are_iptables_by_tcx_and_priority_in_ipv6() {
+    check(Way::TcxByPriority, Family::V6);
+}
+
+#[test]
 fn helpers_are_iptables_by_clsact_in_ipv4() {
     check(Way::Clsact, Family::V4);
 }

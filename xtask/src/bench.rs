@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: how fast it is, measured in a lab.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::Result;
@@ -34,10 +34,49 @@ pub(crate) enum Bench {
     /// By the kernel's test runs, packet by packet of each kind. Prints a table, and
     /// writes all of it to a file. A miss of a target does not fail the command.
     Program(Program),
+    /// What it costs a forwarded packet, beside Neutron's chains and nft maps
+    ///
+    /// In a router with NAT, with 1 to 5,000 rules, in about four minutes. Prints a
+    /// table, writes all of it to a file, and draws docs/bench/ from that. A miss of a
+    /// target does not fail the command.
+    Datapath(Datapath),
+    /// What the benchmarks found last: each target, out of their files
+    ///
+    /// Nothing is measured.
+    Summary,
+}
+
+/// How to measure forwarded packets.
+#[derive(clap::Args, Default)]
+pub(crate) struct Datapath {
+    /// Where the results go, in place of bench/datapath.json in the repository
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Measure so many cycles (60 at the least), instead of for three minutes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(60..))]
+    cycles: Option<u32>,
+    /// Half a minute in all, for trying out
+    #[arg(long, conflicts_with = "cycles")]
+    quick: bool,
+    /// Measure nothing: draw the charts from the file again
+    #[arg(long, conflicts_with_all = ["cycles", "quick"])]
+    charts_only: bool,
+}
+
+impl Datapath {
+    /// What the program is told of it.
+    fn option(&self) -> Option<String> {
+        match self.cycles {
+            Some(cycles) => Some(format!("--cycles={cycles}")),
+            None if self.quick => Some("--quick".into()),
+            None if self.charts_only => Some("--charts-only".into()),
+            None => None,
+        }
+    }
 }
 
 /// How to measure the programs.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Program {
     /// Where the results go, in place of bench/program.json in the repository
     #[arg(long, value_name = "FILE")]
@@ -47,6 +86,9 @@ pub(crate) struct Program {
     beside: Option<PathBuf>,
 }
 
+/// As many as a large host has.
+const ROUTERS: u16 = 1_000;
+
 /// How to measure many routers.
 #[derive(clap::Args)]
 pub(crate) struct Scale {
@@ -54,12 +96,12 @@ pub(crate) struct Scale {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// How many routers there are
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = ROUTERS, value_parser = clap::value_parser!(u16).range(1..))]
     routers: u16,
 }
 
 /// How to measure changes.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Control {
     /// Where the results go, in place of bench/control.json in the repository
     #[arg(long, value_name = "FILE")]
@@ -67,6 +109,37 @@ pub(crate) struct Control {
     /// Leave out larger numbers of rules
     #[arg(long, value_name = "RULES")]
     up_to: Option<usize>,
+}
+
+/// All benchmarks, and what they found.
+pub(crate) fn all() -> Result<ExitCode> {
+    let each = [
+        Bench::Program(Program::default()),
+        Bench::Datapath(Datapath::default()),
+        Bench::Control(Control::default()),
+        Bench::Api { json: None },
+        Bench::Scale(Scale {
+            json: None,
+            routers: ROUTERS,
+        }),
+        Bench::Summary,
+    ];
+    for bench in &each {
+        let code = run(bench)?;
+        if code != ExitCode::SUCCESS {
+            return Ok(code);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the targets that the files in `bench/` name.
+fn summary(paths: &Paths) -> Result<ExitCode> {
+    let built = build::all(paths, build::Args::default())?;
+    build::lab_program(paths, &built, "bench_summary")?;
+    let mut command = Command::new(paths.release("bench_summary"));
+    command.arg(paths.root.join("bench"));
+    process::status("the summary", &mut command).map(process::exit_code)
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
@@ -77,6 +150,7 @@ pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
 
     // The first program has two: it is what they have in common that takes the code.
     let (program, options, json, default) = match bench {
+        Bench::Summary => return summary(&paths),
         Bench::Control(Control { json, up_to }) => {
             let up_to = up_to.map(|most| format!("--up-to={most}"));
             ("bench_control", up_to, json, "bench/control.json")
@@ -94,6 +168,15 @@ pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
             let beside = beside.map(|object| format!("--beside={}", object.display()));
             ("bench_program", beside, json, "bench/program.json")
         }
+        Bench::Datapath(datapath) => {
+            let json = &datapath.json;
+            (
+                "bench_datapath",
+                datapath.option(),
+                json,
+                "bench/datapath.json",
+            )
+        }
     };
     build::lab_program(&paths, &built, program)?;
     let mut command = Command::new(paths.release(program));
@@ -106,7 +189,21 @@ pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
     if let Some(option) = &options {
         command.args(option.splitn(2, '='));
     }
+    if let Bench::Datapath(_) = bench {
+        command
+            .arg("--charts")
+            .arg(charts(&paths, json.as_deref(), &results));
+    }
     command.arg("--json").arg(results);
     built.tell(&mut command);
     process::status("the benchmark", &mut command).map(process::exit_code)
+}
+
+/// Where charts of these results go: those that the documents show are drawn from the
+/// repository's own, others lie beside their file.
+fn charts(paths: &Paths, given: Option<&Path>, results: &Path) -> PathBuf {
+    match (given, results.parent()) {
+        (Some(_), Some(folder)) => folder.to_owned(),
+        _ => paths.root.join("docs/bench"),
+    }
 }

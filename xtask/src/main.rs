@@ -54,8 +54,11 @@ enum Command {
     /// Run all tests, and check that they leave nothing behind (needs root)
     Test(test::Args),
     /// Measure, in a lab of network namespaces (needs root)
-    #[command(subcommand)]
-    Bench(bench::Bench),
+    Bench {
+        /// One of them; all, one after the other, if none is named
+        #[command(subcommand)]
+        bench: Option<bench::Bench>,
+    },
     /// Compare the parser with a second one, on inputs that a fuzzer looks for
     ///
     /// Starts from fuzz/corpus; what it finds stays in the target directory.
@@ -83,7 +86,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Build(args) => build::run(args),
         Command::Demo => demo::run(),
         Command::Test(args) => test::run(&args),
-        Command::Bench(bench) => bench::run(&bench),
+        Command::Bench { bench: Some(bench) } => bench::run(&bench),
+        Command::Bench { bench: None } => bench::all(),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Check => check::run(),
     }

@@ -157,6 +157,7 @@ fn another_mark_mask_needs_another_instance_in_the_same_place() {
     let before = fixture.program();
     assert_eq!(agent.kill().code, None);
     let config = Config::of(&fixture.lab).with("mark_mask", "0x00000f00");
+    let config = config.with("carrier", "\"mark\"");
     let _agent = Agent::start_with(&fixture.lab, &config, &fixture.rules());
     assert_ne!(fixture.program(), before);
     assert_eq!(fixture.program().len(), 1);

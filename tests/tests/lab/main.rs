@@ -12,6 +12,7 @@ mod access;
 mod adoption;
 mod api;
 mod attach;
+mod carrier;
 mod cli;
 mod concurrent;
 mod counting;

@@ -31,6 +31,8 @@ use crate::wire::{Family, Frame, HOSTS, LAST, ROUTER, Side};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     Tcx,
+    /// Through routers that have NAT, and so another carrier.
+    TcxByPriority,
     Clsact,
     XdpNative,
     XdpGeneric,
@@ -44,7 +46,7 @@ const EVERYWHERE: &str = r#"[{ name = "*", attach = "WAY" }]"#;
 impl Way {
     fn configure(self, config: Config) -> Config {
         match self {
-            Self::Tcx => config.with("attach", "\"tcx\""),
+            Self::Tcx | Self::TcxByPriority => config.with("attach", "\"tcx\""),
             Self::Clsact => config.with("attach", "\"clsact\""),
             Self::XdpNative => config.with("interface", EVERYWHERE.replace("WAY", "xdp")),
             Self::XdpGeneric => config.with("interface", EVERYWHERE.replace("WAY", "xdp-generic")),
@@ -109,6 +111,15 @@ impl Rig {
                 drop;
             }; }",
         );
+        if way == Way::TcxByPriority {
+            for half in [&reference, &ours] {
+                half.netns.nft(
+                    "table inet translated { chain postrouting {
+                        type nat hook postrouting priority srcnat;
+                    }; }",
+                );
+            }
+        }
         let config = way.configure(Config::of(&lab));
         let agent = Agent::start_with(&lab, &config, "");
         let rig = Self {
@@ -153,7 +164,7 @@ impl Rig {
         for name in INTERFACES {
             let netns = &self.ours.netns;
             let xdp = match self.way {
-                Way::Tcx | Way::Clsact => None,
+                Way::Tcx | Way::TcxByPriority | Way::Clsact => None,
                 Way::XdpNative => Some(Xdp::Native),
                 Way::XdpGeneric => Some(Xdp::Generic),
             };
@@ -161,6 +172,8 @@ impl Rig {
             let filters = filter_programs(netns, name).len();
             assert_eq!(filters, usize::from(self.way == Way::Clsact), "{name}");
             assert_eq!(ingress_programs(netns, name).len(), 1, "{name}");
+            let by_priority = netns.ruleset().contains("type nat hook prerouting");
+            assert_eq!(by_priority, self.way == Way::TcxByPriority, "{name}");
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
 pub(super) struct Chain {
     name: &'static str,
     /// nft(8): "filter" chains see every packet, "nat" chains the first of each
-    /// connection alone (`nf_nat_inet_fn`, net/netfilter/nf_nat_core.c).
+    /// connection alone (`nf_nat_inet_fn`, `net/netfilter/nf_nat_core.c`).
     kind: &'static str,
     priority: i32,
     rules: Vec<Vec<Statement>>,

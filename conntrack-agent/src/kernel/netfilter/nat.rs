@@ -8,7 +8,7 @@ use super::{
 };
 
 /// What legacy iptables has in the namespace, a table a line
-/// (`xt_table_seq_ops`, net/netfilter/x_tables.c).
+/// (`xt_table_seq_ops`, `net/netfilter/x_tables.c`).
 const LEGACY_TABLES: &str = "/proc/thread-self/net/ip_tables_names";
 
 /// `NFPROTO_INET` and `NFPROTO_IPV4`, include/uapi/linux/netfilter.h.
@@ -17,7 +17,7 @@ const FAMILIES: [u8; 2] = [1, 2];
 /// Whether the calling thread's network namespace has NAT for IPv4: a nat chain
 /// in a table whose name does not begin with `ours`, or legacy iptables' nat
 /// table. The first of either registers the hooks for all of them
-/// (`nf_nat_register_fn`, net/netfilter/nf_nat_core.c).
+/// (`nf_nat_register_fn`, `net/netfilter/nf_nat_core.c`).
 ///
 /// # Errors
 /// netlink(7): EPERM without `CAP_NET_ADMIN`; what can't be read.

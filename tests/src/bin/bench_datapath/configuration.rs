@@ -1,0 +1,203 @@
+//! What is compared.
+
+use conntrack_agent::model::Protocol;
+
+use crate::network::Translation;
+use crate::rules::{self, COUNTS};
+use crate::traffic::{Meeting, Stream};
+
+/// Routers that are alike and do nothing, of each kind.
+const BASES: usize = 4;
+
+/// What carries the helper mark, as the agent's configuration says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    Auto,
+    Mark,
+    Priority,
+}
+
+/// How the agent's programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attach {
+    Tcx,
+    Clsact,
+    /// By tcx, with XDP in front of it, in the veth's driver.
+    Xdp,
+    /// By tcx, with XDP in front of it, in the network stack.
+    XdpGeneric,
+}
+
+/// One way to run the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ours {
+    pub(crate) carrier: Carrier,
+    pub(crate) attach: Attach,
+}
+
+/// One of iptables' two implementations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Variant {
+    Legacy,
+    Nft,
+}
+
+/// What gives a router's connections their helpers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Nothing.
+    Nothing,
+    /// Nothing any more: the streams' connections were given theirs by rules that are
+    /// gone. Shows what the helpers themselves cost.
+    Gone,
+    /// Nothing: a tcx program that passes every packet on at once.
+    Empty,
+    /// The agent.
+    Ours(Ours),
+    /// The chains that Neutron writes.
+    Neutron(Variant),
+    /// One nft rule with a map of all ports.
+    Map,
+}
+
+/// One router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Configuration {
+    pub(crate) way: Way,
+    pub(crate) rules: usize,
+    pub(crate) translation: Translation,
+    /// Which of several routers that are alike.
+    pub(crate) copy: usize,
+}
+
+impl Ours {
+    /// As it is unless somebody says otherwise.
+    pub(crate) const DEFAULT: Self = Self {
+        carrier: Carrier::Auto,
+        attach: Attach::Tcx,
+    };
+
+    const fn by(carrier: Carrier) -> Self {
+        Self {
+            carrier,
+            ..Self::DEFAULT
+        }
+    }
+
+    const fn attached(attach: Attach) -> Self {
+        Self {
+            attach,
+            ..Self::DEFAULT
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match (self.attach, self.carrier) {
+            (Attach::Tcx, Carrier::Auto) => "ours",
+            (Attach::Tcx, Carrier::Mark) => "ours, by mark",
+            (Attach::Tcx, Carrier::Priority) => "ours, by priority",
+            (Attach::Clsact, _) => "ours, clsact",
+            (Attach::Xdp, _) => "ours, native XDP",
+            (Attach::XdpGeneric, _) => "ours, generic XDP",
+        }
+    }
+}
+
+impl Way {
+    /// What the results call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Gone => "nothing, helpers given before",
+            Self::Empty => "empty tcx program",
+            Self::Ours(ours) => ours.name(),
+            Self::Neutron(Variant::Legacy) => "iptables-legacy",
+            Self::Neutron(Variant::Nft) => "iptables-nft",
+            Self::Map => "nft map",
+        }
+    }
+}
+
+impl Configuration {
+    /// In a router with NAT.
+    pub(crate) const fn with(way: Way, rules: usize) -> Self {
+        Self {
+            way,
+            rules,
+            translation: Translation::Masquerade,
+            copy: 0,
+        }
+    }
+
+    const fn without_nat(self) -> Self {
+        Self {
+            translation: Translation::None,
+            ..self
+        }
+    }
+
+    /// All of them.
+    pub(crate) fn all() -> Vec<Self> {
+        let ours = |ours, rules| Self::with(Way::Ours(ours), rules);
+        let legacy = Way::Neutron(Variant::Legacy);
+        let mut all: Vec<_> = Self::bases(Translation::Masquerade).collect();
+        all.extend([
+            Self::with(Way::Gone, 0),
+            Self::with(Way::Empty, 0),
+            ours(Ours::DEFAULT, 0),
+            ours(Ours::by(Carrier::Mark), 10),
+            ours(Ours::by(Carrier::Priority), 10),
+            ours(Ours::attached(Attach::Clsact), 10),
+            ours(Ours::attached(Attach::Xdp), 10),
+            ours(Ours::attached(Attach::XdpGeneric), 10),
+        ]);
+        for way in [
+            Way::Ours(Ours::DEFAULT),
+            legacy,
+            Way::Neutron(Variant::Nft),
+            Way::Map,
+        ] {
+            all.extend(COUNTS.map(|rules| Self::with(way, rules)));
+        }
+        all.extend(Self::bases(Translation::None));
+        let others = [ours(Ours::by(Carrier::Mark), 1), Self::with(legacy, 1)];
+        all.extend(others.map(Self::without_nat));
+        all
+    }
+
+    /// What all others are compared with: some that are alike, since two routers are
+    /// never quite, wherever the kernel has put what belongs to them. What they differ
+    /// by is noise.
+    pub(crate) fn bases(translation: Translation) -> impl Iterator<Item = Self> {
+        (0..BASES).map(move |copy| Self {
+            way: Way::Nothing,
+            rules: 0,
+            translation,
+            copy,
+        })
+    }
+
+    /// The helper that a stream's connection gets.
+    pub(crate) fn helper(&self, stream: Stream) -> Option<&'static str> {
+        let gives = match self.way {
+            Way::Nothing | Way::Empty => false,
+            Way::Gone => true,
+            Way::Ours(_) | Way::Neutron(_) | Way::Map => self.has(stream.protocol),
+        };
+        (gives && stream.meeting == Meeting::Hit).then_some(rules::helper(stream.protocol))
+    }
+
+    /// Whether it shows something that a stream meets a rule here, or none: a single
+    /// rule is for TCP.
+    pub(crate) fn carries(&self, stream: Stream) -> bool {
+        stream.meeting == Meeting::Miss || self.rules == 0 || self.has(stream.protocol)
+    }
+
+    fn has(&self, protocol: Protocol) -> bool {
+        let port = rules::met(protocol);
+        let rules = rules::rules(self.rules);
+        rules
+            .iter()
+            .any(|rule| (rule.protocol, rule.port) == (protocol, port))
+    }
+}
