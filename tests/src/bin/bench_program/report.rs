@@ -49,6 +49,9 @@ fn is_met(cost: &Cost, limit: f64) -> bool {
     cost.ours.high <= limit
 }
 
+/// Percent of their time.
+const QUIET: f64 = 10.0;
+
 fn tenths(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
@@ -111,6 +114,11 @@ pub(crate) fn print(machine: &Value, results: &Results) {
     };
     println!("  {verdict}: reads no hash map: it has {:?}", results.maps);
     println!("\n{machine:#}\n{:#}", json!(results.circumstances));
+    if results.circumstances.others_busy_percent > Some(QUIET) {
+        println!(
+            "\nOther CPUs were busy. Where they share a core with this one, all takes longer."
+        );
+    }
 }
 
 /// All of it for machines.
