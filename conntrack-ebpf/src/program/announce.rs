@@ -26,7 +26,7 @@ pub fn announce(context: &TcContext, identity: &Identity, seen: &Seen, hit: Hit)
     if !parse::opens(&packet, seen.network, &seen.control) {
         return;
     }
-    let Some(flow) = flow(context, &packet, seen) else {
+    let Some(flow) = flow(&packet, seen) else {
         return;
     };
     let tick = tick();
@@ -70,7 +70,7 @@ pub fn announce(context: &TcContext, identity: &Identity, seen: &Seen, hit: Hit)
     event.flow.addresses[2] = c;
     event.flow.addresses[3] = d;
     event.flow.ports = flow.ports;
-    event.flow.interface = flow.interface;
+    event.flow.interface = skb::ifindex(context);
     event.mark = hit.mark.get();
     event.slot = hit.slot;
     event.protocol = protocol as u8;
@@ -85,13 +85,14 @@ pub fn announce(context: &TcContext, identity: &Identity, seen: &Seen, hit: Hit)
     }
 }
 
-/// Who talks to whom; none if the packet has become shorter since it was parsed.
+/// Who talks to whom, but for the interface; none if the packet has become shorter
+/// since it was parsed.
 #[inline(always)]
-fn flow(context: &TcContext, packet: &Skb<'_>, seen: &Seen) -> Option<Flow> {
+fn flow(packet: &Skb<'_>, seen: &Seen) -> Option<Flow> {
     Some(Flow {
         addresses: addresses(packet, seen.ethertype, seen.network)?,
         ports: packet.read(seen.network + seen.control.transport)?,
-        interface: skb::ifindex(context),
+        interface: 0,
     })
 }
 
