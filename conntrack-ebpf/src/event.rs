@@ -93,6 +93,8 @@ pub struct Limiter {
     pub limited: u64,
     /// Events that were not, because the ring buffer was full.
     pub full: u64,
+    /// The clock, as it was read last.
+    pub clock: Clock,
     /// Where this CPU's next event is put together: the program's stack is small.
     pub event: Opened,
 }
@@ -115,11 +117,29 @@ impl Limiter {
     }
 }
 
+/// For how long the host has been up, in one tick of the kernel's.
+///
+/// Both its ticks (`bpf_jiffies64`) and the nanoseconds (`bpf_ktime_get_coarse_ns`)
+/// go on together, at the timer's interrupt. To read the ticks takes no call, but how
+/// long one is the program doesn't know: so it asks for the nanoseconds once in each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Clock {
+    /// Which tick.
+    pub tick: u64,
+    /// Nanoseconds since the host started, then.
+    pub at: u64,
+}
+
 /// How many flows a CPU remembers: a power of two.
 pub const RECENT_FLOWS: u32 = 1024;
 /// For how long a flow that nothing is heard of is remembered, in nanoseconds:
 /// as conntrack keeps a UDP stream (`nf_conntrack_udp_timeout_stream`, 120 s).
 pub const REMEMBERED: u64 = 120_000_000_000;
+
+/// For how many ticks a flow that was noted isn't noted again: at most 0.7 s, by
+/// which [`REMEMBERED`] is shorter then. It takes no clock to tell.
+pub const FRESH: u32 = 64;
 
 /// A UDP flow that was seen lately.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,18 +147,43 @@ pub const REMEMBERED: u64 = 120_000_000_000;
 pub struct Recent {
     /// A hash of router, addresses and ports; 0 if there is none.
     pub flow: u64,
-    /// When it was seen last, in nanoseconds since the host started.
-    pub at: u64,
+    /// When it was noted last, since the host started: nanoseconds by 2³⁰, so about
+    /// seconds.
+    pub at: u32,
+    /// The lower half of the tick in which it was.
+    pub tick: u32,
 }
 
 impl Recent {
+    /// Nanoseconds in the unit of `at`.
+    #[expect(clippy::cast_possible_truncation, reason = "136 years")]
+    const fn moment(nanoseconds: u64) -> u32 {
+        (nanoseconds >> 30) as u32
+    }
+
+    /// Whether the flow was noted a few ticks ago: then it is not new, and needn't
+    /// be noted.
+    #[inline(always)]
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+    pub const fn is_fresh(&self, flow: u64, tick: u64) -> bool {
+        self.flow == flow && (tick as u32).wrapping_sub(self.tick) < FRESH
+    }
+
     /// Notes that the flow was seen. Returns whether it is new here: two flows
     /// with one place push each other out, and are told of again.
     #[inline(always)]
-    pub const fn is_new(&mut self, flow: u64, now: u64) -> bool {
-        let is_new = self.flow != flow || now.wrapping_sub(self.at) > REMEMBERED;
-        self.flow = flow;
-        self.at = now;
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+    pub const fn is_new(&mut self, flow: u64, now: Clock) -> bool {
+        // Both ends are cut off: by one more, nothing is forgotten too early.
+        const LONGEST: u32 = Recent::moment(REMEMBERED) + 1;
+        let at = Self::moment(now.at);
+        let is_new = self.flow != flow || at.wrapping_sub(self.at) > LONGEST;
+        *self = Self {
+            flow,
+            at,
+            tick: now.tick as u32,
+        };
         is_new
     }
 }
@@ -190,13 +235,36 @@ mod tests {
 
     #[test]
     fn a_flow_is_new_once_until_it_was_silent_for_long() {
+        /// What times are kept to, and a bit.
+        const UNIT: u64 = 2 << 30;
+        let now = |at| Clock { at, tick: 0 };
         let mut place = Recent::default();
-        assert!(place.is_new(7, 1));
-        assert!(!place.is_new(7, REMEMBERED));
-        assert!(!place.is_new(7, 2 * REMEMBERED), "since it was seen last");
-        assert!(place.is_new(7, 3 * REMEMBERED + 1));
-        assert!(place.is_new(8, 3 * REMEMBERED + 2), "another one");
-        assert!(place.is_new(7, 3 * REMEMBERED + 3), "was pushed out");
+        assert!(place.is_new(7, now(1)));
+        assert!(!place.is_new(7, now(REMEMBERED)));
+        assert!(
+            !place.is_new(7, now(2 * REMEMBERED)),
+            "since it was seen last"
+        );
+        assert!(place.is_new(7, now(3 * REMEMBERED + UNIT)));
+        assert!(place.is_new(8, now(3 * REMEMBERED + UNIT)), "another one");
+        assert!(
+            place.is_new(7, now(3 * REMEMBERED + UNIT)),
+            "was pushed out"
+        );
+    }
+
+    #[test]
+    fn a_flow_is_fresh_for_some_ticks_after_it_was_noted() {
+        for tick in [0, 7, u64::from(u32::MAX), u64::MAX] {
+            let mut place = Recent::default();
+            assert!(!place.is_fresh(7, tick), "nothing is there");
+            place.is_new(7, Clock { at: 1, tick });
+            let later = |ticks| tick.wrapping_add(ticks);
+            assert!(place.is_fresh(7, tick));
+            assert!(place.is_fresh(7, later(u64::from(FRESH) - 1)));
+            assert!(!place.is_fresh(7, later(u64::from(FRESH))));
+            assert!(!place.is_fresh(8, tick), "another one");
+        }
     }
 
     #[test]

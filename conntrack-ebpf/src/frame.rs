@@ -1,8 +1,10 @@
 //! The packet as an XDP program sees it.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{EbpfContext as _, helpers::generated, programs::XdpContext};
 
-use crate::packet::{Packet, TOO_LONG, Word, near};
+use crate::packet::{Packet, TOO_LONG, Word, blurred, near};
 
 /// An XDP frame; offsets count from its Ethernet header. Of one in several
 /// buffers, `data` is the first alone.
@@ -17,10 +19,9 @@ impl Frame<'_> {
             return None;
         }
         // SAFETY: the comparison above is the one by which the verifier allows
-        // this read: all of it lies before `data_end`. It wants no alignment, and
-        // any bytes are a `Word`.
+        // this read: all of it lies before `data_end`.
         #[expect(unsafe_code, reason = "direct packet access")]
-        let word = unsafe { (start as *const T).read_unaligned() };
+        let word = unsafe { T::load(start) };
         Some(word)
     }
 }
@@ -33,20 +34,37 @@ impl Packet for Frame<'_> {
 
     #[inline(always)]
     fn read_or_zero<T: Word>(&self, offset: usize) -> T {
-        if let Some(word) = self.direct(offset) {
-            return word;
-        }
-        let mut word = T::default();
-        // What fails has written nothing but zeros.
-        let _ = load(self.0, offset, &mut word);
-        word
+        self.read(offset).unwrap_or_default()
     }
 
     #[inline(always)]
     fn copy<T: Word>(&self, offset: usize) -> Option<T> {
-        let mut word = T::default();
-        load(self.0, offset, &mut word)?;
+        let mut word = MaybeUninit::<T>::uninit();
+        #[expect(clippy::cast_possible_truncation, reason = "offsets in a packet")]
+        let (offset, length) = (offset as u32, size_of::<T>() as u32);
+        // SAFETY: the helper writes as many bytes as `T` has.
+        #[expect(unsafe_code, reason = "the call has no safe form")]
+        let failed = unsafe {
+            let into = word.as_mut_ptr().cast();
+            generated::bpf_xdp_load_bytes(self.0.ctx, offset, into, length)
+        };
+        if failed != 0 {
+            return None;
+        }
+        // SAFETY: the helper has written it, and any bytes are a `Word`.
+        #[expect(unsafe_code, reason = "nothing is written twice")]
+        let word = unsafe { word.assume_init() };
         Some(word)
+    }
+
+    #[inline(always)]
+    fn read_far<T: Word>(&self, offset: usize) -> Option<T> {
+        self.read(offset)
+    }
+
+    #[inline(always)]
+    fn blurred(&self, offset: usize, by: u32) -> usize {
+        blurred(offset, by)
     }
 
     #[inline(always)]
@@ -68,20 +86,4 @@ impl Packet for Frame<'_> {
     fn is_merged(&self, network: usize) -> bool {
         self.has(network + TOO_LONG)
     }
-}
-
-/// Copies bytes of the frame, whichever buffers they lie in; none if it ends
-/// before them.
-#[inline(always)]
-fn load<T: Word>(context: &XdpContext, offset: usize, into: &mut T) -> Option<()> {
-    #[expect(clippy::cast_possible_truncation, reason = "offsets in a packet")]
-    let (offset, length) = (offset as u32, size_of::<T>() as u32);
-    // SAFETY: the helper writes as many bytes as `T` has, or fails; any bytes
-    // are a `Word`.
-    #[expect(unsafe_code, reason = "the call has no safe form")]
-    let failed = unsafe {
-        let into = core::ptr::from_mut(into).cast();
-        generated::bpf_xdp_load_bytes(context.ctx, offset, into, length)
-    };
-    (failed == 0).then_some(())
 }

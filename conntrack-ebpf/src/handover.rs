@@ -8,7 +8,7 @@
 
 use crate::{
     abi::{Destination, NO_SLOT, Slot},
-    lookup::PortTable,
+    parse::Control,
 };
 
 /// One packet's parse and lookup, done.
@@ -25,7 +25,7 @@ pub struct Handover {
 /// A packet's rule, and what is needed of the packet beyond it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// What it was looked up by.
+    /// What it was looked up by. It is looked up again: the rule may have gone since.
     pub destination: Destination,
     /// The rule slot.
     pub slot: u16,
@@ -105,15 +105,43 @@ pub struct Raw {
     pub opens: u16,
 }
 
-impl Found {
-    /// The helper mark: the slot is asked again, as it may have become another
-    /// destination's since.
+impl Raw {
+    /// In the words that a program writes.
     #[inline(always)]
     #[must_use]
-    pub fn mark<T: PortTable + ?Sized>(&self, table: &T) -> Option<u32> {
-        match table.slot(self.slot)?.mark_for(self.destination) {
-            Some(mark) if mark != 0 => Some(mark),
-            _ => None,
+    pub const fn to_words(self) -> [u64; 3] {
+        let [i0, i1, i2, i3] = self.interface.to_ne_bytes();
+        let [t0, t1] = self.transport.to_ne_bytes();
+        let [o0, o1] = self.opens.to_ne_bytes();
+        let rest = u64::from_ne_bytes([i0, i1, i2, i3, t0, t1, o0, o1]);
+        [self.token, self.key, rest]
+    }
+
+    /// From the words that a program reads.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_words([token, key, rest]: [u64; 3]) -> Self {
+        let [i0, i1, i2, i3, t0, t1, o0, o1] = rest.to_ne_bytes();
+        Self {
+            token,
+            key,
+            interface: u32::from_ne_bytes([i0, i1, i2, i3]),
+            transport: u16::from_ne_bytes([t0, t1]),
+            opens: u16::from_ne_bytes([o0, o1]),
+        }
+    }
+}
+
+impl Found {
+    /// As if the packet had just been parsed. Where it ends nobody knows any more;
+    /// the length only says whether it may open a connection.
+    #[inline(always)]
+    #[must_use]
+    pub const fn control(&self) -> Control {
+        Control {
+            destination: self.destination,
+            transport: self.transport as usize,
+            length: if self.opens { usize::MAX } else { 0 },
         }
     }
 }
@@ -146,6 +174,7 @@ mod tests {
         ) {
             let handover = Handover { token, interface, found };
             let raw = handover.to_raw();
+            prop_assert_eq!(Raw::from_words(raw.to_words()), raw);
             prop_assert_eq!(Handover::from_raw(raw, token, interface), Some(handover));
             let (other, another) = (token ^ 1 << 63, interface ^ 1);
             prop_assert_eq!(Handover::from_raw(raw, other, interface), None);

@@ -1,6 +1,8 @@
 //! The two-level port table, as a reader sees it.
 
-use crate::abi::{Destination, NO_SLOT, Page, Slot};
+use core::num::NonZero;
+
+use crate::abi::{Destination, EMPTY_PAGE, NO_SLOT, Page, Slot};
 
 /// The port table of one router.
 ///
@@ -19,8 +21,8 @@ pub trait PortTable {
 pub struct Hit {
     /// The rule slot, by which it is counted.
     pub slot: u16,
-    /// The helper mark, never 0.
-    pub mark: u32,
+    /// The helper mark.
+    pub mark: NonZero<u32>,
 }
 
 /// The rule for `destination`, if there is one.
@@ -28,13 +30,16 @@ pub struct Hit {
 pub fn lookup<T: PortTable + ?Sized>(table: &T, destination: Destination) -> Option<Hit> {
     let [high, low] = destination.port.to_be_bytes();
     let root = table.page(destination.protocol.root_page())?;
-    let leaf = table.page(root[usize::from(high)])?;
+    let leaf = root[usize::from(high)];
+    // It would say the same, and most packets end here.
+    if leaf == EMPTY_PAGE {
+        return None;
+    }
+    let leaf = table.page(leaf)?;
     let slot = leaf[usize::from(low)];
     if slot == NO_SLOT {
         return None;
     }
-    match table.slot(slot)?.mark_for(destination) {
-        Some(mark) if mark != 0 => Some(Hit { slot, mark }),
-        _ => None,
-    }
+    let mark = NonZero::new(table.slot(slot)?.mark_for(destination)?)?;
+    Some(Hit { slot, mark })
 }

@@ -7,6 +7,37 @@
 pub trait Word: Copy + Default + sealed::Plain {
     /// From as many bytes.
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
+
+    /// What lies at this address of a packet, aligned or not.
+    ///
+    /// # Safety
+    /// The verifier refuses a program that has not compared the address with the
+    /// packet's end before.
+    #[cfg(target_arch = "bpf")]
+    #[expect(unsafe_code, reason = "its callers answer for the address")]
+    unsafe fn load(address: usize) -> Self;
+}
+
+/// One load instruction. The compiler itself would load byte by byte and put them
+/// together, a third of what a packet without a rule costs: it knows that packets
+/// aren't aligned, and not that the verifier minds only where the processor does
+/// (`CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS`, `check_ptr_alignment`,
+/// kernel/bpf/verifier.c).
+#[cfg(target_arch = "bpf")]
+macro_rules! load {
+    ($type:ty, $size:literal, $address:ident + $offset:literal) => {{
+        let word: $type;
+        // SAFETY: it reads, and where it may is for the caller to say.
+        unsafe {
+            core::arch::asm!(
+                concat!("{0} = *(", $size, " *)({1} + ", $offset, ")"),
+                out(reg) word,
+                in(reg) $address,
+                options(pure, readonly, nostack),
+            );
+        }
+        word
+    }};
 }
 
 mod sealed {
@@ -15,19 +46,26 @@ mod sealed {
 }
 
 macro_rules! number_is_word {
-    ($($number:ty),*) => {$(
+    ($($number:ty: $size:literal),*) => {$(
         impl sealed::Plain for $number {}
         impl Word for $number {
             #[inline]
             fn from_bytes(bytes: &[u8]) -> Option<Self> {
                 bytes.try_into().ok().map(Self::from_ne_bytes)
             }
+
+            #[cfg(target_arch = "bpf")]
+            #[expect(unsafe_code, reason = "of the trait")]
+            #[inline(always)]
+            unsafe fn load(address: usize) -> Self {
+                load!($number, $size, address + "0")
+            }
         }
     )*};
 }
 // No u8: the verifier takes a single byte's read at an offset that it doesn't
 // know for one that wasn't checked (`find_good_pkt_pointers`, kernel/bpf/verifier.c).
-number_is_word!(u16, u32, u64);
+number_is_word!(u16: "u16", u32: "u32", u64: "u64");
 
 impl<const N: usize> sealed::Plain for [u64; N] {}
 impl Word for [u64; 2] {
@@ -35,6 +73,36 @@ impl Word for [u64; 2] {
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (first, second) = bytes.split_at_checked(8)?;
         Some([u64::from_bytes(first)?, u64::from_bytes(second)?])
+    }
+
+    #[cfg(target_arch = "bpf")]
+    #[expect(unsafe_code, reason = "of the trait")]
+    #[inline(always)]
+    unsafe fn load(address: usize) -> Self {
+        [
+            load!(u64, "u64", address + "0"),
+            load!(u64, "u64", address + "8"),
+        ]
+    }
+}
+
+impl Word for [u64; 3] {
+    #[inline]
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (first, second) = bytes.split_at_checked(8)?;
+        let [b, c] = Word::from_bytes(second)?;
+        Some([u64::from_bytes(first)?, b, c])
+    }
+
+    #[cfg(target_arch = "bpf")]
+    #[expect(unsafe_code, reason = "of the trait")]
+    #[inline(always)]
+    unsafe fn load(address: usize) -> Self {
+        [
+            load!(u64, "u64", address + "0"),
+            load!(u64, "u64", address + "8"),
+            load!(u64, "u64", address + "16"),
+        ]
     }
 }
 
@@ -47,6 +115,41 @@ impl Word for [u64; 4] {
             <[u64; 2]>::from_bytes(second)?,
         );
         Some([a, b, c, d])
+    }
+
+    #[cfg(target_arch = "bpf")]
+    #[expect(unsafe_code, reason = "of the trait")]
+    #[inline(always)]
+    unsafe fn load(address: usize) -> Self {
+        [
+            load!(u64, "u64", address + "0"),
+            load!(u64, "u64", address + "8"),
+            load!(u64, "u64", address + "16"),
+            load!(u64, "u64", address + "24"),
+        ]
+    }
+}
+
+/// Puts words to this address of a packet's metadata, aligned or not.
+///
+/// # Safety
+/// As for [`Word::load`].
+#[cfg(target_arch = "bpf")]
+#[expect(unsafe_code, reason = "its callers answer for the address")]
+#[inline(always)]
+pub unsafe fn store([a, b, c]: [u64; 3], address: usize) {
+    // SAFETY: it writes, and where it may is for the caller to say.
+    unsafe {
+        core::arch::asm!(
+            "*(u64 *)({0} + 0) = {1}",
+            "*(u64 *)({0} + 8) = {2}",
+            "*(u64 *)({0} + 16) = {3}",
+            in(reg) address,
+            in(reg) a,
+            in(reg) b,
+            in(reg) c,
+            options(nostack),
+        );
     }
 }
 
@@ -65,6 +168,19 @@ pub trait Packet {
     /// always a call, which is slower and takes fewer instructions.
     fn copy<T: Word>(&self, offset: usize) -> Option<T>;
 
+    /// Like `read`, behind headers of which there may be many; none also where
+    /// somebody else goes on with such a packet.
+    fn read_far<T: Word>(&self, offset: usize) -> Option<T> {
+        self.read(offset)
+    }
+
+    /// The same offset, into which a program mixes a word of the packet and takes it
+    /// out again. Its verifier sees no more what the offset may be, and so doesn't go
+    /// through all that follows for each number of headers in front of it.
+    fn blurred(&self, offset: usize, _: u32) -> usize {
+        offset
+    }
+
     /// Whether the packet has at least `length` bytes.
     fn has(&self, length: usize) -> bool;
 
@@ -81,19 +197,45 @@ pub const NEAR: usize = 1 << 12;
 ///
 /// The compiler knows offsets as sums, and would compare a part of the sum with a
 /// part of the limit. Before Linux 6.10 the verifier doesn't see what that says of
-/// the sum (`sync_linked_regs`, kernel/bpf/verifier.c), and refuses the read. So
-/// the value that is compared here is made one that it knows nothing of.
+/// the sum (`sync_linked_regs`, kernel/bpf/verifier.c), and refuses the read.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 #[must_use]
 pub fn near(offset: usize) -> Option<usize> {
-    let mut offset = offset;
+    let offset = hidden(offset);
+    (offset <= NEAR).then_some(offset)
+}
+
+/// The same value, of which the compiler knows nothing any more.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+#[must_use]
+pub fn hidden(mut value: usize) -> usize {
     // SAFETY: no instruction at all; the value stays in its register.
     #[expect(unsafe_code, reason = "nothing else is opaque and costs nothing")]
     unsafe {
-        core::arch::asm!("/* {0} */", inout(reg) offset, options(pure, nomem, nostack));
+        core::arch::asm!("/* {0} */", inout(reg) value, options(pure, nomem, nostack));
     }
-    (offset <= NEAR).then_some(offset)
+    value
+}
+
+/// What [`Packet::blurred`] says.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+#[must_use]
+pub fn blurred(mut offset: usize, by: u32) -> usize {
+    // SAFETY: the second instruction takes back what the first does.
+    #[expect(unsafe_code, reason = "the compiler would leave out both")]
+    unsafe {
+        core::arch::asm!(
+            "{0} ^= {1}",
+            "{0} ^= {1}",
+            inout(reg) offset,
+            in(reg) u64::from(by),
+            options(pure, nomem, nostack),
+        );
+    }
+    offset
 }
 
 /// The shortest IP packet whose length a field of 16 bits can't say, in bytes.

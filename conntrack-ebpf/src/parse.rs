@@ -21,7 +21,7 @@ use crate::{
 };
 
 pub use ethernet::{
-    ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, behind_priority_tag, ethernet,
+    ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, behind_priority_tag, ethernet, is_tag,
 };
 pub use extensions::MOST_HEADERS;
 
@@ -50,10 +50,19 @@ pub struct Control {
     /// What it is looked up by.
     pub destination: Destination,
     /// Where the transport header starts, from the network header on, in bytes.
-    pub transport: u16,
+    pub transport: usize,
+    /// Where the packet ends, from the network header on, in bytes.
+    pub length: usize,
+}
+
+impl Control {
     /// Whether all of the fixed transport header is there: a first fragment may
     /// hold less.
-    pub is_complete: bool,
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.length >= self.transport + fixed_header(self.destination.protocol)
+    }
 }
 
 /// The destination of an Ethernet frame whose EtherType (host byte order, after
@@ -78,19 +87,13 @@ pub fn control<P: Packet + ?Sized>(
     let port: u16 = packet
         .read(network + layout.transport + 2)
         .ok_or(NotOurs::Truncated)?;
-    let protocol = layout.protocol;
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "at most 40 and MOST_HEADERS times 2048"
-    )]
-    let transport = layout.transport as u16;
     Ok(Control {
         destination: Destination {
-            protocol,
+            protocol: layout.protocol,
             port: u16::from_be(port),
         },
-        transport,
-        is_complete: layout.length >= layout.transport + fixed_header(protocol),
+        transport: layout.transport,
+        length: layout.length,
     })
 }
 
@@ -111,16 +114,16 @@ struct Layout {
 /// Whether a packet may be the first of its connection: a TCP SYN without an
 /// ACK, or any of UDP, which has no such sign.
 #[inline(always)]
-pub fn opens<P: Packet + ?Sized>(packet: &P, network: usize, control: Control) -> bool {
+pub fn opens<P: Packet + ?Sized>(packet: &P, network: usize, control: &Control) -> bool {
     const OFFSET_AND_FLAGS: usize = 12;
     const SYN: u8 = 0x02;
     const ACK: u8 = 0x10;
     match control.destination.protocol {
         Protocol::Udp => true,
         Protocol::Tcp => {
-            let at = network + usize::from(control.transport) + OFFSET_AND_FLAGS;
+            let at = network + control.transport + OFFSET_AND_FLAGS;
             let [_, flags] = packet.read_or_zero::<u16>(at).to_ne_bytes();
-            control.is_complete && flags & (SYN | ACK) == SYN
+            control.is_complete() && flags & (SYN | ACK) == SYN
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The packet as a tc program sees it.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     bindings::bpf_hdr_start_off::BPF_HDR_START_NET,
     helpers::generated::{bpf_skb_load_bytes, bpf_skb_load_bytes_relative},
@@ -7,7 +9,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    packet::{Packet, Word, near},
+    packet::{Packet, Word, blurred, near},
     parse::ETHERNET_HEADER,
 };
 
@@ -24,10 +26,9 @@ impl Skb<'_> {
             return None;
         }
         // SAFETY: the comparison above is the one by which the verifier allows
-        // this read: all of it lies before `data_end`. It wants no alignment, and
-        // any bytes are a `Word`.
+        // this read: all of it lies before `data_end`.
         #[expect(unsafe_code, reason = "direct packet access")]
-        let word = unsafe { (start as *const T).read_unaligned() };
+        let word = unsafe { T::load(start) };
         Some(word)
     }
 }
@@ -40,20 +41,37 @@ impl Packet for Skb<'_> {
 
     #[inline(always)]
     fn read_or_zero<T: Word>(&self, offset: usize) -> T {
-        if let Some(word) = self.direct(offset) {
-            return word;
-        }
-        let mut word = T::default();
-        // What fails has written nothing but zeros.
-        let _ = load(self.0, offset, &mut word);
-        word
+        self.read(offset).unwrap_or_default()
     }
 
     #[inline(always)]
     fn copy<T: Word>(&self, offset: usize) -> Option<T> {
-        let mut word = T::default();
-        load(self.0, offset, &mut word)?;
+        let mut word = MaybeUninit::<T>::uninit();
+        #[expect(clippy::cast_possible_truncation, reason = "offsets in a packet")]
+        let (offset, length) = (offset as u32, size_of::<T>() as u32);
+        // SAFETY: the helper writes as many bytes as `T` has.
+        #[expect(unsafe_code, reason = "the call has no safe form")]
+        let failed = unsafe {
+            let skb = self.0.skb.skb.cast();
+            bpf_skb_load_bytes(skb, offset, word.as_mut_ptr().cast(), length)
+        };
+        if failed != 0 {
+            return None;
+        }
+        // SAFETY: the helper has written it, and any bytes are a `Word`.
+        #[expect(unsafe_code, reason = "nothing is written twice")]
+        let word = unsafe { word.assume_init() };
         Some(word)
+    }
+
+    #[inline(always)]
+    fn read_far<T: Word>(&self, offset: usize) -> Option<T> {
+        self.read(offset)
+    }
+
+    #[inline(always)]
+    fn blurred(&self, offset: usize, by: u32) -> usize {
+        blurred(offset, by)
     }
 
     #[inline(always)]
@@ -63,27 +81,8 @@ impl Packet for Skb<'_> {
 
     #[inline(always)]
     fn is_merged(&self, _: usize) -> bool {
-        // SAFETY: the context pointer is the program's argument, which the kernel
-        // keeps valid while the program runs; a tc program may read the field.
-        #[expect(unsafe_code, reason = "a field of the context")]
-        let size = unsafe { (*self.0.skb.skb).gso_size };
-        size != 0
+        gso_size(self.0) != 0
     }
-}
-
-/// Copies bytes of the packet, wherever they lie; none if it ends before them.
-#[inline(always)]
-pub fn load<T: Word>(context: &TcContext, offset: usize, into: &mut T) -> Option<()> {
-    #[expect(clippy::cast_possible_truncation, reason = "offsets in a packet")]
-    let (offset, length) = (offset as u32, size_of::<T>() as u32);
-    // SAFETY: the helper writes as many bytes as `T` has, or fails; any bytes
-    // are a `Word`.
-    #[expect(unsafe_code, reason = "the call has no safe form")]
-    let failed = unsafe {
-        let into = core::ptr::from_mut(into).cast();
-        bpf_skb_load_bytes(context.skb.skb.cast(), offset, into, length)
-    };
-    (failed == 0).then_some(())
 }
 
 /// Where the packet's network header starts: behind the Ethernet header, or at 0.
@@ -95,21 +94,12 @@ pub fn load<T: Word>(context: &TcContext, offset: usize, into: &mut T) -> Option
 #[inline(always)]
 #[must_use]
 pub fn network(context: &TcContext) -> usize {
-    let start = context.data();
-    if start + ETHERNET_HEADER > context.data_end() {
-        return ETHERNET_HEADER;
-    }
-    // SAFETY: the comparison above is the one by which the verifier allows this
-    // read.
-    #[expect(unsafe_code, reason = "direct packet access")]
-    let first = unsafe { *(start as *const u8) };
-    // An address; an IP header says its version there.
-    if first >> 4 != 4 && first >> 4 != 6 {
+    if !first_byte::<ETHERNET_HEADER>(context).is_some_and(may_be_ip) {
         return ETHERNET_HEADER;
     }
     // The linear part ends this far behind the network header if there is no
     // Ethernet header in front of that, and 14 bytes earlier if there is.
-    let offset = context.data_end() - start - ETHERNET_HEADER;
+    let offset = context.data_end() - context.data() - ETHERNET_HEADER;
     let mut last = 0_u8;
     #[expect(clippy::cast_possible_truncation, reason = "within a packet")]
     let offset = offset as u32;
@@ -120,6 +110,47 @@ pub fn network(context: &TcContext) -> usize {
         bpf_skb_load_bytes_relative(context.skb.skb.cast(), offset, into, 1, BPF_HDR_START_NET)
     };
     if failed == 0 { 0 } else { ETHERNET_HEADER }
+}
+
+/// Whether it starts as an Ethernet header does that can't be an IP header: then
+/// [`network`] is behind it. Asks for as much of the packet as is read of an IPv4
+/// header, so that both are one comparison; every packet has it.
+#[inline(always)]
+#[must_use]
+pub fn starts_with_ethernet(context: &TcContext) -> bool {
+    const LEAST: usize = ETHERNET_HEADER + 16;
+    first_byte::<LEAST>(context).is_some_and(|first| !may_be_ip(first))
+}
+
+/// That of a packet of which at least so much is linear.
+#[inline(always)]
+fn first_byte<const LEAST: usize>(context: &TcContext) -> Option<u8> {
+    let start = context.data();
+    if start + LEAST > context.data_end() {
+        return None;
+    }
+    // SAFETY: the comparison above is the one by which the verifier allows this
+    // read.
+    #[expect(unsafe_code, reason = "direct packet access")]
+    let first = unsafe { *(start as *const u8) };
+    Some(first)
+}
+
+/// Of an address's first byte; an IP header says its version there.
+#[inline(always)]
+const fn may_be_ip(first: u8) -> bool {
+    first >> 4 == 4 || first >> 4 == 6
+}
+
+/// How much payload each of merged segments has; 0 if none are merged.
+#[inline(always)]
+#[must_use]
+pub fn gso_size(context: &TcContext) -> u32 {
+    // SAFETY: as for `mark`.
+    #[expect(unsafe_code, reason = "a field of the context")]
+    unsafe {
+        (*context.skb.skb).gso_size
+    }
 }
 
 /// `skb->mark`.
@@ -198,6 +229,13 @@ pub fn metadata(context: &TcContext) -> usize {
     unsafe {
         (*context.skb.skb).data_meta as usize
     }
+}
+
+/// Whether there is metadata, anybody's.
+#[inline(always)]
+#[must_use]
+pub fn has_metadata(context: &TcContext) -> bool {
+    metadata(context) != context.data()
 }
 
 /// The packet's EtherType in host byte order, after any VLAN tag that the

@@ -38,7 +38,7 @@ fn read(frame: &[u8], ethertype: u16, network: usize) -> Option<Reading> {
     Some(Reading {
         protocol: control.destination.protocol as u8,
         port: control.destination.port,
-        before: control.transport.into(),
-        opens: parse::opens(frame, network, control),
+        before: control.transport,
+        opens: parse::opens(frame, network, &control),
     })
 }

@@ -181,8 +181,8 @@ impl Loaded {
         let on_host = on_host.map(|control| Reading {
             protocol: control.destination.protocol as u8,
             port: control.destination.port,
-            before: control.transport.into(),
-            opens: parse::opens(frame, network, control),
+            before: control.transport,
+            opens: parse::opens(frame, network, &control),
         });
         assert_eq!(on_host, expected, "{frame:02x?}");
         let expected = self.ruled(expected);

@@ -18,8 +18,8 @@ fn parsed(frame: &[u8]) -> (Result<Control, NotOurs>, Option<Reading>) {
     let reading = |network, control: Control, packet: &[u8]| Reading {
         protocol: control.destination.protocol as u8,
         port: control.destination.port,
-        before: control.transport.into(),
-        opens: parse::opens(packet, network, control),
+        before: control.transport,
+        opens: parse::opens(packet, network, &control),
     };
     let (ethertype, network) = parse::ethernet(frame);
     let xdp = parse::control(frame, ethertype, network);

@@ -239,7 +239,7 @@ impl Loaded {
         parse::control(frame, ethertype, ETHERNET_HEADER)
             .ok()
             .and_then(|control| lookup(&self.image, control.destination))
-            .map_or(0, |hit| hit.mark)
+            .map_or(0, |hit| hit.mark.get())
     }
 }
 

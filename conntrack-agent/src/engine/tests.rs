@@ -301,7 +301,7 @@ fn check_tables(mapping: &Mapping, naive: &Naive, tables: &mut BTreeMap<RouterId
                 let at = Destination { protocol, port };
                 let expected = naive.winner(router, at);
                 assert_eq!(winners.get(&at).copied(), expected, "the oldest wins");
-                let mark = lookup(table, at).map(|hit| hit.mark);
+                let mark = lookup(table, at).map(|hit| hit.mark.get());
                 assert_eq!(
                     mark,
                     expected.map(Helper::mark),

@@ -285,7 +285,7 @@ mod tests {
                 for write in edit.writes() {
                     image.apply(write);
                     for at in &known {
-                        let seen = conntrack_ebpf::lookup::lookup(&image, *at).map(|hit| hit.mark);
+                        let seen = conntrack_ebpf::lookup::lookup(&image, *at).map(|hit| hit.mark.get());
                         let (then, now) = (old.get(at).copied(), new.get(at).copied());
                         prop_assert!([then, now, None].contains(&seen), "{at:?} saw {seen:?}");
                         if then.is_some() && now.is_some() {
@@ -321,7 +321,7 @@ mod tests {
             for (index, to, mark) in slots {
                 image.slots[index] = Slot::new(to, mark);
             }
-            let mark = |image: &Image, at| conntrack_ebpf::lookup::lookup(image, at).map(|hit| hit.mark);
+            let mark = |image: &Image, at| conntrack_ebpf::lookup::lookup(image, at).map(|hit| hit.mark.get());
             let before = image.clone();
             if let Ok(edit) = excerpt(&image, &amendment).amend(&amendment) {
                 image.edit(&edit);

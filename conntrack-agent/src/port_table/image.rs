@@ -59,7 +59,7 @@ impl Image {
     pub fn rules(&self) -> Wanted {
         let contents = self.slots.iter().filter_map(|slot| slot.content());
         contents
-            .filter(|(to, mark)| lookup(self, *to).is_some_and(|hit| hit.mark == *mark))
+            .filter(|(to, mark)| lookup(self, *to).is_some_and(|hit| hit.mark.get() == *mark))
             .collect()
     }
 

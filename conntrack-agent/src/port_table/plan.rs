@@ -151,7 +151,7 @@ mod tests {
     use crate::port_table::Write;
 
     fn mark(image: &Image, destination: Destination) -> Option<u32> {
-        lookup(image, destination).map(|hit| hit.mark)
+        lookup(image, destination).map(|hit| hit.mark.get())
     }
 
     fn everywhere() -> impl Iterator<Item = Destination> {

@@ -55,7 +55,7 @@ pub fn behind_priority_tag<P: Packet + ?Sized>(
     ethertype: u16,
     network: usize,
 ) -> (u16, usize) {
-    if (ethertype == CUSTOMER_TAG || ethertype == SERVICE_TAG)
+    if is_tag(ethertype)
         && control & VLAN == 0
         && let Some(tag) = packet.copy::<u32>(network)
     {
@@ -65,4 +65,11 @@ pub fn behind_priority_tag<P: Packet + ?Sized>(
         }
     }
     (ethertype, network)
+}
+
+/// Whether a VLAN tag follows, and no packet yet.
+#[inline(always)]
+#[must_use]
+pub const fn is_tag(ethertype: u16) -> bool {
+    ethertype == CUSTOMER_TAG || ethertype == SERVICE_TAG
 }

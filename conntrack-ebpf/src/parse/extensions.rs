@@ -46,9 +46,11 @@ pub(super) fn skip<P: Packet + ?Sized>(
         }
         // Each is at least 8 bytes long, so that the first four are enough to know
         // that more has to follow.
-        let header: u32 = packet.copy(network + offset).ok_or(NotOurs::Truncated)?;
+        let header: u32 = packet
+            .read_far(network + offset)
+            .ok_or(NotOurs::Truncated)?;
         let [next, units, high, low] = header.to_ne_bytes();
-        offset += match number {
+        let length = match number {
             FRAGMENT if u16::from_be_bytes([high, low]) & FRAGMENT_OFFSET != 0 => {
                 return Err(NotOurs::LaterFragment);
             }
@@ -56,6 +58,7 @@ pub(super) fn skip<P: Packet + ?Sized>(
             AUTHENTICATION => (usize::from(units) + 2) * 4,
             _ => (usize::from(units) + 1) * 8,
         };
+        offset = packet.blurred(offset + length, header);
         number = next;
     }
     Err(NotOurs::TooManyHeaders)

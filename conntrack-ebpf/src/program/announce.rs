@@ -1,81 +1,109 @@
 //! Tells of connections that begin.
 
-use aya_ebpf::{helpers::generated::bpf_ktime_get_coarse_ns, programs::TcContext};
+use aya_ebpf::{
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns},
+    programs::TcContext,
+};
 use conntrack_ebpf::{
-    abi::Protocol,
-    event::{Flow, Opened, flow_hash, recent_place},
-    handover::Found,
-    parse::ETHERTYPE_IPV4,
-    skb,
+    abi::{Identity, Protocol},
+    event::{Clock, Flow, Limiter, Opened, Recent, flow_hash, recent_place},
+    lookup::Hit,
+    packet::{Packet as _, hidden},
+    parse::{self, ETHERTYPE_IPV4},
+    skb::{self, Skb},
 };
 
-use crate::maps::{EVENTS, LIMITER, RECENT, identity};
+use crate::{
+    maps::{EVENTS, LIMITER, RECENT},
+    seen::Seen,
+};
 
 /// Sends an event of a packet that may be the first of its connection, unless
 /// its flow was seen lately, there were too many at once, or nobody reads them.
-/// `at` is its EtherType, and where its network header starts.
 #[inline(always)]
-pub fn announce(context: &TcContext, found: Found, mark: u32, at: (u16, usize)) {
-    let Some(identity) = identity() else {
+pub fn announce(context: &TcContext, identity: &Identity, seen: &Seen, hit: Hit) {
+    let packet = Skb(context);
+    if !parse::opens(&packet, seen.network, &seen.control) {
         return;
+    }
+    let Some(flow) = flow(context, &packet, seen) else {
+        return;
+    };
+    let tick = tick();
+    let protocol = seen.control.destination.protocol;
+    // Hidden, or what is above would be there twice: once for each protocol.
+    let recent = if hidden(protocol as usize) == Protocol::Udp as usize {
+        let hash = flow_hash(identity.token, &flow);
+        let recent = recent(hash);
+        let is_fresh = |recent: &&mut Recent| recent.is_fresh(hash, tick);
+        if recent.as_ref().is_some_and(is_fresh) {
+            return;
+        }
+        recent.map(|recent| (hash, recent))
+    } else {
+        None
     };
     let Some(limiter) = LIMITER.get_ptr_mut(0) else {
         return;
     };
     // SAFETY: as for the counters: this CPU's own value.
     let limiter = unsafe { &mut *limiter };
-    let Some(family) = flow(context, found, at, &mut limiter.event.flow) else {
+    let now = now(limiter, tick);
+    if let Some((hash, recent)) = recent
+        && !recent.is_new(hash, now)
+    {
         return;
-    };
-    // SAFETY: the helper takes nothing and reads a clock.
-    let now = unsafe { bpf_ktime_get_coarse_ns() };
-    if found.destination.protocol == Protocol::Udp {
-        let hash = flow_hash(identity.token, &limiter.event.flow);
-        if let Some(recent) = RECENT.get_ptr_mut(recent_place(hash)) {
-            // SAFETY: as for the counters: this CPU's own value.
-            let recent = unsafe { &mut *recent };
-            if !recent.is_new(hash, now) {
-                return;
-            }
-        }
     }
-    if !limiter.admits(now) {
+    if !limiter.admits(now.at) {
         return;
     }
     let event = &mut limiter.event;
-    event.at = now;
-    event.router = identity.router;
-    event.mark = mark;
-    event.slot = found.slot;
-    event.protocol = found.destination.protocol as u8;
-    event.family = family;
+    event.at = now.at;
+    // Word by word: of more the compiler makes a function, and the kernel keeps a
+    // page for each.
+    let [r0, r1] = identity.router;
+    event.router[0] = r0;
+    event.router[1] = r1;
+    let [a, b, c, d] = flow.addresses;
+    event.flow.addresses[0] = a;
+    event.flow.addresses[1] = b;
+    event.flow.addresses[2] = c;
+    event.flow.addresses[3] = d;
+    event.flow.ports = flow.ports;
+    event.flow.interface = flow.interface;
+    event.mark = hit.mark.get();
+    event.slot = hit.slot;
+    event.protocol = protocol as u8;
+    event.family = if seen.ethertype == ETHERTYPE_IPV4 {
+        4
+    } else {
+        6
+    };
     match EVENTS.output::<Opened>(&*event, 0) {
         Ok(()) => limiter.sent += 1,
         Err(_) => limiter.full += 1,
     }
 }
 
-/// Writes down the flow of a packet, and gives its family; none if it has become
-/// shorter since it was parsed.
+/// Who talks to whom; none if the packet has become shorter since it was parsed.
 #[inline(always)]
-fn flow(
-    context: &TcContext,
-    found: Found,
-    (ethertype, network): (u16, usize),
-    flow: &mut Flow,
-) -> Option<u8> {
-    flow.interface = skb::ifindex(context);
-    let transport = network + usize::from(found.transport);
-    skb::load(context, transport, &mut flow.ports)?;
+fn flow(context: &TcContext, packet: &Skb<'_>, seen: &Seen) -> Option<Flow> {
+    Some(Flow {
+        addresses: addresses(packet, seen.ethertype, seen.network)?,
+        ports: packet.read(seen.network + seen.control.transport)?,
+        interface: skb::ifindex(context),
+    })
+}
+
+/// A packet's addresses as a [`Flow`] has them; none if it ends before.
+#[inline(always)]
+fn addresses(packet: &Skb<'_>, ethertype: u16, network: usize) -> Option<[u64; 4]> {
     if ethertype == ETHERTYPE_IPV4 {
-        let mut both = 0_u64;
-        skb::load(context, network + 12, &mut both)?;
+        let both: u64 = packet.read(network + 12)?;
         let [a, b, c, d, destination @ ..] = both.to_ne_bytes();
-        flow.addresses = [first_half([a, b, c, d]), 0, first_half(destination), 0];
-        Some(4)
+        Some([first_half([a, b, c, d]), 0, first_half(destination), 0])
     } else {
-        skb::load(context, network + 8, &mut flow.addresses)?;
-        Some(6)
+        packet.read(network + 8)
     }
 }
 
@@ -83,4 +111,31 @@ fn flow(
 #[inline(always)]
 const fn first_half([a, b, c, d]: [u8; 4]) -> u64 {
     u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0])
+}
+
+/// Where this CPU remembers the flow with this hash.
+#[inline(always)]
+fn recent(hash: u64) -> Option<&'static mut Recent> {
+    let recent = RECENT.get_ptr_mut(recent_place(hash))?;
+    // SAFETY: as for the counters: this CPU's own value.
+    Some(unsafe { &mut *recent })
+}
+
+/// The time in this tick, asked for once.
+#[inline(always)]
+fn now(limiter: &mut Limiter, tick: u64) -> Clock {
+    if limiter.clock.tick != tick {
+        // SAFETY: the helper takes nothing and reads a clock.
+        let at = unsafe { bpf_ktime_get_coarse_ns() };
+        limiter.clock = Clock { tick, at };
+    }
+    limiter.clock
+}
+
+/// The kernel's ticks. No call: the verifier puts the read of a variable in its
+/// place (`do_misc_fixups`, kernel/bpf/verifier.c).
+#[inline(always)]
+fn tick() -> u64 {
+    // SAFETY: the helper takes nothing and reads a variable.
+    unsafe { bpf_jiffies64() }
 }

@@ -2,45 +2,61 @@
 
 use aya_ebpf::programs::TcContext;
 use conntrack_ebpf::{
-    abi::{Carrier, in_priority, is_in_priority},
+    abi::{Carrier, Identity, in_priority, is_in_priority},
     skb,
 };
 
 use crate::maps;
 
-/// Gives the packet this helper mark, 0 for none, and takes from it what it
-/// brings along in either carrier.
+/// Gives the packet this helper mark, and takes from it what it brings along in
+/// either carrier.
 #[inline(always)]
-pub fn carry(context: &TcContext, helper_mark: u32) {
+pub fn carry(context: &TcContext, identity: &Identity, helper_mark: u32) {
     const BY_PRIORITY: u64 = Carrier::Priority as u64;
-    let is_by_priority = helper_mark != 0
-        && maps::identity().is_some_and(|identity| identity.carrier == BY_PRIORITY);
-    by_mark(context, if is_by_priority { 0 } else { helper_mark });
-    by_priority(context, if is_by_priority { helper_mark } else { 0 });
+    if identity.carrier == BY_PRIORITY {
+        clear_mark(context);
+        set_priority(context, in_priority(helper_mark));
+    } else {
+        // Masked too, so that not even a damaged slot reaches another's bits.
+        set_mark(context, maps::in_place(helper_mark) & maps::mark_mask());
+        clear_priority(context);
+    }
+}
+
+/// Takes from the packet what it brings along in either carrier.
+#[inline(always)]
+pub fn clear(context: &TcContext) {
+    clear_mark(context);
+    clear_priority(context);
 }
 
 #[inline(always)]
-fn by_mark(context: &TcContext, helper_mark: u32) {
-    let ours = maps::mark_mask();
+fn set_mark(context: &TcContext, bits: u32) {
     let before = skb::mark(context);
-    // Masked too, so that not even a damaged slot reaches another's bits.
-    let after = (before & !ours) | (maps::in_place(helper_mark) & ours);
+    let after = (before & !maps::mark_mask()) | bits;
     if after != before {
         skb::set_mark(context, after);
     }
 }
 
 #[inline(always)]
-fn by_priority(context: &TcContext, helper_mark: u32) {
-    let before = skb::priority(context);
-    let after = if helper_mark != 0 {
-        in_priority(helper_mark)
-    } else if is_in_priority(before) {
-        0
-    } else {
-        before
-    };
-    if after != before {
-        skb::set_priority(context, after);
+fn clear_mark(context: &TcContext) {
+    let (before, ours) = (skb::mark(context), maps::mark_mask());
+    if before & ours != 0 {
+        skb::set_mark(context, before & !ours);
+    }
+}
+
+#[inline(always)]
+fn set_priority(context: &TcContext, priority: u32) {
+    if skb::priority(context) != priority {
+        skb::set_priority(context, priority);
+    }
+}
+
+#[inline(always)]
+fn clear_priority(context: &TcContext) {
+    if is_in_priority(skb::priority(context)) {
+        skb::set_priority(context, 0);
     }
 }

@@ -7,6 +7,7 @@ use aya_ebpf::{
 };
 use conntrack_ebpf::{
     handover::{Handover, Raw},
+    packet::{Word, store},
     skb,
 };
 
@@ -22,7 +23,7 @@ const SIZE: i32 = Handover::SIZE as i32;
 /// Leaves what was found for the tc program. Where that can't be done, the tc
 /// program finds it itself.
 #[inline(always)]
-pub fn leave(context: &XdpContext, handover: Handover) {
+pub fn leave(context: &XdpContext, raw: Raw) {
     // SAFETY: the helper moves the start of the metadata, or fails; no pointer
     // into the packet is used after it but those that are read anew.
     let failed = unsafe { bpf_xdp_adjust_meta(context.as_ptr().cast(), -SIZE) };
@@ -34,8 +35,8 @@ pub fn leave(context: &XdpContext, handover: Handover) {
         return;
     }
     // SAFETY: the comparison above is the one by which the verifier allows this
-    // write, which wants no alignment.
-    unsafe { (start as *mut Raw).write_unaligned(handover.to_raw()) };
+    // write.
+    unsafe { store(raw.to_words(), start) };
 }
 
 /// What was left for this instance on this interface.
@@ -46,7 +47,8 @@ pub fn take(context: &TcContext) -> Option<Handover> {
         return None;
     }
     // SAFETY: the comparison above is the one by which the verifier allows this
-    // read, which wants no alignment; any bytes are a `Raw`.
-    let raw = unsafe { (start as *const Raw).read_unaligned() };
+    // read.
+    let words = unsafe { Word::load(start) };
+    let raw = Raw::from_words(words);
     Handover::from_raw(raw, identity()?.token, skb::ifindex(context))
 }

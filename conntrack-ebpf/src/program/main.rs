@@ -21,6 +21,9 @@ mod announce;
 mod carry;
 mod hand_over;
 mod maps;
+mod plain;
+mod seen;
+mod whole;
 
 use aya_ebpf::{
     bindings::{TC_ACT_UNSPEC, xdp_action::XDP_PASS},
@@ -33,10 +36,10 @@ use conntrack_ebpf::{
     lookup::{Hit, lookup},
     packet::Packet,
     parse,
-    skb::{self, Skb},
 };
 
 use maps::Maps;
+use plain::NotPlain;
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
@@ -48,31 +51,19 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 /// and programs behind this one on the hook see it too.
 #[classifier]
 pub fn classify(context: TcContext) -> i32 {
-    let packet = Skb(&context);
-    let (ethertype, network) = parse::behind_priority_tag(
-        &packet,
-        skb::vlan_control(&context),
-        skb::ethertype(&context),
-        skb::network(&context),
-    );
-    let found = match hand_over::take(&context) {
-        Some(handover) => handover
-            .found
-            .and_then(|found| Some((found, found.mark(&Maps)?))),
-        None => find(&packet, ethertype, network),
-    };
-    log_verdict(&context, found);
-    let mark = match found {
-        Some((found, mark)) => {
-            maps::count(found.slot, u64::from(context.len()) - network as u64);
-            if found.opens {
-                announce::announce(&context, found, mark, (ethertype, network));
-            }
-            mark
-        }
-        None => 0,
-    };
-    carry::carry(&context, mark);
+    let seen = plain::see(&context).unwrap_or_else(|NotPlain| whole::see(&context));
+    let found = seen.and_then(|seen| {
+        let hit = lookup(&Maps, seen.control.destination)?;
+        Some((seen, hit, maps::identity()?))
+    });
+    if let Some((seen, hit, identity)) = found {
+        log_verdict(&context, hit);
+        maps::count(hit.slot, u64::from(context.len()) - seen.network as u64);
+        announce::announce(&context, identity, &seen, hit);
+        carry::carry(&context, identity, hit.mark.get());
+    } else {
+        carry::clear(&context);
+    }
     TC_ACT_UNSPEC
 }
 
@@ -85,42 +76,49 @@ pub fn classify_xdp(context: XdpContext) -> u32 {
     if let Some(identity) = maps::identity().filter(|identity| identity.token != 0) {
         let frame = Frame(&context);
         let (ethertype, network) = parse::ethernet(&frame);
-        let found = find(&frame, ethertype, network);
         #[expect(clippy::cast_possible_truncation, reason = "a __u32, widened")]
         let interface = context.ingress_ifindex() as u32;
-        let handover = Handover {
+        let handover = |found| Handover {
             token: identity.token,
             interface,
-            found: found.map(|(found, _)| found),
+            found,
         };
-        hand_over::leave(&context, handover);
+        // Two ways to the same: of one for both the compiler makes registers that
+        // nothing was written to, where nothing is found.
+        let raw = match find(&frame, ethertype, network) {
+            Some(found) => handover(Some(found)).to_raw(),
+            None => handover(None).to_raw(),
+        };
+        hand_over::leave(&context, raw);
     }
     XDP_PASS
 }
 
-/// The packet's rule and its helper mark.
+/// The packet's rule, and what is to be known of the packet beyond it.
 #[inline(always)]
-fn find<P: Packet>(packet: &P, ethertype: u16, network: usize) -> Option<(Found, u32)> {
+fn find<P: Packet>(packet: &P, ethertype: u16, network: usize) -> Option<Found> {
     let control = parse::control(packet, ethertype, network).ok()?;
-    let Hit { slot, mark } = lookup(&Maps, control.destination)?;
-    let found = Found {
+    let hit = lookup(&Maps, control.destination)?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "at most 40 and MOST_HEADERS times 2048"
+    )]
+    let transport = control.transport as u16;
+    Some(Found {
         destination: control.destination,
-        slot,
-        transport: control.transport,
-        opens: parse::opens(packet, network, control),
-    };
-    Some((found, mark))
+        slot: hit.slot,
+        transport,
+        opens: parse::opens(packet, network, &control),
+    })
 }
 
 /// Nothing, unless built for debugging: then each hit, through aya-log.
 #[inline(always)]
-fn log_verdict(context: &TcContext, found: Option<(Found, u32)>) {
+fn log_verdict(context: &TcContext, hit: Hit) {
     #[cfg(feature = "log")]
-    if let Some((found, mark)) = found {
-        aya_log_ebpf::debug!(context, "slot {} mark {}", found.slot, mark);
-    }
+    aya_log_ebpf::debug!(context, "slot {} mark {}", hit.slot, hit.mark.get());
     #[cfg(not(feature = "log"))]
-    let _ = (context, found);
+    let _ = (context, hit);
 }
 
 /// The eBPF target needs a handler; no panic is left in the programs after

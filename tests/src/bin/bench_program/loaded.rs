@@ -73,7 +73,7 @@ impl Program {
     pub(crate) fn anew(mut self, way: Way) -> Self {
         let mut code = Code::default();
         match way {
-            Way::Tc | Way::TcAnew => put_back_skb(&mut code),
+            Way::Tc | Way::TcAnew(_) => put_back_skb(&mut code),
             Way::Xdp => put_back_frame(&mut code),
         }
         code.load_table(2);
@@ -148,7 +148,12 @@ fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> &'a mut Xdp {
 }
 
 /// An instance with a rule for FTP and one for TFTP, pinned in this folder.
-pub(crate) fn instance(edition: &Edition, folder: &Path, shared: &Path) -> Instance {
+pub(crate) fn instance(
+    edition: &Edition,
+    carrier: Carrier,
+    folder: &Path,
+    shared: &Path,
+) -> Instance {
     let mut object = Object::new(
         edition.clone(),
         AgentId::random(),
@@ -156,14 +161,7 @@ pub(crate) fn instance(edition: &Edition, folder: &Path, shared: &Path) -> Insta
         shared.to_owned(),
     );
     let router = Uuid::new_v4().to_string().parse().expect("a UUID");
-    Instance::create(
-        &mut object,
-        folder,
-        router,
-        Capacity::DEFAULT,
-        Carrier::Mark,
-    )
-    .expect("an instance");
+    Instance::create(&mut object, folder, router, Capacity::DEFAULT, carrier).expect("an instance");
     let mut instance = open(folder);
     let wanted = Wanted::from([(FTP, FTP_MARK), (TFTP, TFTP_MARK)]);
     let image = instance.image().expect("its maps");

@@ -30,28 +30,29 @@ use conntrack_tests::lab::Lab;
 
 struct Options {
     json: Option<PathBuf>,
-    /// Another object, whose program runs beside ours.
-    beside: Option<PathBuf>,
+    /// Other objects, whose programs run beside ours.
+    beside: Vec<PathBuf>,
     rounds: usize,
 }
 
 fn main() -> ExitCode {
     let Some(options) = options(args().skip(1)) else {
-        eprintln!("usage: bench_program [--json FILE] [--beside OBJECT] [--rounds N]");
+        eprintln!("usage: bench_program [--json FILE] [--beside OBJECT]… [--rounds N]");
         return ExitCode::from(2);
     };
-    let other = options.beside.as_ref().map(|path| {
+    let others = options.beside.iter().map(|path| {
         let object = read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Edition::new(abi::VERSION, object)
     });
+    let others: Vec<_> = others.collect();
     let lab = Lab::new();
     let machine = machine::describe(lab.dir().path());
     stay_on_one_cpu(1);
     let folder = lab.dir().bpf_dir();
-    let (rows, mut instance) =
-        measure::measure(packets::all(), &folder, other.as_ref(), options.rounds);
+    let (rows, mut instance) = measure::measure(packets::all(), &folder, &others, options.rounds);
     let results = report::Results {
         rounds: options.rounds,
+        others: options.beside,
         maps: report::maps(&mut instance),
         rows,
     };
@@ -65,14 +66,14 @@ fn main() -> ExitCode {
 fn options(mut given: impl Iterator<Item = String>) -> Option<Options> {
     let mut options = Options {
         json: None,
-        beside: None,
+        beside: Vec::new(),
         rounds: 1_000,
     };
     while let Some(option) = given.next() {
         let value = given.next()?;
         match option.as_str() {
             "--json" => options.json = Some(value.into()),
-            "--beside" => options.beside = Some(value.into()),
+            "--beside" => options.beside.push(value.into()),
             "--rounds" => options.rounds = value.parse().ok().filter(|count| *count > 0)?,
             _ => return None,
         }

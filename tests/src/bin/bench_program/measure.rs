@@ -18,7 +18,7 @@ pub(crate) const COPIES: usize = 4;
 const EMPTY: usize = 0;
 const EMPTY_AGAIN: usize = 1;
 const OURS: usize = 2;
-const OTHER: usize = 3;
+const OTHERS: usize = 3;
 
 /// What one path costs, in nanoseconds a packet.
 pub(crate) struct Cost {
@@ -28,8 +28,8 @@ pub(crate) struct Cost {
     pub(crate) noise: Median,
     /// Our program over the first empty one.
     pub(crate) ours: Median,
-    /// Our program over the other object's, if there is one.
-    pub(crate) over_other: Option<Median>,
+    /// Each of the other objects' over the first empty one too, and ours over it.
+    pub(crate) others: Vec<(Median, Median)>,
 }
 
 /// A path, and its cost or why the kernel makes no such packet.
@@ -41,37 +41,38 @@ pub(crate) struct Row {
 /// All programs of one copy: for each way, those that are compared.
 struct Copy {
     programs: [Vec<Program>; WAYS.len()],
-    /// Our instance, to read what it has counted.
-    counting: Instance,
+    /// Our instances, to read what they have counted.
+    counting: Vec<Instance>,
 }
 
 impl Copy {
-    fn new(folder: &Folder, copy: usize, other: Option<&Edition>) -> Self {
+    fn new(folder: &Folder, copy: usize, others: &[Edition]) -> Self {
         let built_in = Edition::built_in();
-        let editions = [Some(&built_in), other].into_iter().flatten().enumerate();
-        let editions: Vec<_> = editions
-            .map(|(number, edition)| {
-                let own = folder.join(format!("instance-{copy}-{number}"));
-                instance(edition, &own, &folder.join("shared"));
-                (edition, own)
-            })
-            .collect();
+        let mut counting = Vec::new();
         let programs = WAYS.map(|way| {
-            let ours = editions.iter().map(|(edition, folder)| match way {
-                Way::Tc | Way::TcAnew => Program::Instance(Box::new(open(folder))),
-                Way::Xdp => on_xdp(edition, folder),
-            });
+            let editions = std::iter::once(&built_in).chain(others).enumerate();
+            let ours: Vec<_> = editions
+                .map(|(number, edition)| {
+                    let own = format!("instance-{copy}-{}-{number}", counting.len());
+                    let (own, shared) = (folder.join(own), folder.join(format!("shared-{number}")));
+                    let instance = instance(edition, way.carrier(), &own, &shared);
+                    if number == 0 {
+                        counting.push(open(&own));
+                    }
+                    match way {
+                        Way::Tc | Way::TcAnew(_) => Program::Instance(Box::new(instance)),
+                        Way::Xdp => on_xdp(edition, &own),
+                    }
+                })
+                .collect();
             let empty = [Program::empty(way), Program::empty(way)];
             let all = empty.into_iter().chain(ours);
             match way {
                 Way::Tc => all.collect(),
-                Way::TcAnew | Way::Xdp => all.map(|program| program.anew(way)).collect(),
+                Way::TcAnew(_) | Way::Xdp => all.map(|program| program.anew(way)).collect(),
             }
         });
-        Self {
-            programs,
-            counting: open(&editions[0].1),
-        }
+        Self { programs, counting }
     }
 
     fn programs(&mut self, way: Way) -> &mut [Program] {
@@ -79,13 +80,12 @@ impl Copy {
         &mut self.programs[at.expect("one of the ways")]
     }
 
-    /// Packets that its instance has counted.
+    /// Packets that its instances have counted.
     fn counted(&self) -> u64 {
-        let counters = [FTP, TFTP].map(|rule| self.counting.counters(rule).expect("its maps"));
-        counters
-            .map(|counters| counters.expect("a rule").packets)
-            .iter()
-            .sum()
+        let all = self.counting.iter().flat_map(|instance| {
+            [FTP, TFTP].map(|rule| instance.counters(rule).expect("its maps"))
+        });
+        all.map(|counters| counters.expect("a rule").packets).sum()
     }
 }
 
@@ -101,13 +101,13 @@ struct Times {
 pub(crate) fn measure(
     paths: Vec<Path>,
     folder: &Folder,
-    other: Option<&Edition>,
+    others: &[Edition],
     rounds: usize,
 ) -> (Vec<Row>, Instance) {
     let mut copies: Vec<_> = (0..COPIES)
-        .map(|copy| Copy::new(folder, copy, other))
+        .map(|copy| Copy::new(folder, copy, others))
         .collect();
-    let contenders = if other.is_some() { OTHER + 1 } else { OURS + 1 };
+    let contenders = OTHERS + others.len();
     let mut all: Vec<_> = paths
         .into_iter()
         .map(|path| Times {
@@ -150,7 +150,7 @@ pub(crate) fn measure(
         .sum();
     assert_eq!(after - before, expected, "packets that hit a rule");
     let rows = all.into_iter().map(Times::row).collect();
-    (rows, copies.swap_remove(0).counting)
+    (rows, copies.swap_remove(0).counting.swap_remove(0))
 }
 
 /// Why the kernel makes no such packet, if it doesn't; panics if a program does
@@ -187,7 +187,9 @@ impl Times {
                 empty: Median::of(self.nanoseconds[EMPTY].clone()).expect("rounds"),
                 noise: over(EMPTY_AGAIN, EMPTY),
                 ours: over(OURS, EMPTY),
-                over_other: (self.nanoseconds.len() > OTHER).then(|| over(OURS, OTHER)),
+                others: (OTHERS..self.nanoseconds.len())
+                    .map(|other| (over(other, EMPTY), over(OURS, other)))
+                    .collect(),
             }),
         };
         Row {

@@ -1,6 +1,6 @@
 //! The packets, and what the program should find in each.
 
-use conntrack_ebpf::abi::{Destination, Protocol};
+use conntrack_ebpf::abi::{Carrier, Destination, Protocol};
 use conntrack_tests::packets::shape::{Extension, Family, Shape, tcp, udp};
 
 /// Which program runs, and what is in front of it.
@@ -9,27 +9,42 @@ pub(crate) enum Way {
     /// The tc program, as the kernel repeats it: what the first repetition writes
     /// to the packet's metadata the others find there.
     Tc,
-    /// The tc program, behind one that puts the metadata back.
-    TcAnew,
+    /// The tc program, behind one that puts the metadata back; it writes to this
+    /// carrier.
+    TcAnew(Carrier),
     /// The XDP program, behind one that takes its metadata away.
     Xdp,
 }
 
-pub(crate) const WAYS: [Way; 3] = [Way::Tc, Way::TcAnew, Way::Xdp];
+pub(crate) const WAYS: [Way; 4] = [
+    Way::Tc,
+    Way::TcAnew(Carrier::Priority),
+    Way::TcAnew(Carrier::Mark),
+    Way::Xdp,
+];
 
 impl Way {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Tc => "tc",
-            Self::TcAnew => "tc, metadata put back each time",
-            Self::Xdp => "xdp, metadata put back each time",
+            Self::TcAnew(Carrier::Priority) => "tc, writes the priority each time",
+            Self::TcAnew(Carrier::Mark) => "tc, writes the mark each time",
+            Self::Xdp => "xdp, hands over each time",
+        }
+    }
+
+    /// The carrier, where the program writes to one.
+    pub(crate) const fn carrier(self) -> Carrier {
+        match self {
+            Self::TcAnew(carrier) => carrier,
+            Self::Tc | Self::Xdp => Carrier::Priority,
         }
     }
 
     /// How many times a call runs it: for some 0.2 ms, or 2 ms.
     pub(crate) const fn times(self) -> u32 {
         match self {
-            Self::Tc | Self::TcAnew => 4_000,
+            Self::Tc | Self::TcAnew(_) => 4_000,
             Self::Xdp => 40_000,
         }
     }
@@ -38,7 +53,7 @@ impl Way {
     /// of RCU, some 20 ms (`bpf_prog_change_xdp`, `net/bpf/test_run.c`).
     pub(crate) const fn is_in(self, round: usize) -> bool {
         match self {
-            Self::Tc | Self::TcAnew => true,
+            Self::Tc | Self::TcAnew(_) => true,
             Self::Xdp => round.is_multiple_of(25),
         }
     }
@@ -127,7 +142,7 @@ const HEADERS: usize = 34;
 /// All of them, in the order of the table.
 pub(crate) fn all() -> Vec<Path> {
     let mut all = misses();
-    for way in [Way::Tc, Way::TcAnew] {
+    for way in WAYS.into_iter().filter(|way| *way != Way::Xdp) {
         all.extend(hits(way));
     }
     all.extend(by_xdp());
@@ -186,8 +201,8 @@ fn misses() -> Vec<Path> {
 
 fn hits(way: Way) -> Vec<Path> {
     use Family::{V4, V6};
-    // Where the mark stays, the write is missing.
-    let limit = (way == Way::TcAnew).then_some(HIT);
+    // Where the helper mark stays, the write is missing.
+    let limit = (way != Way::Tc).then_some(HIT);
     let hit = |what, rule, shape: Shape| Path {
         rule: Some(rule),
         limit,

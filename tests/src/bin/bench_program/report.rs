@@ -1,5 +1,7 @@
 //! The table, the targets, and the file.
 
+use std::path::PathBuf;
+
 use aya::maps::{MapInfo, MapType};
 use conntrack_agent::kernel::Instance;
 use conntrack_tests::bench::interval::Median;
@@ -11,6 +13,8 @@ use crate::packets::WAYS;
 /// All that was measured.
 pub(crate) struct Results {
     pub(crate) rounds: usize,
+    /// The files of the other objects.
+    pub(crate) others: Vec<PathBuf>,
     pub(crate) maps: Vec<MapType>,
     pub(crate) rows: Vec<Row>,
 }
@@ -49,37 +53,38 @@ fn shown(median: &Median) -> String {
 
 /// Prints all of it.
 pub(crate) fn print(machine: &Value, results: &Results) {
-    let has_other = results.rows.iter().any(|row| {
-        let cost = row.cost.as_ref();
-        cost.is_ok_and(|cost| cost.over_other.is_some())
-    });
     println!("NANOSECONDS A PACKET OVER AN EMPTY PROGRAM, MEDIANS AND THEIR 95 % INTERVALS");
-    let other = if has_other {
-        "over the other object"
-    } else {
-        ""
-    };
+    for (number, other) in results.others.iter().enumerate() {
+        println!("({}) {}", number + 1, other.display());
+    }
     for way in WAYS {
-        println!(
-            "\n{:42}{:>8}{:>22}{:>22}{other:>24}",
+        print!(
+            "\n{:40}{:>7}{:>22}{:>22}",
             way.name(),
             "empty",
             "noise",
             "ours"
         );
+        for number in 1..=results.others.len() {
+            print!(
+                "{:>22}{:>22}",
+                format!("({number})"),
+                format!("ours over ({number})")
+            );
+        }
+        println!();
         for row in results.rows.iter().filter(|row| row.path.way == way) {
-            let what = row.path.what;
+            print!("{:40}", row.path.what);
             match &row.cost {
                 Ok(cost) => {
-                    let other = cost.over_other.as_ref().map_or_else(String::new, shown);
-                    println!(
-                        "{what:42}{:>8.1}{:>22}{:>22}{other:>24}",
-                        cost.empty.value,
-                        shown(&cost.noise),
-                        shown(&cost.ours),
-                    );
+                    print!("{:>7.1}", cost.empty.value);
+                    let others = cost.others.iter().flat_map(|(other, ours)| [other, ours]);
+                    for median in [&cost.noise, &cost.ours].into_iter().chain(others) {
+                        print!("{:>22}", shown(median));
+                    }
+                    println!();
                 }
-                Err(why) => println!("{what:42}not measured: {why}"),
+                Err(why) => println!("not measured: {why}"),
             }
         }
     }
@@ -110,8 +115,9 @@ pub(crate) fn json(machine: &Value, results: &Results) -> Value {
                 all["empty_ns"] = cost.empty.json();
                 all["noise_ns"] = cost.noise.json();
                 all["ours_over_empty_ns"] = cost.ours.json();
-                if let Some(other) = &cost.over_other {
-                    all["ours_over_other_object_ns"] = other.json();
+                if !cost.others.is_empty() {
+                    let other = |(other, ours): &(Median, Median)| json!({ "over_empty_ns": other.json(), "ours_over_it_ns": ours.json() });
+                    all["other_objects"] = cost.others.iter().map(other).collect();
                 }
             }
             Err(why) => all["not_measured"] = json!(why),

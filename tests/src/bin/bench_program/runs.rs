@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use aya::programs::{ProgramError, TestRunOptions};
+use conntrack_ebpf::abi::{Carrier, in_priority};
 use conntrack_ebpf::handover::Handover;
 use fastrand::Rng;
 
@@ -72,7 +73,7 @@ impl<'a> Ready<'a> {
         );
         match self.path.way {
             // What the call itself takes is in it, and is the same for each program.
-            Way::Tc | Way::TcAnew => around,
+            Way::Tc | Way::TcAnew(_) => around,
             // The call waits for much else. The kernel's own time is cut off to whole
             // nanoseconds: so much as may be missing is added by chance.
             Way::Xdp => result.duration.as_secs_f64() * 1e9 + rng.f64(),
@@ -117,7 +118,14 @@ impl<'a> Ready<'a> {
             assert_eq!(data_out[8..16] != [0; 8], mark != 0, "{what}: handed over");
         } else {
             const MARK_AT: usize = 8;
-            assert_eq!(word(MARK_AT), mark << MASK.trailing_zeros(), "{what}: mark");
+            const PRIORITY_AT: usize = 32;
+            let expected = match self.path.way.carrier() {
+                _ if mark == 0 => [0, 0],
+                Carrier::Mark => [mark << MASK.trailing_zeros(), 0],
+                Carrier::Priority => [0, in_priority(mark)],
+            };
+            let left = [MARK_AT, PRIORITY_AT].map(word);
+            assert_eq!(left, expected, "{what}: mark and priority");
         }
         Ok(())
     }

@@ -1,0 +1,55 @@
+//! The part of a packet that a tc program reads by itself, as if that were all.
+
+use aya_ebpf::programs::TcContext;
+
+use crate::{
+    packet::{Packet, Word},
+    skb,
+};
+
+/// The linear part of an skb at tc ingress; offsets count from its Ethernet header.
+///
+/// What it can't read without a call isn't there: so a packet that the parser takes
+/// for truncated may be whole, and is for [`Skb`](crate::skb::Skb) to judge. Offsets
+/// have to be small for the verifier to see, as those in an IPv4 header are.
+pub struct Linear<'a>(pub &'a TcContext);
+
+impl Packet for Linear<'_> {
+    #[inline(always)]
+    fn read<T: Word>(&self, offset: usize) -> Option<T> {
+        let start = self.0.data() + offset;
+        if start + size_of::<T>() > self.0.data_end() {
+            return None;
+        }
+        // SAFETY: the comparison above is the one by which the verifier allows
+        // this read: all of it lies before `data_end`.
+        #[expect(unsafe_code, reason = "direct packet access")]
+        let word = unsafe { T::load(start) };
+        Some(word)
+    }
+
+    #[inline(always)]
+    fn read_or_zero<T: Word>(&self, offset: usize) -> T {
+        self.read(offset).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn copy<T: Word>(&self, _: usize) -> Option<T> {
+        None
+    }
+
+    #[inline(always)]
+    fn read_far<T: Word>(&self, _: usize) -> Option<T> {
+        None
+    }
+
+    #[inline(always)]
+    fn has(&self, length: usize) -> bool {
+        length <= self.0.len() as usize
+    }
+
+    #[inline(always)]
+    fn is_merged(&self, _: usize) -> bool {
+        skb::gso_size(self.0) != 0
+    }
+}
