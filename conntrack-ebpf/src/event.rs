@@ -100,14 +100,25 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// Whether one more may be sent at this time; it is counted either way.
+    /// The time in this tick; the clock is read once in each.
     #[inline(always)]
-    pub const fn admits(&mut self, now: u64) -> bool {
-        let window = now / WINDOW;
-        if self.window != window {
-            self.window = window;
-            self.in_window = 0;
+    pub fn now(&mut self, tick: u64, nanoseconds: impl FnOnce() -> u64) -> Clock {
+        if self.clock.tick != tick {
+            let at = nanoseconds();
+            self.clock = Clock { tick, at };
+            let window = at / WINDOW;
+            if self.window != window {
+                self.window = window;
+                self.in_window = 0;
+            }
         }
+        self.clock
+    }
+
+    /// Whether one more may be sent at the time of [`Self::now`]; it is counted
+    /// either way.
+    #[inline(always)]
+    pub const fn admits(&mut self) -> bool {
         if self.in_window >= EVENTS_PER_WINDOW {
             self.limited += 1;
             return false;
@@ -195,9 +206,12 @@ impl Recent {
 #[must_use]
 pub const fn flow_hash(token: u64, flow: &Flow) -> u64 {
     let [a, b, c, d] = flow.addresses;
-    let mut hash = mixed(mixed(0, token), a);
-    hash = mixed(mixed(hash, b), c);
-    hash = mixed(mixed(hash, d), flow.ports as u64);
+    let mut hash = mixed(mixed(mixed(0, token), a), c);
+    // IPv4 has no more.
+    if b | d != 0 {
+        hash = mixed(mixed(hash, b), d);
+    }
+    hash = mixed(hash, flow.ports as u64);
     if hash == 0 { 1 } else { hash }
 }
 
@@ -224,13 +238,26 @@ mod tests {
     fn a_window_admits_so_many_and_the_next_one_as_many_again() {
         let mut limiter = Limiter::default();
         for window in 1..4 {
-            let now = window * WINDOW;
+            let mut at = |nth| {
+                let time = window * WINDOW + nth;
+                assert_eq!(limiter.now(time, || time).at, time);
+                limiter.admits()
+            };
             for nth in 0..EVENTS_PER_WINDOW {
-                assert!(limiter.admits(now + nth));
+                assert!(at(nth));
             }
-            assert!(!limiter.admits(now + WINDOW - 1));
+            assert!(!at(WINDOW - 1));
             assert_eq!(limiter.limited, window);
         }
+    }
+
+    #[test]
+    fn the_clock_is_read_once_in_a_tick() {
+        let mut limiter = Limiter::default();
+        let first = limiter.now(7, || 70);
+        assert_eq!(first, Clock { tick: 7, at: 70 });
+        assert_eq!(limiter.now(7, || unreachable!()), first);
+        assert_eq!(limiter.now(8, || 80).at, 80);
     }
 
     #[test]

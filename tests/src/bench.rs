@@ -1,5 +1,7 @@
 //! What the benchmarks have in common.
 
+pub mod circumstances;
+pub mod cpu;
 pub mod interval;
 pub mod machine;
 pub mod samples;

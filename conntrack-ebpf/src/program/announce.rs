@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use conntrack_ebpf::{
     abi::{Identity, Protocol},
-    event::{Clock, Flow, Limiter, Opened, Recent, flow_hash, recent_place},
+    event::{Flow, Opened, Recent, flow_hash, recent_place},
     lookup::Hit,
     packet::{Packet as _, hidden},
     parse::{self, ETHERTYPE_IPV4},
@@ -48,13 +48,13 @@ pub fn announce(context: &TcContext, identity: &Identity, seen: &Seen, hit: Hit)
     };
     // SAFETY: as for the counters: this CPU's own value.
     let limiter = unsafe { &mut *limiter };
-    let now = now(limiter, tick);
+    let now = limiter.now(tick, nanoseconds);
     if let Some((hash, recent)) = recent
         && !recent.is_new(hash, now)
     {
         return;
     }
-    if !limiter.admits(now.at) {
+    if !limiter.admits() {
         return;
     }
     let event = &mut limiter.event;
@@ -121,15 +121,11 @@ fn recent(hash: u64) -> Option<&'static mut Recent> {
     Some(unsafe { &mut *recent })
 }
 
-/// The time in this tick, asked for once.
+/// Nanoseconds since the host started, as fine as its ticks.
 #[inline(always)]
-fn now(limiter: &mut Limiter, tick: u64) -> Clock {
-    if limiter.clock.tick != tick {
-        // SAFETY: the helper takes nothing and reads a clock.
-        let at = unsafe { bpf_ktime_get_coarse_ns() };
-        limiter.clock = Clock { tick, at };
-    }
-    limiter.clock
+fn nanoseconds() -> u64 {
+    // SAFETY: the helper takes nothing and reads a clock.
+    unsafe { bpf_ktime_get_coarse_ns() }
 }
 
 /// The kernel's ticks. No call: the verifier puts the read of a variable in its

@@ -11,10 +11,8 @@
 )]
 
 mod charts;
-mod circumstances;
 mod configuration;
 mod connections;
-mod cpu;
 mod measure;
 mod network;
 mod options;
@@ -35,11 +33,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use conntrack_tests::bench::circumstances::Before;
+use conntrack_tests::bench::cpu::Reserved;
 use conntrack_tests::bench::{machine, write};
 
-use crate::circumstances::Before;
 use crate::configuration::Configuration;
-use crate::cpu::Reserved;
 use crate::measure::Until;
 use crate::options::{Options, Work};
 use crate::results::Results;

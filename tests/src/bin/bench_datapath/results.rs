@@ -6,12 +6,12 @@ use conntrack_tests::bench::interval::Median;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::circumstances::Circumstances;
 use crate::configuration::Configuration;
 use crate::measure::SLICE;
 use crate::network::Translation;
 use crate::series::{Series, combined};
 use crate::targets::{self, Target};
+use conntrack_tests::bench::circumstances::Circumstances;
 
 /// All of it.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]

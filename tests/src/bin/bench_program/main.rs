@@ -24,8 +24,9 @@ use std::process::ExitCode;
 
 use conntrack_agent::kernel::Edition;
 use conntrack_ebpf::abi;
+use conntrack_tests::bench::circumstances::Before;
+use conntrack_tests::bench::cpu::Reserved;
 use conntrack_tests::bench::{machine, write};
-use conntrack_tests::frames::stay_on_one_cpu;
 use conntrack_tests::lab::Lab;
 
 struct Options {
@@ -47,11 +48,14 @@ fn main() -> ExitCode {
     let others: Vec<_> = others.collect();
     let lab = Lab::new();
     let machine = machine::describe(lab.dir().path());
-    stay_on_one_cpu(1);
+    let reserved = Reserved::last();
+    reserved.enter();
+    let before = Before::now(reserved.number());
     let folder = lab.dir().bpf_dir();
     let (rows, mut instance) = measure::measure(packets::all(), &folder, &others, options.rounds);
     let results = report::Results {
         rounds: options.rounds,
+        circumstances: before.until_now(),
         others: options.beside,
         maps: report::maps(&mut instance),
         rows,

@@ -6,26 +6,30 @@ use serde::{Deserialize, Serialize};
 
 /// Load and stolen time, without which small differences mean nothing.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
-pub(crate) struct Circumstances {
+pub struct Circumstances {
     /// Processes that ran or wanted to, as an average of a minute (`proc_loadavg(5)`).
-    pub(crate) load_before: String,
-    pub(crate) load_after: String,
+    pub load_before: String,
+    /// The same at the end.
+    pub load_after: String,
     /// The CPU that was measured on.
-    pub(crate) cpu: usize,
+    pub cpu: usize,
     /// Percent of its time that the hypervisor gave to others meanwhile.
-    pub(crate) steal_percent: f64,
+    pub steal_percent: f64,
     /// The same of all CPUs.
-    pub(crate) steal_percent_of_all: f64,
+    pub steal_percent_of_all: f64,
     /// Percent of the other CPUs' time in which they were not idle.
-    pub(crate) others_busy_percent: Option<f64>,
+    pub others_busy_percent: Option<f64>,
     /// Whether programs are compiled (`net.core.bpf_jit_enable`).
-    pub(crate) bpf_jit: String,
+    pub bpf_jit: String,
     /// What indirect calls cost (`/sys/devices/system/cpu/vulnerabilities`).
-    pub(crate) spectre_v2: String,
+    pub spectre_v2: String,
+    /// What returns cost, likewise.
+    #[serde(default)]
+    pub spec_rstack_overflow: String,
 }
 
 /// The counters at one time.
-pub(crate) struct Before {
+pub struct Before {
     cpu: usize,
     load: String,
     this: Ticks,
@@ -42,7 +46,8 @@ struct Ticks {
 
 impl Before {
     /// Now; the measurement will be on this CPU.
-    pub(crate) fn now(cpu: usize) -> Self {
+    #[must_use]
+    pub fn now(cpu: usize) -> Self {
         let stat = read_to_string("/proc/stat").unwrap_or_default();
         Self {
             cpu,
@@ -53,11 +58,13 @@ impl Before {
     }
 
     /// What it was like since then.
-    pub(crate) fn until_now(self) -> Circumstances {
+    #[must_use]
+    pub fn until_now(self) -> Circumstances {
         let now = Self::now(self.cpu);
         let (this, all) = (now.this.since(self.this), now.all.since(self.all));
         let others = all.since(this);
         // Over no time at all, none.
+        #[expect(clippy::cast_precision_loss, reason = "ticks of a run")]
         let percent = |part: u64, whole: u64| {
             let percent = 100.0 * part as f64 / whole.max(1) as f64;
             (percent * 100.0).round() / 100.0
@@ -73,6 +80,9 @@ impl Before {
                 .then(|| percent(others.total - others.idle, others.total)),
             bpf_jit: read("/proc/sys/net/core/bpf_jit_enable"),
             spectre_v2: read("/sys/devices/system/cpu/vulnerabilities/spectre_v2"),
+            spec_rstack_overflow: read(
+                "/sys/devices/system/cpu/vulnerabilities/spec_rstack_overflow",
+            ),
         }
     }
 }

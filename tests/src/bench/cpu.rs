@@ -7,14 +7,15 @@ use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
 
 /// The CPU that packets are sent, forwarded and counted on.
 #[derive(Clone, Copy)]
-pub(crate) struct Reserved {
+pub struct Reserved {
     cpu: usize,
 }
 
 impl Reserved {
     /// The last of those that this thread may run on. From now on the thread, and all
     /// that it starts, run on the others, if there are any.
-    pub(crate) fn last() -> Self {
+    #[must_use]
+    pub fn last() -> Self {
         let mut others = sched_getaffinity(None).expect("the processors");
         let mut cpus = (0..CpuSet::MAX_CPU).rev();
         let cpu = cpus.find(|cpu| others.is_set(*cpu)).expect("a processor");
@@ -26,7 +27,7 @@ impl Reserved {
     }
 
     /// Has this thread run there, and before others.
-    pub(crate) fn enter(self) {
+    pub fn enter(self) {
         let mut one = CpuSet::new();
         one.set(self.cpu);
         run_on(&one);
@@ -40,7 +41,8 @@ impl Reserved {
     }
 
     /// Its number.
-    pub(crate) const fn number(self) -> usize {
+    #[must_use]
+    pub const fn number(self) -> usize {
         self.cpu
     }
 }
