@@ -28,8 +28,10 @@ impl CarrierChoice {
     /// `priority` where all of its namespaces have NAT: the binding's chain is one
     /// of NAT's then, and costs nothing but for the first packet of a connection.
     /// In a namespace without NAT that chain would be the first, and have the
-    /// kernel do NAT's work for every packet, and keep room for it in every
-    /// connection: more than the chain costs that reads `mark`.
+    /// kernel do NAT's work for every packet, keep room for it in every
+    /// connection, and give one that clashes with another a port of its own
+    /// (`nf_nat_alloc_null_binding`, `net/netfilter/nf_nat_core.c`): nothing that
+    /// the agent was asked for.
     #[must_use]
     pub fn of(self, nat: &Nat, has_nat_chains: bool) -> Carrier {
         match self {
