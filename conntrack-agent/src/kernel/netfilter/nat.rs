@@ -3,13 +3,17 @@
 use std::{fs, io};
 
 use super::{
-    ATTEMPTS, Reading,
+    Reading,
     message::{Answer, Kind, NAME_OF_TYPE, Part, TABLE, answers, request_of_all_families},
 };
 
 /// What legacy iptables has in the namespace, a table a line
 /// (`xt_table_seq_ops`, `net/netfilter/x_tables.c`).
 const LEGACY_TABLES: &str = "/proc/thread-self/net/ip_tables_names";
+
+/// How often it is asked again where the ruleset changes meanwhile: there is no
+/// other way to tell.
+const ATTEMPTS: usize = 20;
 
 /// `NFPROTO_INET` and `NFPROTO_IPV4`, include/uapi/linux/netfilter.h.
 const FAMILIES: [u8; 2] = [1, 2];
