@@ -4,7 +4,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{EbpfContext as _, helpers::generated, programs::XdpContext};
 
-use crate::packet::{Packet, TOO_LONG, Word, blurred, near};
+use crate::packet::{Packet, TOO_LONG, Word, blurred, direct, near};
 
 /// An XDP frame; offsets count from its Ethernet header. Of one in several
 /// buffers, `data` is the first alone.
@@ -14,15 +14,7 @@ impl Frame<'_> {
     /// What lies in the part of the packet that the program can read by itself.
     #[inline(always)]
     fn direct<T: Word>(&self, offset: usize) -> Option<T> {
-        let start = self.0.data() + near(offset)?;
-        if start + size_of::<T>() > self.0.data_end() {
-            return None;
-        }
-        // SAFETY: the comparison above is the one by which the verifier allows
-        // this read: all of it lies before `data_end`.
-        #[expect(unsafe_code, reason = "direct packet access")]
-        let word = unsafe { T::load(start) };
-        Some(word)
+        direct(self.0.data(), self.0.data_end(), near(offset)?)
     }
 }
 
@@ -58,13 +50,8 @@ impl Packet for Frame<'_> {
     }
 
     #[inline(always)]
-    fn read_far<T: Word>(&self, offset: usize) -> Option<T> {
-        self.read(offset)
-    }
-
-    #[inline(always)]
-    fn blurred(&self, offset: usize, by: u32) -> usize {
-        blurred(offset, by)
+    fn blurred(&self, value: usize, by: u32) -> usize {
+        blurred(value, by)
     }
 
     #[inline(always)]

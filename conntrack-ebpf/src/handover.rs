@@ -141,7 +141,7 @@ impl Found {
         Control {
             destination: self.destination,
             transport: self.transport as usize,
-            length: if self.opens { usize::MAX } else { 0 },
+            length: if self.opens { u16::MAX as usize } else { 0 },
         }
     }
 }

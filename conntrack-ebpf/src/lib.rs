@@ -4,7 +4,7 @@
 //! (`program/`), in the agent, which writes the maps, and in host tests, where a
 //! byte slice stands in for the packet. So nothing here allocates, panics or
 //! does I/O, and nothing here knows aya; only `skb`,
-//! `linear` and `frame` do, on the BPF target.
+//! `linear`, `copied` and `frame` do, on the BPF target.
 #![cfg_attr(target_arch = "bpf", no_std, feature(asm_experimental_arch))]
 #![expect(
     clippy::inline_always,
@@ -12,6 +12,8 @@
 )]
 
 pub mod abi;
+#[cfg(target_arch = "bpf")]
+pub mod copied;
 pub mod event;
 #[cfg(target_arch = "bpf")]
 pub mod frame;

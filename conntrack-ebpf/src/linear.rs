@@ -3,7 +3,7 @@
 use aya_ebpf::programs::TcContext;
 
 use crate::{
-    packet::{Packet, Word},
+    packet::{Packet, Word, direct},
     skb,
 };
 
@@ -17,15 +17,7 @@ pub struct Linear<'a>(pub &'a TcContext);
 impl Packet for Linear<'_> {
     #[inline(always)]
     fn read<T: Word>(&self, offset: usize) -> Option<T> {
-        let start = self.0.data() + offset;
-        if start + size_of::<T>() > self.0.data_end() {
-            return None;
-        }
-        // SAFETY: the comparison above is the one by which the verifier allows
-        // this read: all of it lies before `data_end`.
-        #[expect(unsafe_code, reason = "direct packet access")]
-        let word = unsafe { T::load(start) };
-        Some(word)
+        direct(self.0.data(), self.0.data_end(), offset)
     }
 
     #[inline(always)]
@@ -35,11 +27,6 @@ impl Packet for Linear<'_> {
 
     #[inline(always)]
     fn copy<T: Word>(&self, _: usize) -> Option<T> {
-        None
-    }
-
-    #[inline(always)]
-    fn read_far<T: Word>(&self, _: usize) -> Option<T> {
         None
     }
 

@@ -164,21 +164,17 @@ pub trait Packet {
     /// make a register that nothing was written to, which the verifier refuses.
     fn read_or_zero<T: Word>(&self, offset: usize) -> T;
 
-    /// Like `read`, for what is rare and where the offset is anything: in a program,
-    /// always a call, which is slower and takes fewer instructions.
+    /// Like `read`, for what is rare and where the offset is anything: in a program
+    /// always a call, which is slower, and for the verifier has fewer ways to go on.
+    /// None also where somebody else goes on with such a packet.
     fn copy<T: Word>(&self, offset: usize) -> Option<T>;
 
-    /// Like `read`, behind headers of which there may be many; none also where
-    /// somebody else goes on with such a packet.
-    fn read_far<T: Word>(&self, offset: usize) -> Option<T> {
-        self.read(offset)
-    }
-
-    /// The same offset, into which a program mixes a word of the packet and takes it
-    /// out again. Its verifier sees no more what the offset may be, and so doesn't go
-    /// through all that follows for each number of headers in front of it.
-    fn blurred(&self, offset: usize, _: u32) -> usize {
-        offset
+    /// The same value, of 17 bits at most, into which a program mixes something of the
+    /// packet and takes it out again. Its verifier sees no more what the value may be,
+    /// and so doesn't go through all that follows for each: for each length of what is
+    /// in front of an offset.
+    fn blurred(&self, value: usize, _: u32) -> usize {
+        value
     }
 
     /// Whether the packet has at least `length` bytes.
@@ -219,23 +215,43 @@ pub fn hidden(mut value: usize) -> usize {
     value
 }
 
+/// A word at this distance from `start`, as a program reads it by itself; none if it
+/// is beyond `end`, or ends there. The distance has to be small for the verifier to
+/// see.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+#[must_use]
+pub fn direct<T: Word>(start: usize, end: usize, offset: usize) -> Option<T> {
+    let start = start + offset;
+    if start + size_of::<T>() > end {
+        return None;
+    }
+    // SAFETY: the comparison above is the one by which the verifier allows this read:
+    // all of it lies before `end`.
+    #[expect(unsafe_code, reason = "direct packet access")]
+    let word = unsafe { T::load(start) };
+    Some(word)
+}
+
 /// What [`Packet::blurred`] says.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 #[must_use]
-pub fn blurred(mut offset: usize, by: u32) -> usize {
-    // SAFETY: the second instruction takes back what the first does.
-    #[expect(unsafe_code, reason = "the compiler would leave out both")]
+pub fn blurred(mut value: usize, by: u32) -> usize {
+    // SAFETY: the second instruction takes back what the first does. By the third the
+    // verifier has the same bounds for it however often this is done.
+    #[expect(unsafe_code, reason = "the compiler would leave out all of it")]
     unsafe {
         core::arch::asm!(
             "{0} ^= {1}",
             "{0} ^= {1}",
-            inout(reg) offset,
+            "{0} &= 0x1ffff",
+            inout(reg) value,
             in(reg) u64::from(by),
             options(pure, nomem, nostack),
         );
     }
-    offset
+    value
 }
 
 /// The shortest IP packet whose length a field of 16 bits can't say, in bytes.

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    packet::{Packet, Word, blurred, near},
+    packet::{Packet, Word, blurred, direct, near},
     parse::ETHERNET_HEADER,
 };
 
@@ -21,15 +21,7 @@ impl Skb<'_> {
     /// What lies in the part of the packet that the program can read by itself.
     #[inline(always)]
     fn direct<T: Word>(&self, offset: usize) -> Option<T> {
-        let start = self.0.data() + near(offset)?;
-        if start + size_of::<T>() > self.0.data_end() {
-            return None;
-        }
-        // SAFETY: the comparison above is the one by which the verifier allows
-        // this read: all of it lies before `data_end`.
-        #[expect(unsafe_code, reason = "direct packet access")]
-        let word = unsafe { T::load(start) };
-        Some(word)
+        direct(self.0.data(), self.0.data_end(), near(offset)?)
     }
 }
 
@@ -65,13 +57,8 @@ impl Packet for Skb<'_> {
     }
 
     #[inline(always)]
-    fn read_far<T: Word>(&self, offset: usize) -> Option<T> {
-        self.read(offset)
-    }
-
-    #[inline(always)]
-    fn blurred(&self, offset: usize, by: u32) -> usize {
-        blurred(offset, by)
+    fn blurred(&self, value: usize, by: u32) -> usize {
+        blurred(value, by)
     }
 
     #[inline(always)]

@@ -46,9 +46,7 @@ pub(super) fn skip<P: Packet + ?Sized>(
         }
         // Each is at least 8 bytes long, so that the first four are enough to know
         // that more has to follow.
-        let header: u32 = packet
-            .read_far(network + offset)
-            .ok_or(NotOurs::Truncated)?;
+        let header: u32 = packet.copy(network + offset).ok_or(NotOurs::Truncated)?;
         let [next, units, high, low] = header.to_ne_bytes();
         let length = match number {
             FRAGMENT if u16::from_be_bytes([high, low]) & FRAGMENT_OFFSET != 0 => {

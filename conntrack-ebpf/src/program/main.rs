@@ -76,6 +76,7 @@ pub fn classify_xdp(context: XdpContext) -> u32 {
     if let Some(identity) = maps::identity().filter(|identity| identity.token != 0) {
         let frame = Frame(&context);
         let (ethertype, network) = parse::ethernet(&frame);
+        let network = frame.blurred(network, ethertype.into());
         #[expect(clippy::cast_possible_truncation, reason = "a __u32, widened")]
         let interface = context.ingress_ifindex() as u32;
         let handover = |found| Handover {

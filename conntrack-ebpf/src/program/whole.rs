@@ -2,8 +2,10 @@
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use conntrack_ebpf::{
-    packet::hidden,
-    parse,
+    abi::{Destination, Protocol},
+    copied::Copied,
+    packet::{Packet, hidden},
+    parse::{self, Control},
     skb::{self, Skb},
 };
 
@@ -15,20 +17,47 @@ pub fn see(context: &TcContext) -> Option<Seen> {
     // Or the compiler would keep what it has read of it for a packet that never
     // comes here, and that one would pay.
     let context = &TcContext::new(hidden(context.skb.skb as usize) as *mut __sk_buff);
-    let packet = Skb(context);
+    let packet = Copied(Skb(context));
     let (ethertype, network) = parse::behind_priority_tag(
         &packet,
         skb::vlan_control(context),
         skb::ethertype(context),
         skb::network(context),
     );
+    let network = packet.blurred(network, context.len());
     let control = match hand_over::take(context) {
         Some(handover) => handover.found?.control(),
         None => parse::control(&packet, ethertype, network).ok()?,
     };
-    Some(Seen {
+    Some(blurred(&packet, context.len(), ethertype, network, control))
+}
+
+/// The same. Where it came from, and so what the verifier knows of it, is of no use
+/// for what follows, through which it would go once for each.
+#[inline(always)]
+fn blurred(
+    packet: &impl Packet,
+    by: u32,
+    ethertype: u16,
+    network: usize,
+    control: Control,
+) -> Seen {
+    let blur = |value| packet.blurred(value, by);
+    let Destination { protocol, port } = control.destination;
+    #[expect(clippy::cast_possible_truncation, reason = "it was one")]
+    let ethertype = blur(ethertype.into()) as u16;
+    let protocol = if blur(protocol as usize) == Protocol::Tcp as usize {
+        Protocol::Tcp
+    } else {
+        Protocol::Udp
+    };
+    Seen {
         ethertype,
         network,
-        control,
-    })
+        control: Control {
+            destination: Destination { protocol, port },
+            transport: blur(control.transport),
+            length: blur(control.length),
+        },
+    }
 }
