@@ -35,7 +35,7 @@ pub(crate) struct Churn<'a> {
     agent: &'a mut Agent,
     /// The rules file at the start: the router with traffic.
     rules: &'a str,
-    connection: Connection,
+    socket: PathBuf,
     /// Those that have a namespace, and whether its extra interface is there.
     here: BTreeMap<RouterId, (BareRouter, bool)>,
     all: Vec<RouterId>,
@@ -55,7 +55,7 @@ impl<'a> Churn<'a> {
             random,
             agent,
             rules,
-            connection: Connection::open(&lab.dir().run_dir().join("agent.sock")),
+            socket: lab.dir().run_dir().join("agent.sock"),
             here: BTreeMap::new(),
             all,
             counts: BTreeMap::new(),
@@ -165,10 +165,16 @@ impl<'a> Churn<'a> {
         json!({ "protocol": protocol, "port": port, "helper": helper })
     }
 
+    /// Another each time: the agent closes one that nobody asked on for a while, and
+    /// on a busy machine removing a router may take longer.
+    fn connection(&self) -> Connection {
+        Connection::open(&self.socket)
+    }
+
     /// One of these statuses must be the answer; 503 is a namespace that went in
     /// the middle.
     fn ask(&mut self, method: &str, path: &str, body: Option<&Value>, allowed: &[u16]) {
-        let answer = self.connection.ask(method, path, body);
+        let answer = self.connection().ask(method, path, body);
         let status = answer.status;
         let is_gone = status == 503 && answer.message().contains("qrouter-");
         assert!(
@@ -189,7 +195,7 @@ impl<'a> Churn<'a> {
     }
 
     fn delete(&mut self, router: RouterId) {
-        let answer = self.connection.ask("GET", &rules_of(router), None);
+        let answer = self.connection().ask("GET", &rules_of(router), None);
         // 404: it has neither a rule nor a namespace.
         assert!([200, 404].contains(&answer.status), "{answer:?}");
         let rules = answer.body["conntrack_helpers"].as_array();
