@@ -26,6 +26,7 @@ use crate::{
     footprint::Footprint,
     input::sentence,
     kernel::{self, Binding, Edition, MarkBits, News, Nft, Watch},
+    metrics::{Metrics, Occasion},
     model::{Helper, HelperRule, Origin, RouterId, RuleId},
     pulse::Pulse,
     reconcile::{Host, Kernel as _, Reconciler, Summary},
@@ -42,6 +43,7 @@ pub(crate) struct Agent {
     reconciler: Reconciler,
     view: Arc<View>,
     auditor: Arc<Auditor>,
+    metrics: Arc<Metrics>,
     rules: Option<PathBuf>,
     full_pass: Duration,
     bpffs: Bpffs,
@@ -95,6 +97,7 @@ impl Agent {
             reconciler: Reconciler::default(),
             view: Arc::new(View::default()),
             auditor: Arc::clone(auditor),
+            metrics: Arc::default(),
             rules: rules.map(Path::to_owned),
             full_pass: config.full_pass(),
             bpffs: Bpffs::new(config),
@@ -205,6 +208,7 @@ impl Agent {
         let (host, mapping) = (&mut self.host, &self.mapping);
         let pass = self.reconciler.full_pass_while(host, mapping, now, goes_on);
         let summary = pass?;
+        self.metrics.looked(&summary, Occasion::Wanted);
         for router in self.mapping.routers() {
             self.watch.follow(router);
         }
@@ -255,13 +259,16 @@ impl Agent {
     /// Makes one change, durably and in the kernel, or not at all.
     fn change(&mut self, change: Change) -> Result<(), RunError> {
         self.bpffs.ensure()?;
-        self.store.commit(&self.mapping, &change)?;
+        let stored = self.store.commit(&self.mapping, &change);
+        self.metrics.committed(stored.is_ok());
+        stored?;
         self.mapping.commit(&change);
         let now = Instant::now();
         let (host, mapping) = (&mut self.host, &self.mapping);
         let applied = self.reconciler.change(host, mapping, &change, now);
         match applied {
-            Ok(_) => {
+            Ok(summary) => {
+                self.metrics.looked(&summary, Occasion::Wanted);
                 self.view.commit(&change, &self.reconciler);
                 for says in change.matches() {
                     self.keep_watching(says.router);
@@ -269,8 +276,15 @@ impl Agent {
                 Ok(())
             }
             Err(error) => {
+                let failed = Summary {
+                    failed: 1,
+                    ..Summary::default()
+                };
+                self.metrics.looked(&failed, Occasion::Wanted);
                 let back = change.inverse();
-                if let Err(error) = self.store.commit(&self.mapping, &back) {
+                let stored = self.store.commit(&self.mapping, &back);
+                self.metrics.committed(stored.is_ok());
+                if let Err(error) = stored {
                     error!(
                         error = &error as &dyn std::error::Error,
                         "the store could not be put back yet; it will be before the next change"
@@ -348,11 +362,13 @@ impl Agent {
         let (host, mapping) = (&mut self.host, &self.mapping);
         let looked = self.reconciler.look_at_one(host, mapping, Instant::now());
         if let Some((router, summary)) = looked {
+            self.metrics.looked(&summary, Occasion::Unasked);
             self.view.note(router, &self.reconciler);
             self.keep_watching(router);
-            debug!(%router, effects = summary.effects, "looked at");
-            if summary.effects > 0 && summary.failed == 0 {
-                info!(%router, effects = summary.effects, "repaired");
+            let effects = summary.effects.total();
+            debug!(%router, effects, "looked at");
+            if effects > 0 && summary.failed == 0 {
+                info!(%router, effects, "repaired");
             }
         }
     }
@@ -369,7 +385,7 @@ impl Agent {
             routers = summary.active,
             pending = summary.pending,
             failed = summary.failed,
-            effects = summary.effects,
+            effects = summary.effects.total(),
             "{event}"
         );
     }

@@ -11,6 +11,7 @@ mod app;
 mod body;
 mod error;
 mod gate;
+mod metrics;
 mod openapi;
 mod output;
 mod parameters;
@@ -23,7 +24,7 @@ mod spare;
 pub mod tokens;
 
 pub use access::{Access, AccessError};
-pub use app::{Api, routes};
+pub use app::{Api, metrics_routes, routes};
 pub use openapi::Description;
 pub use server::{ListenError, Listeners, Probe, SOCKET, Service, remove_socket, serve};
 pub use tokens::{Tokens, TokensError};

@@ -85,6 +85,8 @@ pub struct Config {
     pub grants: Vec<Grant>,
     /// Where the API is, beside the Unix socket; without it, nowhere.
     pub tcp: Option<Tcp>,
+    /// Where metrics are, beside the API; without it, nowhere.
+    pub metrics: Option<MetricsAddress>,
 }
 
 /// How programs get onto interfaces.
@@ -200,6 +202,15 @@ pub struct Tcp {
     pub listen: SocketAddr,
     /// The tokens, [`crate::api::tokens`] says in what form.
     pub token_file: PathBuf,
+}
+
+/// The address of metrics, for a Prometheus that can't ask a Unix socket.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsAddress {
+    /// An address of this host that no other host can reach. Everybody on this
+    /// host can, and reads there which routers have which rules.
+    pub listen: SocketAddr,
 }
 
 /// What is logged, and how.
@@ -327,6 +338,7 @@ impl Default for Config {
             audit: Audit::default(),
             grants: Vec::new(),
             tcp: None,
+            metrics: None,
         }
     }
 }
@@ -518,28 +530,16 @@ impl Config {
         if let Some(tcp) = &self.tcp {
             faults.extend(tcp.faults());
         }
+        if let Some(metrics) = &self.metrics {
+            faults.extend(loopback_faults("metrics.listen", metrics.listen));
+        }
         faults
     }
 }
 
 impl Tcp {
     fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        // ::ffff:127.0.0.1 is none here, though it is reached as 127.0.0.1 is:
-        // one way to write it is enough.
-        if !self.listen.ip().is_loopback() {
-            faults.push(format!(
-                "tcp.listen = \"{}\": a loopback address is wanted, 127.0.0.1 or [::1]; \
-                 what comes over a network is not encrypted",
-                self.listen
-            ));
-        }
-        if self.listen.port() == 0 {
-            faults.push(format!(
-                "tcp.listen = \"{}\": a port from 1 to 65535 is wanted",
-                self.listen
-            ));
-        }
+        let mut faults = loopback_faults("tcp.listen", self.listen);
         if !self.token_file.is_absolute() {
             faults.push(format!(
                 "tcp.token_file = {:?}: an absolute path is wanted",
@@ -548,6 +548,25 @@ impl Tcp {
         }
         faults
     }
+}
+
+/// What is wrong with an address that this key says.
+fn loopback_faults(key: &str, address: SocketAddr) -> Vec<String> {
+    let mut faults = Vec::new();
+    // ::ffff:127.0.0.1 is none here, though it is reached as 127.0.0.1 is: one way
+    // to write it is enough.
+    if !address.ip().is_loopback() {
+        faults.push(format!(
+            "{key} = \"{address}\": a loopback address is wanted, 127.0.0.1 or [::1]; \
+             what comes over a network is not encrypted"
+        ));
+    }
+    if address.port() == 0 {
+        faults.push(format!(
+            "{key} = \"{address}\": a port from 1 to 65535 is wanted"
+        ));
+    }
+    faults
 }
 
 #[cfg(test)]
@@ -718,7 +737,12 @@ mod tests {
 
     #[test]
     fn cwe_284_only_a_loopback_address_is_listened_on() {
-        let text = |address| format!("[tcp]\nlisten = \"{address}:9797\"\ntoken_file = \"/t\"");
+        let text = |address| {
+            format!(
+                "[tcp]\nlisten = \"{address}:9797\"\ntoken_file = \"/t\"\n\
+                 [metrics]\nlisten = \"{address}:9798\""
+            )
+        };
         for address in ["127.0.0.1", "127.1.2.3", "[::1]"] {
             assert!(Config::parse(Path::new("x"), &text(address)).is_ok());
         }

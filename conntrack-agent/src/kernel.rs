@@ -35,7 +35,7 @@ pub use carrier::{Carrier, MarkBits, Reads, name as carrier_name};
 pub use edition::Edition;
 pub use error::Error;
 pub use events::{Events, Opened, Tally, Unreadable};
-pub use instance::{Instance, Usable};
+pub use instance::{Instance, Usable, matched};
 pub use interface::{Interface, Kind};
 pub use loading::load_again;
 pub use netns::{Identity, Netns, NetnsFolder};

@@ -9,6 +9,7 @@
 //! - [`sources`]: where rules come from, and how they become checked values
 //! - [`store`]: the durable copy of the mapping
 //! - [`audit`]: who asked for what, and what became of it
+//! - [`metrics`]: what the agent counts of its own work
 //! - [`reconcile`]: desired against observed, and the effects that close the gap
 //! - [`port_table`]: a router's rules as the maps hold them (pure)
 //! - [`engine`]: which router has which rules, and who may change that (pure)
@@ -28,6 +29,7 @@ pub mod engine;
 pub mod footprint;
 mod input;
 pub mod kernel;
+pub mod metrics;
 pub mod model;
 pub mod port_table;
 pub mod pulse;

@@ -11,6 +11,7 @@ mod kernel;
 pub mod memory;
 mod observed;
 mod pass;
+mod tally;
 
 pub use apply::{ApplyError, Done, Scope, apply};
 pub use diff::{Desired, Unreachable, diff};
@@ -23,3 +24,4 @@ pub use observed::{
     CarrierState, InstanceState, InterfaceState, NamespaceState, Observed, Obstacle, XdpState,
 };
 pub use pass::{Reconciler, Summary, Trouble};
+pub use tally::{EffectKind, EffectTally};

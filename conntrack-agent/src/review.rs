@@ -87,7 +87,7 @@ impl Bench {
         self.mapping.commit(&change);
         let (kernel, mapping) = (&mut self.kernel, &self.mapping);
         match self.reconciler.change(kernel, mapping, &change, self.now) {
-            Ok(done) => Ok(done.effects),
+            Ok(done) => Ok(done.effects.total()),
             Err(error) => {
                 self.mapping.commit(&change.inverse());
                 Err(error.to_string())
@@ -165,7 +165,7 @@ fn a_refused_rule_does_not_poison_later_changes() {
     bench.kernel.relent();
     bench.ask(Origin::Api, &[create(1, 23)]).unwrap();
     assert_eq!(bench.in_force(1), [21, 23]);
-    assert_eq!(bench.pass().effects, 0);
+    assert_eq!(bench.pass().effects.total(), 0);
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn cwe_404_a_change_that_is_refused_half_way_leaves_nothing() {
                 }
             }
             assert_eq!(now, kernel, "after {refused_step} was refused");
-            assert_eq!(bench.pass().effects, 0);
+            assert_eq!(bench.pass().effects.total(), 0);
             steps += 1;
         }
         assert!(steps >= 10, "{steps} steps");
@@ -384,7 +384,7 @@ fn cwe_697_presence_is_asked_and_just_what_is_missing_comes_back() {
         .unwrap();
     let whole = bench.kernel.state();
     let writes = bench.kernel.writes();
-    assert_eq!(bench.pass().effects, 0, "nothing is wrong");
+    assert_eq!(bench.pass().effects.total(), 0, "nothing is wrong");
     assert_eq!(bench.kernel.writes(), writes, "so nothing is written");
 
     let name = format!("qrouter-{}", router(1));
@@ -404,7 +404,11 @@ fn cwe_697_presence_is_asked_and_just_what_is_missing_comes_back() {
     for (what, damage) in damages {
         let router = bench.kernel.router(router(1));
         damage(router.namespaces.get_mut(&name).unwrap());
-        assert_eq!(bench.pass().effects, 1, "{what}: one thing was missing");
+        assert_eq!(
+            bench.pass().effects.total(),
+            1,
+            "{what}: one thing was missing"
+        );
         assert_eq!(bench.kernel.state(), whole, "{what}");
     }
 
@@ -414,7 +418,7 @@ fn cwe_697_presence_is_asked_and_just_what_is_missing_comes_back() {
     let image = bench.kernel.router(router(1)).instance.as_mut().unwrap();
     image.edit(&less);
     assert_eq!(bench.in_force(1), [21]);
-    assert_eq!(bench.pass().effects, 1);
+    assert_eq!(bench.pass().effects.total(), 1);
     assert_eq!(bench.in_force(1), [21, 22]);
 
     // All of it at once, as after a reboot.
@@ -457,10 +461,14 @@ fn cwe_697_a_change_in_part_is_followed_by_a_look_at_the_whole() {
     bench.now = due;
     let (kernel, mapping) = (&mut bench.kernel, &bench.mapping);
     let summary = bench.reconciler.look(kernel, mapping, bench.now);
-    assert_eq!((summary.effects, summary.active), (1, 1), "the binding");
+    assert_eq!(
+        (summary.effects.total(), summary.active),
+        (1, 1),
+        "the binding"
+    );
     assert_eq!(bench.kernel.observations(), seen + 1);
     assert_eq!(bench.reconciler.next_look(), None);
-    assert_eq!(bench.pass().effects, 0);
+    assert_eq!(bench.pass().effects.total(), 0);
 }
 
 /// What can be told at a glance is told before the change is answered.

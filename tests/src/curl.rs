@@ -89,6 +89,19 @@ impl Caller {
     /// One request with a body of JSON, or without one if it is empty.
     #[must_use]
     pub fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+        let (status, text) = self.text(method, path, body);
+        let body = if text.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(&text)
+                .unwrap_or_else(|error| panic!("{method} {path}: {error}: {text:?}"))
+        };
+        Answer { status, body }
+    }
+
+    /// The same, and the answer's status and its body, whatever that is.
+    #[must_use]
+    pub fn text(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let words = self.launcher.iter().map(OsStr::new);
         let mut words = words.chain([OsStr::new("curl")]);
         let mut command = Command::new(words.next().expect("a program"));
@@ -109,16 +122,7 @@ impl Caller {
         let (body, status) = text
             .rsplit_once('\n')
             .unwrap_or_else(|| panic!("{command:?} did not run: {said}"));
-        let body = if body.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_str(body)
-                .unwrap_or_else(|error| panic!("{method} {path}: {error}: {body:?} {said}"))
-        };
-        Answer {
-            status: status.parse().expect("a status"),
-            body,
-        }
+        (status.parse().expect("a status"), body.to_owned())
     }
 }
 

@@ -12,8 +12,11 @@ use crate::{apt, privilege, programs, say};
 /// interpreter's.
 const VENV: &str = "python3 with venv";
 
+/// What knows the form of metrics.
+const PROMTOOL: &str = "promtool";
+
 /// Each program, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 15] = [
+const PROGRAMS: [(&str, &str); 16] = [
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("iptables", "iptables"),
@@ -28,6 +31,7 @@ const PROGRAMS: [(&str, &str); 15] = [
     ("curl", "curl"),
     ("bpftool", "bpftool"),
     ("faketime", "faketime"),
+    (PROMTOOL, "prometheus"),
     (VENV, "python3-venv"),
 ];
 
@@ -39,10 +43,11 @@ enum Plan {
     Refuse(String),
 }
 
-/// The programs that the lab runs, by name.
+/// The programs that the lab runs in a guest, by name: no more than its core suite
+/// needs, as a guest has all of them in memory.
 pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
     let names = PROGRAMS.iter().map(|&(program, _)| program);
-    names.filter(|&program| program != VENV)
+    names.filter(|&program| ![VENV, PROMTOOL].contains(&program))
 }
 
 /// Installs what is missing, or says in one message what somebody has to do.

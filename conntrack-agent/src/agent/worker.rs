@@ -19,6 +19,8 @@ use crate::{
     daemon::RunError,
     engine::{Change, Operation, Policy, Reason, Refusal},
     input::sentence,
+    kernel::Pins,
+    metrics::Metrics,
     model::{Origin, RouterId, RuleId},
     pulse::Pulse,
     sources::RuleSet,
@@ -82,6 +84,8 @@ pub struct Handle {
     commands: SyncSender<Command>,
     view: Arc<View>,
     policy: Arc<Policy>,
+    metrics: Arc<Metrics>,
+    pins: Pins,
     pulse: Pulse,
     /// Work on many routers is to be left where it is.
     stopping: Arc<AtomicBool>,
@@ -98,6 +102,18 @@ impl Handle {
     #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// What it has in the kernel.
+    #[must_use]
+    pub const fn pins(&self) -> &Pins {
+        &self.pins
     }
 
     /// What the request would change now; nothing is changed.
@@ -218,6 +234,8 @@ impl Agent {
             commands,
             view: Arc::clone(&self.view),
             policy: Arc::new(self.policy.clone()),
+            metrics: Arc::clone(&self.metrics),
+            pins: self.host.pins().clone(),
             pulse: self.pulse.clone(),
             stopping: Arc::default(),
         };

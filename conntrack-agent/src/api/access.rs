@@ -79,6 +79,12 @@ impl Access {
         Permit::new(Who::Token(name.to_owned()), grants)
     }
 
+    /// What whoever connects to the metrics' own address may do: read them.
+    #[must_use]
+    pub const fn of_scraper() -> Permit {
+        Permit::new(Who::Scraper, Vec::new())
+    }
+
     fn peer(&self, host: &impl Accounts, uid: u32, gid: u32) -> Permit {
         if uid == 0 {
             return Permit::new(Who::Root, Vec::new());

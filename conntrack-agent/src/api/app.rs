@@ -15,7 +15,7 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
 
 use super::{
     access::Permit,
@@ -26,8 +26,9 @@ use super::{
     body::{CreateBody, JsonBody, Object, PAGE, ReplaceAllBody, ReplaceBody, UpdateBody},
     error::ApiError,
     gate::{MayChange, MayChangeAll},
+    metrics::metrics,
     openapi,
-    output::{RouterCounts, RouterOut, RuleCounts, RuleOut, RuleStatus, StatusOut, TroubleOut},
+    output::{RouterCounts, RouterOut, RuleCounts, RuleOut, StatusOut, TroubleOut},
     parameters::{ROUTER_FIELDS, RULE_FIELDS, RouterParameters, RuleParameters},
     place::Place,
     query::{Item, ListQuery},
@@ -51,6 +52,8 @@ pub struct Api {
     limits: ApiLimits,
     /// Room for bodies that are being received, in [`PAGE`]s.
     bodies: Semaphore,
+    /// Held while metrics are gathered.
+    scrape: Mutex<()>,
     begun: Instant,
 }
 
@@ -78,6 +81,7 @@ impl Api {
             netns: NetnsFolder::new(&config.netns_dir),
             prefixes: config.namespace_prefixes.clone(),
             bodies: Semaphore::new(LARGEST * limits.body_bytes.div_ceil(PAGE)),
+            scrape: Mutex::new(()),
             limits,
             begun: Instant::now(),
         }
@@ -85,6 +89,14 @@ impl Api {
 
     pub(super) const fn limits(&self) -> ApiLimits {
         self.limits
+    }
+
+    pub(super) const fn agent(&self) -> &Handle {
+        &self.agent
+    }
+
+    pub(super) async fn scrape(&self) -> MutexGuard<'_, ()> {
+        self.scrape.lock().await
     }
 
     pub(super) const fn bodies(&self) -> &Semaphore {
@@ -164,10 +176,28 @@ pub fn routes(api: Arc<Api>) -> Router {
             get(list_all_rules).put(replace_all_rules),
         )
         .route("/v1/status", get(status))
+        .route("/metrics", get(metrics))
         .route("/v1/openapi.json", get(openapi::document))
         .fallback(no_resource)
         .method_not_allowed_fallback(no_method)
         .with_state(api)
+}
+
+/// What the metrics' own address has.
+pub fn metrics_routes(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .fallback(no_resource_but_metrics)
+        .method_not_allowed_fallback(no_method)
+        .with_state(api)
+}
+
+async fn no_resource_but_metrics() -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "HTTPNotFound",
+        "this address has GET /metrics and nothing else",
+    )
 }
 
 async fn no_resource() -> ApiError {
@@ -495,45 +525,23 @@ async fn status(
 ) -> Result<Json<StatusOut>, ApiError> {
     permit.may_read_all().map_err(ApiError::forbidden)?;
     let seen = api.agent.view().read();
-    let mut rules = RuleCounts {
-        total: seen.mapping.len(),
-        ..RuleCounts::default()
-    };
-    for entry in seen.mapping.entries() {
-        match RuleOut::new(&seen, entry).status {
-            RuleStatus::Active => rules.active += 1,
-            RuleStatus::Pending => rules.pending += 1,
-            RuleStatus::Shadowed => rules.shadowed += 1,
-            RuleStatus::Failed => rules.failed += 1,
-        }
-    }
-    let mut routers = RouterCounts {
-        total: seen.mapping.routers().len(),
-        ..RouterCounts::default()
-    };
-    let mut troubles = Vec::new();
-    for (router, condition) in &seen.conditions {
-        match condition {
-            Condition::Pending => routers.pending += 1,
-            Condition::Failed { reason, failures } => {
-                routers.failed += 1;
-                troubles.push(TroubleOut {
-                    router_id: router.to_string(),
-                    reason: reason.clone(),
-                    failures: *failures,
-                });
-            }
-        }
-    }
-    routers.active = routers.total - routers.pending - routers.failed;
+    let troubles = seen.conditions.iter();
+    let troubles = troubles.filter_map(|(router, condition)| match condition {
+        Condition::Pending => None,
+        Condition::Failed { reason, failures } => Some(TroubleOut {
+            router_id: router.to_string(),
+            reason: reason.clone(),
+            failures: *failures,
+        }),
+    });
     Ok(Json(StatusOut {
         version: env!("CARGO_PKG_VERSION"),
         agent_id: api.agent_id.to_string(),
         pid: std::process::id(),
         uptime_seconds: api.begun.elapsed().as_secs(),
-        rules,
-        routers,
-        troubles,
+        rules: RuleCounts::of(&seen),
+        routers: RouterCounts::of(&seen),
+        troubles: troubles.collect(),
     }))
 }
 

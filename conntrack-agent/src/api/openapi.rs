@@ -10,7 +10,7 @@ use utoipa::{
     },
 };
 
-use super::{app, error};
+use super::{app, error, metrics};
 
 /// All resources.
 #[derive(Debug, OpenApi)]
@@ -34,6 +34,7 @@ use super::{app, error};
         app::list_all_rules,
         app::replace_all_rules,
         app::status,
+        metrics::metrics,
         document
     ),
     components(schemas(error::ErrorBody)),

@@ -77,20 +77,14 @@ pub(super) struct RouterOut {
 impl RuleOut {
     pub(super) fn new(seen: &Seen, entry: &Entry) -> Self {
         let rule = entry.rule;
-        let (status, status_reason) = if seen.mapping.is_shadowed(entry) {
-            let reason = "an older rule has this protocol and port";
-            (RuleStatus::Shadowed, Some(reason.to_owned()))
-        } else {
-            match seen.conditions.get(&rule.says.router) {
-                None => (RuleStatus::Active, None),
-                Some(Condition::Pending) => {
-                    let reason = "the router has no namespace on this host";
-                    (RuleStatus::Pending, Some(reason.to_owned()))
-                }
-                Some(Condition::Failed { reason, .. }) => {
-                    (RuleStatus::Failed, Some(reason.clone()))
-                }
+        let status = RuleStatus::of(seen, entry);
+        let status_reason = match (status, seen.conditions.get(&rule.says.router)) {
+            (RuleStatus::Shadowed, _) => {
+                Some("an older rule has this protocol and port".to_owned())
             }
+            (RuleStatus::Pending, _) => Some("the router has no namespace on this host".to_owned()),
+            (_, Some(Condition::Failed { reason, .. })) => Some(reason.clone()),
+            _ => None,
         };
         Self {
             status,
@@ -165,6 +159,39 @@ pub(super) struct RuleCounts {
     pub(super) failed: usize,
 }
 
+impl RuleCounts {
+    /// All rules'.
+    pub(super) fn of(seen: &Seen) -> Self {
+        let mut counts = Self {
+            total: seen.mapping.len(),
+            ..Self::default()
+        };
+        for entry in seen.mapping.entries() {
+            let count = match RuleStatus::of(seen, entry) {
+                RuleStatus::Active => &mut counts.active,
+                RuleStatus::Pending => &mut counts.pending,
+                RuleStatus::Shadowed => &mut counts.shadowed,
+                RuleStatus::Failed => &mut counts.failed,
+            };
+            *count += 1;
+        }
+        counts
+    }
+}
+
+impl RuleStatus {
+    fn of(seen: &Seen, entry: &Entry) -> Self {
+        if seen.mapping.is_shadowed(entry) {
+            return Self::Shadowed;
+        }
+        match seen.conditions.get(&entry.rule.says.router) {
+            None => Self::Active,
+            Some(Condition::Pending) => Self::Pending,
+            Some(Condition::Failed { .. }) => Self::Failed,
+        }
+    }
+}
+
 /// Routers with rules, by status.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(super) struct RouterCounts {
@@ -172,6 +199,22 @@ pub(super) struct RouterCounts {
     pub(super) active: usize,
     pub(super) pending: usize,
     pub(super) failed: usize,
+}
+
+impl RouterCounts {
+    /// Those of all routers with rules.
+    pub(super) fn of(seen: &Seen) -> Self {
+        let total = seen.mapping.routers().len();
+        let is_pending = |condition: &&Condition| matches!(condition, Condition::Pending);
+        let pending = seen.conditions.values().filter(is_pending).count();
+        let failed = seen.conditions.len() - pending;
+        Self {
+            total,
+            active: total - pending - failed,
+            pending,
+            failed,
+        }
+    }
 }
 
 /// A router that could not be made what it should be.

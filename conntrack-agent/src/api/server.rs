@@ -22,7 +22,7 @@ use self::{
     refusal::{Stream, refuse},
 };
 use super::{access::Access, sending::Room, tokens::Tokens};
-use crate::{audit::Auditor, config::ApiLimits, pulse::Pulse};
+use crate::{audit::Auditor, config::ApiLimits, metrics::Metrics, pulse::Pulse};
 
 use listeners::Listening;
 pub use listeners::{ListenError, Listeners, SOCKET, remove_socket};
@@ -38,12 +38,16 @@ const CATCH_UP: Duration = Duration::from_secs(10);
 pub struct Service {
     /// The resources.
     routes: Router,
+    /// Those of them that the metrics' own address has.
+    metrics_routes: Router,
     /// Who may do what.
     access: Access,
     /// Who is who on TCP.
     tokens: Option<Tokens>,
     /// Who did what.
     auditor: Arc<Auditor>,
+    /// What came of how many requests.
+    metrics: Arc<Metrics>,
     /// How much there may be of everything.
     limits: ApiLimits,
     /// Room for requests that are being answered.
@@ -57,16 +61,20 @@ impl Service {
     #[must_use]
     pub fn new(
         routes: Router,
+        metrics_routes: Router,
         access: Access,
         tokens: Option<Tokens>,
         auditor: Arc<Auditor>,
+        metrics: Arc<Metrics>,
         limits: ApiLimits,
     ) -> Self {
         Self {
             routes,
+            metrics_routes,
             access,
             tokens,
             auditor,
+            metrics,
             requests: Semaphore::new(limits.requests),
             answers: Room::new(limits.answer_bytes),
             limits,
@@ -81,6 +89,8 @@ enum Origin {
     Local { pid: i32, uid: u32, gid: u32 },
     /// Anybody on this host; the token tells.
     Tcp { address: SocketAddr },
+    /// Anybody on this host, for metrics alone.
+    Metrics { address: SocketAddr },
 }
 
 impl Origin {
@@ -88,7 +98,7 @@ impl Origin {
     const fn account(self) -> Option<u32> {
         match self {
             Self::Local { uid, .. } => Some(uid),
-            Self::Tcp { .. } => None,
+            Self::Tcp { .. } | Self::Metrics { .. } => None,
         }
     }
 }

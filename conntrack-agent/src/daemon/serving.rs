@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     agent::{Agent, Condition, Handle, Seen},
-    api::{Api, Probe, Service, routes, serve},
+    api::{Api, Probe, Service, metrics_routes, routes, serve},
     config::{Config, OnStop},
     kernel::AgentId,
 };
@@ -41,12 +41,14 @@ pub(super) async fn answer(
 ) -> Result<(), RunError> {
     let listening = prepared.listeners.listen()?;
     let (handle, mut end) = agent.run().map_err(RunError::Thread)?;
-    let api = Api::new(config, id, handle.clone());
+    let api = Arc::new(Api::new(config, id, handle.clone()));
     let service = Arc::new(Service::new(
-        routes(Arc::new(api)),
+        routes(Arc::clone(&api)),
+        metrics_routes(api),
         prepared.access,
         prepared.tokens,
         prepared.auditor,
+        Arc::clone(handle.metrics()),
         prepared.limits,
     ));
     let (stop, stopped) = watch::channel(false);

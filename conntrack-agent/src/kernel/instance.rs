@@ -2,6 +2,9 @@
 
 mod counting;
 mod making;
+mod matched;
+
+pub use matched::matched;
 
 use std::{
     collections::BTreeSet,

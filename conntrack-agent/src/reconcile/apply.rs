@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{error, info};
 
-use super::{Desired, Effect, Kernel, Unreachable, diff};
+use super::{Desired, Effect, EffectTally, Kernel, Unreachable, diff};
 use crate::{
     engine::Mapping,
     kernel::Error,
@@ -72,8 +72,8 @@ pub enum Scope {
 pub struct Done {
     /// Whether its rules wait for a namespace to be in.
     pub is_pending: bool,
-    /// How many effects were carried out; none if all was as it should be.
-    pub effects: usize,
+    /// Which effects were carried out; none if all was as it should be.
+    pub effects: EffectTally,
     /// Whether only a part of it was compared.
     pub is_partial: bool,
 }
@@ -139,7 +139,7 @@ fn forward(
             }
             None => difference(kernel, mapping, router)?,
         };
-        done.effects = effects.len();
+        done.effects = EffectTally::of(&effects);
         all.insert(router, done);
         for effect in effects {
             // What can't be taken back waits until nothing can fail any more.

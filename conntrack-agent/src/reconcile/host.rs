@@ -159,6 +159,12 @@ impl Kernel for Host {
 }
 
 impl Host {
+    /// Where it pins what it makes.
+    #[must_use]
+    pub const fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
     /// The host as the configuration describes it, seen by the agent `agent` of
     /// this edition.
     ///

@@ -13,7 +13,7 @@ use std::{
 
 use tracing::{info, warn};
 
-use super::{ApplyError, Done, Kernel, Scope, apply};
+use super::{ApplyError, Done, EffectTally, Kernel, Scope, apply};
 use crate::{
     engine::{Change, Mapping},
     kernel::Error,
@@ -44,6 +44,8 @@ pub struct Trouble {
 /// What a pass found and did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
+    /// Routers that are what they should be, with rules or without.
+    pub done: usize,
     /// Routers whose rules are in the kernel.
     pub active: usize,
     /// Routers with rules that have no namespace on this host.
@@ -51,7 +53,7 @@ pub struct Summary {
     /// Routers that could not be made what they should be.
     pub failed: usize,
     /// Effects that were carried out; none if all was as it should be.
-    pub effects: usize,
+    pub effects: EffectTally,
 }
 
 /// What is to be looked at again, and what was said already.
@@ -286,6 +288,7 @@ impl Reconciler {
         now: Instant,
         summary: &mut Summary,
     ) {
+        summary.done += 1;
         summary.effects += done.effects;
         if done.is_pending {
             summary.pending += 1;

@@ -241,7 +241,9 @@ fn without_a_grant_nobody_gets_an_answer() {
         assert_eq!(outside.ask("GET", "/", "").status, 0);
     }
     let general = ["/", "/v2.0", "/v2.0/routers", EVERYTHING, "/v1/status"];
-    let general = general.iter().chain(&["/v1/openapi.json", "/v3"]);
+    let general = general
+        .iter()
+        .chain(&["/v1/openapi.json", "/v3", "/metrics"]);
     let mut requests: Vec<_> = general
         .map(|path| ("GET", (*path).to_owned(), String::new()))
         .collect();
@@ -292,7 +294,9 @@ fn a_reader_reads_and_changes_nothing() {
         fixture.refuses(READER, (method, &path, &body), &words);
     }
     let words = ["grant 1 (role reader)", "role admin does"];
-    fixture.refuses(READER, ("GET", "/v1/status", ""), &words);
+    for path in ["/v1/status", "/metrics"] {
+        fixture.refuses(READER, ("GET", path, ""), &words);
+    }
 }
 
 #[test]
@@ -395,7 +399,9 @@ fn an_operator_has_no_way_to_another_router() {
         fixture.refuses(OPERATOR, (method, &path, &body), &words);
     }
     let words = ["grant 2 (role operator)", "role admin does"];
-    fixture.refuses(OPERATOR, ("GET", "/v1/status", ""), &words);
+    for path in ["/v1/status", "/metrics"] {
+        fixture.refuses(OPERATOR, ("GET", path, ""), &words);
+    }
 
     // Nor by way of the router that is theirs.
     let operator = fixture.user(OPERATOR);

@@ -27,6 +27,7 @@ mod lifecycle;
 mod managed;
 mod many;
 mod marks;
+mod metrics;
 mod opened;
 mod privileges;
 mod releases;

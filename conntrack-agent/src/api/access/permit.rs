@@ -11,6 +11,8 @@ pub(super) enum Who {
     Root,
     User(u32),
     Token(String),
+    /// Anybody on this host, by the address that is for metrics alone.
+    Scraper,
 }
 
 impl fmt::Display for Who {
@@ -19,6 +21,7 @@ impl fmt::Display for Who {
             Self::Root => formatter.write_str("root"),
             Self::User(uid) => write!(formatter, "uid {uid}"),
             Self::Token(name) => write!(formatter, "token {name:?}"),
+            Self::Scraper => formatter.write_str("whoever reads metrics"),
         }
     }
 }
@@ -51,7 +54,7 @@ impl Permit {
     /// Whether no grant is for this peer, so that it may do nothing at all.
     #[must_use]
     pub fn is_nobody(&self) -> bool {
-        self.who != Who::Root && self.grants.is_empty()
+        !matches!(self.who, Who::Root | Who::Scraper) && self.grants.is_empty()
     }
 
     /// Whether the peer may do anything at all: what tells nothing of any
@@ -60,6 +63,9 @@ impl Permit {
     /// # Errors
     /// [`Forbidden`] if no grant is for it.
     pub fn may_enter(&self) -> Result<(), Forbidden> {
+        if self.who == Who::Scraper {
+            return Ok(());
+        }
         self.any(|_| Ok(()))
     }
 
@@ -89,6 +95,10 @@ impl Permit {
     /// # Errors
     /// [`Forbidden`] if it is no admin.
     pub fn may_read_all(&self) -> Result<(), Forbidden> {
+        // It comes to metrics alone.
+        if self.who == Who::Scraper {
+            return Ok(());
+        }
         self.any(|grant| admin(grant, "does not show what spans all routers"))
     }
 
@@ -119,6 +129,7 @@ impl Permit {
                 format!("no grant names token {name:?}")
             }
             Who::User(_) | Who::Token(_) => objections.join(", "),
+            Who::Scraper => "this address shows metrics and nothing else".to_owned(),
         };
         Err(Forbidden { sentence })
     }

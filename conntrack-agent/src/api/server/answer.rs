@@ -13,7 +13,7 @@ use tower::ServiceExt as _;
 use super::{Origin, Service};
 use crate::{
     api::{
-        access::Permit,
+        access::{Access, Permit},
         app::Did,
         error::{ApiError, Said},
     },
@@ -37,6 +37,7 @@ pub(super) async fn answer(
             (Peer::Local { pid, uid, gid }, Ok(permit))
         }
         (Origin::Tcp { address }, _) => by_token(&request, address, service),
+        (Origin::Metrics { address }, _) => (Peer::Unknown { address }, Ok(Access::of_scraper())),
         // A local peer always has its permit.
         (Origin::Local { pid, uid, gid }, None) => (
             Peer::Local { pid, uid, gid },
@@ -62,7 +63,11 @@ pub(super) async fn answer(
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(permit);
                 // The router never fails.
-                match service.routes.clone().oneshot(request).await {
+                let resources = match origin {
+                    Origin::Metrics { .. } => &service.metrics_routes,
+                    Origin::Local { .. } | Origin::Tcp { .. } => &service.routes,
+                };
+                match resources.clone().oneshot(request).await {
                     Ok(response) => response,
                     Err(never) => match never {},
                 }
@@ -82,6 +87,13 @@ pub(super) async fn answer(
             .insert("x-openstack-request-id", value);
     }
     let said = response.extensions_mut().remove::<Said>();
+    let became = match (response.status().as_u16(), &said) {
+        (401 | 403, Some(_)) => "not_allowed",
+        (_, Some(said)) if said.is_failure => "failed",
+        (_, Some(_)) => "refused",
+        _ => "done",
+    };
+    service.metrics.answered(operation, became, begun.elapsed());
     let outcome = match (response.status().as_u16(), said) {
         (401 | 403, Some(said)) => Outcome::NotAllowed(said.sentence),
         (_, Some(said)) if said.is_failure => Outcome::Failed(said.sentence),

@@ -39,7 +39,7 @@ pub(super) async fn converse(
                 }
             }
         }
-        Origin::Tcp { .. } => None,
+        Origin::Tcp { .. } | Origin::Metrics { .. } => None,
     };
     let answer = service_fn(move |request| {
         let (service, permit) = (Arc::clone(&service), permit.clone());

@@ -58,6 +58,7 @@ pub enum ListenError {
 pub struct Listeners {
     unix: std::os::unix::net::UnixListener,
     tcp: Option<std::net::TcpListener>,
+    metrics: Option<std::net::TcpListener>,
     file: SocketFile,
     spare: Spare,
 }
@@ -71,6 +72,7 @@ struct SocketFile(PathBuf);
 pub struct Listening {
     unix: UnixListener,
     tcp: Option<TcpListener>,
+    metrics: Option<TcpListener>,
     _file: SocketFile,
     spare: Spare,
 }
@@ -101,17 +103,12 @@ impl Listeners {
         }
         let mode = fs::Permissions::from_mode(0o660);
         fs::set_permissions(&path, mode).map_err(failed("given its mode"))?;
-        let tcp = config.tcp.as_ref().map(|tcp| {
-            let address = tcp.listen;
-            let listener = std::net::TcpListener::bind(address).and_then(|listener| {
-                listener.set_nonblocking(true)?;
-                Ok(listener)
-            });
-            listener.map_err(|source| ListenError::Tcp { address, source })
-        });
+        let tcp = config.tcp.as_ref().map(|tcp| bind_tcp(tcp.listen));
+        let metrics = config.metrics.map(|metrics| bind_tcp(metrics.listen));
         Ok(Self {
             unix,
             tcp: tcp.transpose()?,
+            metrics: metrics.transpose()?,
             file,
             spare: Spare::new(),
         })
@@ -125,6 +122,7 @@ impl Listeners {
         let Self {
             unix,
             tcp,
+            metrics,
             file,
             spare,
         } = self;
@@ -134,14 +132,23 @@ impl Listeners {
             source,
         };
         let unix = UnixListener::from_std(unix).map_err(failed)?;
-        let tcp = tcp.map(TcpListener::from_std).transpose().map_err(failed)?;
+        let [tcp, metrics] = [tcp, metrics].map(|tcp| tcp.map(TcpListener::from_std).transpose());
         Ok(Listening {
             unix,
-            tcp,
+            tcp: tcp.map_err(failed)?,
+            metrics: metrics.map_err(failed)?,
             _file: file,
             spare,
         })
     }
+}
+
+fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener, ListenError> {
+    let listener = std::net::TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener.map_err(|source| ListenError::Tcp { address, source })
 }
 
 impl Drop for SocketFile {
@@ -182,6 +189,9 @@ impl Listening {
             accepted = accept_by(self.tcp.as_ref()) => accepted.map(|(stream, address)| {
                 (Stream::Tcp(stream), Ok(Origin::Tcp { address }))
             }),
+            accepted = accept_by(self.metrics.as_ref()) => accepted.map(|(stream, address)| {
+                (Stream::Tcp(stream), Ok(Origin::Metrics { address }))
+            }),
         }
     }
 
@@ -197,6 +207,7 @@ impl Listening {
             tokio::select! {
                 Ok((stream, _)) = self.unix.accept() => Some(Stream::Unix(stream)),
                 Ok((stream, _)) = accept_by(self.tcp.as_ref()) => Some(Stream::Tcp(stream)),
+                Ok((stream, _)) = accept_by(self.metrics.as_ref()) => Some(Stream::Tcp(stream)),
                 else => None,
             }
         };

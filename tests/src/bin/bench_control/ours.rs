@@ -131,7 +131,10 @@ impl Ours {
         let (kernel, mapping) = (&mut self.kernel, &self.mapping);
         let done = self.reconciler.change(kernel, mapping, &change, start);
         let end = Instant::now();
-        assert!(done.expect("a change applied").effects > 0, "effects");
+        assert!(
+            done.expect("a change applied").effects.total() > 0,
+            "effects"
+        );
         let Taken { observing, writing } = self.kernel.taken();
         for (kind, time) in &writing {
             run.series(&format!("{of}write.{kind}")).add(*time);
@@ -156,7 +159,11 @@ impl Ours {
         let (kernel, mapping) = (&mut self.kernel, &self.mapping);
         let look = || self.reconciler.look(kernel, mapping, due);
         let summary = run.series("look").time(look);
-        assert_eq!((summary.effects, summary.failed), (0, 0), "nothing to do");
+        assert_eq!(
+            (summary.effects.total(), summary.failed),
+            (0, 0),
+            "nothing to do"
+        );
         drop(self.kernel.taken());
     }
 

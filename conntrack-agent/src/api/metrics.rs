@@ -1,0 +1,217 @@
+//! `GET /metrics`: what the agent has counted, and what is to be counted now.
+
+use std::{fmt, sync::Arc};
+
+use axum::{
+    Extension,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use conntrack_ebpf::abi::Counters;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+};
+use tokio::task::spawn_blocking;
+
+use super::{
+    access::Permit,
+    app::{Api, Shared},
+    error::ApiError,
+    output::{RouterCounts, RuleCounts},
+};
+use crate::{
+    kernel::{Events, Tally, matched},
+    metrics::Exposition,
+    model::{Match, Port, protocol_name},
+};
+
+/// All metrics, in OpenMetrics if it is asked for.
+#[utoipa::path(get, path = "/metrics",
+    responses((status = 200, description = "Metrics", content_type = "text/plain", body = String)))]
+pub(super) async fn metrics(
+    State(api): State<Shared>,
+    Extension(permit): Extension<Permit>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    permit.may_read_all().map_err(ApiError::forbidden)?;
+    let accept = headers.get(header::ACCEPT);
+    let accept = accept.and_then(|accept| accept.to_str().ok());
+    let exposition = Exposition::accepted(accept.unwrap_or_default());
+    // One at a time, however many ask: it is a thousand routers' maps each time.
+    let scrape = api.scrape().await;
+    let from = Arc::clone(&api);
+    let text = spawn_blocking(move || {
+        let gathered = Gathered::now(&from);
+        from.agent().metrics().text(gathered, exposition)
+    });
+    let text = text.await;
+    drop(scrape);
+    let text = text.ok().and_then(Result::ok).ok_or_else(|| {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        ApiError::new(
+            status,
+            "HTTPInternalServerError",
+            "metrics could not be gathered",
+        )
+    })?;
+    let content_type = [(header::CONTENT_TYPE, exposition.content_type())];
+    Ok((content_type, text).into_response())
+}
+
+/// What is read when it is asked for.
+#[derive(Debug)]
+struct Gathered {
+    rules: RuleCounts,
+    routers: RouterCounts,
+    matched: Vec<(Match, Counters)>,
+    /// Routers whose counters could not be read.
+    unread: usize,
+    /// None if no router has rules, or it can't be read.
+    told: Option<Tally>,
+}
+
+impl Gathered {
+    fn now(api: &Api) -> Self {
+        let seen = api.agent().view().read();
+        let (rules, routers) = (RuleCounts::of(&seen), RouterCounts::of(&seen));
+        let winners: Vec<_> = seen
+            .mapping
+            .routers()
+            .into_iter()
+            .filter(|router| !seen.conditions.contains_key(router))
+            .map(|router| (router, seen.mapping.winners(router)))
+            .collect();
+        // Reading takes longer than anybody should wait for it.
+        drop(seen);
+        let (mut all, mut unread) = (Vec::new(), 0);
+        let pins = api.agent().pins();
+        for (router, winners) in winners {
+            // An instance that is just being renewed has moved: the next scrape
+            // finds it again.
+            let Ok(counters) = matched(&pins.instance(router)) else {
+                unread += 1;
+                continue;
+            };
+            for (destination, counters) in counters {
+                let port = Port::try_from(i64::from(destination.port));
+                if let (Some(helper), Ok(port)) = (winners.get(&destination), port) {
+                    let helper = *helper;
+                    all.push((
+                        Match {
+                            router,
+                            port,
+                            helper,
+                        },
+                        counters,
+                    ));
+                }
+            }
+        }
+        all.sort_unstable_by_key(|(says, _)| *says);
+        let told = Events::open(pins).ok().flatten();
+        Self {
+            rules,
+            routers,
+            matched: all,
+            unread,
+            told: told.and_then(|events| events.tally().ok()),
+        }
+    }
+}
+
+impl Collector for Gathered {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let rules = [
+            ("active", self.rules.active),
+            ("pending", self.rules.pending),
+            ("shadowed", self.rules.shadowed),
+            ("failed", self.rules.failed),
+        ];
+        let routers = [
+            ("active", self.routers.active),
+            ("pending", self.routers.pending),
+            ("failed", self.routers.failed),
+        ];
+        let help = "Rules, by whether packets meet them";
+        by_status(&mut encoder, "rules", help, &rules)?;
+        let help = "Routers with rules, by whether these are in force";
+        by_status(&mut encoder, "routers", help, &routers)?;
+        let unread = ConstGauge::new(self.unread as u64);
+        let help = "Routers whose counters are not among these";
+        unread.encode(encoder.encode_descriptor(
+            "routers_unread",
+            help,
+            None,
+            MetricType::Gauge,
+        )?)?;
+        self.per_rule(
+            &mut encoder,
+            "rule_packets",
+            "Packets that matched a rule",
+            |counters| counters.packets,
+        )?;
+        self.per_rule(
+            &mut encoder,
+            "rule_bytes",
+            "Bytes of packets that matched a rule, from the network header on",
+            |counters| counters.bytes,
+        )?;
+        if let Some(told) = self.told {
+            let fates = [
+                ("told", told.sent),
+                ("limited", told.limited),
+                ("lost", told.full),
+            ];
+            let mut metric = encoder.encode_descriptor(
+                "connection_events",
+                "Helper connections that began, by whether the program could tell of them",
+                None,
+                MetricType::Counter,
+            )?;
+            for (fate, count) in fates {
+                let labels = [("fate", fate)];
+                ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Gathered {
+    fn per_rule(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        count: fn(&Counters) -> u64,
+    ) -> fmt::Result {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (says, counters) in &self.matched {
+            let labels = [
+                ("router", says.router.to_string()),
+                ("protocol", protocol_name(says.helper.protocol()).to_owned()),
+                ("port", says.port.get().to_string()),
+                ("helper", says.helper.name().to_owned()),
+            ];
+            ConstCounter::new(count(counters)).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn by_status(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    counts: &[(&str, usize)],
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (status, count) in counts {
+        let labels = [("status", *status)];
+        ConstGauge::new(*count as u64).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}

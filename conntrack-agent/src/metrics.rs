@@ -1,0 +1,176 @@
+//! What the agent counts of its own work, and how metrics are written.
+//!
+//! Names and units as Prometheus's conventions want them (prometheus.io,
+//! "Metric and label naming"); every label has few values.
+
+mod exposition;
+
+use std::{fmt, time::Duration};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::text,
+    metrics::{counter::Counter, family::Family, histogram::Histogram, info::Info},
+    registry::{Registry, Unit},
+};
+
+pub use exposition::Exposition;
+
+use crate::reconcile::{EffectKind, Summary};
+
+/// Before the name of each metric.
+pub const PREFIX: &str = "conntrack_agent";
+
+/// Upper bounds in seconds: from a read out of memory to a change that waits behind
+/// a pass over a thousand routers.
+const SECONDS: [f64; 12] = [
+    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0,
+];
+
+/// What can become of something that isn't asked for by a request.
+const RESULTS: [&str; 2] = ["done", "failed"];
+
+/// The name of a label, and its value.
+type Label = (&'static str, &'static str);
+
+/// Why a router was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// Its rules were to change, or the agent started.
+    Wanted,
+    /// Nobody asked: what was missing had been lost.
+    Unasked,
+}
+
+/// What the agent has counted since it started.
+pub struct Metrics {
+    registry: Registry,
+    reconciliations: Family<[Label; 1], Counter>,
+    effects: Family<[Label; 1], Counter>,
+    repairs: Family<[Label; 1], Counter>,
+    commits: Family<[Label; 1], Counter>,
+    requests: Family<[Label; 2], Counter>,
+    durations: Family<[Label; 1], Histogram, fn() -> Histogram>,
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
+        let histogram: fn() -> Histogram = || Histogram::new(SECONDS);
+        let durations = Family::new_with_constructor(histogram);
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The agent's version", build);
+        let mut counters = |name, help| {
+            let family = Family::<[Label; 1], Counter>::default();
+            registry.register(name, help, family.clone());
+            family
+        };
+        let reconciliations = counters(
+            "reconciliations",
+            "Routers that were compared with the kernel, by result",
+        );
+        let effects = counters(
+            "effects",
+            "Changes that the agent made in the kernel, by kind",
+        );
+        let repairs = counters(
+            "repairs",
+            "Those of the effects that nobody had asked for: what had been lost was made again",
+        );
+        let commits = counters("store_commits", "Changes brought to the store, by result");
+        let requests = Family::<[Label; 2], Counter>::default();
+        registry.register(
+            "requests",
+            "Requests to the API, by what was asked for and what became of it",
+            requests.clone(),
+        );
+        registry.register_with_unit(
+            "request_duration",
+            "From a request's head to its answer, by what was asked for",
+            Unit::Seconds,
+            durations.clone(),
+        );
+        // Those with few kinds are there from the start: what is missing is no 0 for
+        // whoever asks how much it grew.
+        for kind in EffectKind::ALL {
+            drop(effects.get_or_create(&[("kind", kind.name())]));
+            drop(repairs.get_or_create(&[("kind", kind.name())]));
+        }
+        for result in RESULTS {
+            drop(reconciliations.get_or_create(&[("result", result)]));
+            drop(commits.get_or_create(&[("result", result)]));
+        }
+        Self {
+            registry,
+            reconciliations,
+            effects,
+            repairs,
+            commits,
+            requests,
+            durations,
+        }
+    }
+
+    /// Routers were looked at.
+    pub fn looked(&self, summary: &Summary, occasion: Occasion) {
+        for (result, count) in RESULTS.into_iter().zip([summary.done, summary.failed]) {
+            let counter = self.reconciliations.get_or_create(&[("result", result)]);
+            counter.inc_by(count as u64);
+        }
+        for (kind, count) in summary.effects.kinds() {
+            let kind = [("kind", kind.name())];
+            self.effects.get_or_create(&kind).inc_by(count as u64);
+            if occasion == Occasion::Unasked {
+                self.repairs.get_or_create(&kind).inc_by(count as u64);
+            }
+        }
+    }
+
+    /// The store took a change, or did not.
+    pub fn committed(&self, is_done: bool) {
+        let [done, failed] = RESULTS;
+        let result = if is_done { done } else { failed };
+        self.commits.get_or_create(&[("result", result)]).inc();
+    }
+
+    /// A request was answered after this time.
+    pub fn answered(&self, operation: &'static str, outcome: &'static str, took: Duration) {
+        let operation = ("operation", operation);
+        let asked = [operation, ("outcome", outcome)];
+        self.requests.get_or_create(&asked).inc();
+        let duration = self.durations.get_or_create(&[operation]);
+        duration.observe(took.as_secs_f64());
+    }
+
+    /// All of it, and what was gathered elsewhere, as text.
+    ///
+    /// # Errors
+    /// [`fmt::Error`] if what was gathered can't be written.
+    pub fn text(
+        &self,
+        gathered: impl Collector,
+        exposition: Exposition,
+    ) -> Result<String, fmt::Error> {
+        let mut elsewhere = Registry::with_prefix(PREFIX);
+        elsewhere.register_collector(Box::new(gathered));
+        let mut all = String::new();
+        text::encode_registry(&mut all, &self.registry)?;
+        text::encode_registry(&mut all, &elsewhere)?;
+        text::encode_eof(&mut all)?;
+        Ok(exposition.of(all))
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
