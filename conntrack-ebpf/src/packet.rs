@@ -68,66 +68,29 @@ macro_rules! number_is_word {
 number_is_word!(u16: "u16", u32: "u32", u64: "u64");
 
 impl<const N: usize> sealed::Plain for [u64; N] {}
-impl Word for [u64; 2] {
-    #[inline]
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (first, second) = bytes.split_at_checked(8)?;
-        Some([u64::from_bytes(first)?, u64::from_bytes(second)?])
-    }
+macro_rules! words_are_word {
+    ($($count:literal: $($offset:literal),*;)*) => {$(
+        impl Word for [u64; $count] {
+            #[inline]
+            fn from_bytes(bytes: &[u8]) -> Option<Self> {
+                let (words, rest) = bytes.as_chunks();
+                let words: &[[u8; 8]; $count] = words.try_into().ok()?;
+                rest.is_empty().then(|| words.map(u64::from_ne_bytes))
+            }
 
-    #[cfg(target_arch = "bpf")]
-    #[expect(unsafe_code, reason = "of the trait")]
-    #[inline(always)]
-    unsafe fn load(address: usize) -> Self {
-        [
-            load!(u64, "u64", address + "0"),
-            load!(u64, "u64", address + "8"),
-        ]
-    }
+            #[cfg(target_arch = "bpf")]
+            #[expect(unsafe_code, reason = "of the trait")]
+            #[inline(always)]
+            unsafe fn load(address: usize) -> Self {
+                [$(load!(u64, "u64", address + $offset)),*]
+            }
+        }
+    )*};
 }
-
-impl Word for [u64; 3] {
-    #[inline]
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (first, second) = bytes.split_at_checked(8)?;
-        let [b, c] = Word::from_bytes(second)?;
-        Some([u64::from_bytes(first)?, b, c])
-    }
-
-    #[cfg(target_arch = "bpf")]
-    #[expect(unsafe_code, reason = "of the trait")]
-    #[inline(always)]
-    unsafe fn load(address: usize) -> Self {
-        [
-            load!(u64, "u64", address + "0"),
-            load!(u64, "u64", address + "8"),
-            load!(u64, "u64", address + "16"),
-        ]
-    }
-}
-
-impl Word for [u64; 4] {
-    #[inline]
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (first, second) = bytes.split_at_checked(16)?;
-        let ([a, b], [c, d]) = (
-            <[u64; 2]>::from_bytes(first)?,
-            <[u64; 2]>::from_bytes(second)?,
-        );
-        Some([a, b, c, d])
-    }
-
-    #[cfg(target_arch = "bpf")]
-    #[expect(unsafe_code, reason = "of the trait")]
-    #[inline(always)]
-    unsafe fn load(address: usize) -> Self {
-        [
-            load!(u64, "u64", address + "0"),
-            load!(u64, "u64", address + "8"),
-            load!(u64, "u64", address + "16"),
-            load!(u64, "u64", address + "24"),
-        ]
-    }
+words_are_word! {
+    2: "0", "8";
+    3: "0", "8", "16";
+    4: "0", "8", "16", "24";
 }
 
 /// Puts words to this address of a packet's metadata, aligned or not.
