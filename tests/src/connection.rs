@@ -63,8 +63,24 @@ impl Connection {
         }
     }
 
+    /// One request for what is no JSON: the answer's status, and its body.
+    pub fn read(&mut self, path: &str) -> (u16, Vec<u8>) {
+        self.send("GET", path, None);
+        self.receive_bytes()
+    }
+
     /// The answer to what was sent.
     pub fn receive(&mut self) -> Answer {
+        let (status, body) = self.receive_bytes();
+        let body = if body.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&body).expect("JSON")
+        };
+        Answer { status, body }
+    }
+
+    fn receive_bytes(&mut self) -> (u16, Vec<u8>) {
         let first = self.line();
         let status = first.strip_prefix("HTTP/1.1 ").and_then(|rest| {
             let number = rest.split(' ').next()?;
@@ -84,12 +100,7 @@ impl Connection {
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).expect("a whole body");
-        let body = if body.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_slice(&body).expect("JSON")
-        };
-        Answer { status, body }
+        (status, body)
     }
 
     fn line(&mut self) -> String {

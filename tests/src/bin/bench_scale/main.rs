@@ -41,6 +41,8 @@ const STATE: &str = "/var/lib";
 const LIMIT: Duration = Duration::from_mins(10);
 /// Through the socket, each on another router, as long as there are others.
 const CHANGES: usize = 300;
+/// One after the other, of all rules each.
+const SCRAPES: usize = 20;
 const IDLE: Duration = Duration::from_secs(30);
 /// After the start, the looks at routers that were changed are over by then.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -105,6 +107,7 @@ fn measure(routers: usize, state: &TempDir) -> Results {
     let linking_again = fleet.until_linked();
     println!("by links alone: {linking_again:.1?} later");
     let changes = change(&fleet);
+    let scrape = scrape(&fleet);
     let idle = idle(&mut agent, &rules);
     let (exit, end) = (agent.stop(), Instant::now());
     assert_eq!(exit.code, Some(0), "{}", exit.stderr);
@@ -121,6 +124,7 @@ fn measure(routers: usize, state: &TempDir) -> Results {
         cold,
         create: changes.0,
         delete: changes.1,
+        scrape,
         idle,
         cleanup,
         pinned,
@@ -180,6 +184,22 @@ fn change(fleet: &Fleet) -> (Samples, Samples) {
         assert_eq!(gone.status, 204, "{}", gone.message());
     }
     (create, delete)
+}
+
+/// All metrics, of each rule.
+fn scrape(fleet: &Fleet) -> Samples {
+    let socket = fleet.lab().dir().run_dir().join("agent.sock");
+    let mut connection = Connection::open(&socket);
+    let mut times = Samples::default();
+    for _ in 0..SCRAPES {
+        let (status, body) = times.time(|| connection.read("/metrics"));
+        let text = String::from_utf8(body).expect("text");
+        assert_eq!(status, 200, "{text}");
+        let of_rules = |line: &&str| line.starts_with("conntrack_agent_rule_packets_total{");
+        let rules = text.lines().filter(of_rules).count();
+        assert_eq!(rules, fleet.len() * fleet::RULES, "rules that are told of");
+    }
+    times
 }
 
 /// What it takes with nothing to do, and what looking at everything takes.

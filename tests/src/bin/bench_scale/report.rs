@@ -41,6 +41,7 @@ pub(crate) struct Results {
     pub(crate) cold: Start,
     pub(crate) create: Samples,
     pub(crate) delete: Samples,
+    pub(crate) scrape: Samples,
     pub(crate) idle: Idle,
     pub(crate) cleanup: Duration,
     /// KiB a router: maps and programs.
@@ -155,6 +156,7 @@ pub(crate) fn print(machine: &Value, results: &Results) {
     for (label, times) in [
         ("create, through the socket", &results.create),
         ("delete, through the socket", &results.delete),
+        ("metrics of all rules", &results.scrape),
         ("grace period", &results.grace),
     ] {
         let at = |percent| times.percentile(percent).map_or_else(|| "—".into(), shown);
@@ -213,6 +215,7 @@ pub(crate) fn json(machine: &Value, results: &Results) -> Value {
         "restart": start(&results.restart),
         "start_after_reboot": start(&results.cold),
         "create": results.create.json(), "delete": results.delete.json(),
+        "scrape": results.scrape.json(),
         "until_all_are_links_seconds": thousandths(results.linking.as_secs_f64()),
         "grace_period": results.grace.json(),
         "idle": {
