@@ -31,7 +31,7 @@ pub struct Binding {
 }
 
 /// The table as it reads some of the carriers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Form {
     reads: Reads,
     /// How the kernel tells of this very table.
@@ -74,6 +74,7 @@ impl Binding {
         };
         Netns::scratch(move || {
             const MARK: Reads = Reads::One(Carrier::Mark);
+            const PRIORITY: Reads = Reads::One(Carrier::Priority);
             let refused = |refusal: Refusal| refusal.in_place(PLACE);
             if binding.nft.transact(&binding.creation(MARK))?.is_err() {
                 binding.helpers = binding.present_helpers()?;
@@ -81,14 +82,45 @@ impl Binding {
                 made.map_err(refused)?;
             }
             binding.note_form(MARK)?;
-            for reads in [Reads::One(Carrier::Priority), Reads::Both] {
-                // Refused by a kernel that has no nat chains.
-                if binding.nft.transact(&binding.replacement(reads))?.is_ok() {
-                    binding.note_form(reads)?;
-                }
+            // Refused by a kernel that has no nat chains.
+            if binding
+                .nft
+                .transact(&binding.replacement(PRIORITY))?
+                .is_ok()
+            {
+                binding.note_forms()?;
             }
             Ok(binding)
         })
+    }
+
+    /// Remembers how tables look that are got by steps. It depends on the way:
+    /// chains are listed in the order in which they came, and the kernel gives a
+    /// set of a rule the lowest number that is free (`nf_tables_set_alloc_name`). So
+    /// every step is taken until none leads to anything new.
+    fn note_forms(&mut self) -> Result<(), Error> {
+        const WAYS: [[Reads; 5]; 2] = {
+            const MARK: Reads = Reads::One(Carrier::Mark);
+            const PRIORITY: Reads = Reads::One(Carrier::Priority);
+            const BOTH: Reads = Reads::Both;
+            [
+                [MARK, BOTH, PRIORITY, BOTH, MARK],
+                [PRIORITY, BOTH, MARK, BOTH, PRIORITY],
+            ]
+        };
+        for [first, rest @ ..] in WAYS {
+            let made = self.nft.transact(&self.replacement(first))?;
+            made.map_err(|refusal| refusal.in_place(PLACE))?;
+            self.note_form(first)?;
+            let mut before = first;
+            for reads in rest {
+                let made = self.nft.transact(&self.step(before, reads))?;
+                made.map_err(|refusal| refusal.in_place(PLACE))?;
+                self.note_form(reads)?;
+                before = reads;
+            }
+        }
+        Ok(())
     }
 
     /// Remembers how the table looks that was just made in a scratch namespace.
@@ -106,11 +138,14 @@ impl Binding {
                 });
             }
         };
-        self.forms.push(Form {
+        let form = Form {
             reads,
             dump,
             listing,
-        });
+        };
+        if !self.forms.contains(&form) {
+            self.forms.push(form);
+        }
         Ok(())
     }
 
@@ -186,7 +221,7 @@ impl Binding {
                 if !reads.has_all_of(before) {
                     wait_for_programs();
                 }
-                self.replacement(reads)
+                self.step(before, reads)
             }
             BindingState::Different => self.replacement(reads),
         };
@@ -245,6 +280,35 @@ impl Binding {
         let mut commands = vec![Change::Add(self.table()), Change::Delete(self.table())];
         commands.extend(self.creation(reads));
         commands
+    }
+
+    /// From a whole one to another. The chain that both have stays as it is: a
+    /// packet may be on its way through it, and one transaction isn't one moment
+    /// for it, as the kernel asks for each chain and each set which generation it
+    /// is (`nft_do_chain`, net/netfilter/nf_tables_core.c; `nft_genmask_cur`). In a
+    /// table that was replaced whole, one connection in some 100,000 missed its
+    /// helper.
+    fn step(&self, before: Reads, reads: Reads) -> Vec<Change> {
+        let differs = |wanted: Reads, other: Reads| {
+            let carriers = [Carrier::Mark, Carrier::Priority].into_iter();
+            carriers.filter(move |carrier| wanted.has(*carrier) && !other.has(*carrier))
+        };
+        let added = differs(reads, before).flat_map(|carrier| self.chain(carrier));
+        let removed = differs(before, reads).map(|carrier| {
+            let chain = Chain::of(carrier, self.bits, &self.helpers);
+            Change::Delete(chain.named(&self.table))
+        });
+        added.chain(removed).collect()
+    }
+
+    /// A chain that is not there yet.
+    fn chain(&self, carrier: Carrier) -> impl Iterator<Item = Change> {
+        let chain = Chain::of(carrier, self.bits, &self.helpers);
+        let objects = chain.objects(&self.table).into_iter();
+        objects.enumerate().map(|(place, object)| match place {
+            0 => Change::Create(object),
+            _ => Change::Add(object),
+        })
     }
 
     fn creation(&self, reads: Reads) -> Vec<Change> {

@@ -229,6 +229,13 @@ pub(super) enum Object {
         prio: i32,
         policy: &'static str,
     },
+    /// One that is there, by its name alone.
+    #[serde(rename = "chain")]
+    ChainNamed {
+        family: Family,
+        table: String,
+        name: &'static str,
+    },
     #[serde(rename = "rule")]
     Rule {
         family: Family,

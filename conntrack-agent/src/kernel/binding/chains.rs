@@ -29,6 +29,15 @@ impl Chain {
         }
     }
 
+    /// The chain by its name, in this table.
+    pub(super) fn named(&self, table: &str) -> Object {
+        Object::ChainNamed {
+            family: Family::Inet,
+            table: table.to_owned(),
+            name: self.name,
+        }
+    }
+
     /// The chain and its rules, in this table.
     pub(super) fn objects(self, table: &str) -> Vec<Object> {
         let Self {
