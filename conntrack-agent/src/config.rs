@@ -737,14 +737,18 @@ mod tests {
 
     #[test]
     fn cwe_284_only_a_loopback_address_is_listened_on() {
-        let text = |address| {
-            format!(
-                "[tcp]\nlisten = \"{address}:9797\"\ntoken_file = \"/t\"\n\
-                 [metrics]\nlisten = \"{address}:9798\""
-            )
-        };
+        let tcp =
+            |address: &str| format!("[tcp]\nlisten = \"{address}:9797\"\ntoken_file = \"/t\"");
+        let metrics = |address: &str| format!("[metrics]\nlisten = \"{address}:9798\"");
+        let zero = refusal("[metrics]\nlisten = \"127.0.0.1:0\"");
+        assert!(
+            zero.contains("metrics.listen") && zero.contains("65535"),
+            "{zero}"
+        );
         for address in ["127.0.0.1", "127.1.2.3", "[::1]"] {
-            assert!(Config::parse(Path::new("x"), &text(address)).is_ok());
+            for text in [tcp(address), metrics(address)] {
+                assert!(Config::parse(Path::new("x"), &text).is_ok());
+            }
         }
         for address in [
             "0.0.0.0",
@@ -753,11 +757,14 @@ mod tests {
             "[fe80::1]",
             "[::ffff:127.0.0.1]",
         ] {
-            let message = refusal(&text(address));
-            assert!(
-                message.contains("loopback") && message.contains(address),
-                "{message}"
-            );
+            for (text, key) in [
+                (tcp(address), "tcp.listen"),
+                (metrics(address), "metrics.listen"),
+            ] {
+                let message = refusal(&text);
+                let words = ["loopback", address, key];
+                assert!(words.iter().all(|word| message.contains(word)), "{message}");
+            }
         }
     }
 

@@ -23,8 +23,8 @@ pub const PREFIX: &str = "conntrack_agent";
 
 /// Upper bounds in seconds: from a read out of memory to a change that waits behind
 /// a pass over a thousand routers.
-const SECONDS: [f64; 12] = [
-    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0,
+const SECONDS: [f64; 15] = [
+    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
 /// What can become of something that isn't asked for by a request.
@@ -38,7 +38,7 @@ type Label = (&'static str, &'static str);
 pub enum Occasion {
     /// Its rules were to change, or the agent started.
     Wanted,
-    /// Nobody asked: what was missing had been lost.
+    /// Nobody asked: something had happened on the host.
     Unasked,
 }
 
@@ -77,7 +77,7 @@ impl Metrics {
         );
         let repairs = counters(
             "repairs",
-            "Those of the effects that nobody had asked for: what had been lost was made again",
+            "Those of the effects that no request or start asked for: for namespaces and interfaces that came or went, after failures, and for what somebody had taken away",
         );
         let commits = counters("store_commits", "Changes brought to the store, by result");
         let requests = Family::<[Label; 2], Counter>::default();
@@ -92,7 +92,7 @@ impl Metrics {
             Unit::Seconds,
             durations.clone(),
         );
-        // Those with few kinds are there from the start: what is missing is no 0 for
+        // All kinds are there from the start: what is missing is no 0 for
         // whoever asks how much it grew.
         for kind in EffectKind::ALL {
             drop(effects.get_or_create(&[("kind", kind.name())]));
@@ -101,6 +101,12 @@ impl Metrics {
         for result in RESULTS {
             drop(reconciliations.get_or_create(&[("result", result)]));
             drop(commits.get_or_create(&[("result", result)]));
+        }
+        for operation in ["read", "create", "change", "delete", "scrape"] {
+            for outcome in ["done", "refused", "not_allowed", "failed"] {
+                let asked = [("operation", operation), ("outcome", outcome)];
+                drop(requests.get_or_create(&asked));
+            }
         }
         Self {
             registry,

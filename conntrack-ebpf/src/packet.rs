@@ -137,7 +137,7 @@ pub trait Packet {
     /// and so doesn't go through all that follows for each: for each length of what is
     /// in front of an offset.
     fn blurred(&self, value: usize, _: u32) -> usize {
-        value
+        value & BLURRED
     }
 
     /// Whether the packet has at least `length` bytes.
@@ -196,6 +196,10 @@ pub fn direct<T: Word>(start: usize, end: usize, offset: usize) -> Option<T> {
     Some(word)
 }
 
+/// The bits that are left of a value which is [blurred](Packet::blurred): enough for
+/// the longest packet that its header says the length of, behind 40 bytes.
+const BLURRED: usize = (1 << 17) - 1;
+
 /// What [`Packet::blurred`] says.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
@@ -208,9 +212,10 @@ pub fn blurred(mut value: usize, by: u32) -> usize {
         core::arch::asm!(
             "{0} ^= {1}",
             "{0} ^= {1}",
-            "{0} &= 0x1ffff",
+            "{0} &= {2}",
             inout(reg) value,
             in(reg) u64::from(by),
+            const BLURRED,
             options(pure, nomem, nostack),
         );
     }

@@ -10,9 +10,10 @@ use crate::policy_rc_d::NoServices;
 use crate::{process, programs, say};
 
 /// Packages that bring a system service, and the service.
-const SERVICES: [(&str, &str); 2] = [
+const SERVICES: [(&str, &str); 3] = [
     ("vsftpd", "vsftpd.service"),
     ("tftpd-hpa", "tftpd-hpa.service"),
+    ("prometheus", "prometheus.service"),
 ];
 
 /// Whether this machine installs its software with apt.

@@ -15,6 +15,7 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 use tokio::task::spawn_blocking;
+use tracing::debug;
 
 use super::{
     access::Permit,
@@ -23,7 +24,8 @@ use super::{
     output::{RouterCounts, RuleCounts},
 };
 use crate::{
-    kernel::{Events, Tally, matched},
+    agent::Condition,
+    kernel::{Tally, matched},
     metrics::Exposition,
     model::{Match, Port, protocol_name},
 };
@@ -36,7 +38,7 @@ pub(super) async fn metrics(
     Extension(permit): Extension<Permit>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    permit.may_read_all().map_err(ApiError::forbidden)?;
+    permit.may_read_metrics().map_err(ApiError::forbidden)?;
     let accept = headers.get(header::ACCEPT);
     let accept = accept.and_then(|accept| accept.to_str().ok());
     let exposition = Exposition::accepted(accept.unwrap_or_default());
@@ -81,17 +83,18 @@ impl Gathered {
             .mapping
             .routers()
             .into_iter()
-            .filter(|router| !seen.conditions.contains_key(router))
+            // One that failed may have what it had, and count on.
+            .filter(|router| seen.conditions.get(router) != Some(&Condition::Pending))
             .map(|router| (router, seen.mapping.winners(router)))
             .collect();
-        // Reading takes longer than anybody should wait for it.
+        // The agent must not wait for the view while maps are read.
         drop(seen);
         let (mut all, mut unread) = (Vec::new(), 0);
         let pins = api.agent().pins();
         for (router, winners) in winners {
             // An instance that is just being renewed has moved: the next scrape
             // finds it again.
-            let Ok(counters) = matched(&pins.instance(router)) else {
+            let Ok(Some(counters)) = matched(&pins.instance(router)) else {
                 unread += 1;
                 continue;
             };
@@ -111,13 +114,16 @@ impl Gathered {
             }
         }
         all.sort_unstable_by_key(|(says, _)| *says);
-        let told = Events::open(pins).ok().flatten();
+        let told = Tally::read(pins).unwrap_or_else(|error| {
+            debug!(%error, "what the programs told of cannot be read");
+            None
+        });
         Self {
             rules,
             routers,
             matched: all,
             unread,
-            told: told.and_then(|events| events.tally().ok()),
+            told,
         }
     }
 }

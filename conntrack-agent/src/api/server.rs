@@ -30,6 +30,10 @@ pub use listeners::{ListenError, Listeners, SOCKET, remove_socket};
 /// How long an answer may take to be taken, and the last ones when the agent ends.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// Scrapes by the metrics' own address that may wait for one another: a host has one
+/// Prometheus, or two.
+const SCRAPES: usize = 4;
+
 /// How often refusals that were too many to be recorded are counted.
 const CATCH_UP: Duration = Duration::from_secs(10);
 
@@ -50,10 +54,32 @@ pub struct Service {
     metrics: Arc<Metrics>,
     /// How much there may be of everything.
     limits: ApiLimits,
-    /// Room for requests that are being answered.
+    /// Room for who may use the API.
+    api: Lane,
+    /// Room for whoever reads metrics by their own address, which is anybody on this
+    /// host: it is nobody else's that they can take up.
+    metrics_lane: Lane,
+}
+
+/// Room for some of the requests.
+#[derive(Debug)]
+struct Lane {
+    /// How many may be answered at one time.
+    most: usize,
+    /// For those that are.
     requests: Semaphore,
-    /// Room for what is being sent.
+    /// For what is being sent.
     answers: Room,
+}
+
+impl Lane {
+    fn new(most: usize, answer_bytes: usize) -> Self {
+        Self {
+            most,
+            requests: Semaphore::new(most),
+            answers: Room::new(answer_bytes),
+        }
+    }
 }
 
 impl Service {
@@ -75,9 +101,16 @@ impl Service {
             tokens,
             auditor,
             metrics,
-            requests: Semaphore::new(limits.requests),
-            answers: Room::new(limits.answer_bytes),
+            api: Lane::new(limits.requests, limits.answer_bytes),
+            metrics_lane: Lane::new(SCRAPES, limits.answer_bytes / 4),
             limits,
+        }
+    }
+
+    const fn lane(&self, origin: Origin) -> &Lane {
+        match origin {
+            Origin::Local { .. } | Origin::Tcp { .. } => &self.api,
+            Origin::Metrics { .. } => &self.metrics_lane,
         }
     }
 }
@@ -95,12 +128,21 @@ enum Origin {
 
 impl Origin {
     /// Whose connections are counted together.
-    const fn account(self) -> Option<u32> {
+    const fn account(self) -> Account {
         match self {
-            Self::Local { uid, .. } => Some(uid),
-            Self::Tcp { .. } | Self::Metrics { .. } => None,
+            Self::Local { uid, .. } => Account::User(uid),
+            Self::Tcp { .. } => Account::Tokens,
+            Self::Metrics { .. } => Account::Metrics,
         }
     }
+}
+
+/// Those whose connections are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Account {
+    User(u32),
+    Tokens,
+    Metrics,
 }
 
 /// Whether connections are still being let in.

@@ -200,7 +200,8 @@ impl Binding {
     }
 
     /// Puts the table that reads these into the namespace, in the place of what
-    /// was seen there: one transaction, so that no packet meets half of it. A
+    /// was seen there, in one transaction, and of what reads both no more than has
+    /// to be. A
     /// carrier that it reads no more is one that no program uses any more: those
     /// that still run are waited for.
     ///
@@ -285,7 +286,7 @@ impl Binding {
     /// From a whole one to another. The chain that both have stays as it is: a
     /// packet may be on its way through it, and one transaction isn't one moment
     /// for it, as the kernel asks for each chain and each set which generation it
-    /// is (`nft_do_chain`, net/netfilter/nf_tables_core.c; `nft_genmask_cur`). In a
+    /// is (`nft_do_chain`, `net/netfilter/nf_tables_core.c`; `nft_genmask_cur`). In a
     /// table that was replaced whole, one connection in some 100,000 missed its
     /// helper.
     fn step(&self, before: Reads, reads: Reads) -> Vec<Change> {

@@ -125,6 +125,19 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// What the programs have counted; none if nothing is pinned, as no router has
+    /// rules. Takes nothing from a reader.
+    ///
+    /// # Errors
+    /// [`Error::Map`] if it can't be read.
+    pub fn read(pins: &Pins) -> Result<Option<Self>, Error> {
+        let Some((_, limiter)) = open(&pins.shared(), abi::LIMITER)? else {
+            return Ok(None);
+        };
+        let limiter = limiter.try_into();
+        tally(&limiter.map_err(Error::map("shape", abi::LIMITER))?).map(Some)
+    }
+
     /// What was lost, for either reason.
     #[must_use]
     pub const fn lost(&self) -> u64 {
@@ -221,9 +234,7 @@ impl Events {
     /// # Errors
     /// [`Error::Map`] if it can't be read.
     pub fn tally(&self) -> Result<Tally, Error> {
-        let of_cpus = self.limiter.get(&0, 0);
-        let of_cpus = of_cpus.map_err(Error::map("reading", abi::LIMITER))?;
-        Ok(of_cpus.iter().fold(Tally::default(), Tally::add))
+        tally(&self.limiter)
     }
 }
 
@@ -241,6 +252,12 @@ impl fmt::Debug for Events {
             .field("unreadable", &self.unreadable)
             .finish_non_exhaustive()
     }
+}
+
+fn tally(limiter: &PerCpuArray<MapData, RawLimiter>) -> Result<Tally, Error> {
+    let of_cpus = limiter.get(&0, 0);
+    let of_cpus = of_cpus.map_err(Error::map("reading", abi::LIMITER))?;
+    Ok(of_cpus.iter().fold(Tally::default(), Tally::add))
 }
 
 /// A map by its pin, and the kernel's id of it; none if there is no pin.

@@ -95,11 +95,18 @@ impl Permit {
     /// # Errors
     /// [`Forbidden`] if it is no admin.
     pub fn may_read_all(&self) -> Result<(), Forbidden> {
-        // It comes to metrics alone.
-        if self.who == Who::Scraper {
-            return Ok(());
-        }
         self.any(|grant| admin(grant, "does not show what spans all routers"))
+    }
+
+    /// Whether the peer may see the metrics, which span all routers.
+    ///
+    /// # Errors
+    /// [`Forbidden`] if it is no admin, and didn't come by their own address.
+    pub fn may_read_metrics(&self) -> Result<(), Forbidden> {
+        match self.who {
+            Who::Scraper => Ok(()),
+            Who::Root | Who::User(_) | Who::Token(_) => self.may_read_all(),
+        }
     }
 
     /// Whether the peer may change what spans all routers: the rules of all of

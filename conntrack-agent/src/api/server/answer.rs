@@ -30,28 +30,19 @@ pub(super) async fn answer(
 ) -> Response<Body> {
     let begun = std::time::Instant::now();
     let id = RequestId::random();
+    let lane = service.lane(origin);
+    let is_scrape = matches!(origin, Origin::Metrics { .. }) || request.uri().path() == "/metrics";
     let operation = operation(request.method());
     let router = router_of(request.uri().path());
-    let (peer, permit) = match (origin, permit) {
-        (Origin::Local { pid, uid, gid }, Some(permit)) => {
-            (Peer::Local { pid, uid, gid }, Ok(permit))
-        }
-        (Origin::Tcp { address }, _) => by_token(&request, address, service),
-        (Origin::Metrics { address }, _) => (Peer::Unknown { address }, Ok(Access::of_scraper())),
-        // A local peer always has its permit.
-        (Origin::Local { pid, uid, gid }, None) => (
-            Peer::Local { pid, uid, gid },
-            Ok(service.access.of_peer(uid, gid)),
-        ),
-    };
+    let (peer, permit) = who_asks(&request, origin, permit, service);
     let mut response = match permit {
         Ok(permit) => match permit
             .may_enter()
             .map_err(ApiError::forbidden)
             .and_then(|()| {
-                let room = service.requests.try_acquire();
+                let room = lane.requests.try_acquire();
                 room.map_err(|_| {
-                    let most = service.limits.requests;
+                    let most = lane.most;
                     ApiError::new(
                         StatusCode::SERVICE_UNAVAILABLE,
                         "TooManyRequests",
@@ -79,7 +70,7 @@ pub(super) async fn answer(
     let did = response.extensions_mut().remove::<Did>();
     // What was done is said, whatever room there is: it is as large as the request.
     if did.is_none() {
-        response = service.answers.reserve(response);
+        response = lane.answers.reserve(response);
     }
     if let Ok(value) = header::HeaderValue::from_str(&id.to_string()) {
         response
@@ -93,7 +84,13 @@ pub(super) async fn answer(
         (_, Some(_)) => "refused",
         _ => "done",
     };
-    service.metrics.answered(operation, became, begun.elapsed());
+    // By a name of its own: it takes longer than reads do.
+    let counted = if is_scrape { "scrape" } else { operation };
+    service.metrics.answered(counted, became, begun.elapsed());
+    // Whoever knocks there can ask for nothing, and so leaves no trace.
+    if matches!(origin, Origin::Metrics { .. }) {
+        return response;
+    }
     let outcome = match (response.status().as_u16(), said) {
         (401 | 403, Some(said)) => Outcome::NotAllowed(said.sentence),
         (_, Some(said)) if said.is_failure => Outcome::Failed(said.sentence),
@@ -125,6 +122,27 @@ pub(super) async fn answer(
         took: begun.elapsed(),
     });
     response
+}
+
+/// Who it is, and what that one may do.
+fn who_asks(
+    request: &Request<Incoming>,
+    origin: Origin,
+    permit: Option<Permit>,
+    service: &Service,
+) -> (Peer, Result<Permit, ApiError>) {
+    match (origin, permit) {
+        (Origin::Local { pid, uid, gid }, Some(permit)) => {
+            (Peer::Local { pid, uid, gid }, Ok(permit))
+        }
+        (Origin::Tcp { address }, _) => by_token(request, address, service),
+        (Origin::Metrics { address }, _) => (Peer::Unknown { address }, Ok(Access::of_scraper())),
+        // A local peer always has its permit.
+        (Origin::Local { pid, uid, gid }, None) => (
+            Peer::Local { pid, uid, gid },
+            Ok(service.access.of_peer(uid, gid)),
+        ),
+    }
 }
 
 /// The router that a path is about, if it names one.

@@ -7,13 +7,13 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Origin;
+use super::{Account, Origin};
 use crate::config::ApiLimits;
 
 /// How many connections there are, in all and for each peer.
 pub(super) struct Doors {
     all: Arc<Semaphore>,
-    of_peers: Mutex<HashMap<Option<u32>, Arc<Semaphore>>>,
+    of_peers: Mutex<HashMap<Account, Arc<Semaphore>>>,
     limits: ApiLimits,
 }
 

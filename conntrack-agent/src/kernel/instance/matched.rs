@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aya::maps::{Array, Map, MapData, PerCpuArray};
+use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
 use conntrack_ebpf::abi::{self, COUNTER_GROUP, Counters, Destination, Slot};
 
 use super::{RawCounters, RawGroup, batch};
@@ -10,16 +10,19 @@ use crate::kernel::{Error, sys};
 
 /// What each rule of the instance that is pinned in `folder` has matched, over all
 /// CPUs. Opens less than [`Instance::open`](super::Instance::open), and looks
-/// nothing up twice: it is for a thousand routers at once.
+/// nothing up twice: it is for a thousand routers at once. None if another just takes
+/// its place.
 ///
 /// # Errors
 /// [`Error::Map`] if there is no whole instance, or its maps can't be read.
-pub fn matched(folder: &Path) -> Result<Vec<(Destination, Counters)>, Error> {
+pub fn matched(folder: &Path) -> Result<Option<Vec<(Destination, Counters)>>, Error> {
     let map = |name: &'static str| {
         let map = MapData::from_pin(folder.join(name));
         map.map_err(Error::map("opening", name))
     };
-    let slots: Array<MapData, u64> = Map::Array(map(abi::SLOTS)?)
+    let slots = map(abi::SLOTS)?;
+    let opened = slots.info().map_err(Error::map("examining", abi::SLOTS))?;
+    let slots: Array<MapData, u64> = Map::Array(slots)
         .try_into()
         .map_err(Error::map("shape", abi::SLOTS))?;
     let bases: Array<MapData, RawCounters> = Map::Array(map(abi::BASES)?)
@@ -28,6 +31,12 @@ pub fn matched(folder: &Path) -> Result<Vec<(Destination, Counters)>, Error> {
     let counters: PerCpuArray<MapData, RawGroup> = Map::PerCpuArray(map(abi::COUNTERS)?)
         .try_into()
         .map_err(Error::map("shape", abi::COUNTERS))?;
+    // Where one instance takes another's place meanwhile, these may be of both.
+    let pinned = MapInfo::from_pin(folder.join(abi::SLOTS));
+    let pinned = pinned.map_err(Error::map("opening", abi::SLOTS))?;
+    if pinned.id() != opened.id() {
+        return Ok(None);
+    }
     let slots = sys::read_all(&slots).map_err(batch("reading", abi::SLOTS))?;
     let bases = sys::read_all(&bases).map_err(batch("reading", abi::BASES))?;
     let mut all = Vec::new();
@@ -52,5 +61,5 @@ pub fn matched(folder: &Path) -> Result<Vec<(Destination, Counters)>, Error> {
             all.push((destination, Counters { packets, bytes }));
         }
     }
-    Ok(all)
+    Ok(Some(all))
 }
