@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use conntrack_agent::kernel::Edition;
+use sha2::{Digest as _, Sha256};
 
 use crate::lab::Lab;
 
@@ -27,10 +28,17 @@ impl Release {
     /// `another_release`, which only a test program is told.
     #[must_use]
     pub fn new(lab: &Lab, program: &str, abi: u32, build: u32) -> Self {
-        let object = lab.dir().path().join(format!("object-{abi}-{build}"));
         // What follows an ELF file's last section is no part of it.
         let built_in = Edition::built_in();
         let bytes = [built_in.object(), &build.to_be_bytes()].concat();
+        Self::of_object(lab, program, abi, &bytes)
+    }
+
+    /// The release with this ABI version and this ELF file as its eBPF object.
+    #[must_use]
+    pub fn of_object(lab: &Lab, program: &str, abi: u32, bytes: &[u8]) -> Self {
+        let name = format!("object-{:x}", Sha256::digest(bytes));
+        let object = lab.dir().path().join(name);
         fs::write(&object, bytes).expect("an eBPF object");
         Self {
             program: program.into(),

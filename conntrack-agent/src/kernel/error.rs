@@ -234,14 +234,14 @@ pub enum Error {
     Missing(&'static str),
 }
 
-/// aya's own text repeats the verifier's whole log, which can be thousands of
-/// lines; its last line but the statistics says what was wrong.
+/// What was wrong, in the verifier's words: the first line where it was asked for
+/// no trace; statistics follow, and are all that a program has that it found no
+/// fault in (`print_verification_stats`, kernel/bpf/verifier.c).
 fn first_line(log: &str) -> String {
-    let line = log
-        .lines()
-        .rev()
-        .find(|line| !line.is_empty() && !line.starts_with("processed "));
-    line.map_or_else(String::new, |line| format!(" ({line})"))
+    const STATISTICS: [&str; 3] = ["verification time ", "stack depth ", "processed "];
+    let line = log.lines().find(|line| !line.is_empty());
+    let reason = line.filter(|line| !STATISTICS.iter().any(|start| line.starts_with(start)));
+    reason.map_or_else(String::new, |reason| format!(" ({reason})"))
 }
 
 impl Error {

@@ -82,7 +82,11 @@ impl Object {
         let bytes: &'static [u8] = Box::leak(Box::new(globals.to_bytes()));
         loader
             .override_global(abi::GLOBALS, bytes, true)
-            .verifier_log_level(VerifierLogLevel::DISABLE);
+            // Asked for only where a load has failed, whose second attempt tells
+            // why: in a line, where STATS is all. None at all would have the
+            // kernel refuse that attempt for its empty log, with EINVAL, and
+            // hide an EAGAIN (`bpf_vlog_init`, kernel/bpf/log.c).
+            .verifier_log_level(VerifierLogLevel::STATS);
         Self {
             loader,
             edition,

@@ -24,6 +24,7 @@ mod environment;
 mod ftp;
 mod itself;
 mod lifecycle;
+mod loading;
 mod managed;
 mod many;
 mod marks;

@@ -1,0 +1,98 @@
+//! The moment in which the kernel takes a program: interrupted, and refused.
+
+use std::slice;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use conntrack_agent::kernel::{Edition, Pins};
+use conntrack_ebpf::abi;
+use conntrack_tests::agent::{Agent, Config, run_release_to_exit};
+use conntrack_tests::durable::BareRouter;
+use conntrack_tests::lab::Lab;
+use conntrack_tests::release::Release;
+use conntrack_tests::snapshot::{Snapshot, assert_same, ingress_programs};
+use conntrack_tests::wait;
+use rustix::process::Signal;
+
+/// Against hanging alone.
+const LIMIT: Duration = Duration::from_mins(1);
+/// How long the agent is interrupted: less than it goes on trying, which is its
+/// 20 pauses of 20 ms.
+const STORM: Duration = Duration::from_millis(250);
+/// Between two interruptions: far less than a load takes, which is 5 ms.
+const LULL: Duration = Duration::from_micros(500);
+/// As many chances for an interruption to hit.
+const ROUTERS: usize = 8;
+
+fn rules(routers: &[BareRouter]) -> String {
+    let router = |router: &BareRouter| {
+        let helper = "{ protocol = \"tcp\", port = 21, helper = \"ftp\" }";
+        format!(
+            "[[router]]\nid = \"{}\"\nhelpers = [{helper}]\n",
+            router.id()
+        )
+    };
+    routers.iter().map(router).collect()
+}
+
+/// The verifier stops where the thread has a signal to see to (EAGAIN), and that
+/// is no refusal. A stopped process is one that every thread must see to.
+#[test]
+fn a_start_that_is_interrupted_all_the_time_loads_all_the_same() {
+    let lab = Lab::new();
+    let routers: Vec<_> = (0..ROUTERS).map(|_| BareRouter::new(&lab)).collect();
+    let mut agent = Agent::spawn(&lab, &Config::of(&lab), Some(&rules(&routers)), &[]);
+    let pins = Pins::new(lab.dir().agent_bpffs_dir());
+    let folders: Vec<_> = routers
+        .iter()
+        .map(|router| pins.instance(router.id()))
+        .collect();
+    // An instance's folder comes just before its programs.
+    wait::until(LIMIT, || {
+        folders.iter().any(|folder| folder.exists()).then_some(())
+    })
+    .expect("a load begins");
+    let begun = Instant::now();
+    while begun.elapsed() < STORM {
+        agent.signal(Signal::STOP);
+        agent.signal(Signal::CONT);
+        thread::sleep(LULL);
+    }
+    let agent = agent.ready().expect("the agent, ready");
+    for router in &routers {
+        assert_eq!(ingress_programs(router.netns(), "qr-1").len(), 1);
+    }
+    let refusals: Vec<_> = agent
+        .lines()
+        .into_iter()
+        .filter(|line| line.contains("refused"))
+        .collect();
+    assert_eq!(refusals, [""; 0]);
+}
+
+/// Why the verifier took a program not is said in its own words.
+#[test]
+fn a_program_that_is_refused_is_refused_with_the_reason() {
+    /// `call` of helper 1, `bpf_map_lookup_elem` (include/uapi/linux/bpf.h).
+    const LOOKUP: [u8; 8] = [0x85, 0, 0, 0, 1, 0, 0, 0];
+    /// Of a helper that there will hardly be.
+    const NONSENSE: [u8; 8] = [0x85, 0, 0, 0, 0, 0, 0, 0x40];
+    let mut object = Edition::built_in().object().to_vec();
+    let call = object.windows(8).position(|bytes| bytes == LOOKUP);
+    let call = call.expect("a look-up in the classifier");
+    object
+        .get_mut(call..call + 8)
+        .expect("the call")
+        .copy_from_slice(&NONSENSE);
+
+    let lab = Lab::new();
+    let router = BareRouter::new(&lab);
+    let program = env!("CARGO_BIN_EXE_another_release");
+    let release = Release::of_object(&lab, program, abi::VERSION, &object);
+    let namespaces = [router.netns()];
+    let before = Snapshot::take(&lab, &namespaces);
+    let exit = run_release_to_exit(&lab, Some(&rules(slice::from_ref(&router))), &release);
+    assert_eq!(exit.code, Some(1), "{exit:?}");
+    assert!(exit.stderr.contains("invalid func unknown#"), "{exit:?}");
+    assert_same(&before, &Snapshot::take(&lab, &namespaces));
+}
