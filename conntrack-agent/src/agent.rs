@@ -2,6 +2,7 @@
 //! thing after the other. It works on a thread of its own, which others ask
 //! through a [`Handle`]; what they may read meanwhile is its [`View`].
 
+mod connections;
 mod view;
 mod worker;
 
@@ -14,11 +15,13 @@ use std::{
 
 use tracing::{debug, error, info, warn};
 
+pub use connections::{Connections, Family, Fate};
 pub use view::{Condition, Seen, View};
 pub use worker::{Applied, Handle, Rejection, Request};
 
 use crate::{
     audit::{Auditor, Event, Outcome, Peer, RequestId},
+    chronicle::{Chronicle, Happening},
     config::Config,
     daemon::{Rebuild, RunError},
     engine::{Change, Entry, Mapping, Policy},
@@ -44,6 +47,7 @@ pub(crate) struct Agent {
     view: Arc<View>,
     auditor: Arc<Auditor>,
     metrics: Arc<Metrics>,
+    chronicle: Arc<Chronicle>,
     rules: Option<PathBuf>,
     full_pass: Duration,
     bpffs: Bpffs,
@@ -98,6 +102,7 @@ impl Agent {
             view: Arc::new(View::default()),
             auditor: Arc::clone(auditor),
             metrics: Arc::default(),
+            chronicle: Arc::default(),
             rules: rules.map(Path::to_owned),
             full_pass: config.full_pass(),
             bpffs: Bpffs::new(config),
@@ -244,7 +249,7 @@ impl Agent {
         };
         let changed: &[HelperRule] = &[before.as_slice(), after.as_slice()].concat();
         let routers: BTreeSet<_> = changed.iter().map(|rule| rule.says.router).collect();
-        self.auditor.record(&Event {
+        let event = Event {
             request: RequestId::random(),
             peer: Peer::RulesFile,
             operation: "rules_file",
@@ -253,7 +258,9 @@ impl Agent {
             after,
             outcome,
             took: begun.elapsed(),
-        });
+        };
+        self.auditor.record(&event);
+        self.chronicle.note(Happening::change(&event));
     }
 
     /// Makes one change, durably and in the kernel, or not at all.
@@ -363,6 +370,9 @@ impl Agent {
         let looked = self.reconciler.look_at_one(host, mapping, Instant::now());
         if let Some((router, summary)) = looked {
             self.metrics.looked(&summary, Occasion::Unasked);
+            let before = self.view.read().conditions.get(&router).cloned();
+            let failed_before = matches!(before, Some(Condition::Failed { .. }));
+            self.tell(router, &summary, failed_before);
             self.view.note(router, &self.reconciler);
             self.keep_watching(router);
             let effects = summary.effects.total();
@@ -370,6 +380,26 @@ impl Agent {
             if effects > 0 && summary.failed == 0 {
                 info!(%router, effects, "repaired");
             }
+        }
+    }
+
+    /// What a look that nobody asked for has brought.
+    fn tell(&self, router: RouterId, summary: &Summary, failed_before: bool) {
+        if let Some(trouble) = self.reconciler.troubles().get(&router) {
+            self.chronicle.note(Happening::Failure {
+                router_id: router.to_string(),
+                reason: sentence(&trouble.error),
+                failures: trouble.failures,
+            });
+            return;
+        }
+        if summary.effects.total() > 0 {
+            let effects = &summary.effects;
+            self.chronicle.note(Happening::repair(router, effects));
+        }
+        if failed_before {
+            let router_id = router.to_string();
+            self.chronicle.note(Happening::Recovery { router_id });
         }
     }
 

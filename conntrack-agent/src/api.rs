@@ -10,6 +10,7 @@ mod answers;
 mod app;
 mod body;
 mod error;
+mod events;
 mod gate;
 mod metrics;
 mod openapi;

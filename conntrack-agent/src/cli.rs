@@ -2,6 +2,7 @@
 
 mod apply;
 mod completions;
+mod events;
 mod exit;
 mod helper;
 mod output;
@@ -26,6 +27,7 @@ use clap::{Parser, Subcommand, ValueHint};
 use self::{
     apply::Apply,
     completions::Shell,
+    events::FollowEvents,
     exit::{Failed, Status},
     helper::HelperCommand,
     output::{Format, Output, Terminal, printable},
@@ -87,6 +89,8 @@ enum Command {
     Apply(Apply),
     /// Say how the daemon is.
     Status,
+    /// Print what happens: new helper connections, changes, repairs, failures.
+    Events(FollowEvents),
     /// Print what a shell needs to complete command lines.
     Completions {
         /// The shell.
@@ -143,7 +147,7 @@ fn run(
 ) -> Status {
     let mut output = Output::new(stdout, terminal);
     let done = match Cli::try_parse_from(arguments) {
-        Ok(cli) => execute(edition, cli, &mut output),
+        Ok(cli) => execute(edition, cli, &mut output, stderr),
         // Help and version are asked for, and are data.
         Err(error) if !error.use_stderr() => output.text(&error.render().to_string()),
         Err(error) => {
@@ -164,7 +168,12 @@ fn run(
     }
 }
 
-fn execute(edition: &Edition, cli: Cli, output: &mut Output<'_>) -> Result<(), Failed> {
+fn execute(
+    edition: &Edition,
+    cli: Cli,
+    output: &mut Output<'_>,
+    stderr: &mut dyn Write,
+) -> Result<(), Failed> {
     let Global {
         socket,
         output: format,
@@ -214,6 +223,9 @@ fn execute(edition: &Edition, cli: Cli, output: &mut Output<'_>) -> Result<(), F
                 Format::Json => output.json(&status)?,
                 Format::Table => output.lines(&status::summary(&status))?,
             }
+        }
+        Command::Events(events) => {
+            events.execute(&Client::new(&socket)?, format, output, stderr)?;
         }
         Command::Completions { shell } => output.bytes(&completions::script(shell))?,
     }

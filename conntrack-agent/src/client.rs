@@ -13,7 +13,9 @@ use serde_json::{Map, Value, json};
 
 pub use error::{ClientError, Fault};
 pub use exchange::Bounds;
-pub use resource::{AgentStatus, Difference, Router, RouterCounts, Rule, RuleCounts, Trouble};
+pub use resource::{
+    AgentStatus, Difference, Event, Events, Router, RouterCounts, Rule, RuleCounts, Trouble,
+};
 
 use crate::{
     model::{Helper, Port, Protocol, RouterId, RuleId, protocol_name},
@@ -192,6 +194,16 @@ impl Client {
     /// [`ClientError`].
     pub fn status(&self) -> Result<AgentStatus, ClientError> {
         self.ask(Question::read("/v1/status".into()))
+    }
+
+    /// What has happened after the event with this number. Where that is nothing,
+    /// the agent waits so many seconds for something, at most 20.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn events(&self, after: u64, wait_seconds: u64) -> Result<Events, ClientError> {
+        let path = format!("/v1/events?after={after}&wait={wait_seconds}");
+        self.ask(Question::read(path))
     }
 
     fn rules_at(&self, path: &str) -> Result<Vec<Rule>, ClientError> {

@@ -70,6 +70,9 @@ pub struct Config {
     pub on_stop: OnStop,
     /// Seconds between two looks at everything, for what no event told.
     pub full_pass_seconds: u64,
+    /// Whether each new helper connection is looked up in conntrack, for whether
+    /// it has its helper.
+    pub follow_connections: bool,
     /// How many rules and routers there may be.
     pub limits: Limits,
     /// The helpers that rules may use, by the names that rules use.
@@ -329,6 +332,7 @@ impl Default for Config {
             mark_mask: 0xff00_0000,
             on_stop: OnStop::default(),
             full_pass_seconds: 600,
+            follow_connections: true,
             limits: Limits::default(),
             allowed_helpers: Helper::all()
                 .map(|helper| helper.name().to_owned())

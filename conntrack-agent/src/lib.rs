@@ -10,6 +10,8 @@
 //! - [`store`]: the durable copy of the mapping
 //! - [`audit`]: who asked for what, and what became of it
 //! - [`metrics`]: what the agent counts of its own work
+//! - [`chronicle`]: what has happened lately, for whoever follows it
+//! - [`witness`]: which new connections have their helper
 //! - [`reconcile`]: desired against observed, and the effects that close the gap
 //! - [`port_table`]: a router's rules as the maps hold them (pure)
 //! - [`engine`]: which router has which rules, and who may change that (pure)
@@ -20,6 +22,7 @@
 pub mod agent;
 pub mod api;
 pub mod audit;
+pub mod chronicle;
 pub mod cleanup;
 pub mod cli;
 pub mod client;
@@ -37,6 +40,7 @@ pub mod reconcile;
 pub mod sources;
 pub mod store;
 pub mod telemetry;
+pub mod witness;
 
 #[cfg(test)]
 mod review;

@@ -64,7 +64,14 @@ fn the_agent_answers_as_its_description_says() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("Undocumented status code"), "{said}");
 
-    let (code, said) = schemathesis.run(&fixture, &committed, &[]);
+    // Hundreds of requests that wait as long as they may would take hours.
+    let mut quick = committed.clone();
+    let parameters = quick["paths"]["/v1/events"]["get"]["parameters"].as_array_mut();
+    let parameters = parameters.expect("parameters");
+    let count = parameters.len();
+    parameters.retain(|parameter| parameter["name"] != "wait");
+    assert_eq!(parameters.len(), count - 1);
+    let (code, said) = schemathesis.run(&fixture, &quick, &[]);
     assert_eq!(code, Some(0), "{said}");
     let operations: usize = committed["paths"]
         .as_object()

@@ -4,13 +4,18 @@
 use std::{
     collections::BTreeMap,
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Instant,
 };
 
 use tokio::sync::Notify;
 
+use super::{
+    Connections,
+    connections::{Family, Fate},
+};
 use crate::{
     engine::{Change, Mapping},
-    model::RouterId,
+    model::{Match, RouterId},
     reconcile::Reconciler,
 };
 
@@ -35,6 +40,9 @@ pub struct Seen {
     pub mapping: Mapping,
     /// Routers whose rules are not in force.
     pub conditions: BTreeMap<RouterId, Condition>,
+    /// What became of connections, by the rule that they met. Rules that none has
+    /// met yet are not in it.
+    pub connections: BTreeMap<Match, Connections>,
 }
 
 /// The agent, as others see it.
@@ -63,12 +71,17 @@ impl View {
     pub(super) fn begin(&self, mapping: &Mapping, reconciler: &Reconciler) {
         let mut seen = Seen {
             mapping: mapping.clone(),
-            conditions: BTreeMap::new(),
+            ..Seen::default()
         };
         for router in mapping.routers() {
             note(&mut seen, router, reconciler);
         }
-        *self.write() = seen;
+        let mut now = self.write();
+        seen.connections = std::mem::take(&mut now.connections);
+        seen.connections
+            .retain(|says, _| mapping.winner(says.router, says.destination()) == Some(says.helper));
+        *now = seen;
+        drop(now);
         self.changed.notify_one();
     }
 
@@ -78,9 +91,24 @@ impl View {
         seen.mapping.commit(change);
         for says in change.matches() {
             note(&mut seen, says.router, reconciler);
+            // A rule that comes again begins anew.
+            seen.connections.remove(&says);
         }
         drop(seen);
         self.changed.notify_one();
+    }
+
+    /// What became of a connection. Returns whether there still is the rule that
+    /// it met; otherwise it is not counted.
+    pub fn met(&self, says: Match, family: Family, fate: &Fate) -> bool {
+        let mut seen = self.write();
+        let winner = seen.mapping.winner(says.router, says.destination());
+        if winner != Some(says.helper) {
+            return false;
+        }
+        let connections = seen.connections.entry(says).or_default();
+        connections.add(family, fate, Instant::now());
+        true
     }
 
     /// A router was looked at.

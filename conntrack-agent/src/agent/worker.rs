@@ -16,6 +16,7 @@ use tracing::warn;
 
 use super::{Agent, View};
 use crate::{
+    chronicle::Chronicle,
     daemon::RunError,
     engine::{Change, Operation, Policy, Reason, Refusal},
     input::sentence,
@@ -85,6 +86,7 @@ pub struct Handle {
     view: Arc<View>,
     policy: Arc<Policy>,
     metrics: Arc<Metrics>,
+    chronicle: Arc<Chronicle>,
     pins: Pins,
     pulse: Pulse,
     /// Work on many routers is to be left where it is.
@@ -108,6 +110,12 @@ impl Handle {
     #[must_use]
     pub const fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// What has happened.
+    #[must_use]
+    pub const fn chronicle(&self) -> &Arc<Chronicle> {
+        &self.chronicle
     }
 
     /// What it has in the kernel.
@@ -235,6 +243,7 @@ impl Agent {
             view: Arc::clone(&self.view),
             policy: Arc::new(self.policy.clone()),
             metrics: Arc::clone(&self.metrics),
+            chronicle: Arc::clone(&self.chronicle),
             pins: self.host.pins().clone(),
             pulse: self.pulse.clone(),
             stopping: Arc::default(),

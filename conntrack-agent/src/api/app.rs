@@ -25,6 +25,7 @@ use super::{
     },
     body::{CreateBody, JsonBody, Object, PAGE, ReplaceAllBody, ReplaceBody, UpdateBody},
     error::ApiError,
+    events::{Followers, events},
     gate::{MayChange, MayChangeAll},
     metrics::metrics,
     openapi,
@@ -54,6 +55,8 @@ pub struct Api {
     bodies: Semaphore,
     /// Held while metrics are gathered.
     scrape: Mutex<()>,
+    /// Those who wait for events.
+    followers: Followers,
     begun: Instant,
 }
 
@@ -82,6 +85,7 @@ impl Api {
             prefixes: config.namespace_prefixes.clone(),
             bodies: Semaphore::new(LARGEST * limits.body_bytes.div_ceil(PAGE)),
             scrape: Mutex::new(()),
+            followers: Followers::default(),
             limits,
             begun: Instant::now(),
         }
@@ -99,17 +103,27 @@ impl Api {
         self.scrape.lock().await
     }
 
+    pub(super) const fn followers(&self) -> &Followers {
+        &self.followers
+    }
+
     pub(super) const fn bodies(&self) -> &Semaphore {
         &self.bodies
     }
 
+    pub(super) const fn netns(&self) -> &NetnsFolder {
+        &self.netns
+    }
+
+    /// What a router's namespaces are called, those that there are and others.
+    pub(super) fn names(&self, router: RouterId) -> impl Iterator<Item = String> {
+        let prefixes = self.prefixes.iter();
+        prefixes.map(move |prefix| format!("{prefix}{router}"))
+    }
+
     /// The namespaces of a router that are on this host.
     fn namespaces(&self, router: RouterId) -> BTreeSet<String> {
-        let names = self
-            .prefixes
-            .iter()
-            .map(|prefix| format!("{prefix}{router}"));
-        names
+        self.names(router)
             .filter(|name| matches!(self.netns.identity(name), Ok(Some(_))))
             .collect()
     }
@@ -176,6 +190,7 @@ pub fn routes(api: Arc<Api>) -> Router {
             get(list_all_rules).put(replace_all_rules),
         )
         .route("/v1/status", get(status))
+        .route("/v1/events", get(events))
         .route("/metrics", get(metrics))
         .route("/v1/openapi.json", get(openapi::document))
         .fallback(no_resource)

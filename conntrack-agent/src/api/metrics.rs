@@ -1,5 +1,7 @@
 //! `GET /metrics`: what the agent has counted, and what is to be counted now.
 
+mod fullness;
+
 use std::{fmt, sync::Arc};
 
 use axum::{
@@ -17,6 +19,7 @@ use prometheus_client::{
 use tokio::task::spawn_blocking;
 use tracing::debug;
 
+use self::fullness::Namespace;
 use super::{
     access::Permit,
     app::{Api, Shared},
@@ -24,7 +27,7 @@ use super::{
     output::{RouterCounts, RuleCounts},
 };
 use crate::{
-    agent::Condition,
+    agent::{Condition, Connections},
     kernel::{Tally, matched},
     metrics::Exposition,
     model::{Match, Port, protocol_name},
@@ -69,6 +72,12 @@ struct Gathered {
     rules: RuleCounts,
     routers: RouterCounts,
     matched: Vec<(Match, Counters)>,
+    /// What became of connections, rule by rule.
+    connections: Vec<(Match, Connections)>,
+    /// How full the routers' namespaces are.
+    namespaces: Vec<Namespace>,
+    /// How many connections may be expected in each.
+    most_expected: Option<u64>,
     /// Routers whose counters could not be read.
     unread: usize,
     /// None if no router has rules, or it can't be read.
@@ -87,10 +96,15 @@ impl Gathered {
             .filter(|router| seen.conditions.get(router) != Some(&Condition::Pending))
             .map(|router| (router, seen.mapping.winners(router)))
             .collect();
+        let connections = seen.connections.iter();
+        let connections = connections.map(|(says, counts)| (*says, counts.clone()));
+        let connections = connections.collect();
         // The agent must not wait for the view while maps are read.
         drop(seen);
         let (mut all, mut unread) = (Vec::new(), 0);
         let pins = api.agent().pins();
+        let routers_with_rules = winners.iter().map(|(router, _)| *router);
+        let namespaces = fullness::of(api, routers_with_rules);
         for (router, winners) in winners {
             // An instance that is just being renewed has moved: the next scrape
             // finds it again.
@@ -122,6 +136,9 @@ impl Gathered {
             rules,
             routers,
             matched: all,
+            connections,
+            namespaces,
+            most_expected: fullness::most_expected(),
             unread,
             told,
         }
@@ -132,6 +149,7 @@ impl Collector for Gathered {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let rules = [
             ("active", self.rules.active),
+            ("degraded", self.rules.degraded),
             ("pending", self.rules.pending),
             ("shadowed", self.rules.shadowed),
             ("failed", self.rules.failed),
@@ -165,6 +183,8 @@ impl Collector for Gathered {
             "Bytes of packets that matched a rule, from the network header on",
             |counters| counters.bytes,
         )?;
+        self.per_fate(&mut encoder)?;
+        fullness::encode(&mut encoder, &self.namespaces, self.most_expected)?;
         if let Some(told) = self.told {
             let fates = [
                 ("told", told.sent),
@@ -196,16 +216,44 @@ impl Gathered {
     ) -> fmt::Result {
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (says, counters) in &self.matched {
-            let labels = [
-                ("router", says.router.to_string()),
-                ("protocol", protocol_name(says.helper.protocol()).to_owned()),
-                ("port", says.port.get().to_string()),
-                ("helper", says.helper.name().to_owned()),
-            ];
+            let labels = labels(says);
             ConstCounter::new(count(counters)).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
     }
+
+    fn per_fate(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut metric = encoder.encode_descriptor(
+            "rule_connections",
+            "Control connections that met a rule, by whether conntrack says that they have its helper; from the first that met it",
+            None,
+            MetricType::Counter,
+        )?;
+        for (says, connections) in &self.connections {
+            let fates = [
+                ("yes", connections.helped),
+                ("no", connections.lacking),
+                ("unknown", connections.unknown),
+            ];
+            for (has_helper, count) in fates {
+                let [router, protocol, port, helper] = labels(says);
+                let has_helper = ("has_helper", has_helper.to_owned());
+                let labels = [router, protocol, port, helper, has_helper];
+                ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What tells a rule from any other.
+fn labels(says: &Match) -> [(&'static str, String); 4] {
+    [
+        ("router", says.router.to_string()),
+        ("protocol", protocol_name(says.helper.protocol()).to_owned()),
+        ("port", says.port.get().to_string()),
+        ("helper", says.helper.name().to_owned()),
+    ]
 }
 
 fn by_status(

@@ -10,7 +10,7 @@ use utoipa::{
     },
 };
 
-use super::{app, error, metrics};
+use super::{app, error, events, metrics};
 
 /// All resources.
 #[derive(Debug, OpenApi)]
@@ -34,6 +34,7 @@ use super::{app, error, metrics};
         app::list_all_rules,
         app::replace_all_rules,
         app::status,
+        events::events,
         metrics::metrics,
         document
     ),

@@ -1,6 +1,6 @@
 //! What resources look like in an answer.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -46,6 +46,8 @@ pub(super) struct RuleOut {
 pub(super) enum RuleStatus {
     /// They do.
     Active,
+    /// They do, and lately a connection had no helper all the same.
+    Degraded,
     /// The router has no namespace on this host.
     Pending,
     /// An older rule has its protocol and port.
@@ -83,6 +85,8 @@ impl RuleOut {
                 Some("an older rule has this protocol and port".to_owned())
             }
             (RuleStatus::Pending, _) => Some("the router has no namespace on this host".to_owned()),
+            (RuleStatus::Degraded, _) => lack(seen, entry)
+                .map(|why| format!("a connection that met it lately has no helper: {why}")),
             (_, Some(Condition::Failed { reason, .. })) => Some(reason.clone()),
             _ => None,
         };
@@ -154,6 +158,7 @@ pub(super) struct StatusOut {
 pub(super) struct RuleCounts {
     pub(super) total: usize,
     pub(super) active: usize,
+    pub(super) degraded: usize,
     pub(super) pending: usize,
     pub(super) shadowed: usize,
     pub(super) failed: usize,
@@ -169,6 +174,7 @@ impl RuleCounts {
         for entry in seen.mapping.entries() {
             let count = match RuleStatus::of(seen, entry) {
                 RuleStatus::Active => &mut counts.active,
+                RuleStatus::Degraded => &mut counts.degraded,
                 RuleStatus::Pending => &mut counts.pending,
                 RuleStatus::Shadowed => &mut counts.shadowed,
                 RuleStatus::Failed => &mut counts.failed,
@@ -185,11 +191,18 @@ impl RuleStatus {
             return Self::Shadowed;
         }
         match seen.conditions.get(&entry.rule.says.router) {
+            None if lack(seen, entry).is_some() => Self::Degraded,
             None => Self::Active,
             Some(Condition::Pending) => Self::Pending,
             Some(Condition::Failed { .. }) => Self::Failed,
         }
     }
+}
+
+/// Why a connection that met the rule lately has no helper.
+fn lack<'a>(seen: &'a Seen, entry: &Entry) -> Option<&'a str> {
+    let connections = seen.connections.get(&entry.rule.says)?;
+    connections.lack(Instant::now())
 }
 
 /// Routers with rules, by status.

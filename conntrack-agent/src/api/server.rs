@@ -22,7 +22,10 @@ use self::{
     refusal::{Stream, refuse},
 };
 use super::{access::Access, sending::Room, tokens::Tokens};
-use crate::{audit::Auditor, config::ApiLimits, metrics::Metrics, pulse::Pulse};
+use crate::{
+    agent::Handle, audit::Auditor, chronicle::Chronicle, config::ApiLimits, metrics::Metrics,
+    pulse::Pulse,
+};
 
 use listeners::Listening;
 pub use listeners::{ListenError, Listeners, SOCKET, remove_socket};
@@ -50,6 +53,8 @@ pub struct Service {
     tokens: Option<Tokens>,
     /// Who did what.
     auditor: Arc<Auditor>,
+    /// The same, for whoever follows what happens.
+    chronicle: Arc<Chronicle>,
     /// What came of how many requests.
     metrics: Arc<Metrics>,
     /// How much there may be of everything.
@@ -91,7 +96,7 @@ impl Service {
         access: Access,
         tokens: Option<Tokens>,
         auditor: Arc<Auditor>,
-        metrics: Arc<Metrics>,
+        agent: &Handle,
         limits: ApiLimits,
     ) -> Self {
         Self {
@@ -100,7 +105,8 @@ impl Service {
             access,
             tokens,
             auditor,
-            metrics,
+            chronicle: Arc::clone(agent.chronicle()),
+            metrics: Arc::clone(agent.metrics()),
             api: Lane::new(limits.requests, limits.answer_bytes),
             metrics_lane: Lane::new(SCRAPES, limits.answer_bytes / 4),
             limits,

@@ -16,8 +16,8 @@ pub(super) fn summary(status: &AgentStatus) -> Vec<String> {
         ),
         format!("agent {}", status.agent_id),
         format!(
-            "rules: {} ({} active, {} pending, {} shadowed, {} failed)",
-            rules.total, rules.active, rules.pending, rules.shadowed, rules.failed
+            "rules: {} ({} active, {} degraded, {} pending, {} shadowed, {} failed)",
+            rules.total, rules.active, rules.degraded, rules.pending, rules.shadowed, rules.failed
         ),
         format!(
             "routers: {} ({} active, {} pending, {} failed)",

@@ -372,7 +372,7 @@ fn status_is_a_few_lines_or_the_resource() {
         [
             "conntrack-agent 0.1.0, pid 42, up 1h 2m 5s".to_owned(),
             format!("agent {}", id(7)),
-            "rules: 4 (1 active, 1 pending, 1 shadowed, 1 failed)".to_owned(),
+            "rules: 4 (1 active, 0 degraded, 1 pending, 1 shadowed, 1 failed)".to_owned(),
             "routers: 3 (1 active, 1 pending, 1 failed)".to_owned(),
             format!("router {B} failed 3 times: no nft"),
         ]

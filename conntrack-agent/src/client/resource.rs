@@ -28,7 +28,7 @@ pub struct Rule {
     pub helper: String,
     /// Who owns it: `file`, `api` or `neutron`.
     pub origin: String,
-    /// `active`, `pending`, `shadowed` or `failed`.
+    /// `active`, `degraded`, `pending`, `shadowed` or `failed`.
     pub status: String,
     /// Why it is that.
     pub status_reason: Option<String>,
@@ -107,12 +107,43 @@ pub struct AgentStatus {
     pub other: Map<String, Value>,
 }
 
+/// What has happened since something that was told before.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Events {
+    /// Which run of the agent the numbers are of.
+    pub run: String,
+    /// The oldest first.
+    pub events: Vec<Event>,
+    /// How many came before them that are not kept any more.
+    pub missed: u64,
+    /// What to ask for next.
+    pub last: u64,
+    /// Fields that this client does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// Something that has happened.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Event {
+    /// Its number.
+    pub sequence: u64,
+    /// When it was.
+    pub time: String,
+    /// What it was, which this client may know or not.
+    #[serde(flatten)]
+    pub what: Map<String, Value>,
+}
+
 /// How many rules there are, by their state.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the states themselves")]
 pub struct RuleCounts {
     pub total: u64,
     pub active: u64,
+    // An agent before it was known has none.
+    #[serde(default)]
+    pub degraded: u64,
     pub pending: u64,
     pub shadowed: u64,
     pub failed: u64,

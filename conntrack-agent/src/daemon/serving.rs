@@ -22,6 +22,7 @@ use crate::{
     api::{Api, Probe, Service, metrics_routes, routes, serve},
     config::{Config, OnStop},
     kernel::AgentId,
+    witness::Witness,
 };
 
 /// The status changes at most once in this time.
@@ -48,9 +49,13 @@ pub(super) async fn answer(
         prepared.access,
         prepared.tokens,
         prepared.auditor,
-        Arc::clone(handle.metrics()),
+        &handle,
         prepared.limits,
     ));
+    let witness = config
+        .follow_connections
+        .then(|| Witness::start(config, handle.clone()));
+    let witness = witness.transpose().map_err(RunError::Thread)?;
     let (stop, stopped) = watch::channel(false);
     let probe = Arc::new(Probe::default());
     let mut server = tokio::spawn(serve(listening, service, stopped, Arc::clone(&probe)));
@@ -70,6 +75,8 @@ pub(super) async fn answer(
     info!("{what}");
     notify.stopping(what);
     handle.hurry();
+    drop(witness);
+    handle.chronicle().end();
     // Nobody is let in any more, and who is in has an answer coming.
     stop.send_replace(true);
     server.await.map_err(|_| RunError::Ended("the server"))?;

@@ -123,14 +123,17 @@ impl Route {
 
 /// A part of what the kernel answers.
 #[derive(Debug, PartialEq, Eq)]
-struct Part {
-    is_last: bool,
+pub(super) struct Part {
+    pub(super) is_last: bool,
     /// Nothing changed while it was made.
     is_whole: bool,
 }
 
 /// Reads the messages in a buffer that answer the request of this number.
-fn part(
+///
+/// # Errors
+/// The kernel's; `InvalidData` for an answer that can't be read.
+pub(super) fn part(
     buffer: &[u8],
     sequence: u32,
     mut each: impl FnMut(&[u8]) -> Result<(), DecodeError>,

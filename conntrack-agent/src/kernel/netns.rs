@@ -13,6 +13,7 @@ use rustix::{
     fs::{OFlags, fstatfs},
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
+use tracing::debug;
 
 use super::{Error, sys};
 
@@ -61,6 +62,38 @@ impl NetnsFolder {
             path,
             file,
         }))
+    }
+
+    /// Does `work` inside each of these namespaces that there is, one after the
+    /// other, on one thread that ends with the last. One that can't be entered is
+    /// passed over.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`] if there is no thread to be had.
+    ///
+    /// # Panics
+    /// If `work` panics.
+    pub fn visit<T: Send>(
+        &self,
+        names: &[String],
+        mut work: impl FnMut(&str) -> T + Send,
+    ) -> Result<Vec<T>, Error> {
+        on_thread("(several)", || {
+            let mut done = Vec::new();
+            for name in names {
+                match self.open(name).and_then(|netns| {
+                    let Some(netns) = netns else {
+                        return Ok(false);
+                    };
+                    netns.move_into().map(|()| true)
+                }) {
+                    Ok(true) => done.push(work(name)),
+                    Ok(false) => {}
+                    Err(error) => debug!(%error, "a namespace is passed over"),
+                }
+            }
+            Ok(done)
+        })
     }
 
     /// Which namespace has this name; none if nothing has.
@@ -177,14 +210,20 @@ impl Netns {
         work: impl FnOnce() -> Result<T, Error> + Send,
     ) -> Result<T, Error> {
         on_thread(&self.name, || {
-            move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))
-                .map_err(|source| Error::Namespace {
-                    name: self.name.clone(),
-                    what: "cannot be entered",
-                    source: source.into(),
-                })?;
+            self.move_into()?;
             work()
         })
+    }
+
+    /// Moves the calling thread, for good.
+    fn move_into(&self) -> Result<(), Error> {
+        move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network)).map_err(
+            |source| Error::Namespace {
+                name: self.name.clone(),
+                what: "cannot be entered",
+                source: source.into(),
+            },
+        )
     }
 
     /// Does `work` inside a new namespace, which is gone when it returns.

@@ -18,18 +18,26 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// Has threads share two heaps: by default glibc gives each one of its own, and
 /// what one has freed the others can't use. With 10,000 rules the agent had
-/// 69 MiB after three reloads, and has 41 (Linux 6.18, glibc 2.36).
+/// 69 MiB after three reloads, and has 41 (Linux 6.18, glibc 2.36). And what is
+/// large is never put into them, but given back when it is freed: by default glibc
+/// does that only until it was done once, so that a heap keeps the size of the
+/// longest answer that there ever was.
 ///
 /// To be called before there is a second thread. Returns whether it was done.
 pub(crate) fn share_heaps() -> bool {
     #[cfg(target_env = "gnu")]
     {
         const HEAPS: libc::c_int = 2;
-        // SAFETY: mallopt(3) sets one number, which is read when a thread first
-        // allocates; with no other thread there is nobody to race with.
-        #[expect(unsafe_code, reason = "the call has no safe form")]
-        let done = unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) };
-        done == 1
+        /// glibc's own value, in bytes, until it changes it.
+        const LARGE: libc::c_int = 128 << 10;
+        let set = |what, to| {
+            // SAFETY: mallopt(3) sets one number, which is read when a thread
+            // allocates; with no other thread there is nobody to race with.
+            #[expect(unsafe_code, reason = "the call has no safe form")]
+            let done = unsafe { libc::mallopt(what, to) };
+            done == 1
+        };
+        set(libc::M_ARENA_MAX, HEAPS) && set(libc::M_MMAP_THRESHOLD, LARGE)
     }
     #[cfg(not(target_env = "gnu"))]
     false

@@ -48,10 +48,15 @@ impl Exposition {
 fn prometheus(openmetrics: &str) -> String {
     // The help of a family comes before its type, which says how it is named.
     let mut help: Option<(&str, &str)> = None;
-    let mut lines = Vec::new();
+    // In one piece: tens of thousands of small ones would leave the heap in holes.
+    let mut text = String::with_capacity(openmetrics.len() + openmetrics.len() / 8);
+    let mut push = |parts: &[&str]| {
+        text.extend(parts.iter().copied());
+        text.push('\n');
+    };
     for line in openmetrics.lines() {
         let Some(comment) = line.strip_prefix("# ") else {
-            lines.push(line.to_owned());
+            push(&[line]);
             continue;
         };
         let (keyword, rest) = comment.split_once(' ').unwrap_or((comment, ""));
@@ -66,16 +71,15 @@ fn prometheus(openmetrics: &str) -> String {
                     other => ("", other),
                 };
                 if let Some((_, value)) = help.take().filter(|(of, _)| *of == family) {
-                    lines.push(format!("# HELP {family}{suffix} {value}"));
+                    push(&["# HELP ", family, suffix, " ", value]);
                 }
-                lines.push(format!("# TYPE {family}{suffix} {kind}"));
+                push(&["# TYPE ", family, suffix, " ", kind]);
             }
             // UNIT and EOF.
             _ => {}
         }
     }
-    lines.push(String::new());
-    lines.join("\n")
+    text
 }
 
 #[cfg(test)]

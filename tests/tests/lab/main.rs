@@ -21,6 +21,7 @@ mod descriptors;
 mod discovery;
 mod ending;
 mod environment;
+mod followed;
 mod ftp;
 mod itself;
 mod lifecycle;

@@ -24,7 +24,7 @@ const FTP: &str = r#"{"conntrack_helper":{"protocol":"tcp","port":21,"helper":"f
 /// An IPv4 header, a UDP header, a byte.
 const SIZE: u64 = 20 + 8 + 1;
 
-fn scrape(socket: &Path) -> String {
+pub(crate) fn scrape(socket: &Path) -> String {
     let (status, text) = Caller::local(socket).text("GET", "/metrics", "");
     assert_eq!(status, 200, "{text}");
     text
@@ -32,7 +32,7 @@ fn scrape(socket: &Path) -> String {
 
 /// The value of the one sample with this name and these labels; none if there is
 /// none.
-fn sample(text: &str, name: &str, labels: &[&str]) -> Option<u64> {
+pub(crate) fn sample(text: &str, name: &str, labels: &[&str]) -> Option<u64> {
     let is_it = |line: &&str| {
         let rest = line.strip_prefix(name);
         rest.is_some_and(|rest| rest.starts_with(['{', ' ']))

@@ -9,7 +9,7 @@ use std::time::Duration;
 use conntrack_agent::kernel::{Events, Instance, Opened, Pins, Tally, Usable};
 use conntrack_agent::model::{Destination, Helper, Protocol as Transport, RouterId};
 use conntrack_ebpf::abi::Counters;
-use conntrack_tests::agent::{Agent, Reload, subcommand};
+use conntrack_tests::agent::{Agent, Config, Reload, subcommand};
 use conntrack_tests::clients;
 use conntrack_tests::frames::{Sender, stay_on_one_cpu};
 use conntrack_tests::helpers::{Protocol, Rule, rules_file};
@@ -32,6 +32,12 @@ const ALL: usize = 100_000;
 
 fn pins(lab: &Lab) -> Pins {
     Pins::new(lab.dir().agent_bpffs_dir())
+}
+
+/// An agent that leaves the events to this test: there is to be one reader.
+fn unread(lab: &Lab, rules: &str) -> Agent {
+    let config = Config::of(lab).with("follow_connections", "false");
+    Agent::start_with(lab, &config, rules)
 }
 
 fn reader(lab: &Lab) -> Events {
@@ -78,7 +84,7 @@ fn check_sessions(crossing: Crossing) {
         [RULED, UNRULED].map(|port| FtpServer::start(&site.server, site.server_address(port)));
     let _tftp = TftpServer::start(&site.server, site.server_address(TFTP));
     let rules = [Rule::ftp(RULED), Rule::tftp(TFTP)];
-    let _agent = Agent::start(&lab, &rules_file(&[(&site.router, &rules)]));
+    let _agent = unread(&lab, &rules_file(&[(&site.router, &rules)]));
     let mut events = reader(&lab);
     assert_eq!(events.read(ALL), [], "nothing has begun");
     assert!(!is_readable(&events));
@@ -171,7 +177,7 @@ fn routers_with_the_same_addresses_are_told_apart() {
     let sites = [(); 2].map(|()| Site::new(&lab, &plan));
     let [first, second] = &sites;
     let rules = [Rule::ftp(RULED)];
-    let _agent = Agent::start(
+    let _agent = unread(
         &lab,
         &rules_file(&[(&first.router, &rules), (&second.router, &rules)]),
     );
@@ -242,7 +248,7 @@ fn assert_accounted(world: &World, events: &Events) -> Tally {
 fn a_burst_is_limited_and_nothing_is_lost_without_being_counted() {
     const BURST: u16 = 5_000;
     let world = World::new();
-    let _agent = world.start();
+    let _agent = unread(&world.lab, &world.rules());
     let mut events = reader(&world.lab);
     send_syns(&world, BURST);
     assert_eq!(counters(&world).packets, u64::from(BURST));
@@ -263,7 +269,7 @@ fn a_burst_is_limited_and_nothing_is_lost_without_being_counted() {
 #[test]
 fn a_ring_buffer_that_nobody_reads_stops_no_classification() {
     let world = World::new();
-    let _agent = world.start();
+    let _agent = unread(&world.lab, &world.rules());
     let mut events = reader(&world.lab);
     let mut sent = 0;
     let filled = wait::until(LIMIT, || {
@@ -286,12 +292,12 @@ fn a_ring_buffer_that_nobody_reads_stops_no_classification() {
 #[test]
 fn events_go_on_while_no_agent_runs_and_under_the_next_one() {
     let world = World::new();
-    let agent = world.start();
+    let agent = unread(&world.lab, &world.rules());
     let mut events = reader(&world.lab);
     send_syns(&world, 1);
     assert_eq!(agent.kill().code, None);
     send_syns(&world, 1);
-    let agent = world.start();
+    let agent = unread(&world.lab, &world.rules());
     send_syns(&world, 1);
     assert!(events.is_pinned(), "the maps are adopted");
     assert_eq!(events.read(ALL).len(), 3);
@@ -306,7 +312,7 @@ fn events_go_on_while_no_agent_runs_and_under_the_next_one() {
     let rules = world
         .rules()
         .replace("helpers = [", &format!("helpers = [\n{many}"));
-    let _agent = Agent::start(&world.lab, &rules);
+    let _agent = unread(&world.lab, &rules);
     send_syns(&world, 1);
     assert!(events.is_pinned());
     assert_eq!(events.read(ALL).len(), 1);
@@ -320,7 +326,7 @@ fn what_is_shared_goes_with_the_last_router() {
     let [first, second] = &worlds;
     let shared = pins(&lab).shared();
     let both = first.rules() + &second.rules();
-    let mut agent = Agent::start(&lab, &both);
+    let mut agent = unread(&lab, &both);
     let names = || -> BTreeSet<_> {
         let entries = fs::read_dir(&shared).expect("the shared maps");
         entries
@@ -354,16 +360,16 @@ fn what_is_shared_by_nobody_is_removed() {
     let world = World::with_id(&lab, &uuid::Uuid::new_v4().to_string());
     let shared = pins(&lab).shared();
     let leave = || {
-        let agent = Agent::start(&lab, &world.rules());
+        let agent = unread(&lab, &world.rules());
         drop(agent);
         let away = lab.dir().bpf_dir().join("away");
         fs::rename(&shared, &away).expect("renamed");
-        drop(Agent::start(&lab, ""));
+        drop(unread(&lab, ""));
         fs::create_dir_all(shared.parent().expect("a folder")).expect("the version's folder");
         fs::rename(&away, &shared).expect("renamed");
     };
     leave();
-    let agent = Agent::start(&lab, "");
+    let agent = unread(&lab, "");
     assert!(!shared.exists(), "by the start");
     drop(agent);
     leave();
@@ -424,7 +430,7 @@ fn shared_pins_that_somebody_takes_are_mended() {
         let all: BTreeSet<_> = worlds.iter().map(|world| world.id).collect();
         let rules: String = all.iter().map(|id| rules_of(*id)).collect();
         let shared: PathBuf = pins(&lab).shared();
-        let agent = Agent::start(&lab, &rules);
+        let agent = unread(&lab, &rules);
         assert_eq!(heard(&worlds), all, "{name}: at the start");
         let counted = counters(&worlds[0]).packets;
 
@@ -437,7 +443,7 @@ fn shared_pins_that_somebody_takes_are_mended() {
         does(&shared);
         std::thread::sleep(Duration::from_millis(800));
         assert!(!are_whole(&lab), "{name}: nobody mends it");
-        let _agent = Agent::start(&lab, &rules);
+        let _agent = unread(&lab, &rules);
         assert_eq!(heard(&worlds), all, "{name}: the next start does");
     }
 }

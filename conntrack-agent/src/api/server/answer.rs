@@ -18,6 +18,7 @@ use crate::{
         error::{ApiError, Said},
     },
     audit::{Event, Outcome, Peer, RequestId},
+    chronicle::Happening,
     model::RouterId,
 };
 
@@ -111,7 +112,7 @@ pub(super) async fn answer(
     routers.extend(router);
     routers.sort_unstable();
     routers.dedup();
-    service.auditor.record(&Event {
+    let event = Event {
         request: id,
         peer,
         operation,
@@ -120,7 +121,12 @@ pub(super) async fn answer(
         after,
         outcome,
         took: begun.elapsed(),
-    });
+    };
+    service.auditor.record(&event);
+    // Anybody can have as many refusals as they like, and would push out all else.
+    if !event.outcome.is_refusal() {
+        service.chronicle.note(Happening::change(&event));
+    }
     response
 }
 

@@ -1,0 +1,110 @@
+//! What became of the connections that met a rule.
+
+use std::time::{Duration, Instant};
+
+/// How long a rule is `degraded` for a connection that had no helper. Long enough
+/// to be looked for after somebody has complained; a later connection of the same
+/// family that has its helper ends it.
+const REMEMBERED: Duration = Duration::from_mins(10);
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    Four,
+    /// IPv6.
+    Six,
+}
+
+/// What became of one connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It has its helper.
+    Helped,
+    /// It doesn't, for this reason, as far as can be told.
+    Lacking(String),
+    /// Conntrack has no such connection.
+    Unknown,
+}
+
+/// Those of one rule, since the agent started.
+#[derive(Clone, Debug, Default)]
+pub struct Connections {
+    /// That have their helper.
+    pub helped: u64,
+    /// That don't.
+    pub lacking: u64,
+    /// Of which that is unknown.
+    pub unknown: u64,
+    /// The last one of each family that had none, unless one came after it that
+    /// had.
+    last: [Option<Lack>; 2],
+}
+
+#[derive(Clone, Debug)]
+struct Lack {
+    at: Instant,
+    reason: String,
+}
+
+impl Connections {
+    /// One more.
+    pub fn add(&mut self, family: Family, fate: &Fate, now: Instant) {
+        let last = &mut self.last[family as usize];
+        match fate {
+            Fate::Helped => {
+                self.helped += 1;
+                *last = None;
+            }
+            Fate::Lacking(reason) => {
+                self.lacking += 1;
+                *last = Some(Lack {
+                    at: now,
+                    reason: reason.clone(),
+                });
+            }
+            Fate::Unknown => self.unknown += 1,
+        }
+    }
+
+    /// Why connections had no helper lately; none if they had.
+    #[must_use]
+    pub fn lack(&self, now: Instant) -> Option<&str> {
+        let lately = self.last.iter().flatten();
+        let lately = lately.filter(|lack| now.saturating_duration_since(lack.at) < REMEMBERED);
+        lately
+            .max_by_key(|lack| lack.at)
+            .map(|lack| lack.reason.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lack_is_over_when_one_of_its_family_is_helped_or_after_a_while() {
+        let begun = Instant::now();
+        let mut connections = Connections::default();
+        assert_eq!(connections.lack(begun), None);
+        let lacking = Fate::Lacking("why".into());
+        connections.add(Family::Six, &lacking, begun);
+        assert_eq!(connections.lack(begun), Some("why"));
+        connections.add(Family::Four, &Fate::Helped, begun);
+        connections.add(Family::Six, &Fate::Unknown, begun);
+        assert_eq!(connections.lack(begun), Some("why"));
+        connections.add(Family::Six, &Fate::Helped, begun);
+        assert_eq!(connections.lack(begun), None);
+        connections.add(Family::Four, &lacking, begun);
+        let shortly_before = begun + (REMEMBERED * 9 / 10);
+        assert_eq!(connections.lack(shortly_before), Some("why"));
+        assert_eq!(connections.lack(begun + REMEMBERED), None);
+        let Connections {
+            helped,
+            lacking,
+            unknown,
+            ..
+        } = connections;
+        assert_eq!((helped, lacking, unknown), (2, 2, 1));
+    }
+}

@@ -1,0 +1,184 @@
+//! `GET /v1/events`: what has happened, and what happens next.
+//!
+//! Who follows asks again and again, each time for what came after the last that
+//! it was told, and waits for the answer where there is nothing yet. So an answer
+//! is as long as any other's, a restart is nothing special, and what a slow reader
+//! has missed is said.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Extension, Json,
+    extract::{RawQuery, State},
+    http::StatusCode,
+};
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use utoipa::ToSchema;
+
+use super::{access::Permit, app::Shared, error::ApiError};
+use crate::chronicle::{Entry, Happening};
+
+/// Events that one answer has: of some hundred bytes each.
+const MOST: usize = 500;
+
+/// How many may wait at one time. They take a request's room while they do.
+const FOLLOWERS: usize = 16;
+
+/// How long one may wait, in seconds.
+const LONGEST_WAIT: u64 = 20;
+
+/// Room for those who wait.
+#[derive(Debug)]
+pub(super) struct Followers(Semaphore);
+
+impl Default for Followers {
+    fn default() -> Self {
+        Self(Semaphore::new(FOLLOWERS))
+    }
+}
+
+/// Which events, and how long to wait for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Those that came after the one with this number; without it, all that are
+    /// kept.
+    after: Option<u64>,
+    /// How long to wait where there is none, in seconds.
+    #[param(maximum = 20)]
+    wait: Option<u64>,
+}
+
+/// What has happened.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct EventsOut {
+    /// Which run of the agent the numbers are of: they begin anew with each.
+    #[schema(format = Uuid)]
+    run: String,
+    /// The oldest first.
+    events: Vec<EventOut>,
+    /// How many came before them that are not kept any more.
+    missed: u64,
+    /// What to ask for next, as `after`.
+    last: u64,
+}
+
+/// One of them.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct EventOut {
+    /// Its number.
+    sequence: u64,
+    /// When it was, in UTC (RFC 3339).
+    time: String,
+    /// What it was.
+    #[serde(flatten)]
+    what: Happening,
+}
+
+impl Wanted {
+    fn parse(query: Option<&str>) -> Result<Self, String> {
+        let mut wanted = Self::default();
+        for part in query.unwrap_or_default().split('&') {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            let place = match name {
+                "" if part.is_empty() => continue,
+                "after" => &mut wanted.after,
+                "wait" => &mut wanted.wait,
+                _ => return Err("the query may have after= and wait=, and nothing else".into()),
+            };
+            let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+            let number = value.parse().ok().filter(|_| is_number);
+            let number = number.ok_or_else(|| format!("{name} must be a whole number"))?;
+            if place.replace(number).is_some() {
+                return Err(format!("{name} is given twice"));
+            }
+        }
+        match wanted.wait {
+            Some(wait) if wait > LONGEST_WAIT => {
+                Err(format!("wait must be at most {LONGEST_WAIT} seconds"))
+            }
+            _ => Ok(wanted),
+        }
+    }
+}
+
+impl EventOut {
+    fn new(entry: &Entry) -> Self {
+        Self {
+            sequence: entry.sequence,
+            time: humantime::format_rfc3339_millis(entry.at).to_string(),
+            what: entry.what.clone(),
+        }
+    }
+}
+
+/// What has happened since an event that was told before, of the routers that the
+/// caller may read.
+#[utoipa::path(get, path = "/v1/events", params(Wanted),
+    responses((status = 200, description = "Events", body = EventsOut)))]
+pub(super) async fn events(
+    State(api): State<Shared>,
+    Extension(permit): Extension<Permit>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<EventsOut>, ApiError> {
+    let wanted = Wanted::parse(query.as_deref()).map_err(ApiError::invalid)?;
+    let chronicle = Arc::clone(api.agent().chronicle());
+    let after = wanted.after.unwrap_or(0);
+    if let Some(wait) = wanted.wait.filter(|wait| *wait > 0) {
+        let _room = api.followers().0.try_acquire().map_err(|_| {
+            let message = format!("{FOLLOWERS} wait for events already; ask without wait=");
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "TooManyRequests", message)
+        })?;
+        chronicle.wait(after, Duration::from_secs(wait)).await;
+    }
+    let excerpt = chronicle.after(after, MOST);
+    // What is about no router is about all of them.
+    let sees_all = permit.may_read_all().is_ok();
+    let may_read = |entry: &Entry| {
+        let routers = entry.what.routers();
+        let mut routers = routers.iter().filter_map(|router| router.parse().ok());
+        if entry.what.routers().is_empty() {
+            sees_all
+        } else {
+            routers.all(|router| permit.may_read(router).is_ok())
+        }
+    };
+    let events = excerpt.entries.iter();
+    let events = events.filter(|entry| may_read(entry));
+    Ok(Json(EventsOut {
+        run: chronicle.run().to_string(),
+        events: events.map(|entry| EventOut::new(entry)).collect(),
+        missed: excerpt.missed,
+        last: excerpt.last,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_two_numbers_at_most() {
+        let wanted = |after, wait| Ok(Wanted { after, wait });
+        assert_eq!(Wanted::parse(None), wanted(None, None));
+        assert_eq!(Wanted::parse(Some("")), wanted(None, None));
+        assert_eq!(Wanted::parse(Some("after=7")), wanted(Some(7), None));
+        let both = Wanted::parse(Some("wait=20&after=0"));
+        assert_eq!(both, wanted(Some(0), Some(20)));
+        for (query, word) in [
+            ("after=", "whole number"),
+            ("after", "whole number"),
+            ("after=-1", "whole number"),
+            ("after=%2B1", "whole number"),
+            ("after=+1", "whole number"),
+            ("after=99999999999999999999", "whole number"),
+            ("after=1&after=1", "twice"),
+            ("wait=21", "at most 20"),
+            ("since=1", "nothing else"),
+        ] {
+            let why = Wanted::parse(Some(query)).unwrap_err();
+            assert!(why.contains(word), "{query}: {why}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! How full the connection tracking of the routers' namespaces is.
+
+use std::{fmt, fs, io};
+
+use prometheus_client::{
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::{MetricType, gauge::ConstGauge},
+};
+use tracing::debug;
+
+use crate::{
+    api::app::Api,
+    kernel::{Conntrack, Usage},
+    model::RouterId,
+};
+
+/// How many expectations each namespace may have: one number for the whole host
+/// (`nf_ct_expect_max`, `net/netfilter/nf_conntrack_expect.c`).
+const MOST_EXPECTED: &str = "/proc/sys/net/netfilter/nf_conntrack_expect_max";
+
+/// How full one is.
+#[derive(Debug)]
+pub(super) struct Namespace {
+    name: String,
+    usage: Usage,
+    expected: usize,
+}
+
+/// Those of these routers, in which nothing stays open.
+pub(super) fn of(api: &Api, routers: impl Iterator<Item = RouterId>) -> Vec<Namespace> {
+    let names: Vec<_> = routers.flat_map(|router| api.names(router)).collect();
+    let visited = api.netns().visit(&names, |name| {
+        let asked = Conntrack::open().and_then(|mut conntrack| -> io::Result<_> {
+            Ok((conntrack.usage()?, conntrack.expected()?))
+        });
+        match asked {
+            Ok((usage, expected)) => Some(Namespace {
+                name: name.to_owned(),
+                usage,
+                expected,
+            }),
+            Err(error) => {
+                debug!(%error, name, "conntrack cannot be asked");
+                None
+            }
+        }
+    });
+    let visited = visited.unwrap_or_else(|error| {
+        debug!(%error, "namespaces cannot be visited");
+        Vec::new()
+    });
+    visited.into_iter().flatten().collect()
+}
+
+/// None where it can't be read.
+pub(super) fn most_expected() -> Option<u64> {
+    let text = fs::read_to_string(MOST_EXPECTED).ok()?;
+    text.trim().parse().ok()
+}
+
+pub(super) fn encode(
+    encoder: &mut DescriptorEncoder<'_>,
+    namespaces: &[Namespace],
+    most_expected: Option<u64>,
+) -> fmt::Result {
+    let per_namespace = |encoder: &mut DescriptorEncoder<'_>,
+                         name: &str,
+                         help: &str,
+                         value: fn(&Namespace) -> u64| {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for namespace in namespaces {
+            let labels = [("namespace", namespace.name.as_str())];
+            let value = ConstGauge::new(value(namespace));
+            value.encode(metric.encode_family(&labels)?)?;
+        }
+        fmt::Result::Ok(())
+    };
+    let limit = |encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, most: u64| {
+        let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(most).encode(metric)
+    };
+    per_namespace(
+        encoder,
+        "tracked_connections",
+        "Connections that conntrack has in a router's namespace",
+        |namespace| namespace.usage.entries.into(),
+    )?;
+    let most = namespaces.iter().map(|namespace| namespace.usage.most);
+    if let Some(most) = most.max() {
+        limit(
+            encoder,
+            "tracked_connections_limit",
+            "How many it may have in each (nf_conntrack_max)",
+            most.into(),
+        )?;
+    }
+    per_namespace(
+        encoder,
+        "expectations",
+        "Connections that helpers expect in a router's namespace",
+        |namespace| namespace.expected as u64,
+    )?;
+    if let Some(most) = most_expected {
+        limit(
+            encoder,
+            "expectations_limit",
+            "How many they may expect in each (nf_conntrack_expect_max)",
+            most,
+        )?;
+    }
+    Ok(())
+}

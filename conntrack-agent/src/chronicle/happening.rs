@@ -1,0 +1,179 @@
+//! What can happen.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    audit::{self, Outcome, Peer},
+    model::{HelperRule, Match, RouterId, protocol_name},
+    reconcile::EffectTally,
+};
+
+/// Rules that one change is told with; of more it says how many.
+const MOST_RULES: usize = 20;
+
+/// What has happened.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Happening {
+    /// A helper's control connection has begun.
+    Connection {
+        /// The rule that it met.
+        #[serde(flatten)]
+        rule: RuleText,
+        /// Where it comes from, before any translation.
+        source: String,
+        /// Where it goes to, likewise.
+        destination: String,
+        /// Whether it has its helper.
+        has_helper: Has,
+        /// Why not, or why that is unknown.
+        reason: Option<String>,
+    },
+    /// More connections began than could be told of.
+    Untold {
+        /// How many.
+        count: u64,
+    },
+    /// Rules were to be changed.
+    Change {
+        /// Who wanted that.
+        by: String,
+        /// What for.
+        operation: String,
+        /// The routers that it is about.
+        routers: Vec<String>,
+        /// Rules that came; the first of them.
+        added: Vec<RuleText>,
+        /// How many came.
+        added_count: usize,
+        /// Rules that went; the first of them.
+        removed: Vec<RuleText>,
+        /// How many went.
+        removed_count: usize,
+        /// `done`, `not_allowed`, `refused` or `failed`.
+        outcome: String,
+        /// Why not.
+        reason: Option<String>,
+    },
+    /// Something was brought back to what it should be, or to what it is to be
+    /// now that the host has changed.
+    Repair {
+        /// Where.
+        router_id: String,
+        /// By which effects, and how many of each.
+        effects: BTreeMap<String, usize>,
+    },
+    /// A router could not be made what it should be.
+    Failure {
+        /// Which.
+        router_id: String,
+        /// Why not.
+        reason: String,
+        /// How often in a row.
+        failures: u32,
+    },
+    /// A router that failed is what it should be.
+    Recovery {
+        /// Which.
+        router_id: String,
+    },
+}
+
+/// Whether a connection has its helper.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Has {
+    /// Conntrack says so.
+    Yes,
+    /// Conntrack has the connection, without it.
+    No,
+    /// Conntrack has no such connection.
+    Unknown,
+}
+
+/// A rule, in words.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
+pub struct RuleText {
+    /// The router whose traffic it is for.
+    pub router_id: String,
+    /// The transport protocol.
+    pub protocol: String,
+    /// The destination port of control connections.
+    pub port: u16,
+    /// The conntrack helper.
+    pub helper: String,
+}
+
+impl From<Match> for RuleText {
+    fn from(says: Match) -> Self {
+        Self {
+            router_id: says.router.to_string(),
+            protocol: protocol_name(says.helper.protocol()).to_owned(),
+            port: says.port.get(),
+            helper: says.helper.name().to_owned(),
+        }
+    }
+}
+
+impl Happening {
+    /// A request that the audit trail has.
+    #[must_use]
+    pub fn change(event: &audit::Event) -> Self {
+        let rules = |rules: &[HelperRule]| {
+            let first = rules.iter().take(MOST_RULES);
+            first.map(|rule| rule.says.into()).collect()
+        };
+        let (outcome, reason) = match &event.outcome {
+            Outcome::Done => ("done", None),
+            Outcome::NotAllowed(why) => ("not_allowed", Some(why)),
+            Outcome::Refused(why) => ("refused", Some(why)),
+            Outcome::Failed(why) => ("failed", Some(why)),
+        };
+        let by = match &event.peer {
+            Peer::Local { pid, uid, .. } => format!("uid {uid} (pid {pid})"),
+            Peer::Token { name } => format!("token {name}"),
+            Peer::Unknown { address } => format!("unknown ({address})"),
+            Peer::RulesFile => "the rules file".to_owned(),
+        };
+        let routers = event.routers.iter().take(MOST_RULES);
+        Self::Change {
+            by,
+            operation: event.operation.to_owned(),
+            routers: routers.map(ToString::to_string).collect(),
+            added: rules(&event.after),
+            added_count: event.after.len(),
+            removed: rules(&event.before),
+            removed_count: event.before.len(),
+            outcome: outcome.to_owned(),
+            reason: reason.cloned(),
+        }
+    }
+
+    /// A router was repaired.
+    #[must_use]
+    pub fn repair(router: RouterId, effects: &EffectTally) -> Self {
+        let effects = effects.kinds();
+        Self::Repair {
+            router_id: router.to_string(),
+            effects: effects
+                .map(|(kind, count)| (kind.name().to_owned(), count))
+                .collect(),
+        }
+    }
+
+    /// The routers that it is about; none where it is about none, or about all.
+    #[must_use]
+    pub fn routers(&self) -> Vec<&str> {
+        match self {
+            Self::Connection { rule, .. } => vec![&rule.router_id],
+            Self::Untold { .. } => Vec::new(),
+            Self::Change { routers, .. } => routers.iter().map(String::as_str).collect(),
+            Self::Repair { router_id, .. }
+            | Self::Failure { router_id, .. }
+            | Self::Recovery { router_id } => vec![router_id],
+        }
+    }
+}

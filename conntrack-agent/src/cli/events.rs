@@ -1,0 +1,258 @@
+//! `events`: what happens, as it happens.
+
+use std::{io::Write, thread, time::Duration};
+
+use serde::Deserialize as _;
+use serde_json::Value;
+
+use super::{
+    exit::Failed,
+    output::{Format, Output, printable},
+};
+use crate::{
+    chronicle::{Happening, Has, RuleText},
+    client::{Client, ClientError, Event, Events},
+    model::RouterId,
+};
+
+/// How long the daemon waits for something to happen: short enough for anything
+/// between that ends connections on which nothing is said.
+const WAIT_SECONDS: u64 = 10;
+
+/// Until a daemon that is away is asked again.
+const AWAY: Duration = Duration::from_millis(500);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct FollowEvents {
+    /// Begin with the past events that the daemon has kept.
+    #[arg(long)]
+    past: bool,
+    /// Print what there is, the past events too, and end.
+    #[arg(long)]
+    once: bool,
+    /// Only those of this router.
+    #[arg(long, value_name = "ID")]
+    router: Option<RouterId>,
+}
+
+impl FollowEvents {
+    /// Until stdout is closed or the process is ended; a daemon that goes away is
+    /// waited for.
+    pub(super) fn execute(
+        &self,
+        client: &Client,
+        format: Format,
+        output: &mut Output<'_>,
+        stderr: &mut dyn Write,
+    ) -> Result<(), Failed> {
+        let mut heard = client.events(0, 0)?;
+        let is_wanted = self.past || self.once;
+        let mut run = heard.run.clone();
+        let mut last = heard.last;
+        // All that is kept can be more than one answer has.
+        while !heard.events.is_empty() {
+            if is_wanted {
+                self.print(&heard, format, output)?;
+            }
+            heard = client.events(last, 0)?;
+            last = heard.last;
+        }
+        if self.once {
+            return Ok(());
+        }
+        let mut is_away = false;
+        loop {
+            match client.events(last, WAIT_SECONDS) {
+                // Numbers of another run say nothing about this one.
+                Ok(now) if now.run != run => {
+                    run = now.run;
+                    last = 0;
+                    is_away = false;
+                }
+                Ok(now) => {
+                    is_away = false;
+                    last = now.last;
+                    self.print(&now, format, output)?;
+                }
+                Err(
+                    error @ (ClientError::Unreachable { .. }
+                    | ClientError::NoAnswer { .. }
+                    | ClientError::Refused { .. }),
+                ) => {
+                    if !is_away {
+                        // Where stderr is closed there is nobody to tell.
+                        let _ = writeln!(stderr, "conntrack-agent: {error}; waiting for it");
+                    }
+                    is_away = true;
+                    thread::sleep(AWAY);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn print(&self, heard: &Events, format: Format, output: &mut Output<'_>) -> Result<(), Failed> {
+        let mut lines = Vec::new();
+        if heard.missed > 0 && format == Format::Table {
+            lines.push(format!("({} events are not kept any more)", heard.missed));
+        }
+        for event in &heard.events {
+            let happening = Happening::deserialize(Value::Object(event.what.clone())).ok();
+            let routers = happening.as_ref().map(Happening::routers);
+            let is_of = |router: RouterId| {
+                let routers = routers.as_ref();
+                routers.is_some_and(|all| all.contains(&router.to_string().as_str()))
+            };
+            if self.router.is_some_and(|router| !is_of(router)) {
+                continue;
+            }
+            lines.push(match format {
+                Format::Json => serde_json::to_string(event).map_err(anyhow::Error::from)?,
+                Format::Table => printable(&line(event, happening.as_ref())).into_owned(),
+            });
+        }
+        output.lines(&lines)
+    }
+}
+
+/// One event as people read it.
+fn line(event: &Event, happening: Option<&Happening>) -> String {
+    let what = match happening {
+        Some(happening) => text(happening),
+        // Of an agent newer than this client.
+        None => Value::Object(event.what.clone()).to_string(),
+    };
+    format!("{} {what}", event.time)
+}
+
+fn text(happening: &Happening) -> String {
+    match happening {
+        Happening::Connection {
+            rule,
+            source,
+            destination,
+            has_helper,
+            reason,
+        } => {
+            let says = match has_helper {
+                Has::Yes => "has its helper",
+                Has::No => "HAS NO HELPER",
+                Has::Unknown => "is not in conntrack",
+            };
+            let reason = because(reason.as_deref().filter(|_| *has_helper == Has::No));
+            format!(
+                "connection  router {}: {} {source} -> {destination} {says}{reason}",
+                rule.router_id,
+                rule_text(rule)
+            )
+        }
+        Happening::Untold { count } => {
+            format!("connection  {count} more than could be told of")
+        }
+        Happening::Change {
+            by,
+            operation,
+            routers,
+            added,
+            added_count,
+            removed,
+            removed_count,
+            outcome,
+            reason,
+        } => {
+            let listed = |sign: char, rules: &[RuleText], count: usize| {
+                let named = rules.iter().map(rule_text);
+                let unnamed = count.saturating_sub(rules.len());
+                let unnamed = (unnamed > 0).then(|| format!("{unnamed} more"));
+                let each = named.chain(unnamed).map(|text| format!(" {sign}{text}"));
+                each.collect::<String>()
+            };
+            let router = match &routers[..] {
+                [one] => format!("router {one}"),
+                several => format!("{} routers", several.len()),
+            };
+            format!(
+                "change      {router}: {operation} by {by} {outcome}{}{}{}",
+                listed('-', removed, *removed_count),
+                listed('+', added, *added_count),
+                because(reason.as_deref())
+            )
+        }
+        Happening::Repair { router_id, effects } => {
+            let effects = effects.iter();
+            let effects: Vec<_> = effects
+                .map(|(kind, count)| format!("{kind} {count}"))
+                .collect();
+            format!("repair      router {router_id}: {}", effects.join(", "))
+        }
+        Happening::Failure {
+            router_id,
+            reason,
+            failures,
+        } => format!("failure     router {router_id}, {failures} in a row: {reason}"),
+        Happening::Recovery { router_id } => {
+            format!("recovery    router {router_id} is what it should be")
+        }
+    }
+}
+
+fn rule_text(rule: &RuleText) -> String {
+    format!("{} {}/{}", rule.helper, rule.protocol, rule.port)
+}
+
+fn because(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| format!(": {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(what: &Value) -> String {
+        let event = json!({ "sequence": 1, "time": "2026-11-22T05:00:00.000Z" });
+        let mut event = event.as_object().unwrap().clone();
+        event.extend(what.as_object().unwrap().clone());
+        let event: Event = serde_json::from_value(Value::Object(event)).unwrap();
+        let happening = Happening::deserialize(Value::Object(event.what.clone())).ok();
+        line(&event, happening.as_ref())
+    }
+
+    #[test]
+    fn each_kind_is_a_line() {
+        let router = "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab";
+        let mut connection = json!({
+            "kind": "connection", "router_id": router, "protocol": "tcp", "port": 21,
+            "helper": "ftp", "source": "10.0.0.1:4000", "destination": "10.0.0.2:21",
+            "has_helper": "yes", "reason": null,
+        });
+        let front = "2026-11-22T05:00:00.000Z connection  router \
+                     6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab: ftp tcp/21 10.0.0.1:4000 -> 10.0.0.2:21";
+        assert_eq!(shown(&connection), format!("{front} has its helper"));
+        connection["has_helper"] = "no".into();
+        connection["reason"] = "why".into();
+        assert_eq!(shown(&connection), format!("{front} HAS NO HELPER: why"));
+
+        let rule = json!({ "router_id": router, "protocol": "udp", "port": 69, "helper": "tftp" });
+        let change = json!({
+            "kind": "change", "by": "uid 0 (pid 7)", "operation": "create", "routers": [router],
+            "added": [rule], "added_count": 3, "removed": [], "removed_count": 0,
+            "outcome": "done", "reason": null,
+        });
+        let expected = "2026-11-22T05:00:00.000Z change      router \
+            6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab: create by uid 0 (pid 7) done +tftp udp/69 +2 more";
+        assert_eq!(shown(&change), expected);
+        let repair = json!({ "kind": "repair", "router_id": router, "effects": { "bind": 1 } });
+        assert!(shown(&repair).ends_with(": bind 1"));
+        let failure =
+            json!({ "kind": "failure", "router_id": router, "reason": "why", "failures": 2 });
+        assert!(shown(&failure).ends_with(", 2 in a row: why"));
+        let recovery = json!({ "kind": "recovery", "router_id": router });
+        assert!(shown(&recovery).contains("recovery"));
+        let untold = json!({ "kind": "untold", "count": 9 });
+        assert!(shown(&untold).ends_with("9 more than could be told of"));
+        let newer = json!({ "kind": "comet", "tail": true });
+        assert!(shown(&newer).ends_with("{\"kind\":\"comet\",\"tail\":true}"));
+    }
+}

@@ -1,0 +1,152 @@
+//! Asks a network namespace's connection tracking, without a process.
+//!
+//! Asked about one connection at a time, because that is what is wanted: the
+//! programs tell which connections are a helper's. Events for all that a
+//! namespace has (`NFNLGRP_CONNTRACK_NEW`) would have the kernel put one together
+//! for each connection of each router, on the packet's path.
+
+mod message;
+
+use std::{io, net::SocketAddr};
+
+use netlink_sys::{Socket, SocketAddr as Peer, protocols::NETLINK_NETFILTER};
+
+use super::netlink::part;
+use crate::model::Protocol;
+use message::{Question, question};
+pub use message::{Tracked, Usage};
+
+/// As much as the kernel puts into one datagram of a dump, if it is let
+/// (`netlink_dump`, `net/netlink/af_netlink.c`).
+const DATAGRAM: usize = 32 * 1024;
+
+/// Who talks to whom, as the connection's first packet says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flow {
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// Where the packet comes from.
+    pub source: SocketAddr,
+    /// Where it goes, of the same family.
+    pub destination: SocketAddr,
+}
+
+/// A socket to the connection tracking of the namespace that it was opened in,
+/// which it keeps alive.
+pub struct Conntrack {
+    socket: Socket,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Conntrack {
+    /// Opens one in the calling thread's namespace.
+    ///
+    /// # Errors
+    /// socket(2).
+    pub fn open() -> io::Result<Self> {
+        let socket = Socket::new(NETLINK_NETFILTER)?;
+        // The kernel answers while it is asked (`nfnetlink_rcv`): an answer that
+        // isn't there yet will never be.
+        socket.set_non_blocking(true)?;
+        Ok(Self {
+            socket,
+            sequence: 0,
+            buffer: Vec::with_capacity(DATAGRAM),
+        })
+    }
+
+    /// The connection that began so, in the default zone; none if there is none
+    /// (any more).
+    ///
+    /// # Errors
+    /// netlink(7): EPERM without `CAP_NET_ADMIN`; an answer that can't be read.
+    pub fn find(&mut self, flow: &Flow) -> io::Result<Option<Tracked>> {
+        let mut found = None;
+        let asked = self.ask(Question::Connection(flow), |attributes| {
+            found = Tracked::read(attributes)?;
+            Ok(())
+        });
+        match asked {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            asked => asked.map(|()| found),
+        }
+    }
+
+    /// The connections that were given a helper by the ruleset, at most so many
+    /// of them.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub fn with_helper(&mut self, most: usize) -> io::Result<Vec<(Flow, Tracked)>> {
+        let mut all = Vec::new();
+        self.ask(Question::WithHelper, |attributes| {
+            if all.len() < most
+                && let Some(tracked) = Tracked::read(attributes)?
+                && tracked.helper.is_some()
+                && let Some(flow) = message::flow(attributes)?
+            {
+                all.push((flow, tracked));
+            }
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// How many connections there are, and may be.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub fn usage(&mut self) -> io::Result<Usage> {
+        let mut usage = Usage::default();
+        self.ask(Question::Usage, |attributes| {
+            usage = Usage::read(attributes)?;
+            Ok(())
+        })?;
+        Ok(usage)
+    }
+
+    /// How many connections are expected.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub fn expected(&mut self) -> io::Result<usize> {
+        let mut count = 0;
+        self.ask(Question::Expectations, |_| {
+            count += 1;
+            Ok(())
+        })?;
+        Ok(count)
+    }
+
+    /// Gives each answer's attributes to `take`.
+    fn ask(
+        &mut self,
+        what: Question<'_>,
+        mut take: impl FnMut(&[u8]) -> Result<(), netlink_packet_core::DecodeError>,
+    ) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let kernel = Peer::new(0, 0);
+        let question = question(what, self.sequence);
+        self.socket.send_to(&question, &kernel, 0)?;
+        loop {
+            self.buffer.clear();
+            let received = self.socket.recv_from(&mut self.buffer, libc::MSG_TRUNC)?;
+            let (length, sender) = received;
+            if sender.port_number() != 0 {
+                continue;
+            }
+            if length != self.buffer.len() {
+                return Err(io::Error::other("the kernel's answer is longer than any"));
+            }
+            // Behind `struct nfgenmsg`. A listing that changed meanwhile is as
+            // good as one that is older.
+            let part = part(&self.buffer, self.sequence, &mut |payload: &[u8]| {
+                take(payload.get(message::GENERAL..).unwrap_or_default())
+            })?;
+            if part.is_last {
+                return Ok(());
+            }
+        }
+    }
+}

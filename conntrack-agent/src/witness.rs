@@ -1,0 +1,251 @@
+//! Whether new connections have their helper: nft's `ct helper set` fails
+//! silently, so conntrack is asked.
+//!
+//! The programs tell which connections are a rule's; each is looked up in its
+//! router's namespaces a moment later, when conntrack has it. On a thread of its
+//! own: nothing waits for it, and if it can't follow, the programs count what they
+//! could not tell.
+
+mod fate;
+mod queue;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::OwnedFd,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use tracing::{debug, warn};
+
+use self::{
+    fate::{Found, fate},
+    queue::Queue,
+};
+use crate::{
+    agent::{Family, Fate, Handle},
+    chronicle::{Happening, Has},
+    config::Config,
+    kernel::{Conntrack, Error, Events, Flow, NetnsFolder, Opened, Tally},
+    model::{Helper, Match, Port, RouterId},
+};
+
+/// How often the ring buffer is read at most: so that a thousand connections cost
+/// as many wakings as there are in this time.
+const REST: Duration = Duration::from_millis(20);
+
+/// How often it is looked whether it is still the one that programs write to: it
+/// comes with the first rule.
+const CHECK: Duration = Duration::from_millis(500);
+
+/// Ends when it is dropped.
+#[derive(Debug)]
+pub struct Witness {
+    bell: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Witness {
+    /// Begins to look connections up.
+    ///
+    /// # Errors
+    /// What the system says to another thread, or to eventfd(2).
+    pub fn start(config: &Config, agent: Handle) -> io::Result<Self> {
+        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let mut work = Work {
+            bell: Arc::clone(&bell),
+            netns: NetnsFolder::new(&config.netns_dir),
+            prefixes: config.namespace_prefixes.clone(),
+            agent,
+            events: None,
+            untold: None,
+            queue: Queue::default(),
+        };
+        let thread = thread::Builder::new()
+            .name("witness".into())
+            .spawn(move || work.until_told())?;
+        Ok(Self {
+            bell,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        // A counter that is full rings all the same.
+        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        if let Some(thread) = self.thread.take() {
+            // A panic was printed already, and is nothing to end the agent for.
+            drop(thread.join());
+        }
+    }
+}
+
+struct Work {
+    bell: Arc<OwnedFd>,
+    netns: NetnsFolder,
+    prefixes: Vec<String>,
+    agent: Handle,
+    events: Option<Events>,
+    /// What the programs could not tell of, when it was asked for last.
+    untold: Option<u64>,
+    queue: Queue,
+}
+
+impl Work {
+    fn until_told(&mut self) {
+        let mut next_check = Instant::now();
+        loop {
+            let now = Instant::now();
+            if next_check <= now {
+                self.check(now);
+                next_check = now + CHECK;
+            }
+            let due = self.queue.next().unwrap_or(next_check).min(next_check);
+            // Events are waited for where there is room for them.
+            let events = self.events.as_ref().filter(|_| self.queue.has_room());
+            let wait = due.saturating_duration_since(now);
+            if wait_for(&self.bell, events, wait) || wait_for(&self.bell, None, REST) {
+                return;
+            }
+            let now = Instant::now();
+            self.read(now);
+            let due = self.queue.take(now);
+            if !due.is_empty() {
+                self.look_up(due, now);
+            }
+        }
+    }
+
+    /// That the ring buffer is the one that there is, and what was lost on its way.
+    fn check(&mut self, now: Instant) {
+        if !self.events.as_ref().is_some_and(Events::is_pinned) {
+            self.read(now);
+            self.untold = None;
+            self.events = Events::open(self.agent.pins()).unwrap_or_else(|error| {
+                debug!(%error, "new connections cannot be followed");
+                None
+            });
+        }
+        let Some(events) = &self.events else { return };
+        let Ok(tally) = events.tally() else { return };
+        let untold = Tally::lost(&tally);
+        let before = self.untold.replace(untold).unwrap_or(untold);
+        let count = untold.saturating_sub(before);
+        if count > 0 {
+            let chronicle = self.agent.chronicle();
+            chronicle.note(Happening::Untold { count });
+        }
+    }
+
+    fn read(&mut self, now: Instant) {
+        if let Some(events) = &mut self.events {
+            for opened in events.read(self.queue.room()) {
+                self.queue.add(opened, now);
+            }
+        }
+    }
+
+    /// Those of one router at a time, in each of its namespaces.
+    fn look_up(&mut self, due: Vec<queue::Waiting>, now: Instant) {
+        let mut of_routers: BTreeMap<RouterId, Vec<queue::Waiting>> = BTreeMap::new();
+        for waiting in due {
+            let router = waiting.opened.router;
+            of_routers.entry(router).or_default().push(waiting);
+        }
+        for (router, waiting) in of_routers {
+            let flows: Vec<_> = waiting.iter().map(|one| flow(&one.opened)).collect();
+            let found = self.find(router, &flows).unwrap_or_else(|error| {
+                warn!(%error, %router, "connections cannot be looked up");
+                vec![Found::default(); flows.len()]
+            });
+            for (waiting, found) in waiting.into_iter().zip(found) {
+                // Not confirmed yet, perhaps (`nf_conntrack_confirm`).
+                if found.is_empty() && self.queue.put_back(&waiting, now) {
+                    continue;
+                }
+                self.tell(&waiting.opened, &found);
+            }
+        }
+    }
+
+    /// What conntrack has of each of these.
+    fn find(&self, router: RouterId, flows: &[Flow]) -> Result<Vec<Found>, Error> {
+        let names = self.prefixes.iter();
+        let names: Vec<_> = names.map(|prefix| format!("{prefix}{router}")).collect();
+        let of_namespaces = self.netns.visit(&names, |name| {
+            let found = Conntrack::open().and_then(|mut conntrack| {
+                let found = flows.iter().map(|flow| conntrack.find(flow));
+                found.collect::<io::Result<Vec<_>>>()
+            });
+            found.unwrap_or_else(|error| {
+                debug!(%error, name, "conntrack cannot be asked");
+                vec![None; flows.len()]
+            })
+        })?;
+        let mut all = vec![Found::default(); flows.len()];
+        for of_one in of_namespaces {
+            for (all, one) in all.iter_mut().zip(of_one) {
+                all.extend(one);
+            }
+        }
+        Ok(all)
+    }
+
+    fn tell(&self, opened: &Opened, found: &Found) {
+        let rule = opened.rule();
+        let port = Port::try_from(i64::from(rule.port));
+        let (Some(helper), Ok(port)) = (Helper::with_mark(opened.mark), port) else {
+            return;
+        };
+        let says = Match {
+            router: opened.router,
+            port,
+            helper,
+        };
+        let family = if opened.destination.is_ipv4() {
+            Family::Four
+        } else {
+            Family::Six
+        };
+        let fate = fate(helper, family, found);
+        // Of a rule that is gone by now nothing is to be said.
+        if !self.agent.view().met(says, family, &fate) {
+            return;
+        }
+        let (has_helper, reason) = match fate {
+            Fate::Helped => (Has::Yes, None),
+            Fate::Lacking(reason) => (Has::No, Some(reason)),
+            Fate::Unknown => (Has::Unknown, Some(fate::UNKNOWN.to_owned())),
+        };
+        self.agent.chronicle().note(Happening::Connection {
+            rule: says.into(),
+            source: opened.source.to_string(),
+            destination: opened.destination.to_string(),
+            has_helper,
+            reason,
+        });
+    }
+}
+
+const fn flow(opened: &Opened) -> Flow {
+    Flow {
+        protocol: opened.protocol,
+        source: opened.source,
+        destination: opened.destination,
+    }
+}
+
+/// Waits for the bell, or for events, or for this long. Returns whether it rang.
+fn wait_for(bell: &OwnedFd, events: Option<&Events>, limit: Duration) -> bool {
+    let limit = Timespec::try_from(limit).unwrap_or_default();
+    let mut both = vec![PollFd::new(bell, PollFlags::IN)];
+    both.extend(events.map(|events| PollFd::new(events, PollFlags::IN)));
+    // An interruption is as good as the end of the time.
+    let _ = poll(&mut both, Some(&limit));
+    both.first().is_some_and(|bell| !bell.revents().is_empty())
+}

@@ -1,0 +1,93 @@
+//! What became of a connection, and why, as far as can be told.
+
+use crate::{
+    agent::{Family, Fate},
+    kernel::Tracked,
+    model::{Families, Helper},
+};
+
+/// What is said where conntrack has no such connection.
+pub(super) const UNKNOWN: &str =
+    "conntrack does not have it: its first packet was dropped, or it is not tracked";
+
+/// What conntrack has of a connection, in all namespaces of its router.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found(Vec<Tracked>);
+
+impl Found {
+    pub(super) fn extend(&mut self, tracked: Option<Tracked>) {
+        self.0.extend(tracked);
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// The fate of a connection that is to have this helper.
+///
+/// A distributed router has two namespaces, and one packet may pass both: it is
+/// enough that one of them gave the helper.
+pub(super) fn fate(helper: Helper, family: Family, Found(found): &Found) -> Fate {
+    let names = || found.iter().filter_map(|tracked| tracked.helper.as_deref());
+    if found.is_empty() {
+        return Fate::Unknown;
+    }
+    let name = helper.name();
+    if names().any(|other| other == name) {
+        return Fate::Helped;
+    }
+    if let Some(other) = names().next() {
+        return Fate::Lacking(format!(
+            "it has helper {other}: something else gave it that before {name} could be given"
+        ));
+    }
+    if family == Family::Six && helper.families() == Families::Ipv4 {
+        return Fate::Lacking(format!("the kernel's helper {name} is for IPv4 alone"));
+    }
+    Fate::Lacking(format!(
+        "it has no helper although its rule was met: it may have begun before {name} was bound here"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Protocol;
+
+    fn found(helpers: &[Option<&str>]) -> Found {
+        let tracked = |helper: Option<&str>| Tracked {
+            helper: helper.map(str::to_owned),
+        };
+        Found(helpers.iter().copied().map(tracked).collect())
+    }
+
+    fn reason(fate: Fate) -> String {
+        match fate {
+            Fate::Lacking(reason) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_case_has_its_reason() {
+        let ftp = Helper::new("ftp", Protocol::Tcp).unwrap();
+        let pptp = Helper::new("pptp", Protocol::Tcp).unwrap();
+        let (four, six) = (Family::Four, Family::Six);
+        assert_eq!(fate(ftp, four, &found(&[])), Fate::Unknown);
+        assert_eq!(fate(ftp, six, &found(&[Some("ftp")])), Fate::Helped);
+        let both = found(&[None, Some("ftp")]);
+        assert_eq!(fate(ftp, four, &both), Fate::Helped);
+        let other = reason(fate(ftp, four, &found(&[Some("irc")])));
+        assert!(other.contains("helper irc"), "{other}");
+        // What is there says more than what is not.
+        let other = reason(fate(pptp, six, &found(&[None, Some("irc")])));
+        assert!(other.contains("helper irc"), "{other}");
+        let family = reason(fate(pptp, six, &found(&[None])));
+        assert!(family.contains("IPv4 alone"), "{family}");
+        for (helper, family) in [(ftp, six), (ftp, four), (pptp, four)] {
+            let before = reason(fate(helper, family, &found(&[None])));
+            assert!(before.contains("begun before"), "{before}");
+        }
+    }
+}
