@@ -23,6 +23,7 @@ mod sending;
 mod server;
 mod spare;
 pub mod tokens;
+mod traffic;
 
 pub use access::{Access, AccessError};
 pub use app::{Api, metrics_routes, routes};

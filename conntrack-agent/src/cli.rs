@@ -10,6 +10,7 @@ mod router;
 mod show;
 mod status;
 mod table;
+mod top;
 mod values;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ use self::{
     helper::HelperCommand,
     output::{Format, Output, Terminal, printable},
     router::RouterCommand,
+    top::Top,
 };
 use crate::{
     cleanup::cleanup,
@@ -91,6 +93,8 @@ enum Command {
     Status,
     /// Print what happens: new helper connections, changes, repairs, failures.
     Events(FollowEvents),
+    /// Show routers by their traffic, live: rules, connections with helpers, repairs.
+    Top(Top),
     /// Print what a shell needs to complete command lines.
     Completions {
         /// The shell.
@@ -147,7 +151,7 @@ fn run(
 ) -> Status {
     let mut output = Output::new(stdout, terminal);
     let done = match Cli::try_parse_from(arguments) {
-        Ok(cli) => execute(edition, cli, &mut output, stderr),
+        Ok(cli) => execute(edition, cli, &mut output, terminal, stderr),
         // Help and version are asked for, and are data.
         Err(error) if !error.use_stderr() => output.text(&error.render().to_string()),
         Err(error) => {
@@ -172,6 +176,7 @@ fn execute(
     edition: &Edition,
     cli: Cli,
     output: &mut Output<'_>,
+    terminal: Option<Terminal>,
     stderr: &mut dyn Write,
 ) -> Result<(), Failed> {
     let Global {
@@ -227,6 +232,7 @@ fn execute(
         Command::Events(events) => {
             events.execute(&Client::new(&socket)?, format, output, stderr)?;
         }
+        Command::Top(top) => top.execute(&socket, output, terminal)?,
         Command::Completions { shell } => output.bytes(&completions::script(shell))?,
     }
     Ok(())

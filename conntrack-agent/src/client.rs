@@ -14,7 +14,8 @@ use serde_json::{Map, Value, json};
 pub use error::{ClientError, Fault};
 pub use exchange::Bounds;
 pub use resource::{
-    AgentStatus, Difference, Event, Events, Router, RouterCounts, Rule, RuleCounts, Trouble,
+    AgentStatus, Connection, Difference, Event, Events, Namespace, Router, RouterCounts,
+    RouterDetail, RouterTraffic, Rule, RuleCounts, RuleTraffic, Sums, Trouble,
 };
 
 use crate::{
@@ -206,6 +207,24 @@ impl Client {
         self.ask(Question::read(path))
     }
 
+    /// What the rules of each router have matched.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn traffic(&self) -> Result<Vec<RouterTraffic>, ClientError> {
+        let answer: Traffic = self.ask(Question::read("/v1/traffic".into()))?;
+        Ok(answer.routers)
+    }
+
+    /// What each rule of a router has matched, and its connections.
+    ///
+    /// # Errors
+    /// [`ClientError`]; `Refused` where the agent knows no such router.
+    pub fn traffic_of(&self, router: RouterId) -> Result<RouterDetail, ClientError> {
+        let answer: OneTraffic = self.ask(Question::read(format!("/v1/traffic/{router}")))?;
+        Ok(answer.router)
+    }
+
     fn rules_at(&self, path: &str) -> Result<Vec<Rule>, ClientError> {
         let answer: Rules = self.ask(Question::read(path.to_owned()))?;
         let mut rules = answer.conntrack_helpers;
@@ -238,6 +257,16 @@ struct Rules {
 #[derive(Deserialize)]
 struct OneRouter {
     router: Router,
+}
+
+#[derive(Deserialize)]
+struct Traffic {
+    routers: Vec<RouterTraffic>,
+}
+
+#[derive(Deserialize)]
+struct OneTraffic {
+    router: RouterDetail,
 }
 
 #[derive(Deserialize)]

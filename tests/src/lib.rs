@@ -47,6 +47,7 @@ pub mod servers;
 pub mod site;
 pub mod snapshot;
 pub mod state;
+pub mod tmux;
 pub mod usage;
 pub mod verifier;
 pub mod wait;

@@ -32,6 +32,7 @@ const PROGRAMS: [(&str, &str); 16] = [
     ("bpftool", "bpftool"),
     ("faketime", "faketime"),
     (PROMTOOL, "prometheus"),
+    ("tmux", "tmux"),
     (VENV, "python3-venv"),
 ];
 

@@ -33,6 +33,7 @@ use super::{
     parameters::{ROUTER_FIELDS, RULE_FIELDS, RouterParameters, RuleParameters},
     place::Place,
     query::{Item, ListQuery},
+    traffic::{traffic, traffic_of},
 };
 use crate::{
     agent::{Condition, Handle, Request, Seen},
@@ -191,6 +192,8 @@ pub fn routes(api: Arc<Api>) -> Router {
         )
         .route("/v1/status", get(status))
         .route("/v1/events", get(events))
+        .route("/v1/traffic", get(traffic))
+        .route("/v1/traffic/{router_id}", get(traffic_of))
         .route("/metrics", get(metrics))
         .route("/v1/openapi.json", get(openapi::document))
         .fallback(no_resource)

@@ -10,7 +10,7 @@ use utoipa::{
     },
 };
 
-use super::{app, error, events, metrics};
+use super::{app, error, events, metrics, traffic};
 
 /// All resources.
 #[derive(Debug, OpenApi)]
@@ -35,6 +35,8 @@ use super::{app, error, events, metrics};
         app::replace_all_rules,
         app::status,
         events::events,
+        traffic::traffic,
+        traffic::traffic_of,
         metrics::metrics,
         document
     ),

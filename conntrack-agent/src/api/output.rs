@@ -118,19 +118,30 @@ impl RouterOut {
         if rules == 0 && namespaces.is_empty() {
             return None;
         }
-        let (status, status_reason) = match seen.conditions.get(&router) {
-            None => ("ACTIVE", None),
-            Some(Condition::Pending) => ("PENDING", Some("no namespace on this host".to_owned())),
-            Some(Condition::Failed { reason, .. }) => ("ERROR", Some(reason.clone())),
+        let status_reason = match seen.conditions.get(&router) {
+            None => None,
+            Some(Condition::Pending) => Some("no namespace on this host".to_owned()),
+            Some(Condition::Failed { reason, .. }) => Some(reason.clone()),
         };
         Some(Self {
             id: router.to_string(),
             name: router.to_string(),
-            status,
+            status: Self::status(seen, router),
             status_reason,
             rules,
             namespaces: namespaces.into_iter().collect(),
         })
+    }
+}
+
+impl RouterOut {
+    /// What Neutron calls its condition.
+    pub(super) fn status(seen: &Seen, router: RouterId) -> &'static str {
+        match seen.conditions.get(&router) {
+            None => "ACTIVE",
+            Some(Condition::Pending) => "PENDING",
+            Some(Condition::Failed { .. }) => "ERROR",
+        }
     }
 }
 
@@ -186,7 +197,7 @@ impl RuleCounts {
 }
 
 impl RuleStatus {
-    fn of(seen: &Seen, entry: &Entry) -> Self {
+    pub(super) fn of(seen: &Seen, entry: &Entry) -> Self {
         if seen.mapping.is_shadowed(entry) {
             return Self::Shadowed;
         }

@@ -125,6 +125,38 @@ fn line(event: &Event, happening: Option<&Happening>) -> String {
     format!("{} {what}", event.time)
 }
 
+/// An event as `top` shows it, in short: none of a connection that has its helper.
+/// And whether it is one that somebody should look at.
+pub(super) fn news(event: &Event) -> Option<(String, bool)> {
+    let happening = Happening::deserialize(Value::Object(event.what.clone())).ok()?;
+    // The time of day.
+    let time = event.time.get(11..19).unwrap_or(&event.time);
+    let (what, is_bad) = match &happening {
+        Happening::Connection {
+            rule,
+            source,
+            has_helper: Has::No,
+            reason,
+            ..
+        } => {
+            // What tells most routers apart.
+            let router = rule.router_id.get(..8).unwrap_or(&rule.router_id);
+            let reason = because(reason.as_deref());
+            let rule = rule_text(rule);
+            (
+                format!("NO HELPER {router} {rule} from {source}{reason}"),
+                true,
+            )
+        }
+        Happening::Connection { .. } => return None,
+        other => {
+            let is_bad = matches!(other, Happening::Failure { .. } | Happening::Untold { .. });
+            (text(other), is_bad)
+        }
+    };
+    Some((format!("{time} {what}"), is_bad))
+}
+
 fn text(happening: &Happening) -> String {
     match happening {
         Happening::Connection {

@@ -135,6 +135,100 @@ pub struct Event {
     pub what: Map<String, Value>,
 }
 
+/// What a router's rules have matched, and what that came to.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct RouterTraffic {
+    /// The router.
+    #[serde(with = "text")]
+    pub id: RouterId,
+    /// `ACTIVE`, `PENDING` or `ERROR`.
+    pub status: String,
+    /// How many rules it has.
+    pub rules: u64,
+    /// How many of them are degraded.
+    pub degraded: u64,
+    /// All its rules together.
+    #[serde(flatten)]
+    pub sums: Sums,
+}
+
+/// What matched, and what it came to.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Sums {
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes, from the network header on.
+    pub bytes: u64,
+    /// Control connections that have their helper.
+    pub helped: u64,
+    /// That don't.
+    pub lacking: u64,
+    /// Of which that is unknown.
+    pub unknown: u64,
+}
+
+/// All that there is of one router.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct RouterDetail {
+    /// Its rules together.
+    #[serde(flatten)]
+    pub traffic: RouterTraffic,
+    /// What is wrong.
+    pub status_reason: Option<String>,
+    /// Its rules.
+    pub conntrack_helpers: Vec<RuleTraffic>,
+    /// Its namespaces on this host.
+    pub namespaces: Vec<Namespace>,
+    /// Connections that have a helper now.
+    pub connections: Vec<Connection>,
+}
+
+/// A rule, and what it matched.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct RuleTraffic {
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// The destination port.
+    pub port: u16,
+    /// The helper.
+    pub helper: String,
+    /// As [`Rule::status`].
+    pub status: String,
+    /// Why it is that.
+    pub status_reason: Option<String>,
+    /// What it matched.
+    #[serde(flatten)]
+    pub sums: Sums,
+}
+
+/// How full a namespace's conntrack is.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Namespace {
+    /// Its name.
+    pub name: String,
+    /// Connections in it.
+    pub tracked: u64,
+    /// How many there may be.
+    pub tracked_limit: u64,
+    /// Connections that helpers expect.
+    pub expectations: u64,
+}
+
+/// A connection that has a helper.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Connection {
+    /// The namespace.
+    pub namespace: String,
+    /// The transport protocol.
+    pub protocol: String,
+    /// Where it came from.
+    pub source: String,
+    /// Where it was sent to.
+    pub destination: String,
+    /// The helper.
+    pub helper: String,
+}
+
 /// How many rules there are, by their state.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the states themselves")]

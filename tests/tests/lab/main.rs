@@ -39,4 +39,5 @@ mod rules_file;
 mod sip;
 mod store;
 mod tftp;
+mod top;
 mod xdp;

@@ -1,0 +1,310 @@
+//! `GET /v1/traffic`: what rules have matched, and what that came to, in one answer
+//! for all routers and in one with all that there is of a router.
+//!
+//! Made for `top`, which asks each second or two: counters are read from the maps,
+//! conntrack is asked for one router alone.
+
+use std::{collections::BTreeMap, io, sync::Arc};
+
+use axum::{Extension, Json, extract::State, http::StatusCode};
+use conntrack_ebpf::abi::Counters;
+use serde::Serialize;
+use tokio::task::spawn_blocking;
+use tracing::debug;
+use utoipa::ToSchema;
+
+use super::{
+    access::Permit,
+    app::{Api, Shared, router_id},
+    error::ApiError,
+    output::{RouterOut, RuleOut, RuleStatus},
+    place::Place,
+};
+use crate::{
+    agent::{Connections, Seen},
+    kernel::{Conntrack, matched},
+    model::{Destination, RouterId, protocol_name},
+};
+
+/// Connections that are listed of one namespace.
+const MOST_CONNECTIONS: usize = 200;
+
+/// All routers with rules.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TrafficOut {
+    /// Those that the caller may read, by their ids.
+    routers: Vec<RouterTraffic>,
+}
+
+/// One router's rules together.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(super) struct RouterTraffic {
+    /// The router.
+    #[schema(format = Uuid)]
+    id: String,
+    /// ACTIVE, PENDING (no namespace on this host) or ERROR.
+    status: &'static str,
+    /// How many rules it has.
+    rules: usize,
+    /// How many of them are degraded.
+    degraded: usize,
+    /// What they matched, and what it came to.
+    #[serde(flatten)]
+    sums: Sums,
+}
+
+/// What matched, and what it came to.
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
+pub(super) struct Sums {
+    /// Packets that matched, since the counters were made.
+    packets: u64,
+    /// Their bytes, from the network header on.
+    bytes: u64,
+    /// Control connections that have their helper, since the agent started.
+    helped: u64,
+    /// That don't.
+    lacking: u64,
+    /// Of which that is unknown.
+    unknown: u64,
+}
+
+/// The answer about one router.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OneRouterOut {
+    router: OneRouter,
+}
+
+/// All that there is of one router.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OneRouter {
+    /// Its rules together.
+    #[serde(flatten)]
+    traffic: RouterTraffic,
+    /// What is wrong.
+    #[schema(required = true)]
+    status_reason: Option<String>,
+    /// Its rules.
+    conntrack_helpers: Vec<RuleTraffic>,
+    /// Its namespaces on this host.
+    namespaces: Vec<NamespaceOut>,
+    /// Connections that have a helper now, the first 200 of each namespace.
+    connections: Vec<ConnectionOut>,
+}
+
+/// A rule, and what it matched.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RuleTraffic {
+    #[serde(flatten)]
+    rule: RuleOut,
+    #[serde(flatten)]
+    sums: Sums,
+}
+
+/// How full a namespace's conntrack is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct NamespaceOut {
+    /// Its name.
+    name: String,
+    /// Connections in it.
+    tracked: u32,
+    /// How many there may be.
+    tracked_limit: u32,
+    /// Connections that helpers expect.
+    expectations: usize,
+}
+
+/// A connection that has a helper.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ConnectionOut {
+    /// The namespace.
+    namespace: String,
+    /// The transport protocol.
+    protocol: &'static str,
+    /// Where it came from, before any translation.
+    source: String,
+    /// Where it was sent to, likewise.
+    destination: String,
+    /// The helper.
+    helper: String,
+}
+
+/// What each rule of a router has matched; nothing where that can't be read, as
+/// when its instance is just being renewed.
+fn counters(api: &Api, router: RouterId) -> BTreeMap<Destination, Counters> {
+    let read = matched(&api.agent().pins().instance(router));
+    let counters = read.unwrap_or_else(|error| {
+        debug!(%error, %router, "counters cannot be read");
+        None
+    });
+    counters.unwrap_or_default().into_iter().collect()
+}
+
+impl Sums {
+    fn of(counters: Option<&Counters>, connections: Option<&Connections>) -> Self {
+        let counters = counters.copied().unwrap_or_default();
+        let of = |count: fn(&Connections) -> u64| connections.map_or(0, count);
+        Self {
+            packets: counters.packets,
+            bytes: counters.bytes,
+            helped: of(|connections| connections.helped),
+            lacking: of(|connections| connections.lacking),
+            unknown: of(|connections| connections.unknown),
+        }
+    }
+
+    const fn plus(self, more: Self) -> Self {
+        Self {
+            packets: self.packets.wrapping_add(more.packets),
+            bytes: self.bytes.wrapping_add(more.bytes),
+            helped: self.helped + more.helped,
+            lacking: self.lacking + more.lacking,
+            unknown: self.unknown + more.unknown,
+        }
+    }
+}
+
+impl RouterTraffic {
+    /// Of its rules, with what each matched. The counters are the winner's.
+    fn of(seen: &Seen, router: RouterId, counters: &BTreeMap<Destination, Counters>) -> Self {
+        let mut traffic = Self {
+            id: router.to_string(),
+            status: RouterOut::status(seen, router),
+            ..Self::default()
+        };
+        for entry in seen.mapping.of(router) {
+            traffic.rules += 1;
+            let status = RuleStatus::of(seen, entry);
+            traffic.degraded += usize::from(status == RuleStatus::Degraded);
+            let says = entry.rule.says;
+            let sums = Sums::of(
+                counters.get(&says.destination()),
+                seen.connections.get(&says),
+            );
+            if status != RuleStatus::Shadowed {
+                traffic.sums = traffic.sums.plus(sums);
+            }
+        }
+        traffic
+    }
+}
+
+/// What the rules of each router have matched.
+#[utoipa::path(get, path = "/v1/traffic",
+    responses((status = 200, description = "Routers", body = TrafficOut)))]
+pub(super) async fn traffic(
+    State(api): State<Shared>,
+    Extension(permit): Extension<Permit>,
+) -> Result<Json<TrafficOut>, ApiError> {
+    // One at a time with the metrics: it is as much work.
+    let scrape = api.scrape().await;
+    let from = Arc::clone(&api);
+    let read = spawn_blocking(move || {
+        let routers = from.agent().view().read().mapping.routers();
+        let routers = routers.into_iter();
+        let routers = routers.filter(|router| permit.may_read(*router).is_ok());
+        // The agent must not wait for the view while maps are read.
+        let read: Vec<_> = routers
+            .map(|router| (router, counters(&from, router)))
+            .collect();
+        let seen = from.agent().view().read();
+        let of = |(router, counters)| RouterTraffic::of(&seen, router, &counters);
+        read.into_iter().map(of).collect()
+    });
+    let routers = read.await.map_err(|_| unread())?;
+    drop(scrape);
+    Ok(Json(TrafficOut { routers }))
+}
+
+/// What each rule of a router has matched, and its connections that have a helper.
+#[utoipa::path(get, path = "/v1/traffic/{router_id}",
+    params(("router_id" = String, Path, format = Uuid)),
+    responses((status = 200, description = "The router", body = OneRouterOut)))]
+pub(super) async fn traffic_of(
+    State(api): State<Shared>,
+    Extension(permit): Extension<Permit>,
+    Place(given): Place<String>,
+) -> Result<Json<OneRouterOut>, ApiError> {
+    let router = router_id(&given)?;
+    permit.may_read(router).map_err(ApiError::forbidden)?;
+    let read = spawn_blocking(move || one(&api, router));
+    let router = read.await.map_err(|_| unread())?;
+    let router = router.ok_or_else(|| ApiError::no_router(&given))?;
+    Ok(Json(OneRouterOut { router }))
+}
+
+/// None if the agent knows nothing of the router.
+fn one(api: &Api, router: RouterId) -> Option<OneRouter> {
+    let counters = counters(api, router);
+    let (namespaces, connections) = in_namespaces(api, router);
+    let seen = api.agent().view().read();
+    let names = namespaces.iter().map(|namespace| namespace.name.clone());
+    let shown = RouterOut::new(&seen, router, names.collect())?;
+    let rules = seen.mapping.of(router).map(|entry| {
+        let rule = RuleOut::new(&seen, entry);
+        let says = entry.rule.says;
+        let sums = if rule.status == RuleStatus::Shadowed {
+            Sums::default()
+        } else {
+            Sums::of(
+                counters.get(&says.destination()),
+                seen.connections.get(&says),
+            )
+        };
+        RuleTraffic { rule, sums }
+    });
+    Some(OneRouter {
+        status_reason: shown.status_reason,
+        traffic: RouterTraffic::of(&seen, router, &counters),
+        conntrack_helpers: rules.collect(),
+        namespaces,
+        connections,
+    })
+}
+
+fn in_namespaces(api: &Api, router: RouterId) -> (Vec<NamespaceOut>, Vec<ConnectionOut>) {
+    let names: Vec<_> = api.names(router).collect();
+    let visited = api.netns().visit(&names, |name| {
+        let asked = Conntrack::open().and_then(|mut conntrack| -> io::Result<_> {
+            let usage = conntrack.usage()?;
+            let namespace = NamespaceOut {
+                name: name.to_owned(),
+                tracked: usage.entries,
+                tracked_limit: usage.most,
+                expectations: conntrack.expected()?,
+            };
+            let connections = conntrack.with_helper(MOST_CONNECTIONS)?.into_iter();
+            let connections = connections.map(|(flow, tracked)| ConnectionOut {
+                namespace: name.to_owned(),
+                protocol: protocol_name(flow.protocol),
+                source: flow.source.to_string(),
+                destination: flow.destination.to_string(),
+                helper: tracked.helper.unwrap_or_default(),
+            });
+            Ok((namespace, connections.collect::<Vec<_>>()))
+        });
+        asked.unwrap_or_else(|error| {
+            debug!(%error, name, "conntrack cannot be asked");
+            let namespace = NamespaceOut {
+                name: name.to_owned(),
+                tracked: 0,
+                tracked_limit: 0,
+                expectations: 0,
+            };
+            (namespace, Vec::new())
+        })
+    });
+    let visited = visited.unwrap_or_else(|error| {
+        debug!(%error, "namespaces cannot be visited");
+        Vec::new()
+    });
+    let (namespaces, connections): (_, Vec<_>) = visited.into_iter().unzip();
+    (namespaces, connections.into_iter().flatten().collect())
+}
+
+fn unread() -> ApiError {
+    ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "HTTPInternalServerError",
+        "traffic could not be gathered",
+    )
+}

@@ -1,0 +1,218 @@
+//! `top`: routers and their rules, live.
+
+mod draw;
+mod history;
+mod state;
+
+use std::{
+    ffi::OsString,
+    io::{self, IsTerminal as _},
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, anyhow};
+use ratatui::{
+    DefaultTerminal, Terminal,
+    backend::TestBackend,
+    crossterm::event::{self, Event as Input, KeyEventKind},
+};
+
+use self::{
+    draw::{Look, draw},
+    state::{Sample, State, Wish},
+};
+use super::{
+    exit::Failed,
+    output::{Output, Terminal as Screen},
+};
+use crate::{
+    client::{Bounds, Client, ClientError},
+    model::RouterId,
+};
+
+/// A daemon that takes longer is away.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between the two samples of a single frame.
+const MOMENT: Duration = Duration::from_secs(1);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Top {
+    /// Print one frame, after a second, and end.
+    #[arg(long)]
+    once: bool,
+    /// Look into this router.
+    #[arg(long, value_name = "ID")]
+    router: Option<RouterId>,
+    /// Seconds between two looks.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+    interval: u64,
+}
+
+/// What is asked, and what was told already.
+struct Source {
+    client: Client,
+    run: String,
+    last: u64,
+}
+
+impl Top {
+    /// Until it is told to quit; a daemon that goes away is waited for.
+    pub(super) fn execute(
+        &self,
+        socket: &Path,
+        output: &mut Output<'_>,
+        terminal: Option<Screen>,
+    ) -> Result<(), Failed> {
+        let bounds = Bounds {
+            time: PATIENCE,
+            ..Bounds::default()
+        };
+        let mut source = Source {
+            client: Client::bounded(socket, bounds)?,
+            run: String::new(),
+            last: 0,
+        };
+        let mut state = State::new();
+        state.inside = self.router;
+        // Whoever can't be asked at first can't be for another reason than a
+        // restart.
+        state.take(source.sample(self.router)?, Instant::now());
+        let look = Look {
+            colours: terminal.is_some_and(|terminal| terminal.colours),
+            blocks: shows_blocks(|name| std::env::var_os(name)),
+        };
+        if self.once {
+            thread::sleep(MOMENT);
+            state.take(source.sample(self.router)?, Instant::now());
+            return output.lines(&one_frame(&state, look)?);
+        }
+        let is_addressable = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+        if terminal.is_none() || !io::stdin().is_terminal() || !is_addressable {
+            let why = anyhow!("top needs a terminal; `top --once` prints one frame");
+            return Err(why.into());
+        }
+        let mut screen = ratatui::try_init().context("the terminal cannot be used")?;
+        let ended = self.watch(&mut screen, &mut source, &mut state, look);
+        let restored = ratatui::try_restore().context("the terminal cannot be restored");
+        ended?;
+        Ok(restored?)
+    }
+
+    fn watch(
+        &self,
+        screen: &mut DefaultTerminal,
+        source: &mut Source,
+        state: &mut State,
+        look: Look,
+    ) -> anyhow::Result<()> {
+        let interval = Duration::from_secs(self.interval);
+        let mut next = Instant::now() + interval;
+        loop {
+            screen
+                .draw(|frame| draw(frame, state, look))
+                .context("the terminal cannot be written")?;
+            let wait = next.saturating_duration_since(Instant::now());
+            let mut wish = Wish::Nothing;
+            if event::poll(wait).context("the terminal cannot be read")? {
+                match event::read().context("the terminal cannot be read")? {
+                    Input::Key(key) if key.kind != KeyEventKind::Release => {
+                        wish = state.key(key);
+                    }
+                    // Drawn anew, in the size that it has by then.
+                    _ => {}
+                }
+            }
+            if wish == Wish::Quit {
+                return Ok(());
+            }
+            let now = Instant::now();
+            if wish == Wish::Sample || next <= now {
+                match source.sample(state.inside) {
+                    Ok(sample) => state.take(sample, Instant::now()),
+                    Err(error) => state.away = Some(error.to_string()),
+                }
+                next = Instant::now() + interval;
+            }
+        }
+    }
+}
+
+impl Source {
+    fn sample(&mut self, inside: Option<RouterId>) -> Result<Sample, ClientError> {
+        let status = self.client.status()?;
+        let routers = self.client.traffic()?;
+        let detail = match inside.map(|router| self.client.traffic_of(router)) {
+            None => None,
+            // It is gone.
+            Some(Err(ClientError::Refused { status, .. })) if status.as_u16() == 404 => None,
+            Some(detail) => Some(detail?),
+        };
+        let mut events = self.client.events(self.last, 0)?;
+        if events.run != self.run {
+            // Numbers of another run say nothing about this one.
+            events = self.client.events(0, 0)?;
+            self.run.clone_from(&events.run);
+        }
+        self.last = events.last;
+        Ok(Sample {
+            status,
+            routers,
+            events: events.events,
+            detail,
+        })
+    }
+}
+
+/// As large as the terminal, or as a terminal usually is.
+fn one_frame(state: &State, look: Look) -> anyhow::Result<Vec<String>> {
+    const USUAL: (u16, u16) = (80, 24);
+    let size = io::stdout()
+        .is_terminal()
+        .then(ratatui::crossterm::terminal::size);
+    let (width, height) = size.and_then(Result::ok).unwrap_or(USUAL);
+    let mut terminal = Terminal::new(TestBackend::new(width, height))?;
+    terminal.draw(|frame| draw(frame, state, look))?;
+    let buffer = terminal.backend().buffer();
+    let rows = buffer.content.chunks(usize::from(width).max(1));
+    let lines = rows.map(|row| {
+        let line: String = row.iter().map(ratatui::buffer::Cell::symbol).collect();
+        line.trim_end().to_owned()
+    });
+    Ok(lines.collect())
+}
+
+/// Whether the locale's characters are Unicode's, by the variables that say so, the
+/// first that is set (locale(7)).
+fn shows_blocks(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let names = ["LC_ALL", "LC_CTYPE", "LANG"];
+    let mut set = names
+        .into_iter()
+        .filter_map(variable)
+        .filter(|value| !value.is_empty());
+    let locale = set.next().unwrap_or_default();
+    let locale = locale.to_string_lossy().to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_for_terminals_that_have_them() {
+        let with = |given: &[(&str, &str)]| {
+            shows_blocks(|name| {
+                let found = given.iter().find(|(variable, _)| *variable == name);
+                found.map(|(_, value)| (*value).into())
+            })
+        };
+        assert!(with(&[("LANG", "de_DE.UTF-8")]));
+        assert!(with(&[("LANG", "C"), ("LC_ALL", "C.utf8")]));
+        assert!(!with(&[("LANG", "C.UTF-8"), ("LC_ALL", "C")]));
+        assert!(with(&[("LANG", "C.UTF-8"), ("LC_ALL", "")]));
+        assert!(!with(&[]));
+    }
+}

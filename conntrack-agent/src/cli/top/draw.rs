@@ -1,0 +1,296 @@
+//! One frame.
+
+use ratatui::{
+    Frame,
+    layout::{Constraint, Layout, Rect},
+    style::{Color, Modifier, Style},
+    text::{Line, Span},
+    widgets::{Cell, Paragraph, Row, Table, TableState},
+};
+
+use super::{
+    history::{History, human},
+    state::State,
+};
+use crate::{
+    cli::{events, output::printable},
+    client::RouterDetail,
+};
+
+/// What the terminal can show.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    pub(super) colours: bool,
+    /// Whether it shows more than ASCII.
+    pub(super) blocks: bool,
+}
+
+impl Look {
+    const fn steps(self) -> &'static [char] {
+        if self.blocks {
+            &[' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
+        } else {
+            &[' ', '.', ':', '-', '=', '+', '*', '#']
+        }
+    }
+
+    fn in_colour(self, colour: Color) -> Style {
+        if self.colours {
+            Style::new().fg(colour)
+        } else {
+            Style::new()
+        }
+    }
+
+    /// For states: what is well stays as it is.
+    fn state(self, state: &str) -> Style {
+        match state {
+            "ACTIVE" | "active" => Style::new(),
+            "PENDING" | "pending" | "shadowed" => self.in_colour(Color::Yellow),
+            _ => self.in_colour(Color::Red).add_modifier(Modifier::BOLD),
+        }
+    }
+
+    fn count(self, count: u64) -> Span<'static> {
+        let style = if count > 0 {
+            self.in_colour(Color::Red).add_modifier(Modifier::BOLD)
+        } else {
+            Style::new()
+        };
+        Span::styled(count.to_string(), style)
+    }
+}
+
+/// Draws it.
+pub(super) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) {
+    let area = frame.area();
+    // News have a fourth of what is left of the screen.
+    let news = (area.height.saturating_sub(6) / 4).clamp(1, 12);
+    let [head, body, news, keys] = Layout::vertical([
+        Constraint::Length(3),
+        Constraint::Min(3),
+        Constraint::Length(news + 1),
+        Constraint::Length(1),
+    ])
+    .areas(area);
+    frame.render_widget(Paragraph::new(heading(state, look)), head);
+    match &state.inside {
+        None => routers(frame, body, state, look),
+        Some(id) => match &state.detail {
+            Some(detail) => inside(frame, body, state, detail, look),
+            None => frame.render_widget(Paragraph::new(format!("router {id} …")), body),
+        },
+    }
+    frame.render_widget(Paragraph::new(latest(state, news.height, look)), news);
+    let text = if state.is_typing {
+        format!("filter: {}_  (Enter keeps it, Esc drops it)", state.filter)
+    } else if state.inside.is_some() {
+        "q quit  Esc back  r now".to_owned()
+    } else {
+        "q quit  Up/Down select  Enter look into it  s sort  / filter  r now".to_owned()
+    };
+    let style = Style::new().add_modifier(Modifier::DIM);
+    frame.render_widget(Paragraph::new(text).style(style), keys);
+}
+
+fn heading(state: &State, look: Look) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    match &state.status {
+        None => lines.push(Line::raw("conntrack-agent")),
+        Some(status) => {
+            let seconds = std::time::Duration::from_secs(status.uptime_seconds);
+            let uptime = humantime::format_duration(seconds);
+            let rules = &status.rules;
+            lines.push(Line::raw(
+                printable(&format!(
+                    "conntrack-agent {}, up {uptime}: {} routers ({} failed, {} pending)",
+                    status.version,
+                    status.routers.total,
+                    status.routers.failed,
+                    status.routers.pending
+                ))
+                .into_owned(),
+            ));
+            lines.push(Line::from(vec![
+                Span::raw(format!("{} rules: {} active, ", rules.total, rules.active)),
+                look.count(rules.degraded),
+                Span::raw(" degraded, "),
+                look.count(rules.failed),
+                Span::raw(format!(
+                    " failed, {} pending, {} shadowed",
+                    rules.pending, rules.shadowed
+                )),
+            ]));
+        }
+    }
+    if let Some(why) = &state.away {
+        let style = look.in_colour(Color::Red).add_modifier(Modifier::BOLD);
+        let text = printable(&format!("waiting for the daemon: {why}")).into_owned();
+        lines.push(Line::styled(text, style));
+    } else {
+        let filter = if state.filter.is_empty() {
+            String::new()
+        } else {
+            format!(", with {:?}", state.filter)
+        };
+        lines.push(Line::raw(format!("by {}{filter}", state.sort.name())));
+    }
+    lines
+}
+
+/// Numbers are easier to compare where their ends are below one another.
+fn right(text: &str, width: usize) -> Cell<'static> {
+    Cell::new(format!("{text:>width$}"))
+}
+
+fn header(names: &'static [(&'static str, usize)]) -> Row<'static> {
+    let cells = names.iter().map(|(name, width)| right(name, *width));
+    Row::new(cells).style(Style::new().add_modifier(Modifier::BOLD))
+}
+
+fn routers(frame: &mut Frame<'_>, area: Rect, state: &State, look: Look) {
+    let graph = usize::from(area.width.saturating_sub(71)).clamp(8, 60);
+    let shown = state.shown();
+    let rows = shown.iter().map(|(router, history)| {
+        Row::new([
+            Cell::new(router.id.to_string()),
+            Cell::new(router.status.clone()).style(look.state(&router.status)),
+            right(&router.rules.to_string(), 5),
+            right(&human(history.packets()), 6),
+            right(&human(history.bytes()), 6),
+            Cell::new(Line::from(look.count(router.sums.lacking)).right_aligned()),
+            Cell::new(history.graph(graph, look.steps())),
+        ])
+    });
+    let widths = [
+        Constraint::Length(36),
+        Constraint::Length(7),
+        Constraint::Length(5),
+        Constraint::Length(6),
+        Constraint::Length(6),
+        Constraint::Length(4),
+        Constraint::Min(8),
+    ];
+    let table = Table::new(rows, widths)
+        .header(header(&[
+            ("ROUTER                              ", 0),
+            ("STATUS ", 0),
+            ("RULES", 5),
+            ("PKT/S", 6),
+            ("BYTE/S", 6),
+            ("LACK", 4),
+            ("OVER TIME", 0),
+        ]))
+        .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+    let selected = (!shown.is_empty()).then(|| state.selected(&shown));
+    let mut place = TableState::new().with_selected(selected);
+    frame.render_stateful_widget(table, area, &mut place);
+}
+
+fn inside(frame: &mut Frame<'_>, area: Rect, state: &State, detail: &RouterDetail, look: Look) {
+    let mut lines = vec![Line::from(vec![
+        Span::raw(format!("router {} ", detail.traffic.id)),
+        Span::styled(
+            printable(&detail.traffic.status).into_owned(),
+            look.state(&detail.traffic.status),
+        ),
+        Span::raw(
+            detail
+                .status_reason
+                .as_ref()
+                .map_or_else(String::new, |why| format!(": {}", printable(why))),
+        ),
+    ])];
+    lines.extend(detail.namespaces.iter().map(|namespace| {
+        let text = format!(
+            "{}: {} tracked of {}, {} expected",
+            namespace.name, namespace.tracked, namespace.tracked_limit, namespace.expectations
+        );
+        Line::raw(printable(&text).into_owned())
+    }));
+    let wanted = u16::try_from(detail.conntrack_helpers.len()).unwrap_or(u16::MAX);
+    let [top, rules, list] = Layout::vertical([
+        Constraint::Length(u16::try_from(lines.len()).unwrap_or(3)),
+        Constraint::Max(wanted.saturating_add(1)),
+        Constraint::Min(2),
+    ])
+    .areas(area);
+    frame.render_widget(Paragraph::new(lines), top);
+
+    let graph = usize::from(rules.width.saturating_sub(66)).clamp(8, 80);
+    let rows = detail.conntrack_helpers.iter().map(|rule| {
+        let nothing = History::new(rule.sums, std::time::Instant::now());
+        let history = state.rule(&rule.protocol, rule.port);
+        let history = history.filter(|_| rule.status != "shadowed");
+        let history = history.unwrap_or(&nothing);
+        Row::new([
+            Cell::new(printable(&format!("{}/{}", rule.protocol, rule.port)).into_owned()),
+            Cell::new(printable(&rule.helper).into_owned()),
+            Cell::new(printable(&rule.status).into_owned()).style(look.state(&rule.status)),
+            right(&rule.sums.packets.to_string(), 9),
+            right(&human(history.packets()), 6),
+            right(&human(history.bytes()), 6),
+            right(&rule.sums.helped.to_string(), 6),
+            Cell::new(Line::from(look.count(rule.sums.lacking)).right_aligned()),
+            Cell::new(history.graph(graph, look.steps())),
+        ])
+    });
+    let widths = [
+        Constraint::Length(9),
+        Constraint::Length(10),
+        Constraint::Length(8),
+        Constraint::Length(9),
+        Constraint::Length(6),
+        Constraint::Length(6),
+        Constraint::Length(6),
+        Constraint::Length(4),
+        Constraint::Min(8),
+    ];
+    let table = Table::new(rows, widths).header(header(&[
+        ("RULE     ", 0),
+        ("HELPER    ", 0),
+        ("STATUS  ", 0),
+        ("PACKETS", 9),
+        ("PKT/S", 6),
+        ("BYTE/S", 6),
+        ("HELPED", 6),
+        ("LACK", 4),
+        ("OVER TIME", 0),
+    ]));
+    frame.render_widget(table, rules);
+
+    let mut lines = vec![Line::styled(
+        format!(
+            "CONNECTIONS WITH A HELPER NOW: {}",
+            detail.connections.len()
+        ),
+        Style::new().add_modifier(Modifier::BOLD),
+    )];
+    lines.extend(detail.connections.iter().map(|connection| {
+        let text = format!(
+            "{} {} {} -> {}",
+            connection.helper, connection.protocol, connection.source, connection.destination
+        );
+        Line::raw(printable(&text).into_owned())
+    }));
+    frame.render_widget(Paragraph::new(lines), list);
+}
+
+/// The last of what has happened, the newest at the end.
+fn latest(state: &State, height: u16, look: Look) -> Vec<Line<'static>> {
+    let room = usize::from(height.saturating_sub(1));
+    let all = state.news.iter().filter_map(events::news);
+    let all: Vec<_> = all.collect();
+    let bold = Style::new().add_modifier(Modifier::BOLD);
+    let mut lines = vec![Line::styled("LATELY", bold)];
+    let first = all.len().saturating_sub(room);
+    lines.extend(all.into_iter().skip(first).map(|(text, is_bad)| {
+        let style = if is_bad {
+            look.in_colour(Color::Red)
+        } else {
+            Style::new()
+        };
+        Line::styled(printable(&text).into_owned(), style)
+    }));
+    lines
+}

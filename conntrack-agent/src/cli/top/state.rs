@@ -1,0 +1,393 @@
+//! What is on the screen, and what keys change about it.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, VecDeque},
+    time::Instant,
+};
+
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::history::History;
+use crate::{
+    client::{AgentStatus, Event, RouterDetail, RouterTraffic},
+    model::RouterId,
+};
+
+/// Past events that are shown.
+const NEWS: usize = 32;
+
+/// What was asked of the agent at one moment.
+pub(super) struct Sample {
+    pub(super) status: AgentStatus,
+    pub(super) routers: Vec<RouterTraffic>,
+    pub(super) events: Vec<Event>,
+    /// Of the router that is looked into; none if there is none any more.
+    pub(super) detail: Option<RouterDetail>,
+}
+
+/// The order of routers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sort {
+    /// Most packets a second first.
+    Traffic,
+    /// Most connections without their helper first.
+    Lacking,
+    /// Most rules first.
+    Rules,
+    /// By id.
+    Router,
+}
+
+impl Sort {
+    const fn next(self) -> Self {
+        match self {
+            Self::Traffic => Self::Lacking,
+            Self::Lacking => Self::Rules,
+            Self::Rules => Self::Router,
+            Self::Router => Self::Traffic,
+        }
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Traffic => "traffic",
+            Self::Lacking => "lacking",
+            Self::Rules => "rules",
+            Self::Router => "router",
+        }
+    }
+}
+
+/// What a key asks for that isn't on the screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    Nothing,
+    /// Another sample, at once.
+    Sample,
+    Quit,
+}
+
+/// All of it.
+pub(super) struct State {
+    pub(super) status: Option<AgentStatus>,
+    /// Why there is no newer sample.
+    pub(super) away: Option<String>,
+    pub(super) sort: Sort,
+    pub(super) filter: String,
+    /// Whether keys go into the filter.
+    pub(super) is_typing: bool,
+    /// The router that is looked into.
+    pub(super) inside: Option<RouterId>,
+    pub(super) detail: Option<RouterDetail>,
+    pub(super) news: VecDeque<Event>,
+    selected: Option<RouterId>,
+    routers: BTreeMap<RouterId, (RouterTraffic, History)>,
+    /// Of the rules of the router that is looked into.
+    rules: BTreeMap<(String, u16), History>,
+}
+
+impl State {
+    pub(super) const fn new() -> Self {
+        Self {
+            status: None,
+            away: None,
+            sort: Sort::Traffic,
+            filter: String::new(),
+            is_typing: false,
+            inside: None,
+            detail: None,
+            news: VecDeque::new(),
+            selected: None,
+            routers: BTreeMap::new(),
+            rules: BTreeMap::new(),
+        }
+    }
+
+    /// What the agent says now.
+    pub(super) fn take(&mut self, sample: Sample, now: Instant) {
+        self.away = None;
+        self.status = Some(sample.status);
+        let mut before = std::mem::take(&mut self.routers);
+        for router in sample.routers {
+            let history = match before.remove(&router.id) {
+                Some((_, mut history)) => {
+                    history.add(router.sums, now);
+                    history
+                }
+                None => History::new(router.sums, now),
+            };
+            self.routers.insert(router.id, (router, history));
+        }
+        let mut before = std::mem::take(&mut self.rules);
+        for rule in sample
+            .detail
+            .iter()
+            .flat_map(|detail| &detail.conntrack_helpers)
+        {
+            if rule.status == "shadowed" {
+                continue;
+            }
+            let key = (rule.protocol.clone(), rule.port);
+            let history = match before.remove(&key) {
+                Some(mut history) => {
+                    history.add(rule.sums, now);
+                    history
+                }
+                None => History::new(rule.sums, now),
+            };
+            self.rules.insert(key, history);
+        }
+        self.detail = sample.detail;
+        self.news.extend(sample.events);
+        let surplus = self.news.len().saturating_sub(NEWS);
+        self.news.drain(..surplus);
+    }
+
+    /// The routers that the filter leaves, in their order.
+    pub(super) fn shown(&self) -> Vec<&(RouterTraffic, History)> {
+        let matches = |id: &RouterId| id.to_string().contains(self.filter.trim());
+        let mut shown: Vec<_> = self.routers.iter().filter(|(id, _)| matches(id)).collect();
+        // All are in the order of their ids before, and stay so where they are equal.
+        match self.sort {
+            Sort::Traffic => shown.sort_by(|(_, (_, one)), (_, (_, other))| {
+                other.packets().total_cmp(&one.packets())
+            }),
+            Sort::Lacking => shown.sort_by_key(|(_, (router, _))| Reverse(router.sums.lacking)),
+            Sort::Rules => shown.sort_by_key(|(_, (router, _))| Reverse(router.rules)),
+            Sort::Router => {}
+        }
+        shown.into_iter().map(|(_, both)| both).collect()
+    }
+
+    /// Which of those is selected: the first where none is, or it is gone.
+    pub(super) fn selected(&self, shown: &[&(RouterTraffic, History)]) -> usize {
+        let place = shown
+            .iter()
+            .position(|(router, _)| Some(router.id) == self.selected);
+        place.unwrap_or(0)
+    }
+
+    /// How a rule of the router that is looked into has grown.
+    pub(super) fn rule(&self, protocol: &str, port: u16) -> Option<&History> {
+        self.rules.get(&(protocol.to_owned(), port))
+    }
+
+    /// A key was pressed.
+    pub(super) fn key(&mut self, key: KeyEvent) -> Wish {
+        let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
+        match key.code {
+            KeyCode::Char('c') if is_control => Wish::Quit,
+            _ if self.is_typing => self.type_in(key.code),
+            KeyCode::Char('q') => Wish::Quit,
+            KeyCode::Esc | KeyCode::Backspace | KeyCode::Left => {
+                if self.inside.take().is_none() {
+                    self.filter.clear();
+                }
+                self.leave();
+                Wish::Nothing
+            }
+            KeyCode::Char('/') if self.inside.is_none() => {
+                self.is_typing = true;
+                Wish::Nothing
+            }
+            KeyCode::Char('s') => {
+                self.sort = self.sort.next();
+                Wish::Nothing
+            }
+            KeyCode::Char('r') => Wish::Sample,
+            KeyCode::Down | KeyCode::Char('j') => self.select(1),
+            KeyCode::Up | KeyCode::Char('k') => self.select(-1),
+            KeyCode::PageDown => self.select(10),
+            KeyCode::PageUp => self.select(-10),
+            KeyCode::Enter | KeyCode::Right if self.inside.is_none() => {
+                let shown = self.shown();
+                let router = shown
+                    .get(self.selected(&shown))
+                    .map(|(router, _)| router.id);
+                self.inside = router;
+                self.selected = router.or(self.selected);
+                self.leave();
+                Wish::Sample
+            }
+            _ => Wish::Nothing,
+        }
+    }
+
+    /// What was inside the router before is not that of another one.
+    fn leave(&mut self) {
+        self.detail = None;
+        self.rules.clear();
+    }
+
+    fn type_in(&mut self, key: KeyCode) -> Wish {
+        /// A router's id is that long.
+        const LONGEST: usize = 36;
+        match key {
+            KeyCode::Char(letter) if self.filter.len() < LONGEST && letter.is_ascii_graphic() => {
+                self.filter.push(letter.to_ascii_lowercase());
+            }
+            KeyCode::Backspace => drop(self.filter.pop()),
+            KeyCode::Enter => self.is_typing = false,
+            KeyCode::Esc => {
+                self.is_typing = false;
+                self.filter.clear();
+            }
+            _ => {}
+        }
+        Wish::Nothing
+    }
+
+    fn select(&mut self, by: isize) -> Wish {
+        let shown = self.shown();
+        let last = shown.len().saturating_sub(1);
+        let place = self.selected(&shown).saturating_add_signed(by).min(last);
+        self.selected = shown.get(place).map(|(router, _)| router.id);
+        Wish::Nothing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::client::Sums;
+
+    fn status() -> AgentStatus {
+        let counts = r#""rules": {"total":0,"active":0,"pending":0,"shadowed":0,"failed":0},
+                        "routers": {"total":0,"active":0,"pending":0,"failed":0}"#;
+        let text = format!(
+            r#"{{"version":"1","agent_id":"a","pid":1,"uptime_seconds":1,{counts},"troubles":[]}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn router(first: char, rules: u64, packets: u64, lacking: u64) -> RouterTraffic {
+        RouterTraffic {
+            id: format!("{first}ab1c2d3-0a1b-4c2d-8e3f-0123456789ab")
+                .parse()
+                .unwrap(),
+            status: "ACTIVE".into(),
+            rules,
+            degraded: 0,
+            sums: Sums {
+                packets,
+                lacking,
+                ..Sums::default()
+            },
+        }
+    }
+
+    fn sample(routers: &[RouterTraffic]) -> Sample {
+        Sample {
+            status: status(),
+            routers: routers.to_vec(),
+            events: Vec::new(),
+            detail: None,
+        }
+    }
+
+    fn order(state: &State) -> String {
+        let first = |(router, _): &&(RouterTraffic, History)| router.id.to_string().remove(0);
+        state.shown().iter().map(first).collect()
+    }
+
+    fn press(state: &mut State, keys: &[KeyCode]) -> Wish {
+        let press = |key: &KeyCode| state.key(KeyEvent::new(*key, KeyModifiers::NONE));
+        keys.iter().map(press).last().unwrap()
+    }
+
+    fn filled() -> State {
+        let mut state = State::new();
+        let begun = Instant::now();
+        state.take(
+            sample(&[
+                router('a', 1, 0, 2),
+                router('b', 3, 5, 0),
+                router('c', 2, 5, 1),
+            ]),
+            begun,
+        );
+        let later = begun + Duration::from_secs(1);
+        state.take(
+            sample(&[
+                router('a', 1, 5, 2),
+                router('b', 3, 5, 0),
+                router('c', 2, 9, 1),
+            ]),
+            later,
+        );
+        state
+    }
+
+    #[test]
+    fn routers_come_in_the_order_that_is_asked_for() {
+        let mut state = filled();
+        assert_eq!(order(&state), "acb");
+        for expected in ["acb", "bca", "abc", "acb"] {
+            press(&mut state, &[KeyCode::Char('s')]);
+            assert_eq!(order(&state), expected, "by {}", state.sort.name());
+        }
+    }
+
+    #[test]
+    fn a_filter_is_typed_and_taken_back() {
+        let mut state = filled();
+        assert_eq!(
+            press(
+                &mut state,
+                &[KeyCode::Char('/'), KeyCode::Char('B'), KeyCode::Char('q')]
+            ),
+            Wish::Nothing
+        );
+        assert_eq!((state.filter.as_str(), order(&state).as_str()), ("bq", ""));
+        press(
+            &mut state,
+            &[
+                KeyCode::Backspace,
+                KeyCode::Char('a'),
+                KeyCode::Char('b'),
+                KeyCode::Enter,
+            ],
+        );
+        assert_eq!(
+            (state.filter.as_str(), order(&state).as_str()),
+            ("bab", "b")
+        );
+        assert!(!state.is_typing);
+        press(&mut state, &[KeyCode::Esc]);
+        assert_eq!(order(&state), "acb");
+        assert_eq!(press(&mut state, &[KeyCode::Char('q')]), Wish::Quit);
+    }
+
+    #[test]
+    fn a_router_is_looked_into_and_left_and_stays_selected() {
+        let mut state = filled();
+        press(&mut state, &[KeyCode::Down, KeyCode::Down, KeyCode::Down]);
+        assert_eq!(state.selected(&state.shown()), 2);
+        assert_eq!(
+            press(&mut state, &[KeyCode::Up, KeyCode::Enter]),
+            Wish::Sample
+        );
+        let inside = state.inside.unwrap().to_string();
+        assert!(inside.starts_with('c'), "{inside}");
+        // Wherever it goes in the list.
+        press(
+            &mut state,
+            &[KeyCode::Char('s'), KeyCode::Char('s'), KeyCode::Esc],
+        );
+        assert_eq!(state.inside, None);
+        assert_eq!(order(&state), "bca");
+        assert_eq!(state.selected(&state.shown()), 1);
+        let later = Instant::now();
+        state.take(sample(&[router('b', 1, 0, 0)]), later);
+        assert_eq!(state.selected(&state.shown()), 0);
+        state.take(sample(&[]), later);
+        press(
+            &mut state,
+            &[KeyCode::Down, KeyCode::Enter, KeyCode::PageUp],
+        );
+        assert_eq!(state.inside, None);
+    }
+}
