@@ -15,8 +15,11 @@ const VENV: &str = "python3 with venv";
 /// What knows the form of metrics.
 const PROMTOOL: &str = "promtool";
 
+/// A terminal for what is to have one.
+const TMUX: &str = "tmux";
+
 /// Each program, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 16] = [
+const PROGRAMS: [(&str, &str); 17] = [
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("iptables", "iptables"),
@@ -32,7 +35,7 @@ const PROGRAMS: [(&str, &str); 16] = [
     ("bpftool", "bpftool"),
     ("faketime", "faketime"),
     (PROMTOOL, "prometheus"),
-    ("tmux", "tmux"),
+    (TMUX, "tmux"),
     (VENV, "python3-venv"),
 ];
 
@@ -48,7 +51,7 @@ enum Plan {
 /// needs, as a guest has all of them in memory.
 pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
     let names = PROGRAMS.iter().map(|&(program, _)| program);
-    names.filter(|&program| ![VENV, PROMTOOL].contains(&program))
+    names.filter(|&program| ![VENV, PROMTOOL, TMUX].contains(&program))
 }
 
 /// Installs what is missing, or says in one message what somebody has to do.
