@@ -28,11 +28,23 @@ pub(crate) enum Attach {
     XdpGeneric,
 }
 
+/// Who looks at what the agent does meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watched {
+    /// The agent itself reads what the programs tell of new connections.
+    ByItself,
+    /// Not even that.
+    Not,
+    /// That, and those who scrape its metrics and follow its events.
+    Closely,
+}
+
 /// One way to run the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ours {
     pub(crate) carrier: Carrier,
     pub(crate) attach: Attach,
+    pub(crate) watched: Watched,
 }
 
 /// One of iptables' two implementations.
@@ -75,7 +87,15 @@ impl Ours {
     pub(crate) const DEFAULT: Self = Self {
         carrier: Carrier::Auto,
         attach: Attach::Tcx,
+        watched: Watched::ByItself,
     };
+
+    pub(crate) const fn watched(watched: Watched) -> Self {
+        Self {
+            watched,
+            ..Self::DEFAULT
+        }
+    }
 
     const fn by(carrier: Carrier) -> Self {
         Self {
@@ -93,6 +113,8 @@ impl Ours {
 
     fn name(self) -> &'static str {
         match (self.attach, self.carrier) {
+            _ if self.watched == Watched::Not => "ours, not watched",
+            _ if self.watched == Watched::Closely => "ours, watched closely",
             (Attach::Tcx, Carrier::Auto) => "ours",
             (Attach::Tcx, Carrier::Mark) => "ours, by mark",
             (Attach::Tcx, Carrier::Priority) => "ours, by priority",
@@ -150,6 +172,8 @@ impl Configuration {
             ours(Ours::attached(Attach::Clsact), 10),
             ours(Ours::attached(Attach::Xdp), 10),
             ours(Ours::attached(Attach::XdpGeneric), 10),
+            ours(Ours::watched(Watched::Not), 10),
+            ours(Ours::watched(Watched::Closely), 10),
         ]);
         for way in [
             Way::Ours(Ours::DEFAULT),

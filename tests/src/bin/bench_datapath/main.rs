@@ -26,6 +26,7 @@ mod stop;
 mod table;
 mod targets;
 mod traffic;
+mod watchers;
 mod wire;
 
 use std::env::args;

@@ -8,30 +8,42 @@ use conntrack_tests::durable::{Rules, rules_file};
 use conntrack_tests::lab::Lab;
 use conntrack_tests::snapshot::{filter_programs, ingress_programs, xdp_on};
 
-use crate::configuration::{Attach, Carrier, Ours, Way};
+use crate::configuration::{Attach, Carrier, Ours, Watched, Way};
 use crate::network::{INSIDE, Translation};
 use crate::rig::Router;
 use crate::rules;
+use crate::watchers::{Busy, Watchers};
 
 /// Against hanging alone.
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// Starts an agent on its routers, and waits until their rules are in force, in the way
 /// that was asked for.
-pub(crate) fn serve(lab: &Lab, ours: Ours, routers: &[Router]) -> Agent {
+pub(crate) fn serve(lab: &Lab, ours: Ours, routers: &[Router]) -> Served {
     let of_it = routers.iter();
     let of_it = of_it.filter(|router| router.configuration.way == Way::Ours(ours));
     let rules = of_it.clone().flat_map(|router| {
         let rules = rules::rules(router.configuration.rules);
         rules.into_iter().map(|rule| rule.of(router.id))
     });
+    let busy = (ours.watched == Watched::Closely).then(|| Busy::new(lab));
+    let rules = rules.chain(busy.as_ref().map(Busy::rule));
     let rules = rules_file(&rules.collect::<Rules>());
     let agent = Agent::spawn(lab, &config(lab, ours), Some(&rules), &[]);
     let (agent, _) = agent
         .ready_within(LIMIT)
         .unwrap_or_else(|exit| panic!("{}: the agent isn't ready: {}", name(ours), exit.stderr));
     of_it.for_each(|router| assert_served(router, ours));
-    agent
+    Served {
+        _watchers: busy.map(|busy| Watchers::start(lab, busy)),
+        _agent: agent,
+    }
+}
+
+/// An agent, and those who watch it, who end first.
+pub(crate) struct Served {
+    _watchers: Option<Watchers>,
+    _agent: Agent,
 }
 
 /// Asserts that a router's hooks have what this way puts there, and nothing else.
@@ -78,6 +90,8 @@ fn config(lab: &Lab, ours: Ours) -> Config {
         Carrier::Priority => "\"priority\"",
     };
     let config = config.with("carrier", carrier);
+    let follows = ours.watched != Watched::Not;
+    let config = config.with("follow_connections", follows.to_string());
     match ours.attach {
         Attach::Tcx => config.with("attach", "\"tcx\""),
         Attach::Clsact => config.with("attach", "\"clsact\""),

@@ -1,7 +1,6 @@
 //! All routers at once, each with its way in force.
 
 use conntrack_agent::model::RouterId;
-use conntrack_tests::agent::Agent;
 use conntrack_tests::foreign::ForeignProgram;
 use conntrack_tests::lab::Lab;
 use conntrack_tests::netns::Netns;
@@ -9,7 +8,7 @@ use uuid::Uuid;
 
 use crate::configuration::{Configuration, Ours, Way};
 use crate::network::{Hosts, INSIDE, Links};
-use crate::ours;
+use crate::ours::{self, Served};
 use crate::rivals;
 use crate::stop::{Stop, Stopped};
 
@@ -23,7 +22,7 @@ pub(crate) struct Router {
 
 /// All of them, and what serves them. The agents end first.
 pub(crate) struct Rig {
-    _agents: Vec<Agent>,
+    _agents: Vec<Served>,
     _programs: Vec<ForeignProgram>,
     pub(crate) routers: Vec<Router>,
     pub(crate) hosts: Hosts,

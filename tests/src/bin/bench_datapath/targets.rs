@@ -4,7 +4,7 @@ use conntrack_agent::model::Protocol;
 use conntrack_tests::bench::interval::Median;
 use serde::{Deserialize, Serialize};
 
-use crate::configuration::{Configuration, Ours, Variant, Way};
+use crate::configuration::{Configuration, Ours, Variant, Watched, Way};
 use crate::network::Translation;
 use crate::results::tenths;
 use crate::rules::COUNTS;
@@ -74,6 +74,8 @@ pub(crate) fn all(series: &Series) -> Vec<Target> {
                 flat(series, miss),
                 at_most_a_map(series, hit),
                 without_rules(series, miss),
+                watched(series, miss),
+                watched(series, hit),
             ]);
         }
     }
@@ -130,12 +132,38 @@ fn at_most_a_map(series: &Series, stream: Stream) -> Option<Target> {
     worst("at most an nft map with as many rules", stream, 0.0, found)
 }
 
-/// Within what routers differ by that are alike.
-fn without_rules(series: &Series, stream: Stream) -> Option<Target> {
+/// What routers differ by that are alike, at the most.
+fn noise(series: &Series, stream: Stream) -> Option<f64> {
     let bases = Configuration::bases(Translation::Masquerade);
     let noise = bases.filter_map(|base| series.added(stream, &base));
     let noise = noise.map(|noise| noise.low.abs().max(noise.high.abs()));
-    let limit = noise.max_by(f64::total_cmp)?;
+    noise.max_by(f64::total_cmp)
+}
+
+/// That watching costs nothing that is more than that (issue 8).
+fn watched(series: &Series, stream: Stream) -> Option<Target> {
+    const RULES: usize = 10;
+    let way = |watched| Configuration::with(Way::Ours(Ours::watched(watched)), RULES);
+    let compared = [Watched::Closely, Watched::Not].map(way);
+    let found = found(series, stream, RULES, compared, |[closely, not]| {
+        closely - not
+    })?;
+    let limit = noise(series, stream)?;
+    let name = stream.name();
+    Some(Target {
+        met: found.measured.value <= limit,
+        ..Target::new(
+            format!("{name}: watched over not watched, within the noise"),
+            limit,
+            found.measured,
+            found.compared,
+        )
+    })
+}
+
+/// Within what routers differ by that are alike.
+fn without_rules(series: &Series, stream: Stream) -> Option<Target> {
+    let limit = noise(series, stream)?;
     let measured = series.added(stream, &ours(0))?;
     Some(Target {
         met: measured.value <= limit,
