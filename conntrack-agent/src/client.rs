@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 pub use error::{ClientError, Fault};
 pub use exchange::Bounds;
 pub use resource::{
-    AgentStatus, Connection, Difference, Event, Events, Namespace, Router, RouterCounts,
-    RouterDetail, RouterTraffic, Rule, RuleCounts, RuleTraffic, Sums, Trouble,
+    AgentStatus, Connection, ConnectionCounts, Difference, Event, Events, Namespace, Router,
+    RouterCounts, RouterDetail, RouterTraffic, Rule, RuleCounts, RuleTraffic, Sums, Trouble,
 };
 
 use crate::{

@@ -29,7 +29,9 @@ use super::{
     gate::{MayChange, MayChangeAll},
     metrics::metrics,
     openapi,
-    output::{RouterCounts, RouterOut, RuleCounts, RuleOut, StatusOut, TroubleOut},
+    output::{
+        ConnectionCounts, RouterCounts, RouterOut, RuleCounts, RuleOut, StatusOut, TroubleOut,
+    },
     parameters::{ROUTER_FIELDS, RULE_FIELDS, RouterParameters, RuleParameters},
     place::Place,
     query::{Item, ListQuery},
@@ -559,6 +561,7 @@ async fn status(
         uptime_seconds: api.begun.elapsed().as_secs(),
         rules: RuleCounts::of(&seen),
         routers: RouterCounts::of(&seen),
+        connections: ConnectionCounts::of(&seen),
         troubles: troubles.collect(),
     }))
 }

@@ -160,8 +160,31 @@ pub(super) struct StatusOut {
     pub(super) rules: RuleCounts,
     /// How many routers have any.
     pub(super) routers: RouterCounts,
+    /// What became of the control connections of all rules.
+    pub(super) connections: ConnectionCounts,
     /// Routers that could not be made what they should be.
     pub(super) troubles: Vec<TroubleOut>,
+}
+
+/// Control connections since the agent started, by whether they have their helper.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(super) struct ConnectionCounts {
+    pub(super) helped: u64,
+    pub(super) lacking: u64,
+    pub(super) unknown: u64,
+}
+
+impl ConnectionCounts {
+    /// Those of all rules.
+    pub(super) fn of(seen: &Seen) -> Self {
+        let mut counts = Self::default();
+        for connections in seen.connections.values() {
+            counts.helped += connections.helped;
+            counts.lacking += connections.lacking;
+            counts.unknown += connections.unknown;
+        }
+        counts
+    }
 }
 
 /// Rules, by status.

@@ -1,4 +1,5 @@
-//! `status`: how the daemon is, in a few lines.
+//! `status`: how the daemon is, to be read in five seconds: first whether anything
+//! wants a look, then how much there is, then what is wrong, one by one.
 
 use std::time::Duration;
 
@@ -9,21 +10,59 @@ use crate::client::AgentStatus;
 pub(super) fn summary(status: &AgentStatus) -> Vec<String> {
     let AgentStatus { rules, routers, .. } = status;
     let uptime = humantime::format_duration(Duration::from_secs(status.uptime_seconds));
+    let wrong = listed(&[
+        (routers.failed, "router failed", "routers failed"),
+        (rules.degraded, "rule degraded", "rules degraded"),
+    ]);
+    let verdict = match wrong {
+        None => "all is well".to_owned(),
+        Some(wrong) => format!("NEEDS A LOOK: {wrong}"),
+    };
+    let counts = |total: u64, counts: &[(u64, &str)]| {
+        let all: Vec<_> = counts
+            .iter()
+            .map(|(count, state)| (*count, *state, *state))
+            .collect();
+        let listed = listed(&all);
+        listed.map_or_else(|| total.to_string(), |listed| format!("{total} ({listed})"))
+    };
     let mut lines = vec![
+        verdict,
         format!(
-            "conntrack-agent {}, pid {}, up {uptime}",
-            status.version, status.pid
+            "rules: {}",
+            counts(
+                rules.total,
+                &[
+                    (rules.active, "active"),
+                    (rules.degraded, "degraded"),
+                    (rules.pending, "pending"),
+                    (rules.shadowed, "shadowed"),
+                    (rules.failed, "failed"),
+                ]
+            )
         ),
-        format!("agent {}", status.agent_id),
         format!(
-            "rules: {} ({} active, {} degraded, {} pending, {} shadowed, {} failed)",
-            rules.total, rules.active, rules.degraded, rules.pending, rules.shadowed, rules.failed
-        ),
-        format!(
-            "routers: {} ({} active, {} pending, {} failed)",
-            routers.total, routers.active, routers.pending, routers.failed
+            "routers: {}",
+            counts(
+                routers.total,
+                &[
+                    (routers.active, "active"),
+                    (routers.pending, "pending"),
+                    (routers.failed, "failed"),
+                ]
+            )
         ),
     ];
+    if let Some(connections) = status.connections {
+        lines.push(format!(
+            "connections: {} with their helper, {} without, {} unknown",
+            connections.helped, connections.lacking, connections.unknown
+        ));
+    }
+    lines.push(format!(
+        "conntrack-agent {}, pid {}, up {uptime}, agent {}",
+        status.version, status.pid, status.agent_id
+    ));
     lines.extend(status.troubles.iter().map(|trouble| {
         let times = match trouble.failures {
             1 => "once".to_owned(),
@@ -34,8 +73,26 @@ pub(super) fn summary(status: &AgentStatus) -> Vec<String> {
             trouble.router_id, trouble.reason
         )
     }));
+    if rules.degraded > 0 {
+        lines.push(
+            "degraded: connections without their helper; `helper list` says why, `events` \
+             which"
+                .to_owned(),
+        );
+    }
     lines
         .iter()
         .map(|line| printable(line).into_owned())
         .collect()
+}
+
+/// Those of which there is any: how many, and what one is called or several are.
+fn listed(counts: &[(u64, &str, &str)]) -> Option<String> {
+    let some = counts.iter().filter(|(count, ..)| *count > 0);
+    let some = some.map(|(count, one, several)| {
+        let name = if *count == 1 { one } else { several };
+        format!("{count} {name}")
+    });
+    let some: Vec<_> = some.collect();
+    (!some.is_empty()).then(|| some.join(", "))
 }

@@ -370,13 +370,36 @@ fn status_is_a_few_lines_or_the_resource() {
     assert_eq!(
         said.lines(),
         [
-            "conntrack-agent 0.1.0, pid 42, up 1h 2m 5s".to_owned(),
-            format!("agent {}", id(7)),
-            "rules: 4 (1 active, 0 degraded, 1 pending, 1 shadowed, 1 failed)".to_owned(),
+            "NEEDS A LOOK: 1 router failed".to_owned(),
+            "rules: 4 (1 active, 1 pending, 1 shadowed, 1 failed)".to_owned(),
             "routers: 3 (1 active, 1 pending, 1 failed)".to_owned(),
+            format!(
+                "conntrack-agent 0.1.0, pid 42, up 1h 2m 5s, agent {}",
+                id(7)
+            ),
             format!("router {B} failed 3 times: no nft"),
         ]
     );
+    let mut status = contract::status();
+    status["rules"] = json!({
+        "total": 3, "active": 1, "degraded": 2, "pending": 0, "shadowed": 0, "failed": 0
+    });
+    status["routers"] = json!({ "total": 1, "active": 1, "pending": 0, "failed": 0 });
+    status["connections"] = json!({ "helped": 7, "lacking": 2, "unknown": 1 });
+    status["troubles"] = json!([]);
+    let degraded = ask(&Daemon::saying(200, &status.to_string()), &["status"]);
+    assert_eq!(
+        degraded.lines()[..4],
+        [
+            "NEEDS A LOOK: 2 rules degraded",
+            "rules: 3 (1 active, 2 degraded)",
+            "routers: 1 (1 active)",
+            "connections: 7 with their helper, 2 without, 1 unknown",
+        ]
+    );
+    status["rules"]["degraded"] = 0.into();
+    let well = ask(&Daemon::saying(200, &status.to_string()), &["status"]);
+    assert_eq!(well.lines()[0], "all is well");
     let resource = ask(&daemon, &["status", "-o", "json"]).json();
     assert_eq!(resource["troubles"][0]["failures"], 3);
     assert_eq!(resource["uptime_seconds"], 3725);

@@ -100,6 +100,8 @@ pub struct AgentStatus {
     pub rules: RuleCounts,
     /// Its routers.
     pub routers: RouterCounts,
+    /// What became of connections; none of an agent that doesn't say.
+    pub connections: Option<ConnectionCounts>,
     /// What it failed at and tries again.
     pub troubles: Vec<Trouble>,
     /// Fields that this client does not know.
@@ -244,6 +246,15 @@ pub struct RuleCounts {
     /// States that this client does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+/// Control connections since the agent started, by whether they have their helper.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "as conntrack says")]
+pub struct ConnectionCounts {
+    pub helped: u64,
+    pub lacking: u64,
+    pub unknown: u64,
 }
 
 /// How many routers there are, by their state.

@@ -133,7 +133,7 @@ fn several_rules_are_made_replaced_and_applied_at_once() {
     assert_eq!(
         status.body["rules"],
         json!({
-        "total": 2, "active": 1, "pending": 1, "shadowed": 0, "failed": 0 })
+        "total": 2, "active": 1, "degraded": 0, "pending": 1, "shadowed": 0, "failed": 0 })
     );
     assert_eq!(
         status.body["routers"],

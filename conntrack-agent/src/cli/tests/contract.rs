@@ -33,6 +33,16 @@ pub(super) fn daemon(rules: Vec<Value>) -> Daemon {
     Daemon::new(move |asked| reply(&mut rules, &mut next, asked))
 }
 
+/// Of an agent that has not told of degraded rules yet, nor of connections.
+pub(super) fn status() -> Value {
+    json!({
+        "version": "0.1.0", "agent_id": id(7), "pid": 42, "uptime_seconds": 3725,
+        "rules": {"total": 4, "active": 1, "pending": 1, "shadowed": 1, "failed": 1},
+        "routers": {"total": 3, "active": 1, "pending": 1, "failed": 1},
+        "troubles": [{"router_id": B, "reason": "no nft", "failures": 3}],
+    })
+}
+
 fn reply(rules: &mut Vec<Value>, next: &mut u64, (method, uri, body): &Asked) -> Reply {
     let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
     let segments: Vec<_> = path.split('/').skip(1).collect();
@@ -49,12 +59,7 @@ fn reply(rules: &mut Vec<Value>, next: &mut u64, (method, uri, body): &Asked) ->
         (&Method::PUT, ["v1", "conntrack_helpers"]) => {
             replace_all(rules, next, body, query == "dry_run=true")
         }
-        (&Method::GET, ["v1", "status"]) => ok(&json!({
-            "version": "0.1.0", "agent_id": id(7), "pid": 42, "uptime_seconds": 3725,
-            "rules": {"total": 4, "active": 1, "pending": 1, "shadowed": 1, "failed": 1},
-            "routers": {"total": 3, "active": 1, "pending": 1, "failed": 1},
-            "troubles": [{"router_id": B, "reason": "no nft", "failures": 3}],
-        })),
+        (&Method::GET, ["v1", "status"]) => ok(&status()),
         (&Method::GET, ["v2.0", "routers"]) => {
             ok(&json!({ "routers": [router(rules, B), router(rules, A)] }))
         }
