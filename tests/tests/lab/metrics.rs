@@ -234,4 +234,22 @@ fn the_dashboard_asks_for_metrics_that_there_are() {
         count += 1;
     }
     assert!(count > 10, "{count} names");
+    // And it groups by labels that they have.
+    let groups = dashboard
+        .split("by (")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'));
+    let labels = groups.flat_map(|(labels, _)| labels.split(", "));
+    let mut count = 0;
+    for label in labels {
+        // A connection is needed for that one; it is in followed.rs.
+        if label != "has_helper" {
+            assert!(
+                text.contains(&format!("{label}=\"")),
+                "{label} is nowhere in\n{text}"
+            );
+        }
+        count += 1;
+    }
+    assert!(count > 5, "{count} labels");
 }
