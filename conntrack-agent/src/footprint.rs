@@ -168,6 +168,19 @@ impl Footprint {
         Ok((record, agent, fresh))
     }
 
+    /// The name of the agent whose folders these are, whether it runs or not; none
+    /// if there never was one. Nothing is held or made.
+    ///
+    /// # Errors
+    /// [`FootprintError`] if that can't be told, or an agent would not start on it.
+    pub fn known(config: &Config) -> Result<Option<AgentId>, FootprintError> {
+        let Some((record, agent)) = Record::read(&config.state_dir)? else {
+            return Ok(None);
+        };
+        check_unmoved(config, &record)?;
+        Ok(Some(agent))
+    }
+
     /// The agent's name.
     #[must_use]
     pub const fn agent(&self) -> AgentId {

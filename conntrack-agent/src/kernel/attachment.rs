@@ -16,7 +16,7 @@ mod xdp;
 use std::path::PathBuf;
 
 use super::Interface;
-pub use hooks::Hooks;
+pub use hooks::{Hooks, Occupant, OnHook};
 pub use pin::{Pin, remove as unpin};
 pub use xdp::{XdpMode, XdpOutcome, XdpPin, XdpProgram};
 

@@ -154,6 +154,16 @@ pub enum Error {
         /// Its words.
         said: String,
     },
+    /// What legacy iptables has in a namespace could not be read.
+    #[error("the rules of {table} in {place} cannot be read: {why}")]
+    Legacy {
+        /// The namespace.
+        place: String,
+        /// Whose table: "iptables-legacy raw".
+        table: String,
+        /// What was tried, and what became of it.
+        why: String,
+    },
     /// The eBPF object could not be loaded.
     #[error("the eBPF object cannot be loaded")]
     Object(#[source] Box<EbpfError>),

@@ -3,8 +3,10 @@
 mod counting;
 mod making;
 mod matched;
+mod programs;
 
 pub use matched::matched;
+pub use programs::{program_names, programs_in};
 
 use std::{
     collections::BTreeSet,

@@ -5,8 +5,10 @@
 //! It is made comparable, so that a table can be recognised as equal to another
 //! that nft made.
 
+mod expression;
 mod message;
 mod nat;
+mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +18,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 use message::{Answer, Kind, Part, answers, request, write_attribute};
 pub(super) use nat::has_nat;
+pub(super) use rules::ruleset;
 
 /// How often a table is asked for that changes meanwhile.
 const ATTEMPTS: usize = 3;

@@ -26,7 +26,10 @@ use super::Error;
 /// How long it may take; it takes milliseconds, or a while on a host whose
 /// other tables are being written. Without an end, one that hangs would hold up
 /// the agent, its stopping included.
-const LIMIT: Duration = Duration::from_secs(30);
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
+
+/// The most that is read of what a program says, in bytes.
+const MOST: u64 = 64 << 20;
 
 /// The nft program.
 #[derive(Clone, Debug)]
@@ -60,6 +63,16 @@ impl Nft {
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
+    }
+
+    /// What it says of its version, in a line.
+    ///
+    /// # Errors
+    /// [`Error`] if there is no nft, or it fails.
+    pub fn version(&self) -> Result<String, Error> {
+        let said = self.run(&["--version"], "")?;
+        let said = said.map_err(|refusal| refusal.in_place("saying its version"))?;
+        Ok(said.trim().to_owned())
     }
 
     /// Carries out all commands in one transaction, in the calling thread's
@@ -131,7 +144,11 @@ impl Nft {
 
 /// Gives a process its input and takes its output; none if it didn't end in
 /// time and was killed. Either way it has ended.
-fn converse(child: &mut Child, input: &str, limit: Duration) -> io::Result<Option<Output>> {
+pub(super) fn converse(
+    child: &mut Child,
+    input: &str,
+    limit: Duration,
+) -> io::Result<Option<Output>> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     thread::scope(|scope| {
         // Each pipe by a thread of its own: none can keep the others waiting.
@@ -173,8 +190,11 @@ fn ends_in_time(child: &Child, limit: Duration) -> io::Result<bool> {
 
 fn read_all(pipe: Option<impl Read>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    if let Some(mut pipe) = pipe {
-        pipe.read_to_end(&mut bytes)?;
+    if let Some(pipe) = pipe {
+        pipe.take(MOST + 1).read_to_end(&mut bytes)?;
+    }
+    if bytes.len() as u64 > MOST {
+        return Err(io::Error::other(format!("it says more than {MOST} bytes")));
     }
     Ok(bytes)
 }

@@ -86,6 +86,12 @@ pub(super) struct Own {
 }
 
 impl Filter {
+    /// The kernel's id of the program that it runs, whosever it is; none of one
+    /// that is no bpf filter.
+    pub(super) const fn program(&self) -> Option<u32> {
+        self.program
+    }
+
     pub(super) fn own(&self, agent: AgentId) -> Option<Own> {
         let rest = self.name.as_ref()?.strip_prefix(&name(agent, false))?;
         Some(Own {

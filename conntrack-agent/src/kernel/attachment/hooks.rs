@@ -1,5 +1,7 @@
 //! What one agent does on the ingress of interfaces.
 
+mod occupants;
+
 use std::{io, path::Path};
 
 use rustix::io::Errno;
@@ -11,6 +13,7 @@ use crate::kernel::{
     netlink::{Route, is},
     sys,
 };
+pub use occupants::{Occupant, OnHook};
 
 /// The ingress of interfaces, as one agent uses it.
 #[derive(Clone, Copy, Debug)]

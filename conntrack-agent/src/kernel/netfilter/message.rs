@@ -255,7 +255,8 @@ pub(super) fn write_attribute(kind: u16, value: &[u8], out: &mut Vec<u8>) {
     out.extend(value);
 }
 
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = io::Result<(u16, &[u8])>> {
+/// Each attribute's type, with the flag for nested ones, and its value.
+pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = io::Result<(u16, &[u8])>> {
     let mut offset = 0;
     NlasIterator::new(bytes).map(move |attribute| {
         let attribute: NlaBuffer<&[u8]> = attribute.map_err(damaged)?;

@@ -1,0 +1,29 @@
+//! Programs by their ids alone, of whichever ABI their instance is.
+
+use std::{collections::BTreeMap, path::Path};
+
+use aya::programs::{ProgramInfo, loaded_programs};
+
+use super::{PROGRAM, XDP_PROGRAM};
+
+/// The kernel's ids of the programs that are pinned in an instance's folder; one
+/// that can't be opened is none.
+#[must_use]
+pub fn programs_in(folder: &Path) -> Vec<u32> {
+    let pins = [PROGRAM, XDP_PROGRAM].map(|pin| folder.join(pin));
+    let infos = pins
+        .iter()
+        .filter_map(|pin| ProgramInfo::from_pin(pin).ok());
+    infos.map(|info| info.id()).collect()
+}
+
+/// What the kernel's programs are called, as far as it says.
+#[must_use]
+pub fn program_names() -> BTreeMap<u32, String> {
+    let infos = loaded_programs().filter_map(Result::ok);
+    let name = |info: ProgramInfo| {
+        let name = String::from_utf8_lossy(info.name()).into_owned();
+        (info.id(), name)
+    };
+    infos.map(name).collect()
+}

@@ -1,0 +1,304 @@
+//! What legacy iptables has in its raw tables, in the words of `iptables-save`.
+//!
+//! The tables' own interface gives binary structs of every match and target there
+//! is, so it is the program that reads them, as it is for nft. It is run only where
+//! the kernel says that there is such a table, because asking for one makes it.
+//! The raw table is the only one whose rules packets meet before the binding.
+
+use std::{
+    fs, io,
+    process::{Command, Stdio},
+};
+
+use super::{
+    Error,
+    nft::{LIMIT, converse},
+    ruleset::{Chain, Deed, Place, Rule, Ruleset, TableName},
+};
+
+/// For each family what lists its tables in the calling thread's namespace
+/// (`xt_table_seq_ops`, `net/netfilter/x_tables.c`), what its table is called here,
+/// and the programs that can read it.
+const FAMILIES: [(&str, &str, [&str; 2]); 2] = [
+    (
+        "/proc/thread-self/net/ip_tables_names",
+        "iptables-legacy",
+        ["iptables-legacy-save", "iptables-save"],
+    ),
+    (
+        "/proc/thread-self/net/ip6_tables_names",
+        "ip6tables-legacy",
+        ["ip6tables-legacy-save", "ip6tables-save"],
+    ),
+];
+
+const RAW: &str = "raw";
+
+/// Of its chain PREROUTING: `NF_IP_PRI_RAW`, include/uapi/linux/netfilter_ipv4.h.
+const RAW_PRIORITY: i32 = -300;
+
+/// What the other program of that name says of itself, which knows nothing of
+/// legacy tables.
+const NOT_LEGACY: &str = "(nf_tables)";
+
+/// The raw tables of the calling thread's network namespace; `place` is its name,
+/// for errors.
+///
+/// # Errors
+/// [`Error::Legacy`] if there is one that can't be read.
+pub(super) fn ruleset(place: &str) -> Result<Ruleset, Error> {
+    let mut found = Ruleset::default();
+    for (names, family, programs) in FAMILIES {
+        let table = TableName {
+            family,
+            name: RAW.into(),
+        };
+        let failed = |why: String| Error::Legacy {
+            place: place.to_owned(),
+            table: table.to_string(),
+            why,
+        };
+        let tables = match fs::read_to_string(names) {
+            Ok(tables) => tables,
+            // A kernel without it, or one where nobody has used it yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed(format!("{names}: {error}"))),
+        };
+        if tables.lines().any(|name| name == RAW) {
+            let text = save(programs).map_err(failed)?;
+            found = found.and(read(&table, &text));
+        }
+    }
+    Ok(found)
+}
+
+/// The table as the first of these programs prints it that can.
+fn save(programs: [&str; 2]) -> Result<String, String> {
+    for program in programs {
+        let child = Command::new(program)
+            .args(["-t", RAW])
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = match child {
+            Ok(child) => child,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(format!("{program}: {error}")),
+        };
+        let output = converse(&mut child, "", LIMIT).map_err(|error| format!("{program}: {error}"));
+        let Some(output) = output? else {
+            return Err(format!("{program} did not end within {LIMIT:?}"));
+        };
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = said.lines().next().unwrap_or_default();
+            return Err(format!("{program}: {}: {said}", output.status));
+        }
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !text
+            .lines()
+            .next()
+            .is_some_and(|line| line.contains(NOT_LEGACY))
+        {
+            return Ok(text);
+        }
+    }
+    let [first, _] = programs;
+    Err(format!("there is no {first}"))
+}
+
+/// Chains and rules of the text that `iptables-save` prints of one table.
+fn read(table: &TableName, text: &str) -> Ruleset {
+    let mut found = Ruleset::default();
+    for line in text.lines() {
+        if let Some(chain) = line.strip_prefix(':') {
+            let mut words = chain.split(' ');
+            let (name, policy) = (words.next().unwrap_or_default(), words.next());
+            found.chains.push(Chain {
+                table: table.clone(),
+                name: name.to_owned(),
+                place: match (name, policy) {
+                    (_, Some("-") | None) => None,
+                    ("PREROUTING", _) => Some(Place::Prerouting(RAW_PRIORITY)),
+                    _ => Some(Place::Elsewhere),
+                },
+            });
+        } else if line.starts_with("-A ") {
+            let words = words(line);
+            let deeds = deeds(&words);
+            if let (Some(chain), false) = (words.get(1), deeds.is_empty()) {
+                found.rules.push(Rule {
+                    table: table.clone(),
+                    chain: chain.clone(),
+                    deeds,
+                });
+            }
+        }
+    }
+    found
+}
+
+/// What a rule does, by its words (`mark_tg_save`, `connmark_tg_save_v2`,
+/// `mark_mt_save` and `ct_save_v1` in iptables' extensions/).
+fn deeds(words: &[String]) -> Vec<Deed> {
+    let mut deeds = Vec::new();
+    let (mut matching, mut target) = ("", "");
+    let mut rest = words.iter().map(String::as_str);
+    let mut masks = None;
+    while let Some(word) = rest.next() {
+        match word {
+            "-m" => matching = rest.next().unwrap_or_default(),
+            "-j" | "-g" => {
+                target = rest.next().unwrap_or_default();
+                // Targets and chains have no name in common.
+                deeds.push(Deed::Jumps(target.to_owned()));
+            }
+            "--helper" if target == "CT" => {
+                deeds.push(Deed::GivesHelper(rest.next().map(str::to_owned)));
+            }
+            "--mark" if matching == "mark" && target.is_empty() => {
+                let mask = rest.next().and_then(masked).map(|[_, mask]| mask);
+                deeds.push(Deed::ReadsMark(mask.unwrap_or(u32::MAX)));
+            }
+            "--set-xmark" if target == "MARK" => {
+                let masked = rest.next().and_then(masked);
+                let bits = masked.map_or(u32::MAX, |[mark, mask]| mark | mask);
+                deeds.push(Deed::WritesMark(bits));
+            }
+            "--restore-mark" if target == "CONNMARK" => masks = Some([u32::MAX; 2]),
+            "--nfmask" | "--ctmask" => {
+                let mask = rest.next().and_then(number);
+                if let (Some(masks), Some(mask)) = (&mut masks, mask) {
+                    masks[usize::from(word == "--ctmask")] = mask;
+                }
+            }
+            "--left-shift-mark" | "--right-shift-mark" => {
+                if let Some(masks) = &mut masks {
+                    *masks = [u32::MAX; 2];
+                }
+            }
+            _ => {}
+        }
+    }
+    if let Some([here, there]) = masks {
+        deeds.push(Deed::WritesMark(here | there));
+    }
+    deeds
+}
+
+/// `0x1/0xff`, or a number alone, which is of all bits.
+fn masked(text: &str) -> Option<[u32; 2]> {
+    match text.split_once('/') {
+        Some((value, mask)) => Some([number(value)?, number(mask)?]),
+        None => Some([number(text)?, u32::MAX]),
+    }
+}
+
+fn number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// A line's words: quoted where they have spaces, with backslashes in front of
+/// what would end them (`xtables_save_string`, libxtables).
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word) = (Vec::new(), None::<String>);
+    let mut is_quoted = false;
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            ' ' if !is_quoted => words.extend(word.take()),
+            '"' => {
+                is_quoted = !is_quoted;
+                word.get_or_insert_default();
+            }
+            '\\' if is_quoted => word.get_or_insert_default().extend(characters.next()),
+            _ => word.get_or_insert_default().push(character),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> TableName {
+        TableName {
+            family: "iptables-legacy",
+            name: RAW.into(),
+        }
+    }
+
+    #[track_caller]
+    fn check(rule: &str, expected: &[Deed]) {
+        let found = read(&table(), &format!("-A PREROUTING {rule}\n"));
+        let jumps = |deed: &Deed| !matches!(deed, Deed::Jumps(_));
+        let deeds = found.rules.into_iter().flat_map(|rule| rule.deeds);
+        assert_eq!(deeds.filter(jumps).collect::<Vec<_>>(), expected, "{rule}");
+    }
+
+    #[test]
+    fn rules_do_what_their_words_say() {
+        check(
+            "-p tcp -m tcp --dport 21 -j CT --helper ftp",
+            &[Deed::GivesHelper(Some("ftp".into()))],
+        );
+        check("-j CT --notrack", &[]);
+        check(
+            "-m comment --comment \"x -j CT --helper \\\"ftp\" -j ACCEPT",
+            &[],
+        );
+        check(
+            "-j MARK --set-xmark 0x1000000/0xff000000",
+            &[Deed::WritesMark(0xff00_0000)],
+        );
+        check("-j MARK --set-xmark 0x1/0x0", &[Deed::WritesMark(1)]);
+        check("-j MARK --set-xmark what", &[Deed::WritesMark(u32::MAX)]);
+        check(
+            "-j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xf00",
+            &[Deed::WritesMark(0xfff)],
+        );
+        check("-j CONNMARK --save-mark --nfmask 0xff --ctmask 0xff", &[]);
+        check(
+            "-m mark --mark 0x1/0xffff -j ACCEPT",
+            &[Deed::ReadsMark(0xffff)],
+        );
+        check(
+            "-m mark ! --mark 0x1 -j ACCEPT",
+            &[Deed::ReadsMark(u32::MAX)],
+        );
+        check("-m connmark --mark 0x1 -j ACCEPT", &[]);
+    }
+
+    #[test]
+    fn chains_are_where_they_are_hooked_in() {
+        let text = "*raw\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:own - [0:0]\n\
+                    -A PREROUTING -j own\n-A own -j CT --helper tftp\nCOMMIT\n";
+        let found = read(&table(), text);
+        let places: Vec<_> = found.chains.iter().map(|chain| chain.place).collect();
+        let prerouting = Some(Place::Prerouting(-300));
+        assert_eq!(places, [prerouting, Some(Place::Elsewhere), None]);
+        let met = found.met_from(|place| Some(place) == prerouting);
+        let chains: Vec<_> = met.map(|rule| rule.chain.as_str()).collect();
+        assert_eq!(chains, ["PREROUTING", "own"]);
+    }
+
+    #[test]
+    fn words_are_those_that_iptables_would_read() {
+        for (line, expected) in [
+            ("", &[][..]),
+            ("a  b ", &["a", "b"]),
+            (r#"a "b c" d"#, &["a", "b c", "d"]),
+            (r#""a\"b\\" """#, &["a\"b\\", ""]),
+            (r#"a "b"#, &["a", "b"]),
+        ] {
+            assert_eq!(words(line), expected, "{line}");
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! What the expressions of an nftables rule do that concerns the agent.
+//!
+//! Attributes: `include/uapi/linux/netfilter/nf_tables.h` and, for the targets and
+//! matches of iptables that a rule can have in it, `nf_tables_compat.h`,
+//! `xt_mark.h`, `xt_connmark.h` and `xt_CT.h`. An expression that is not known here
+//! does nothing of it, and may have changed any register.
+
+use std::{collections::BTreeMap, io};
+
+use super::message::attributes;
+use crate::kernel::ruleset::Deed;
+
+/// `NFTA_LIST_ELEM`; `NFTA_EXPR_NAME` and `NFTA_EXPR_DATA` in it.
+const ELEMENT: u16 = 1;
+const NAME: u16 = 1;
+const DATA: u16 = 2;
+
+/// `NFTA_DATA_VALUE` and `NFTA_DATA_VERDICT`; `NFTA_VERDICT_CHAIN` in the latter.
+const VALUE: u16 = 1;
+const VERDICT: u16 = 2;
+const VERDICT_CHAIN: u16 = 2;
+
+/// `NFT_META_PRIORITY` and `NFT_META_MARK` of `enum nft_meta_keys`.
+const PRIORITY: u32 = 2;
+const MARK: u32 = 3;
+
+/// `NFT_OBJECT_CT_HELPER`.
+pub(super) const CT_HELPER: u32 = 3;
+
+/// `XT_CONNMARK_RESTORE`.
+const RESTORE: u8 = 2;
+
+/// The mark as a register has it: `mark & kept ^ flipped`.
+#[derive(Clone, Copy)]
+struct Mark {
+    kept: u32,
+    flipped: u32,
+}
+
+const WHOLE: Mark = Mark {
+    kept: u32::MAX,
+    flipped: 0,
+};
+
+/// The registers that have the packet's mark in them.
+type Registers = BTreeMap<u32, Mark>;
+
+/// What a rule with these expressions does; `gives_helpers` says of a map of its
+/// table whether helpers are in it.
+///
+/// # Errors
+/// If they are damaged.
+pub(super) fn deeds(
+    expressions: &[u8],
+    gives_helpers: impl Fn(&[u8]) -> bool,
+) -> io::Result<Vec<Deed>> {
+    let mut deeds = Vec::new();
+    let mut registers = Registers::new();
+    for element in attributes(expressions) {
+        let (kind, element) = element?;
+        if plain(kind) != ELEMENT {
+            continue;
+        }
+        let name = find(element, NAME)?.map(text).unwrap_or_default();
+        let data = find(element, DATA)?.unwrap_or_default();
+        match name.as_str() {
+            "meta" => meta(data, &mut registers, &mut deeds)?,
+            "bitwise" => bitwise(data, &mut registers)?,
+            // NFTA_CMP_SREG, NFTA_RANGE_SREG.
+            "cmp" | "range" => read(&registers, number(data, 1)?, &mut deeds),
+            "lookup" => {
+                // NFTA_LOOKUP_SREG and _DREG, where 0 is the verdict.
+                read(&registers, number(data, 2)?, &mut deeds);
+                match number(data, 3)? {
+                    Some(0) => deeds.push(Deed::JumpsByMap),
+                    Some(to) => drop(registers.remove(&normal(to))),
+                    None => {}
+                }
+            }
+            "immediate" => {
+                // NFTA_IMMEDIATE_DREG, _DATA.
+                if let Some(to) = number(data, 1)? {
+                    registers.remove(&normal(to));
+                }
+                let value = find(data, 2)?.unwrap_or_default();
+                let verdict = find(value, VERDICT)?.unwrap_or_default();
+                if let Some(chain) = find(verdict, VERDICT_CHAIN)? {
+                    deeds.push(Deed::Jumps(text(chain)));
+                }
+            }
+            "objref" => objref(data, &gives_helpers, &mut deeds)?,
+            "target" => target(data, &mut deeds)?,
+            "match" => matching(data, &mut deeds)?,
+            "counter" => {}
+            _ => registers.clear(),
+        }
+    }
+    Ok(deeds)
+}
+
+/// `NFTA_META_DREG`, `_KEY`, `_SREG`.
+fn meta(data: &[u8], registers: &mut Registers, deeds: &mut Vec<Deed>) -> io::Result<()> {
+    let key = number(data, 2)?;
+    if let Some(to) = number(data, 1)? {
+        registers.remove(&normal(to));
+        if key == Some(MARK) {
+            registers.insert(normal(to), WHOLE);
+        }
+    }
+    if let Some(from) = number(data, 3)? {
+        match key {
+            Some(MARK) => {
+                let value = registers.get(&normal(from));
+                // What isn't made of the mark replaces all of it.
+                let bits = value.map_or(u32::MAX, |mark| !mark.kept | mark.flipped);
+                deeds.push(Deed::WritesMark(bits));
+            }
+            Some(PRIORITY) => deeds.push(Deed::WritesPriority),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// `NFTA_BITWISE_SREG`, `_DREG`, `_MASK`, `_XOR`, and `_OP`, where 0 is
+/// `NFT_BITWISE_MASK_XOR`.
+fn bitwise(data: &[u8], registers: &mut Registers) -> io::Result<()> {
+    let from = number(data, 1)?.and_then(|from| registers.get(&normal(from)).copied());
+    let Some(to) = number(data, 2)? else {
+        return Ok(());
+    };
+    let (mask, flip) = (word(find(data, 4)?)?, word(find(data, 5)?)?);
+    let is_plain = number(data, 6)?.unwrap_or_default() == 0;
+    registers.remove(&normal(to));
+    if let (Some(from), Some(mask), Some(flip), true) = (from, mask, flip, is_plain) {
+        let kept = from.kept & mask;
+        let flipped = from.flipped & mask ^ flip;
+        registers.insert(normal(to), Mark { kept, flipped });
+    }
+    Ok(())
+}
+
+fn read(registers: &Registers, from: Option<u32>, deeds: &mut Vec<Deed>) {
+    if let Some(mark) = from.and_then(|from| registers.get(&normal(from))) {
+        deeds.push(Deed::ReadsMark(mark.kept));
+    }
+}
+
+/// `NFTA_OBJREF_IMM_TYPE` and `_IMM_NAME`, or `_SET_NAME`.
+fn objref(
+    data: &[u8],
+    gives_helpers: impl Fn(&[u8]) -> bool,
+    deeds: &mut Vec<Deed>,
+) -> io::Result<()> {
+    if number(data, 1)? == Some(CT_HELPER) {
+        deeds.push(Deed::GivesHelper(find(data, 2)?.map(text)));
+    } else if let Some(set) = find(data, 4)?
+        && gives_helpers(set)
+    {
+        deeds.push(Deed::GivesHelper(None));
+    }
+    Ok(())
+}
+
+/// `NFTA_TARGET_NAME`, `_REV`, `_INFO`.
+fn target(data: &[u8], deeds: &mut Vec<Deed>) -> io::Result<()> {
+    let name = find(data, 1)?.map(text).unwrap_or_default();
+    let revision = number(data, 2)?.unwrap_or_default();
+    let info = find(data, 3)?.unwrap_or_default();
+    match name.as_str() {
+        // struct xt_ct_target_info: u16 flags, u16 zone, u32 ct_events, u32
+        // exp_events, char helper[16].
+        "CT" => {
+            let helper = info.get(12..28).map(text).unwrap_or_default();
+            if !helper.is_empty() {
+                deeds.push(Deed::GivesHelper(Some(helper)));
+            }
+        }
+        // struct xt_mark_tginfo2: u32 mark, u32 mask; what it does is
+        // `mark & ~mask ^ mark` (`mark_tg`, net/netfilter/xt_mark.c).
+        "MARK" => {
+            let bits = words(info).map_or(u32::MAX, |[mark, mask]| mark | mask);
+            deeds.push(Deed::WritesMark(bits));
+        }
+        // struct xt_connmark_tginfo1 (`connmark_tg`, net/netfilter/xt_connmark.c): u32
+        // ctmark, u32 ctmask, u32 nfmask, u8 mode; in revision 2 two bytes of a
+        // shift before the mode.
+        "CONNMARK" => {
+            let (mode, shift) = match revision {
+                1 => (info.get(12), Some(&0)),
+                _ => (info.get(14), info.get(13)),
+            };
+            if mode.is_none_or(|mode| *mode == RESTORE) {
+                let bits = words(info).filter(|_| shift == Some(&0));
+                let bits = bits.map_or(u32::MAX, |[_, from, to]| from | to);
+                deeds.push(Deed::WritesMark(bits));
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// `NFTA_MATCH_NAME`, `_INFO`. struct `xt_mark_mtinfo1`: u32 mark, u32 mask.
+fn matching(data: &[u8], deeds: &mut Vec<Deed>) -> io::Result<()> {
+    if find(data, 1)?.map(text).as_deref() == Some("mark") {
+        let info = find(data, 3)?.unwrap_or_default();
+        let bits = words(info).map_or(u32::MAX, |[_, mask]| mask);
+        deeds.push(Deed::ReadsMark(bits));
+    }
+    Ok(())
+}
+
+/// The first words of a struct, as this machine has numbers.
+fn words<const N: usize>(info: &[u8]) -> Option<[u32; N]> {
+    let (words, _) = info.as_chunks();
+    let words: [[u8; 4]; N] = words.get(..N)?.try_into().ok()?;
+    Some(words.map(u32::from_ne_bytes))
+}
+
+/// A register by the number of its first four bytes: 1 to 4 are names of four such
+/// each (`nft_parse_register`, `net/netfilter/nf_tables_api.c`).
+const fn normal(register: u32) -> u32 {
+    match register {
+        1..=4 => 8 + (register - 1) * 4,
+        _ => register,
+    }
+}
+
+/// A value as a register has it: four bytes, as this machine has numbers.
+fn word(data: Option<&[u8]>) -> io::Result<Option<u32>> {
+    let Some(data) = data else { return Ok(None) };
+    let value = find(data, VALUE)?;
+    let value = value.and_then(|value| value.try_into().ok());
+    Ok(value.map(u32::from_ne_bytes))
+}
+
+/// A number as attributes have it: big-endian.
+pub(super) fn number(data: &[u8], wanted: u16) -> io::Result<Option<u32>> {
+    let value = find(data, wanted)?.and_then(|value| value.try_into().ok());
+    Ok(value.map(u32::from_be_bytes))
+}
+
+/// The value of the first attribute of this type.
+pub(super) fn find(data: &[u8], wanted: u16) -> io::Result<Option<&[u8]>> {
+    for attribute in attributes(data) {
+        let (kind, value) = attribute?;
+        if plain(kind) == wanted {
+            return Ok(Some(value));
+        }
+    }
+    Ok(None)
+}
+
+/// A name that ends with its first NUL, if it has one.
+pub(super) fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0);
+    let name = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
+    String::from_utf8_lossy(name).into_owned()
+}
+
+const fn plain(kind: u16) -> u16 {
+    kind & !netlink_packet_core::NLA_F_NESTED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An attribute.
+    fn nla(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(4 + value.len()).unwrap();
+        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn be(kind: u16, number: u32) -> Vec<u8> {
+        nla(kind, &number.to_be_bytes())
+    }
+
+    fn value(kind: u16, word: u32) -> Vec<u8> {
+        nla(kind, &nla(VALUE, &word.to_ne_bytes()))
+    }
+
+    fn expression(name: &str, data: &[Vec<u8>]) -> Vec<u8> {
+        let name = nla(NAME, format!("{name}\0").as_bytes());
+        nla(ELEMENT, &[name, nla(DATA, &data.concat())].concat())
+    }
+
+    fn load_mark() -> Vec<u8> {
+        expression("meta", &[be(2, MARK), be(1, 1)])
+    }
+
+    fn set_mark() -> Vec<u8> {
+        expression("meta", &[be(2, MARK), be(3, 1)])
+    }
+
+    fn masked(mask: u32, flip: u32) -> Vec<u8> {
+        expression(
+            "bitwise",
+            &[be(1, 1), be(2, 1), value(4, mask), value(5, flip)],
+        )
+    }
+
+    fn xt(kind: &str, name: &str, revision: u32, info: &[u8]) -> Vec<u8> {
+        let name = nla(1, format!("{name}\0").as_bytes());
+        expression(kind, &[name, be(2, revision), nla(3, info)])
+    }
+
+    #[track_caller]
+    fn check(expressions: &[Vec<u8>], expected: &[Deed]) {
+        let bytes = expressions.concat();
+        let found = deeds(&bytes, |set| set == b"helpers\0").unwrap();
+        assert_eq!(found, expected);
+        for end in 0..bytes.len() {
+            // Whatever is left of it, it does not panic.
+            let _ = deeds(&bytes[..end], |_| true);
+        }
+    }
+
+    #[test]
+    fn a_mark_is_written_in_the_bits_that_can_change() {
+        let immediate = expression("immediate", &[be(1, 1), value(2, 5)]);
+        check(&[immediate, set_mark()], &[Deed::WritesMark(u32::MAX)]);
+        check(
+            &[load_mark(), masked(0xffff_ff00, 0x0000_0012), set_mark()],
+            &[Deed::WritesMark(0xff)],
+        );
+        check(
+            &[load_mark(), masked(u32::MAX, 0x0100_0000), set_mark()],
+            &[Deed::WritesMark(0x0100_0000)],
+        );
+        check(
+            &[
+                load_mark(),
+                masked(0xffff_fff0, 0),
+                masked(0xffff_ff0f, 1),
+                set_mark(),
+            ],
+            &[Deed::WritesMark(0xff)],
+        );
+        // What is in between may have changed the register.
+        check(
+            &[load_mark(), expression("ct", &[be(1, 1)]), set_mark()],
+            &[Deed::WritesMark(u32::MAX)],
+        );
+    }
+
+    #[test]
+    fn a_mark_is_read_in_the_bits_that_are_compared() {
+        let compare = || expression("cmp", &[be(1, 1), value(3, 1)]);
+        check(&[load_mark(), compare()], &[Deed::ReadsMark(u32::MAX)]);
+        check(
+            &[load_mark(), masked(0xff, 0), compare()],
+            &[Deed::ReadsMark(0xff)],
+        );
+        check(
+            &[expression("meta", &[be(2, 16), be(1, 1)]), compare()],
+            &[],
+        );
+        // By the long name of the same register.
+        let compare = expression("cmp", &[be(1, 8), value(3, 1)]);
+        check(&[load_mark(), compare], &[Deed::ReadsMark(u32::MAX)]);
+    }
+
+    #[test]
+    fn helpers_and_priorities_and_jumps_are_seen() {
+        let by_name = expression("objref", &[be(1, CT_HELPER), nla(2, b"ftp-x\0")]);
+        check(&[by_name], &[Deed::GivesHelper(Some("ftp-x".into()))]);
+        let by_map = |name: &[u8]| expression("objref", &[be(3, 1), nla(4, name)]);
+        check(&[by_map(b"helpers\0")], &[Deed::GivesHelper(None)]);
+        check(&[by_map(b"quotas\0")], &[]);
+        check(&[expression("objref", &[be(1, 1), nla(2, b"c\0")])], &[]);
+        let priority = expression("meta", &[be(2, PRIORITY), be(3, 1)]);
+        check(&[priority], &[Deed::WritesPriority]);
+        let verdict = [be(1, -3_i32 as u32), nla(VERDICT_CHAIN, b"there\0")].concat();
+        let jump = expression("immediate", &[be(1, 0), nla(2, &nla(VERDICT, &verdict))]);
+        check(&[jump], &[Deed::Jumps("there".into())]);
+        let by_map = expression("lookup", &[nla(1, b"m\0"), be(2, 1), be(3, 0)]);
+        check(
+            &[load_mark(), by_map],
+            &[Deed::ReadsMark(u32::MAX), Deed::JumpsByMap],
+        );
+    }
+
+    #[test]
+    fn targets_and_matches_of_iptables_are_understood() {
+        let numbers = |words: &[u32]| -> Vec<u8> {
+            words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+        };
+        let mut info = vec![0; 12];
+        info.extend(b"ftp\0\0\0\0\0\0\0\0\0\0\0\0\0");
+        check(
+            &[xt("target", "CT", 2, &info)],
+            &[Deed::GivesHelper(Some("ftp".into()))],
+        );
+        // Without a helper, for its zone.
+        check(&[xt("target", "CT", 2, &[0; 64])], &[]);
+        check(
+            &[xt("target", "MARK", 2, &numbers(&[0x100, 0xff]))],
+            &[Deed::WritesMark(0x1ff)],
+        );
+        let connmark = |revision, masks: [u32; 2], rest: &[u8]| {
+            let mut info = numbers(&[0, masks[0], masks[1]]);
+            info.extend(rest);
+            xt("target", "CONNMARK", revision, &info)
+        };
+        let bits = Deed::WritesMark(0xff0f);
+        check(
+            &[connmark(1, [0xf, 0xff00], &[2])],
+            std::slice::from_ref(&bits),
+        );
+        check(&[connmark(2, [0xf, 0xff00], &[0, 0, 2])], &[bits]);
+        check(
+            &[connmark(2, [0xf, 0xff00], &[0, 1, 2])],
+            &[Deed::WritesMark(u32::MAX)],
+        );
+        check(&[connmark(2, [0xf, 0xff00], &[0, 0, 1])], &[]);
+        check(
+            &[xt("match", "mark", 1, &numbers(&[1, 0xf0, 0]))],
+            &[Deed::ReadsMark(0xf0)],
+        );
+        check(&[xt("match", "tcp", 0, &[0; 16])], &[]);
+    }
+}

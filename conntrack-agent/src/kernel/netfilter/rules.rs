@@ -1,0 +1,207 @@
+//! All chains of a network namespace, and what its rules do.
+
+use std::{collections::BTreeSet, io};
+
+use super::{
+    Reading,
+    expression::{CT_HELPER, deeds, number, text},
+    message::{Answer, Kind, NAME_OF_TYPE, Part, SET, TABLE, answers, request_of_all_families},
+};
+use crate::kernel::ruleset::{Chain, Place, Rule, Ruleset, TableName};
+
+/// How often it is asked again where the ruleset changes meanwhile.
+const ATTEMPTS: usize = 20;
+
+/// The most rules that are looked at; iptables is slow long before.
+const MOST_RULES: usize = 1 << 20;
+
+/// `NFTA_CHAIN_NAME` and `_HOOK`; in the latter `NFTA_HOOK_HOOKNUM` and `_PRIORITY`.
+const CHAIN_NAME: u16 = 3;
+const CHAIN_HOOK: u16 = 4;
+const HOOK_NUMBER: u16 = 1;
+const HOOK_PRIORITY: u16 = 2;
+
+/// `NFTA_RULE_CHAIN` and `_EXPRESSIONS`, `NFTA_SET_OBJ_TYPE`.
+const RULE_CHAIN: u16 = 2;
+const RULE_EXPRESSIONS: u16 = 4;
+const SET_OBJECTS: u16 = 15;
+
+/// `NFPROTO_INET` and `NFPROTO_NETDEV`, include/uapi/linux/netfilter.h.
+const INET: u8 = 1;
+const NETDEV: u8 = 5;
+
+/// `NF_INET_PRE_ROUTING`, `NF_INET_INGRESS` and `NF_NETDEV_INGRESS`, likewise.
+const PREROUTING: u32 = 0;
+const INET_INGRESS: u32 = 5;
+const NETDEV_INGRESS: u32 = 0;
+
+/// All chains of the calling thread's network namespace, and those of its rules
+/// that concern the agent.
+///
+/// # Errors
+/// netlink(7): EPERM without `CAP_NET_ADMIN`; what can't be read.
+pub(in crate::kernel) fn ruleset() -> io::Result<Ruleset> {
+    for _ in 0..ATTEMPTS {
+        if let Some(found) = attempt()? {
+            return Ok(found);
+        }
+    }
+    Err(io::Error::other("the ruleset changes all the time"))
+}
+
+/// None if something changed meanwhile.
+fn attempt() -> io::Result<Option<Ruleset>> {
+    let mut listing = Listing {
+        reading: Reading::new("")?,
+        generation: None,
+    };
+    let mut found = Ruleset::default();
+    let mut helper_maps = BTreeSet::new();
+    let is_whole = listing.each(Kind::Chain, |part| {
+        found.chains.extend(chain(part)?);
+        Ok(())
+    })? && listing.each(Kind::Set, |part| {
+        let objects = part.attribute(SET_OBJECTS)?;
+        if objects == Some(&CT_HELPER.to_be_bytes())
+            && let Some((table, name)) = table(part)?.zip(part.attribute(SET)?)
+        {
+            helper_maps.insert((table, name.to_vec()));
+        }
+        Ok(())
+    })? && listing.each(Kind::Rule, |part| {
+        let of = table(part)?.zip(part.attribute(RULE_CHAIN)?.map(text));
+        let Some((table, chain)) = of else {
+            return Ok(());
+        };
+        let expressions = part.attribute(RULE_EXPRESSIONS)?.unwrap_or_default();
+        let deeds = deeds(expressions, |set| {
+            helper_maps.contains(&(table.clone(), set.to_vec()))
+        })?;
+        if found.rules.len() >= MOST_RULES {
+            return Err(io::Error::other("there are more rules than are looked at"));
+        }
+        if !deeds.is_empty() {
+            found.rules.push(Rule {
+                table,
+                chain,
+                deeds,
+            });
+        }
+        Ok(())
+    })?;
+    Ok(is_whole.then_some(found))
+}
+
+struct Listing {
+    reading: Reading<'static>,
+    /// Of the ruleset, when its first thing was listed.
+    generation: Option<[u8; 2]>,
+}
+
+impl Listing {
+    /// Gives `take` all things of a kind. Returns false if something changed.
+    fn each(
+        &mut self,
+        kind: Kind,
+        mut take: impl FnMut(&Part<'_>) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        let reading = &mut self.reading;
+        reading.sequence += 1;
+        reading.ask(&request_of_all_families(kind, reading.sequence))?;
+        loop {
+            reading.receive()?;
+            for answer in answers(&reading.buffer, kind, reading.sequence) {
+                let part = match answer? {
+                    Answer::Part(part) => part,
+                    Answer::Done => return Ok(true),
+                    Answer::Interrupted => return Ok(false),
+                    Answer::Refused(error) => return Err(error),
+                };
+                if *self.generation.get_or_insert(part.generation) != part.generation {
+                    return Ok(false);
+                }
+                take(&part)?;
+            }
+        }
+    }
+}
+
+fn table(part: &Part<'_>) -> io::Result<Option<TableName>> {
+    let name = part.attribute(TABLE)?;
+    Ok(name.map(|name| TableName {
+        family: family(part.family),
+        name: text(name),
+    }))
+}
+
+/// As nft calls them, by `NFPROTO_…`.
+const fn family(number: u8) -> &'static str {
+    match number {
+        INET => "inet",
+        2 => "ip",
+        3 => "arp",
+        NETDEV => "netdev",
+        7 => "bridge",
+        10 => "ip6",
+        _ => "?",
+    }
+}
+
+fn chain(part: &Part<'_>) -> io::Result<Option<Chain>> {
+    let of = table(part)?.zip(part.attribute(CHAIN_NAME)?.map(text));
+    let Some((table, name)) = of else {
+        return Ok(None);
+    };
+    let is_base = part.attribute(NAME_OF_TYPE)?.is_some();
+    let place = match part.attribute(CHAIN_HOOK)? {
+        Some(hook) => Some(place(part.family, hook)?),
+        None if is_base => Some(Place::Elsewhere),
+        None => None,
+    };
+    Ok(Some(Chain { table, name, place }))
+}
+
+fn place(family: u8, hook: &[u8]) -> io::Result<Place> {
+    let priority = number(hook, HOOK_PRIORITY)?.unwrap_or_default();
+    Ok(match (family, number(hook, HOOK_NUMBER)?) {
+        (NETDEV, Some(NETDEV_INGRESS)) | (INET, Some(INET_INGRESS)) => Place::Ingress,
+        // Of inet, ip and ip6; others' packets aren't routed.
+        (INET | 2 | 10, Some(PREROUTING)) => Place::Prerouting(priority.cast_signed()),
+        _ => Place::Elsewhere,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hook(number: u32, priority: i32) -> Vec<u8> {
+        let attribute = |kind: u16, value: [u8; 4]| {
+            let mut bytes = [8_u16.to_ne_bytes(), kind.to_ne_bytes()].concat();
+            bytes.extend(value);
+            bytes
+        };
+        [
+            attribute(HOOK_NUMBER, number.to_be_bytes()),
+            attribute(HOOK_PRIORITY, priority.to_be_bytes()),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn where_packets_come_from_depends_on_family_and_hook() {
+        for (family, number, priority, expected) in [
+            (1, 0, -300, Place::Prerouting(-300)),
+            (2, 0, -150, Place::Prerouting(-150)),
+            (10, 0, 0, Place::Prerouting(0)),
+            (1, 5, -300, Place::Ingress),
+            (5, 0, 10, Place::Ingress),
+            (5, 1, 10, Place::Elsewhere),
+            (2, 3, -300, Place::Elsewhere),
+            (7, 0, -300, Place::Elsewhere),
+        ] {
+            let found = place(family, &hook(number, priority)).unwrap();
+            assert_eq!(found, expected, "{family} {number}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! What others' rules do that concerns the agent: they give helpers, or use the
+//! fields that carry its marks. Who wrote them, nft or either iptables, makes no
+//! difference here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use super::{Error, Netns, legacy, netfilter};
+
+/// A table, by its family and its name: `ip raw` of nftables, which is iptables-nft's
+/// too, or `iptables-legacy raw`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TableName {
+    /// What packets it is for, or whose it is.
+    pub family: &'static str,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.family, self.name)
+    }
+}
+
+/// From where a base chain gets its packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// From an interface, before they have a connection: behind the classifier
+    /// (`sch_handle_ingress` comes before `nf_ingress` in
+    /// `__netif_receive_skb_core`, net/core/dev.c).
+    Ingress,
+    /// From prerouting, with this priority.
+    Prerouting(i32),
+    /// From anywhere else.
+    Elsewhere,
+}
+
+/// A chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Its table.
+    pub table: TableName,
+    /// Its name.
+    pub name: String,
+    /// None for one that only others jump to.
+    pub place: Option<Place>,
+}
+
+/// What a rule does that concerns the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// It gives a connection this helper; none for one that depends on the packet.
+    GivesHelper(Option<String>),
+    /// It may change these bits of `skb->mark`.
+    WritesMark(u32),
+    /// What it does depends on these bits of `skb->mark`.
+    ReadsMark(u32),
+    /// It changes `skb->priority`.
+    WritesPriority,
+    /// It hands packets to this chain of its table.
+    Jumps(String),
+    /// It hands packets to chains that depend on the packet.
+    JumpsByMap,
+}
+
+/// A rule that does anything of this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its table.
+    pub table: TableName,
+    /// Its chain.
+    pub chain: String,
+    /// What it does, first to last.
+    pub deeds: Vec<Deed>,
+}
+
+/// A namespace's chains, and those of its rules that concern the agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ruleset {
+    /// The chains.
+    pub chains: Vec<Chain>,
+    /// The rules.
+    pub rules: Vec<Rule>,
+}
+
+impl Ruleset {
+    /// Both.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.chains.extend(other.chains);
+        self.rules.extend(other.rules);
+        self
+    }
+
+    /// Without one table.
+    #[must_use]
+    pub fn without(mut self, table: &TableName) -> Self {
+        self.chains.retain(|chain| chain.table != *table);
+        self.rules.retain(|rule| rule.table != *table);
+        self
+    }
+
+    /// The rules that packets may meet which come into base chains at such places.
+    ///
+    /// A jump that depends on the packet may lead to each chain of its table.
+    pub fn met_from(&self, is_wanted: impl Fn(Place) -> bool) -> impl Iterator<Item = &Rule> {
+        type Key<'a> = (&'a TableName, &'a str);
+        let mut rules: BTreeMap<Key<'_>, Vec<&Rule>> = BTreeMap::new();
+        for rule in &self.rules {
+            let key = (&rule.table, rule.chain.as_str());
+            rules.entry(key).or_default().push(rule);
+        }
+        let begin = self.chains.iter().filter(|chain| {
+            let place = chain.place;
+            place.is_some_and(&is_wanted)
+        });
+        let mut left: Vec<Key<'_>> = begin
+            .map(|chain| (&chain.table, chain.name.as_str()))
+            .collect();
+        let mut met = BTreeSet::new();
+        let mut found = Vec::new();
+        while let Some(key) = left.pop() {
+            if !met.insert(key) {
+                continue;
+            }
+            for rule in rules.get(&key).into_iter().flatten() {
+                found.push(*rule);
+                for deed in &rule.deeds {
+                    match deed {
+                        Deed::Jumps(to) => left.push((key.0, to)),
+                        Deed::JumpsByMap => left.extend(
+                            self.chains
+                                .iter()
+                                .filter(|chain| chain.table == *key.0 && chain.place.is_none())
+                                .map(|chain| (&chain.table, chain.name.as_str())),
+                        ),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        found.into_iter()
+    }
+}
+
+/// A namespace's chains and rules: nftables', which are iptables-nft's too, and
+/// those that legacy iptables has in front of connections.
+///
+/// # Errors
+/// [`Error`] if they can't be read.
+pub fn ruleset_of(netns: &Netns) -> Result<Ruleset, Error> {
+    netns.enter(|| {
+        let found = netfilter::ruleset().map_err(|source| Error::Table {
+            place: netns.name().to_owned(),
+            table: "(any)".into(),
+            source,
+        })?;
+        Ok(found.and(legacy::ruleset(netns.name())?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(name: &str) -> TableName {
+        TableName {
+            family: "ip",
+            name: name.into(),
+        }
+    }
+
+    fn chain(name: &str, place: Option<Place>) -> Chain {
+        Chain {
+            table: table("t"),
+            name: name.into(),
+            place,
+        }
+    }
+
+    fn rule(chain: &str, deed: Deed) -> Rule {
+        Rule {
+            table: table("t"),
+            chain: chain.into(),
+            deeds: vec![deed],
+        }
+    }
+
+    fn met(rules: Vec<Rule>) -> Vec<String> {
+        let ruleset = Ruleset {
+            chains: vec![
+                chain("early", Some(Place::Prerouting(-300))),
+                chain("late", Some(Place::Prerouting(0))),
+                chain("a", None),
+                chain("b", None),
+            ],
+            rules,
+        };
+        let early = |place| matches!(place, Place::Prerouting(priority) if priority < -160);
+        let met = ruleset.met_from(early);
+        let mut met: Vec<_> = met.map(|rule| rule.chain.clone()).collect();
+        met.sort();
+        met
+    }
+
+    #[test]
+    fn rules_are_met_by_jumps_from_where_packets_come_in() {
+        let write = |chain| rule(chain, Deed::WritesMark(1));
+        let jump = |chain, to: &str| rule(chain, Deed::Jumps(to.into()));
+        assert_eq!(met(vec![write("late"), write("a")]), [""; 0]);
+        assert_eq!(met(vec![write("early")]), ["early"]);
+        let by_two = vec![jump("early", "a"), jump("a", "b"), write("b")];
+        assert_eq!(met(by_two), ["a", "b", "early"]);
+        let round = vec![jump("early", "a"), jump("a", "a")];
+        assert_eq!(met(round), ["a", "early"]);
+        let from_late = vec![jump("late", "a"), write("a")];
+        assert_eq!(met(from_late), [""; 0]);
+        let by_map = vec![rule("early", Deed::JumpsByMap), write("b"), write("late")];
+        assert_eq!(met(by_map), ["b", "early"]);
+    }
+
+    #[test]
+    fn a_table_can_be_left_out() {
+        let ruleset = Ruleset {
+            chains: vec![chain("a", None)],
+            rules: vec![rule("a", Deed::WritesPriority)],
+        };
+        assert_eq!(ruleset.clone().without(&table("t")), Ruleset::default());
+        assert_eq!(ruleset.clone().without(&table("u")), ruleset);
+    }
+}
