@@ -2,6 +2,7 @@
 
 mod apply;
 mod completions;
+mod doctor;
 mod events;
 mod exit;
 mod helper;
@@ -40,6 +41,7 @@ use crate::{
     client::{Client, DEFAULT_SOCKET},
     config::{Config, ConfigError, DEFAULT_PATH},
     daemon::{self, Rebuild},
+    doctor::examine,
     input::sentence,
     kernel::Edition,
     telemetry,
@@ -95,6 +97,13 @@ enum Command {
     Events(FollowEvents),
     /// Show routers by their traffic, live: rules, connections with helpers, repairs.
     Top(Top),
+    /// Ask the kernel and the configuration, and say what is wrong and what would help.
+    ///
+    /// Changes nothing, and needs no agent that runs. Exits 1 if anything is wrong.
+    Doctor {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
     /// Print what a shell needs to complete command lines.
     Completions {
         /// The shell.
@@ -233,6 +242,7 @@ fn execute(
             events.execute(&Client::new(&socket)?, format, output, stderr)?;
         }
         Command::Top(top) => top.execute(&socket, output, terminal)?,
+        Command::Doctor { config } => doctor::show(output, format, &examine(&config.load()?))?,
         Command::Completions { shell } => output.bytes(&completions::script(shell))?,
     }
     Ok(())

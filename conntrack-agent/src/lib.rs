@@ -2,7 +2,7 @@
 //!
 //! Layers, each knowing only the ones below it; ARCHITECTURE.md has the map:
 //!
-//! - [`cli`], [`daemon`], [`cleanup`]: the commands
+//! - [`cli`], [`daemon`], [`cleanup`], [`doctor`]: the commands
 //! - [`agent`]: what works on mapping, store and kernel, one thing after the other
 //! - [`client`]: what the commands ask of a running agent
 //! - [`api`]: the control API: who may do what, by which token; lists
@@ -28,6 +28,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod daemon;
+pub mod doctor;
 pub mod engine;
 pub mod footprint;
 mod input;

@@ -34,7 +34,7 @@ const FAMILIES: [(&str, &str, [&str; 2]); 2] = [
 
 const RAW: &str = "raw";
 
-/// Of its chain PREROUTING: `NF_IP_PRI_RAW`, include/uapi/linux/netfilter_ipv4.h.
+/// Of its chain PREROUTING: `NF_IP_PRI_RAW`, `include/uapi/linux/netfilter_ipv4.h`.
 const RAW_PRIORITY: i32 = -300;
 
 /// What the other program of that name says of itself, which knows nothing of

@@ -375,7 +375,11 @@ mod tests {
         check(&[expression("objref", &[be(1, 1), nla(2, b"c\0")])], &[]);
         let priority = expression("meta", &[be(2, PRIORITY), be(3, 1)]);
         check(&[priority], &[Deed::WritesPriority]);
-        let verdict = [be(1, -3_i32 as u32), nla(VERDICT_CHAIN, b"there\0")].concat();
+        let verdict = [
+            be(1, (-3_i32).cast_unsigned()),
+            nla(VERDICT_CHAIN, b"there\0"),
+        ]
+        .concat();
         let jump = expression("immediate", &[be(1, 0), nla(2, &nla(VERDICT, &verdict))]);
         check(&[jump], &[Deed::Jumps("there".into())]);
         let by_map = expression("lookup", &[nla(1, b"m\0"), be(2, 1), be(3, 0)]);

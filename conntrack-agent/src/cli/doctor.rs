@@ -1,0 +1,185 @@
+//! `doctor`: what was found, for people or for programs.
+
+use super::{
+    exit::{Failed, Status},
+    output::{Format, Output, printable},
+};
+use crate::doctor::{Finding, Verdict};
+
+/// So many places are named of one finding; programs get them all.
+const PLACES: usize = 8;
+
+/// Prints findings. What is wrong is a failure.
+pub(super) fn show(
+    output: &mut Output<'_>,
+    format: Format,
+    findings: &[Finding],
+) -> Result<(), Failed> {
+    match format {
+        Format::Json => output.json(&findings)?,
+        Format::Table => output.lines(&lines(findings))?,
+    }
+    match count(findings, Verdict::Wrong) {
+        0 => Ok(()),
+        wrong => Err(Failed(
+            Status::Failure,
+            anyhow::anyhow!("{wrong} of {} findings are wrong", findings.len()),
+        )),
+    }
+}
+
+fn count(findings: &[Finding], result: Verdict) -> usize {
+    let with = findings.iter().filter(|finding| finding.result == result);
+    with.count()
+}
+
+const fn word(result: Verdict) -> &'static str {
+    match result {
+        Verdict::Ok => "ok",
+        Verdict::Warn => "warn",
+        Verdict::Wrong => "WRONG",
+        Verdict::Unknown => "unknown",
+    }
+}
+
+/// A line for each finding, whose remedy is beneath it; one for all that differ in
+/// their place alone: a host has a thousand routers.
+fn lines(findings: &[Finding]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (finding, places) in grouped(findings) {
+        let Finding {
+            check,
+            result,
+            what,
+            remedy,
+            ..
+        } = finding;
+        let place = match places.len().checked_sub(PLACES) {
+            _ if places.is_empty() => String::new(),
+            None | Some(0) => format!(" [{}]", places.join(", ")),
+            Some(more) => format!(" [{}, and {more} more]", places[..PLACES].join(", ")),
+        };
+        let line = format!("{:<7}  {check}: {what}{place}", word(*result));
+        lines.push(printable(&line).into_owned());
+        if let Some(remedy) = remedy {
+            lines.push(printable(&format!("         remedy: {remedy}")).into_owned());
+        }
+    }
+    let [ok, warn, wrong, unknown] = [Verdict::Ok, Verdict::Warn, Verdict::Wrong, Verdict::Unknown]
+        .map(|result| count(findings, result));
+    lines.push(format!(
+        "{ok} ok, {warn} warnings, {wrong} wrong, {unknown} unknown"
+    ));
+    lines
+}
+
+/// Findings that differ in nothing but their place, in the order of the first.
+fn grouped(findings: &[Finding]) -> Vec<(&Finding, Vec<&str>)> {
+    let mut groups: Vec<(&Finding, Vec<&str>)> = Vec::new();
+    for finding in findings {
+        let is_same = |(first, _): &&mut (&Finding, Vec<&str>)| {
+            let Finding {
+                check,
+                place: _,
+                result,
+                what,
+                remedy,
+            } = finding;
+            (first.check, first.result) == (check, *result)
+                && first.what == *what
+                && first.remedy == *remedy
+        };
+        let place = finding.place.as_deref();
+        match groups.iter_mut().find(is_same) {
+            Some((_, places)) => places.extend(place),
+            None => groups.push((finding, place.into_iter().collect())),
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(result: Verdict, place: Option<&str>, remedy: Option<&str>) -> Finding {
+        Finding {
+            check: "marks",
+            place: place.map(str::to_owned),
+            result,
+            what: "so it is".into(),
+            remedy: remedy.map(str::to_owned),
+        }
+    }
+
+    fn show_them(format: Format, findings: &[Finding]) -> (bool, String) {
+        let mut text = Vec::new();
+        let done = show(&mut Output::new(&mut text, None), format, findings);
+        (done.is_ok(), String::from_utf8(text).unwrap())
+    }
+
+    #[test]
+    fn a_finding_is_a_line_and_its_remedy_another() {
+        let findings = [
+            finding(Verdict::Ok, None, None),
+            finding(Verdict::Warn, Some("here"), Some("do it")),
+            finding(Verdict::Unknown, Some("there"), None),
+        ];
+        let expected = "ok       marks: so it is\n\
+                        warn     marks: so it is [here]\n         \
+                        remedy: do it\n\
+                        unknown  marks: so it is [there]\n\
+                        1 ok, 1 warnings, 0 wrong, 1 unknown\n";
+        assert_eq!(show_them(Format::Table, &findings), (true, expected.into()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_a_failure_and_is_shown_all_the_same() {
+        let findings = [finding(Verdict::Wrong, Some("here"), Some("do it"))];
+        let (is_good, text) = show_them(Format::Table, &findings);
+        assert!(!is_good);
+        assert!(
+            text.starts_with("WRONG    marks: so it is [here]\n"),
+            "{text}"
+        );
+        let (is_good, json) = show_them(Format::Json, &findings);
+        assert!(!is_good);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let expected = serde_json::json!([{
+            "check": "marks", "place": "here", "result": "wrong",
+            "what": "so it is", "remedy": "do it",
+        }]);
+        assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn what_differs_in_its_place_alone_is_one_line() {
+        let places: Vec<_> = (0..10).map(|number| format!("ns-{number}")).collect();
+        let findings: Vec<_> = places
+            .iter()
+            .map(|place| finding(Verdict::Ok, Some(place), None))
+            .collect();
+        let (_, text) = show_them(Format::Table, &findings);
+        let line = "ok       marks: so it is \
+                    [ns-0, ns-1, ns-2, ns-3, ns-4, ns-5, ns-6, ns-7, and 2 more]\n";
+        assert_eq!(
+            text,
+            format!("{line}10 ok, 0 warnings, 0 wrong, 0 unknown\n")
+        );
+        assert!(
+            show_them(Format::Table, &findings[..8])
+                .1
+                .contains("ns-7]\n")
+        );
+    }
+
+    #[test]
+    fn what_others_named_is_no_command_to_a_terminal() {
+        let findings = [finding(Verdict::Warn, Some("a\u{1b}[2J"), Some("b\u{7}"))];
+        let (_, text) = show_them(Format::Table, &findings);
+        assert!(
+            text.chars().all(|it| it == '\n' || !it.is_control()),
+            "{text:?}"
+        );
+    }
+}

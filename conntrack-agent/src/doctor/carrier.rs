@@ -1,0 +1,217 @@
+//! Which carrier takes the helper marks to the binding, in each namespace, and why.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Finding,
+    routers::{InForce, Router, Routers},
+};
+use crate::{
+    config::{CarrierChoice, Nat},
+    input::sentence,
+    kernel::{Binding, BindingState, Carrier, Error, Netns, Reads, carrier_name},
+    model::RouterId,
+};
+
+const CHECK: &str = "carrier";
+
+/// What was found, and the carrier that each router has or would get; one that
+/// can't be told is not in it.
+pub(super) struct Carriers {
+    pub(super) findings: Vec<Finding>,
+    pub(super) wanted: BTreeMap<RouterId, Carrier>,
+}
+
+/// A namespace as it was found.
+struct Seen {
+    has_nat: bool,
+    table: BindingState,
+}
+
+/// Looks at all routers.
+pub(super) fn look(
+    choice: CarrierChoice,
+    binding: Option<&Binding>,
+    routers: &Routers,
+) -> Carriers {
+    let mut found = Carriers {
+        findings: Vec::new(),
+        wanted: BTreeMap::new(),
+    };
+    let Some(binding) = binding else {
+        let what = "not to be told without nft and the kernel's helpers";
+        found.findings.push(Finding::unknown(CHECK, what));
+        return found;
+    };
+    let nat_chains = has_nat_chains(binding);
+    if choice == CarrierChoice::Priority && !nat_chains {
+        let what = sentence(&Error::NoNatChains);
+        let remedy = "carrier = \"auto\"; the agent doesn't start";
+        found.findings.push(Finding::wrong(CHECK, what, remedy));
+    }
+    for (id, router) in routers {
+        let seen: Result<Vec<_>, _> = router
+            .namespaces
+            .iter()
+            .map(|netns| Ok((netns, see(binding, netns)?)))
+            .collect();
+        match seen {
+            Ok(seen) => {
+                let nat = Nat(seen.iter().map(|(_, seen)| seen.has_nat).collect());
+                let carrier = choice.of(&nat, nat_chains);
+                found.wanted.insert(*id, carrier);
+                found.findings.extend(seen.iter().map(|(netns, seen)| {
+                    let why = why(choice, &nat, nat_chains);
+                    judge(router.in_force, carrier, why, choice, seen).at(netns.name())
+                }));
+            }
+            Err(error) => found.findings.push(unknown(&error, router)),
+        }
+    }
+    found
+}
+
+/// As a start asks for it: what can't change back and forth isn't used.
+fn has_nat_chains(binding: &Binding) -> bool {
+    binding.can_read(Reads::One(Carrier::Priority)) && binding.can_read(Reads::Both)
+}
+
+fn see(binding: &Binding, netns: &Netns) -> Result<Seen, Error> {
+    Ok(Seen {
+        has_nat: binding.is_beside_nat(netns)?,
+        table: binding.observe(netns)?,
+    })
+}
+
+fn unknown(error: &Error, router: &Router) -> Finding {
+    let finding = Finding::unknown(CHECK, sentence(error));
+    match router.namespaces.first() {
+        Some(netns) => finding.at(netns.name()),
+        None => finding,
+    }
+}
+
+const fn why(choice: CarrierChoice, nat: &Nat, nat_chains: bool) -> &'static str {
+    match choice {
+        CarrierChoice::Mark | CarrierChoice::Priority => "the configuration says so",
+        CarrierChoice::Auto if !nat_chains => "this kernel has no nat chains of nftables",
+        CarrierChoice::Auto => match nat.0.as_slice() {
+            [true] => "the router has NAT",
+            [false] => "the router has no NAT",
+            _ => "of the router's namespaces, priority wants NAT in each",
+        },
+    }
+}
+
+fn judge(
+    in_force: InForce,
+    wanted: Carrier,
+    why: &str,
+    choice: CarrierChoice,
+    seen: &Seen,
+) -> Finding {
+    const AGAIN: &str = "start the agent, or reload it: it puts back what is missing";
+    let name = carrier_name(wanted);
+    let InForce::Rules { carrier, .. } = in_force else {
+        return Finding::ok(CHECK, format!("{name}, once there are rules: {why}"));
+    };
+    match (carrier, seen.table) {
+        (_, BindingState::Absent) => Finding::wrong(
+            CHECK,
+            "the agent's nftables table is missing: no connection gets a helper",
+            AGAIN,
+        ),
+        (_, BindingState::Different) => Finding::wrong(
+            CHECK,
+            "the agent's nftables table is not as the agent made it",
+            AGAIN,
+        ),
+        (None, _) => Finding::wrong(CHECK, "the programs use none that is known", AGAIN),
+        (Some(used), BindingState::Reading(reads)) if !reads.has(used) => Finding::wrong(
+            CHECK,
+            format!(
+                "the programs use {}, and the table reads {reads}",
+                carrier_name(used)
+            ),
+            AGAIN,
+        ),
+        (Some(used), BindingState::Reading(_)) if used != wanted => Finding::warn(
+            CHECK,
+            format!(
+                "{} is in force, and {name} is due: {why}",
+                carrier_name(used)
+            ),
+            "the agent changes it at its next look: start it, or reload it",
+        ),
+        (Some(_), BindingState::Reading(_))
+            if choice == CarrierChoice::Priority && !seen.has_nat =>
+        {
+            Finding::warn(
+                CHECK,
+                "priority, by configuration, where there is no NAT: the kernel's NAT sees each \
+                 packet for it, and may give a connection another port",
+                "carrier = \"auto\"",
+            )
+        }
+        (Some(_), BindingState::Reading(_)) => Finding::ok(CHECK, format!("{name}: {why}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Verdict;
+
+    const MARK: BindingState = BindingState::Reading(Reads::One(Carrier::Mark));
+    const PRIORITY: BindingState = BindingState::Reading(Reads::One(Carrier::Priority));
+    const BOTH: BindingState = BindingState::Reading(Reads::Both);
+
+    #[track_caller]
+    fn check(
+        choice: CarrierChoice,
+        (has_nat, table): (bool, BindingState),
+        used: Option<Carrier>,
+        expected: Verdict,
+    ) {
+        let nat = Nat(vec![has_nat]);
+        let in_force = InForce::Rules {
+            count: 1,
+            carrier: used,
+        };
+        let seen = Seen { has_nat, table };
+        let why = why(choice, &nat, true);
+        let finding = judge(in_force, choice.of(&nat, true), why, choice, &seen);
+        assert_eq!(finding.result, expected, "{finding:?}");
+        let none = judge(InForce::Nothing, choice.of(&nat, true), why, choice, &seen);
+        assert_eq!(none.result, Verdict::Ok, "without rules");
+    }
+
+    #[test]
+    fn programs_and_table_must_agree_with_what_is_wanted() {
+        use CarrierChoice::{Auto, Mark, Priority};
+        let (mark, priority) = (Some(Carrier::Mark), Some(Carrier::Priority));
+        check(Auto, (false, MARK), mark, Verdict::Ok);
+        check(Auto, (true, PRIORITY), priority, Verdict::Ok);
+        check(Auto, (true, BOTH), priority, Verdict::Ok);
+        check(Mark, (true, MARK), mark, Verdict::Ok);
+        check(Priority, (true, PRIORITY), priority, Verdict::Ok);
+        check(Priority, (false, PRIORITY), priority, Verdict::Warn);
+        check(Auto, (true, MARK), mark, Verdict::Warn);
+        check(Auto, (false, PRIORITY), priority, Verdict::Warn);
+        check(Auto, (true, MARK), priority, Verdict::Wrong);
+        check(Auto, (false, BindingState::Absent), mark, Verdict::Wrong);
+        check(Auto, (false, BindingState::Different), mark, Verdict::Wrong);
+        check(Auto, (false, MARK), None, Verdict::Wrong);
+    }
+
+    #[test]
+    fn the_reason_is_said() {
+        use CarrierChoice::{Auto, Mark};
+        let why = |choice, nat: &[bool], nat_chains| why(choice, &Nat(nat.to_vec()), nat_chains);
+        assert!(why(Mark, &[true], true).contains("configuration"));
+        assert!(why(Auto, &[true], true).contains("has NAT"));
+        assert!(why(Auto, &[false], true).contains("no NAT"));
+        assert!(why(Auto, &[true, false], true).contains("in each"));
+        assert!(why(Auto, &[true], false).contains("nat chains"));
+    }
+}

@@ -1,0 +1,213 @@
+//! What the agent needs of the machine.
+
+use std::{fs, io};
+
+use super::{Finding, roots::Roots};
+use crate::{
+    config::{Attach, Config},
+    input::sentence,
+    kernel::{Error, Hooks, Missing, is_bpffs},
+};
+
+/// The oldest kernel that the agent is tested on.
+const OLDEST: (u32, u32) = (6, 1);
+
+/// Which kernel it is.
+pub(super) fn kernel(roots: &Roots) -> Finding {
+    const CHECK: &str = "kernel";
+    let release = match roots.sysctl("kernel/osrelease") {
+        Ok(release) => release,
+        Err(error) => {
+            return Finding::unknown(CHECK, format!("its version can't be read: {error}"));
+        }
+    };
+    match version(&release) {
+        None => Finding::unknown(CHECK, format!("Linux {release}")),
+        Some(version) if version < OLDEST => Finding::warn(
+            CHECK,
+            format!("Linux {release} is older than any that the agent is tested on"),
+            "take 6.1 or newer",
+        ),
+        Some(_) => Finding::ok(CHECK, format!("Linux {release}")),
+    }
+}
+
+/// `6.18` of `6.18.44-cloud`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|character: char| !character.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Whether eBPF programs are compiled: 0 has them interpreted, at many times the
+/// cost; 1 and 2 don't (Documentation/admin-guide/sysctl/net.rst).
+pub(super) fn compiler(roots: &Roots) -> Finding {
+    const CHECK: &str = "bpf-jit";
+    match roots.number("net/core/bpf_jit_enable") {
+        Ok(0) => Finding::warn(
+            CHECK,
+            "eBPF programs are interpreted, which makes each packet dearer",
+            "sysctl -w net.core.bpf_jit_enable=1",
+        ),
+        Ok(_) => Finding::ok(CHECK, "eBPF programs are compiled"),
+        // Not there where it is always on (CONFIG_BPF_JIT_ALWAYS_ON leaves the file,
+        // and allows 1 alone), but where the kernel has no compiler at all.
+        Err(error) => Finding::unknown(CHECK, format!("net.core.bpf_jit_enable: {error}")),
+    }
+}
+
+/// What the agent may do; here that is what its operator may.
+pub(super) fn capabilities(missing: io::Result<Vec<Missing>>) -> Vec<Finding> {
+    const CHECK: &str = "capabilities";
+    match missing {
+        Err(error) => vec![Finding::unknown(CHECK, error.to_string())],
+        Ok(missing) if missing.is_empty() => {
+            vec![Finding::ok(CHECK, "all that the agent needs are there")]
+        }
+        Ok(missing) => {
+            let wrong = |Missing { name, needed_for }| {
+                let what = format!("{name} is missing: without it nobody can {needed_for}");
+                Finding::wrong(CHECK, what, "run this, and the agent, as root with it")
+            };
+            missing.into_iter().map(wrong).collect()
+        }
+    }
+}
+
+/// Where pins go.
+pub(super) fn bpffs(config: &Config) -> Finding {
+    let root = config.bpffs_root();
+    let place = root.display().to_string();
+    let finding = if is_bpffs(root) {
+        Finding::ok(BPFFS, "a bpffs is mounted")
+    } else {
+        unmounted(
+            fs::read_dir(root).map(|mut entries| entries.next().is_none()),
+            &place,
+        )
+    };
+    finding.at(place)
+}
+
+const BPFFS: &str = "bpffs";
+
+/// What follows from whether the folder is empty that a bpffs is to be mounted on.
+fn unmounted(is_empty: io::Result<bool>, place: &str) -> Finding {
+    let mount = format!("mount -t bpf bpf {place}");
+    match is_empty {
+        Ok(true) => Finding::warn(BPFFS, "no bpffs is mounted; the agent mounts one", mount),
+        // It is made.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Finding::warn(
+            BPFFS,
+            "there is no such folder; the agent makes it and mounts a bpffs",
+            format!("mkdir -p {place} && {mount}"),
+        ),
+        Ok(false) => Finding::wrong(
+            BPFFS,
+            "no bpffs is mounted, and the agent mounts none over what is there",
+            format!("{mount}, or move bpffs_dir in the configuration"),
+        ),
+        Err(error) => Finding::wrong(
+            BPFFS,
+            format!("no bpffs is mounted, and none can be: {error}"),
+            format!("{mount}, or move bpffs_dir in the configuration"),
+        ),
+    }
+}
+
+/// How programs get onto interfaces.
+pub(super) fn attach(wanted: Attach, hooks: Result<&Hooks, &Error>, may_ask: bool) -> Finding {
+    const CHECK: &str = "attach";
+    match (wanted, hooks.map(Hooks::has_tcx)) {
+        (_, Err(error)) if may_ask => Finding::wrong(
+            CHECK,
+            sentence(error),
+            "have the kernel's configuration say CONFIG_BPF_SYSCALL and CONFIG_NET_NS",
+        ),
+        (_, Err(error)) => Finding::unknown(CHECK, sentence(error)),
+        (Attach::Tcx, Ok(false)) => {
+            Finding::wrong(CHECK, sentence(&Error::NoTcx), "attach = \"auto\"")
+        }
+        (Attach::Auto | Attach::Tcx, Ok(true)) => Finding::ok(CHECK, "by tcx links"),
+        (Attach::Auto, Ok(false)) => {
+            Finding::ok(CHECK, "by tc filters: this kernel has no tcx, as of 6.6")
+        }
+        (Attach::Clsact, Ok(_)) => Finding::ok(CHECK, "by tc filters, as configured"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::{Verdict, roots::testing::with};
+
+    #[test]
+    fn a_kernel_is_judged_by_its_version() {
+        for (release, expected) in [
+            ("6.18.44-fc\n", Verdict::Ok),
+            ("6.1.0-37-cloud-amd64\n", Verdict::Ok),
+            ("7.0\n", Verdict::Ok),
+            ("6.0.19\n", Verdict::Warn),
+            ("5.15.0\n", Verdict::Warn),
+            ("next\n", Verdict::Unknown),
+        ] {
+            let (roots, _folder) = with(&[("proc/sys/kernel/osrelease", release)]);
+            assert_eq!(kernel(&roots).result, expected, "{release}");
+        }
+        let (roots, _folder) = with(&[]);
+        assert_eq!(kernel(&roots).result, Verdict::Unknown);
+    }
+
+    #[test]
+    fn an_interpreted_program_is_warned_of() {
+        let jit = |text| {
+            let (roots, _folder) = with(&[("proc/sys/net/core/bpf_jit_enable", text)]);
+            compiler(&roots).result
+        };
+        assert_eq!(jit("0\n"), Verdict::Warn);
+        assert_eq!(jit("1\n"), Verdict::Ok);
+        assert_eq!(jit("2\n"), Verdict::Ok);
+        assert_eq!(jit("x\n"), Verdict::Unknown);
+        let (roots, _folder) = with(&[]);
+        assert_eq!(compiler(&roots).result, Verdict::Unknown);
+    }
+
+    #[test]
+    fn each_capability_that_is_missing_is_named() {
+        let result = |missing| {
+            let findings = capabilities(missing).into_iter();
+            findings.map(|finding| finding.result).collect::<Vec<_>>()
+        };
+        let one = |name| Missing {
+            name,
+            needed_for: "do it",
+        };
+        assert_eq!(result(Ok(vec![])), [Verdict::Ok]);
+        let two = Ok(vec![one("CAP_BPF"), one("CAP_NET_ADMIN")]);
+        assert_eq!(result(two), [Verdict::Wrong; 2]);
+        let error = Err(io::ErrorKind::PermissionDenied.into());
+        assert_eq!(result(error), [Verdict::Unknown]);
+    }
+
+    #[test]
+    fn what_can_be_mounted_over_is_no_fault() {
+        let failed = |kind: io::ErrorKind| Err(kind.into());
+        for (is_empty, expected) in [
+            (Ok(true), Verdict::Warn),
+            (failed(io::ErrorKind::NotFound), Verdict::Warn),
+            (Ok(false), Verdict::Wrong),
+            (failed(io::ErrorKind::NotADirectory), Verdict::Wrong),
+        ] {
+            let finding = unmounted(is_empty, "/x");
+            assert_eq!(finding.result, expected, "{finding:?}");
+            assert!(finding.remedy.unwrap().contains("mount -t bpf bpf /x"));
+        }
+    }
+
+    #[test]
+    fn what_is_refused_to_somebody_without_privileges_is_unknown() {
+        let error = Error::NoTcx;
+        let result = |may_ask| attach(Attach::Auto, Err(&error), may_ask).result;
+        assert_eq!(result(true), Verdict::Wrong);
+        assert_eq!(result(false), Verdict::Unknown);
+    }
+}

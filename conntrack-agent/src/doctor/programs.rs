@@ -1,0 +1,213 @@
+//! Programs on the interfaces that are classified: the agent's, and anybody's.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Finding,
+    routers::{Router, Routers},
+};
+use crate::{
+    config::Config,
+    input::sentence,
+    kernel::{Hooks, Kind, Netns, Occupant, OnHook, program_names},
+};
+
+const CHECK: &str = "programs";
+
+/// Looks at all interfaces that are classified.
+pub(super) fn check(hooks: Option<&Hooks>, config: &Config, routers: &Routers) -> Vec<Finding> {
+    let Some(hooks) = hooks else {
+        return vec![Finding::unknown(CHECK, "not without eBPF")];
+    };
+    let mut names = Names::default();
+    let mut findings = Vec::new();
+    for router in routers.values() {
+        for netns in &router.namespaces {
+            let found = look(hooks, config, router, netns, &mut names);
+            if found.is_empty() {
+                let what = if router.has_rules() {
+                    "the agent's alone are on its interfaces"
+                } else {
+                    "none is on its interfaces"
+                };
+                findings.push(Finding::ok(CHECK, what).at(netns.name()));
+            }
+            findings.extend(found);
+        }
+    }
+    findings
+}
+
+fn look(
+    hooks: &Hooks,
+    config: &Config,
+    router: &Router,
+    netns: &Netns,
+    names: &mut Names,
+) -> Vec<Finding> {
+    let occupants = match hooks.occupants(netns) {
+        Ok(occupants) => occupants,
+        Err(error) => return vec![Finding::unknown(CHECK, sentence(&error)).at(netns.name())],
+    };
+    let (interfaces, xdp) = (config.interfaces(), config.xdp());
+    let mut findings = Vec::new();
+    for (interface, occupants) in occupants {
+        if interface.kind != Kind::Ethernet || !interfaces.has(&interface.name) {
+            continue;
+        }
+        let wants_xdp = xdp.mode_of(&interface.name).is_some();
+        let is_own = |occupant: &Occupant| {
+            occupant.is_own_filter || router.programs.contains(&occupant.program)
+        };
+        let found = judge(
+            &occupants,
+            is_own,
+            router.has_rules(),
+            wants_xdp,
+            |program| names.of(program).to_owned(),
+        );
+        let place = format!("{} {}", netns.name(), interface.name);
+        findings.extend(found.into_iter().map(|finding| finding.at(place.clone())));
+    }
+    findings
+}
+
+/// What is to be said of one interface; nothing where all is well.
+fn judge(
+    occupants: &[Occupant],
+    is_own: impl Fn(&Occupant) -> bool,
+    has_rules: bool,
+    wants_xdp: bool,
+    mut name: impl FnMut(u32) -> String,
+) -> Vec<Finding> {
+    let is_classifier = |occupant: &Occupant| occupant.by != OnHook::Xdp && is_own(occupant);
+    let ours = occupants.iter().position(is_classifier);
+    let mut findings = Vec::new();
+    if has_rules && ours.is_none() {
+        findings.push(Finding::wrong(
+            CHECK,
+            "the agent's program is not on it: what comes in there gets no helper",
+            "start the agent, or reload it: it puts back what is missing",
+        ));
+    }
+    for (at, other) in occupants.iter().enumerate() {
+        if is_own(other) {
+            continue;
+        }
+        let id = other.program;
+        let name = match name(id) {
+            name if name.is_empty() => format!("program {id}"),
+            name => format!("program {id} {name:?}"),
+        };
+        let (by, remedy) = match other.by {
+            OnHook::Xdp if wants_xdp => (
+                "an XDP program",
+                "the agent's own has no place there, and tc does its work: remove the other, \
+                 or take the interface out of [[interface]] in the configuration",
+            ),
+            OnHook::Xdp => (
+                "an XDP program",
+                "nothing, if it passes on what is to have a helper",
+            ),
+            OnHook::Tcx => ("a tcx program", BESIDE),
+            OnHook::Filter => ("a tc filter's program", BESIDE),
+        };
+        let order = match ours {
+            Some(ours) if at < ours => ", in front of the agent's",
+            Some(_) => ", behind the agent's",
+            None => "",
+        };
+        let what = format!("{by} of somebody else's is on it, {name}{order}");
+        findings.push(Finding::warn(CHECK, what, remedy));
+    }
+    findings
+}
+
+const BESIDE: &str = "nothing, if it passes on what is to have a helper and leaves the field \
+    alone that carries the helper mark";
+
+/// What programs are called; asked for once, where anybody else's are there.
+#[derive(Default)]
+struct Names(Option<BTreeMap<u32, String>>);
+
+impl Names {
+    fn of(&mut self, program: u32) -> &str {
+        let names = self.0.get_or_insert_with(program_names);
+        names.get(&program).map_or("", String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Verdict;
+
+    const OWN: u32 = 7;
+
+    /// Programs by their ways, of which those with the agent's number are its own.
+    #[track_caller]
+    fn check(occupants: &[(OnHook, u32)], has_rules: bool, expected: &[(Verdict, &str)]) {
+        let occupants: Vec<_> = occupants
+            .iter()
+            .map(|&(by, program)| Occupant {
+                by,
+                program,
+                is_own_filter: false,
+            })
+            .collect();
+        let is_own = |occupant: &Occupant| occupant.program == OWN;
+        let found = judge(&occupants, is_own, has_rules, false, |_| "other".into());
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        for (finding, (verdict, part)) in found.iter().zip(expected) {
+            assert_eq!(finding.result, *verdict);
+            assert!(finding.what.contains(part), "{finding:?} lacks {part}");
+        }
+    }
+
+    #[test]
+    fn others_are_told_by_where_they_are() {
+        use OnHook::{Filter, Tcx, Xdp};
+        use Verdict::{Warn, Wrong};
+        check(&[(Tcx, OWN)], true, &[]);
+        check(&[(Xdp, OWN), (Tcx, OWN)], true, &[]);
+        check(&[], false, &[]);
+        check(&[], true, &[(Wrong, "not on it")]);
+        check(&[(Xdp, OWN)], true, &[(Wrong, "not on it")]);
+        check(
+            &[(Tcx, 1), (Tcx, OWN)],
+            true,
+            &[(Warn, "program 1 \"other\", in front")],
+        );
+        check(
+            &[(Tcx, OWN), (Filter, 1)],
+            true,
+            &[(
+                Warn,
+                "a tc filter's program of somebody else's is on it, program 1 \"other\", behind",
+            )],
+        );
+        check(&[(Xdp, 1), (Tcx, OWN)], true, &[(Warn, "an XDP program")]);
+        check(&[(Tcx, 1)], false, &[(Warn, "program 1 \"other\"")]);
+        check(
+            &[(Tcx, 1)],
+            true,
+            &[(Wrong, "not on it"), (Warn, "a tcx program")],
+        );
+    }
+
+    #[test]
+    fn an_xdp_program_in_the_place_of_ours_is_told_so() {
+        let occupant = Occupant {
+            by: OnHook::Xdp,
+            program: 1,
+            is_own_filter: false,
+        };
+        let remedy = |wants_xdp| {
+            let found = judge(&[occupant], |_| false, false, wants_xdp, |_| String::new());
+            assert!(found[0].what.ends_with("program 1"), "{found:?}");
+            found[0].remedy.clone().unwrap()
+        };
+        assert!(remedy(true).contains("[[interface]]"));
+        assert!(!remedy(false).contains("[[interface]]"));
+    }
+}

@@ -1,0 +1,121 @@
+//! Reverse-path filtering: in strict mode a packet is dropped that comes in by
+//! another interface than the way back to its source goes out by, and so a data
+//! connection may be that its helper has announced.
+
+use std::{fs, io};
+
+use super::{Finding, roots::Roots, routers::Routers};
+use crate::config::Interfaces;
+
+const CHECK: &str = "rp-filter";
+
+/// Not interfaces.
+const ALL: &str = "all";
+const DEFAULT: &str = "default";
+const LOOPBACK: &str = "lo";
+
+/// Of the interfaces that are classified.
+pub(super) fn check(roots: &Roots, interfaces: &Interfaces, routers: &Routers) -> Vec<Finding> {
+    let namespaces = routers.values().flat_map(|router| &router.namespaces);
+    let check = |netns| {
+        let strict = super::within(netns, || strict(roots, interfaces));
+        judge(strict).at(netns.name())
+    };
+    namespaces.map(check).collect()
+}
+
+/// The interfaces whose filter is strict: the greater one of their own value and
+/// that of all counts, and 1 is strict (Documentation/networking/ip-sysctl.rst).
+fn strict(roots: &Roots, interfaces: &Interfaces) -> io::Result<Vec<String>> {
+    let value = |name: &str| roots.number(&format!("net/ipv4/conf/{name}/rp_filter"));
+    let all = value(ALL)?;
+    let mut strict = Vec::new();
+    for entry in fs::read_dir(roots.proc.join("sys/net/ipv4/conf"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if [ALL, DEFAULT, LOOPBACK].contains(&name.as_str()) || !interfaces.has(&name) {
+            continue;
+        }
+        match value(&name) {
+            Ok(own) if own.max(all) == 1 => strict.push(name),
+            // Unplugged since it was listed.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    strict.sort();
+    Ok(strict)
+}
+
+fn judge(strict: io::Result<Vec<String>>) -> Finding {
+    match strict {
+        Ok(strict) if strict.is_empty() => Finding::ok(CHECK, "strict on no interface"),
+        Ok(strict) => Finding::warn(
+            CHECK,
+            format!(
+                "strict on {}: data connections that come in by another interface than the \
+                 way back goes are dropped",
+                strict.join(", ")
+            ),
+            "set net.ipv4.conf.INTERFACE.rp_filter=2 (loose) there, for the router has \
+             more than one way; 2 in conf.all does it for all",
+        ),
+        Err(error) => Finding::unknown(CHECK, error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::{Verdict, roots::testing::with};
+
+    #[track_caller]
+    fn check_values(values: &[(&str, &str)], expected: Option<&[&str]>) {
+        let paths: Vec<_> = values
+            .iter()
+            .map(|(name, value)| (format!("proc/sys/net/ipv4/conf/{name}/rp_filter"), *value))
+            .collect();
+        let files: Vec<_> = paths
+            .iter()
+            .map(|(path, value)| (path.as_str(), *value))
+            .collect();
+        let (roots, _folder) = with(&files);
+        let patterns = ["qr-*".to_owned(), "qg-*".to_owned()];
+        let found = strict(&roots, &Interfaces::matching(&patterns).unwrap());
+        assert_eq!(
+            found.as_deref().ok(),
+            expected
+                .map(|names| {
+                    names
+                        .iter()
+                        .map(|&name| name.to_owned())
+                        .collect::<Vec<_>>()
+                })
+                .as_deref(),
+            "{values:?}"
+        );
+        let verdict = match expected {
+            None => Verdict::Unknown,
+            Some([]) => Verdict::Ok,
+            Some(_) => Verdict::Warn,
+        };
+        assert_eq!(judge(found).result, verdict);
+    }
+
+    #[test]
+    fn the_greater_value_counts_and_one_is_strict() {
+        check_values(&[("all", "0"), ("qr-1", "0"), ("lo", "1")], Some(&[]));
+        check_values(
+            &[("all", "0"), ("qr-1", "1"), ("qg-1", "2")],
+            Some(&["qr-1"]),
+        );
+        check_values(
+            &[("all", "1"), ("qr-1", "0"), ("qg-1", "0")],
+            Some(&["qg-1", "qr-1"]),
+        );
+        check_values(&[("all", "1"), ("qr-1", "2")], Some(&[]));
+        check_values(&[("all", "2"), ("qr-1", "1")], Some(&[]));
+        check_values(&[("all", "1"), ("tap1", "1"), ("default", "1")], Some(&[]));
+        check_values(&[("all", "x"), ("qr-1", "1")], None);
+        check_values(&[("qr-1", "1")], None);
+    }
+}

@@ -1,0 +1,317 @@
+//! Rules of others that do what the agent does, or get in its way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Finding, routers::Routers};
+use crate::{
+    input::sentence,
+    kernel::{AgentId, Carrier, Deed, Place, Rule, Ruleset, TABLE_PREFIX, TableName, ruleset_of},
+    model::RouterId,
+};
+
+/// Chains of Neutron's own extension.
+const NEUTRON: &str = "neutron-chains";
+/// Helpers that anybody else's rules give.
+const OTHERS: &str = "other-helpers";
+/// Fields that carry the helper mark.
+const MARKS: &str = "marks";
+
+/// How Neutron's chains begin: with the name of the process that made them
+/// (`get_binary_name`, `neutron/agent/linux/iptables_manager.py`).
+const NEUTRONS: &str = "neutron-";
+
+/// The binding's priorities at prerouting: what comes before meets what the
+/// classifier has written. At the same one, what came last is first
+/// (`nf_hook_entries_grow`, net/netfilter/core.c).
+const BIND: i32 = -160;
+/// Of all nat chains: `NF_IP_PRI_NAT_DST`, `include/uapi/linux/netfilter_ipv4.h`.
+const BIND_FIRST: i32 = -100;
+
+/// As many chains are named; a router has one for each of Neutron's rules.
+const NAMED: usize = 3;
+
+/// Looks at the rules of all namespaces.
+pub(super) fn check(
+    owner: Option<AgentId>,
+    mask: u32,
+    carriers: &BTreeMap<RouterId, Carrier>,
+    routers: &Routers,
+) -> Vec<Finding> {
+    let own = owner.map(|owner| TableName {
+        family: "inet",
+        name: format!("{TABLE_PREFIX}{owner}"),
+    });
+    let (mut helpers, mut marks) = (Vec::new(), Vec::new());
+    for (id, router) in routers {
+        for netns in &router.namespaces {
+            let ruleset = match ruleset_of(netns) {
+                Ok(ruleset) => ruleset,
+                Err(error) => {
+                    let unknown = |check| Finding::unknown(check, sentence(&error));
+                    helpers.extend([NEUTRON, OTHERS].map(|it| unknown(it).at(netns.name())));
+                    marks.push(unknown(MARKS).at(netns.name()));
+                    continue;
+                }
+            };
+            let ruleset = match &own {
+                Some(own) => ruleset.without(own),
+                None => ruleset,
+            };
+            let [neutron, others] = helper_rules(&ruleset, router.has_rules());
+            helpers.extend([neutron.at(netns.name()), others.at(netns.name())]);
+            let carrier = carriers.get(id).copied();
+            let found = conflicts(&ruleset, carrier.unwrap_or(Carrier::Mark), mask);
+            marks.extend(found.into_iter().map(|finding| finding.at(netns.name())));
+        }
+    }
+    helpers.extend(marks);
+    helpers
+}
+
+/// Who else gives helpers: Neutron, and anybody.
+fn helper_rules(ruleset: &Ruleset, has_rules: bool) -> [Finding; 2] {
+    let (mut neutrons, mut others) = (Givers::default(), Givers::default());
+    for rule in ruleset.met_from(|_| true) {
+        let givers = if rule.chain.starts_with(NEUTRONS) {
+            &mut neutrons
+        } else {
+            &mut others
+        };
+        givers.note(rule);
+    }
+    let neutron = match (neutrons.to_string(), has_rules) {
+        (None, _) => Finding::ok(NEUTRON, "none gives a helper"),
+        (Some(chains), true) => Finding::wrong(
+            NEUTRON,
+            format!(
+                "Neutron's extension and the agent both give helpers here. What Neutron's rules \
+                 give comes first, and goes on when a rule is deleted here: {chains}"
+            ),
+            NEUTRON_REMEDY,
+        ),
+        (Some(chains), false) => Finding::warn(
+            NEUTRON,
+            format!("Neutron's extension gives helpers here, and the agent none: {chains}"),
+            NEUTRON_REMEDY,
+        ),
+    };
+    let others = match others.to_string() {
+        None => Finding::ok(OTHERS, "nobody else's rule gives one"),
+        Some(chains) => Finding::warn(
+            OTHERS,
+            format!("rules of others give helpers: {chains}"),
+            "remove those rules, or see to it that none is for what a rule here is for: \
+             a connection keeps the first helper that it gets",
+        ),
+    };
+    [neutron, others]
+}
+
+const NEUTRON_REMEDY: &str = "take conntrack_helper out of `extensions` in [agent] of \
+    l3_agent.ini, restart the L3 agent, and remove the chains that are left from the raw tables";
+
+/// The chains that give helpers.
+#[derive(Default)]
+struct Givers(BTreeSet<(TableName, String, String)>);
+
+impl Givers {
+    fn note(&mut self, rule: &Rule) {
+        for deed in &rule.deeds {
+            if let Deed::GivesHelper(helper) = deed {
+                let helper = helper.clone().unwrap_or_else(|| "by a map".into());
+                let giver = (rule.table.clone(), rule.chain.clone(), helper);
+                self.0.insert(giver);
+            }
+        }
+    }
+
+    fn to_string(&self) -> Option<String> {
+        let giver = |(table, chain, helper): &(TableName, String, String)| {
+            format!("{table} {chain} ({helper})")
+        };
+        named(self.0.iter().map(giver).collect())
+    }
+}
+
+/// The first of them, and how many there are beside; none of none.
+fn named(mut all: Vec<String>) -> Option<String> {
+    let more = all.len().saturating_sub(NAMED);
+    all.truncate(NAMED);
+    match (all.is_empty(), more) {
+        (true, _) => None,
+        (false, 0) => Some(all.join(", ")),
+        (false, more) => Some(format!("{}, and {more} more", all.join(", "))),
+    }
+}
+
+/// What writes or reads what is on its way from the classifier to the binding. Later
+/// it is anybody's: the binding has cleared our bits of the mark, and in a packet of
+/// a connection that is there nobody looks at the priority.
+fn conflicts(ruleset: &Ruleset, carrier: Carrier, mask: u32) -> Vec<Finding> {
+    let is_before = |place| match (place, carrier) {
+        (Place::Ingress, _) => true,
+        (Place::Prerouting(priority), Carrier::Mark) => priority <= BIND,
+        (Place::Prerouting(priority), Carrier::Priority) => priority < BIND_FIRST,
+        (Place::Elsewhere, _) => false,
+    };
+    let (mut writers, mut readers) = (BTreeSet::new(), BTreeSet::new());
+    for rule in ruleset.met_from(is_before) {
+        let chain = format!("{} {}", rule.table, rule.chain);
+        for deed in &rule.deeds {
+            match (deed, carrier) {
+                (Deed::WritesMark(bits), Carrier::Mark) if bits & mask != 0 => {
+                    writers.insert(format!("{chain} (bits {:#010x})", bits & mask));
+                }
+                (Deed::ReadsMark(bits), Carrier::Mark) if bits & mask != 0 => {
+                    readers.insert(format!("{chain} (bits {:#010x})", bits & mask));
+                }
+                (Deed::WritesPriority, Carrier::Priority) => {
+                    writers.insert(chain.clone());
+                }
+                _ => {}
+            }
+        }
+    }
+    let field = match carrier {
+        Carrier::Mark => format!("the bits {mask:#010x} of the packet mark"),
+        Carrier::Priority => "the packet's priority".into(),
+    };
+    let writers = named(writers.into_iter().collect()).map(|chains| {
+        let remedy = match carrier {
+            Carrier::Mark => {
+                "set mark_mask in the configuration to bits that nobody uses, or carrier = \
+                 \"priority\", or move those rules behind priority -160"
+            }
+            Carrier::Priority => "carrier = \"mark\"",
+        };
+        Finding::wrong(
+            MARKS,
+            format!(
+                "{field} carry the helper mark here, and rules of others change them on the \
+                 way, so connections get another helper or none: {chains}"
+            ),
+            remedy,
+        )
+    });
+    let readers = named(readers.into_iter().collect()).map(|chains| {
+        Finding::warn(
+            MARKS,
+            format!(
+                "{field} carry the helper mark here, and rules of others compare them while \
+                 they do: {chains}"
+            ),
+            "compare without these bits, or move those rules behind priority -160",
+        )
+    });
+    let mut findings: Vec<_> = writers.into_iter().chain(readers).collect();
+    if findings.is_empty() {
+        let what = match carrier {
+            Carrier::Mark => format!("nobody else uses {field} on their way"),
+            Carrier::Priority => format!("nobody else changes {field} on its way"),
+        };
+        findings.push(Finding::ok(MARKS, what));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{doctor::Verdict, kernel::Chain};
+
+    const MASK: u32 = 0xff00_0000;
+
+    fn ruleset(chain: &str, place: Option<Place>, deed: Deed) -> Ruleset {
+        let table = TableName {
+            family: "ip",
+            name: "raw".into(),
+        };
+        Ruleset {
+            chains: vec![Chain {
+                table: table.clone(),
+                name: chain.into(),
+                place,
+            }],
+            rules: vec![Rule {
+                table,
+                chain: chain.into(),
+                deeds: vec![deed],
+            }],
+        }
+    }
+
+    fn results(findings: &[Finding]) -> Vec<Verdict> {
+        findings.iter().map(|finding| finding.result).collect()
+    }
+
+    #[test]
+    fn neutrons_chains_are_told_from_others() {
+        let place = Some(Place::Prerouting(-300));
+        let gives = || Deed::GivesHelper(Some("ftp".into()));
+        let neutron = ruleset("neutron-l3-agent-cth-0000000", place, gives());
+        let other = ruleset("mine", place, gives());
+        let unreached = ruleset("neutron-l3-agent-cth-0000000", None, gives());
+        let mark = ruleset("neutron-l3-agent-PREROUTING", place, Deed::WritesMark(1));
+        for (ruleset, has_rules, expected) in [
+            (&neutron, true, [Verdict::Wrong, Verdict::Ok]),
+            (&neutron, false, [Verdict::Warn, Verdict::Ok]),
+            (&other, true, [Verdict::Ok, Verdict::Warn]),
+            (&other, false, [Verdict::Ok, Verdict::Warn]),
+            (&unreached, true, [Verdict::Ok, Verdict::Ok]),
+            (&mark, true, [Verdict::Ok, Verdict::Ok]),
+        ] {
+            let findings = helper_rules(ruleset, has_rules);
+            assert_eq!(results(&findings), expected, "{findings:?}");
+        }
+        let [finding, _] = helper_rules(&neutron, true);
+        let chain = "ip raw neutron-l3-agent-cth-0000000 (ftp)";
+        assert!(finding.what.contains(chain), "{finding:?}");
+    }
+
+    #[test]
+    fn few_are_named_and_the_others_counted() {
+        let all = |count: u32| (0..count).map(|number| number.to_string()).collect();
+        assert_eq!(named(all(0)), None);
+        assert_eq!(named(all(3)).unwrap(), "0, 1, 2");
+        assert_eq!(named(all(5)).unwrap(), "0, 1, 2, and 2 more");
+    }
+
+    #[track_caller]
+    fn check_mark(place: Place, deed: Deed, expected: Verdict) {
+        let ruleset = ruleset("c", Some(place), deed);
+        let found = conflicts(&ruleset, Carrier::Mark, MASK);
+        assert_eq!(results(&found), [expected], "{found:?}");
+    }
+
+    #[test]
+    fn our_bits_of_the_mark_are_ours_until_the_binding_has_read_them() {
+        use Deed::{ReadsMark, WritesMark};
+        let raw = Place::Prerouting(-300);
+        check_mark(raw, WritesMark(u32::MAX), Verdict::Wrong);
+        check_mark(raw, WritesMark(0x0100_0000), Verdict::Wrong);
+        check_mark(Place::Ingress, WritesMark(MASK), Verdict::Wrong);
+        check_mark(Place::Prerouting(-160), WritesMark(MASK), Verdict::Wrong);
+        check_mark(raw, WritesMark(0xffff), Verdict::Ok);
+        check_mark(raw, ReadsMark(u32::MAX), Verdict::Warn);
+        check_mark(raw, ReadsMark(0xffff), Verdict::Ok);
+        // Neutron's mangle rules have all bits, later.
+        check_mark(Place::Prerouting(-150), WritesMark(u32::MAX), Verdict::Ok);
+        check_mark(Place::Elsewhere, WritesMark(u32::MAX), Verdict::Ok);
+        check_mark(raw, Deed::WritesPriority, Verdict::Ok);
+    }
+
+    #[test]
+    fn the_priority_is_ours_until_nat() {
+        let result = |place, deed| {
+            let ruleset = ruleset("c", Some(place), deed);
+            results(&conflicts(&ruleset, Carrier::Priority, MASK))
+        };
+        let write = || Deed::WritesPriority;
+        assert_eq!(result(Place::Prerouting(-150), write()), [Verdict::Wrong]);
+        assert_eq!(result(Place::Ingress, write()), [Verdict::Wrong]);
+        assert_eq!(result(Place::Prerouting(-100), write()), [Verdict::Ok]);
+        assert_eq!(result(Place::Elsewhere, write()), [Verdict::Ok]);
+        let mark = Deed::WritesMark(u32::MAX);
+        assert_eq!(result(Place::Prerouting(-300), mark), [Verdict::Ok]);
+    }
+}
