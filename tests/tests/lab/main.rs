@@ -19,6 +19,7 @@ mod counting;
 mod crash;
 mod descriptors;
 mod discovery;
+mod doctor;
 mod ending;
 mod environment;
 mod followed;
