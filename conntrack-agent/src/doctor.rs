@@ -60,7 +60,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     // After the probe, for which the kernel has loaded what it has as modules.
     findings.extend(parameters::check(&roots, &config.allowed()));
 
-    let (routers, listed) = routers::find(config);
+    let (routers, listed) = routers::find(config, may_ask);
     findings.extend(listed);
     findings.extend(limits::of_the_agent(config.limits, &routers));
     let carriers = carrier::look(config.carrier, binding.as_ref(), &routers);

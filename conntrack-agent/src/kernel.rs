@@ -48,7 +48,7 @@ pub use nft::Nft;
 pub use object::{AgentId, Object};
 pub use pins::Pins;
 pub(crate) use pins::remove_if_empty;
-pub use ruleset::{Chain, Deed, Place, Rule, Ruleset, TableName, ruleset_of};
+pub use ruleset::{Chain, Deed, Entrance, Rule, Ruleset, TableName, ruleset_of};
 pub(crate) use sys::share_heaps;
 pub(crate) use wait::wait_for_programs;
 pub use watch::{Keeper, News, Places, Watch, WatchError};

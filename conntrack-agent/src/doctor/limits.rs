@@ -50,30 +50,27 @@ fn number(count: usize) -> u64 {
 /// above them is dropped (`__nf_conntrack_alloc`, `nf_ct_expect_related_report`).
 pub(super) fn of_the_kernel(roots: &Roots, routers: &Routers) -> Vec<Finding> {
     let namespaces = routers.values().flat_map(|router| &router.namespaces);
-    let check = |netns| {
+    let mut findings = Vec::new();
+    for netns in namespaces {
         let read = || Ok((connections(roots), expectations(roots)));
-        let (connections, expectations) = match super::within(netns, read) {
-            Ok(both) => both,
-            Err(error) => {
-                let kind = error.kind();
-                (Err(error), Err(kind.into()))
-            }
+        let found = match super::within(netns, read) {
+            Ok((connections, expectations)) => vec![
+                judge(
+                    "nf_conntrack_max",
+                    connections,
+                    "raise net.netfilter.nf_conntrack_max on the host",
+                ),
+                judge(
+                    "nf_conntrack_expect_max",
+                    expectations,
+                    "raise net.netfilter.nf_conntrack_expect_max on the host",
+                ),
+            ],
+            Err(error) => vec![Finding::unknown(CHECK, error.to_string())],
         };
-        [
-            judge(
-                "nf_conntrack_max",
-                connections,
-                "raise net.netfilter.nf_conntrack_max on the host",
-            ),
-            judge(
-                "nf_conntrack_expect_max",
-                expectations,
-                "raise net.netfilter.nf_conntrack_expect_max on the host",
-            ),
-        ]
-        .map(|finding| finding.at(netns.name()))
-    };
-    namespaces.flat_map(check).collect()
+        findings.extend(found.into_iter().map(|finding| finding.at(netns.name())));
+    }
+    findings
 }
 
 fn connections(roots: &Roots) -> io::Result<(u64, u64)> {

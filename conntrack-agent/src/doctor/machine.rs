@@ -106,6 +106,9 @@ fn unmounted(is_empty: io::Result<bool>, place: &str) -> Finding {
             "no bpffs is mounted, and the agent mounts none over what is there",
             format!("{mount}, or move bpffs_dir in the configuration"),
         ),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Finding::unknown(BPFFS, error.to_string())
+        }
         Err(error) => Finding::wrong(
             BPFFS,
             format!("no bpffs is mounted, and none can be: {error}"),
@@ -201,6 +204,8 @@ mod tests {
             assert_eq!(finding.result, expected, "{finding:?}");
             assert!(finding.remedy.unwrap().contains("mount -t bpf bpf /x"));
         }
+        let forbidden = unmounted(failed(io::ErrorKind::PermissionDenied), "/x");
+        assert_eq!(forbidden.result, Verdict::Unknown);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Which agent works here.
 
+use std::io;
+
 use super::Finding;
 use crate::{
     config::Config,
@@ -31,8 +33,10 @@ fn judge(
 ) -> Finding {
     let known = match known {
         Ok(known) => known,
+        Err(error) if is_forbidden(&error) => return Finding::unknown(CHECK, sentence(&error)),
         Err(error) => {
-            return Finding::wrong(CHECK, sentence(&error), "the agent says how it goes on");
+            let remedy = "the agent doesn't start: do as the sentence says";
+            return Finding::wrong(CHECK, sentence(&error), remedy);
         }
     };
     let pinned = match pinned {
@@ -52,6 +56,11 @@ fn judge(
         (Some(owner), None) => Finding::ok(CHECK, format!("agent {owner}")),
         (None, None) => Finding::ok(CHECK, "no agent has worked here yet"),
     }
+}
+
+fn is_forbidden(error: &FootprintError) -> bool {
+    matches!(error, FootprintError::File { source, .. }
+        if source.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// Whose instances are pinned.
@@ -104,5 +113,11 @@ mod tests {
             said: "no".into(),
         };
         assert_eq!(judge(Err(damaged), Ok(vec![])).result, Verdict::Wrong);
+        let forbidden = FootprintError::File {
+            path: "/x".into(),
+            what: "read",
+            source: io::ErrorKind::PermissionDenied.into(),
+        };
+        assert_eq!(judge(Err(forbidden), Ok(vec![])).result, Verdict::Unknown);
     }
 }

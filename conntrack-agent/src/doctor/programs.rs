@@ -17,7 +17,10 @@ const CHECK: &str = "programs";
 /// Looks at all interfaces that are classified.
 pub(super) fn check(hooks: Option<&Hooks>, config: &Config, routers: &Routers) -> Vec<Finding> {
     let Some(hooks) = hooks else {
-        return vec![Finding::unknown(CHECK, "not without eBPF")];
+        return vec![Finding::unknown(
+            CHECK,
+            "not to be told where programs can't be asked for",
+        )];
     };
     let mut names = Names::default();
     let mut findings = Vec::new();

@@ -56,8 +56,8 @@ fn judge(strict: io::Result<Vec<String>>) -> Finding {
                  way back goes are dropped",
                 strict.join(", ")
             ),
-            "set net.ipv4.conf.INTERFACE.rp_filter=2 (loose) there, for the router has \
-             more than one way; 2 in conf.all does it for all",
+            "where there is more than one way, set net.ipv4.conf.INTERFACE.rp_filter=2 \
+             (loose) in this namespace, or conf.all's for all",
         ),
         Err(error) => Finding::unknown(CHECK, error.to_string()),
     }

@@ -45,7 +45,9 @@ impl Router {
 pub(super) type Routers = BTreeMap<RouterId, Router>;
 
 /// Opens their namespaces, which stay what they are until all has been asked.
-pub(super) fn find(config: &Config) -> (Routers, Vec<Finding>) {
+///
+/// To who may not ask, each pin looks broken.
+pub(super) fn find(config: &Config, may_ask: bool) -> (Routers, Vec<Finding>) {
     let (mut routers, mut findings) = (Routers::new(), Vec::new());
     let folder = NetnsFolder::new(&config.netns_dir);
     let mut unknown = |place: &str, what: String| {
@@ -81,9 +83,13 @@ pub(super) fn find(config: &Config) -> (Routers, Vec<Finding>) {
         .iter()
         .filter(|(_, router)| router.in_force == InForce::Broken);
     findings.extend(broken.map(|(id, _)| {
-        let what = "what is pinned of its rules is not whole";
-        Finding::wrong(CHECK, what, "start the agent, which makes it anew")
-            .at(format!("router {id}"))
+        let finding = if may_ask {
+            let what = "what is pinned of its rules is not whole";
+            Finding::wrong(CHECK, what, "start the agent, which makes it anew")
+        } else {
+            Finding::unknown(CHECK, "what is pinned of its rules can't be opened")
+        };
+        finding.at(format!("router {id}"))
     }));
     let ruled = routers.values().filter(|router| router.has_rules()).count();
     let count = routers.len();

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Finding, routers::Routers};
 use crate::{
     input::sentence,
-    kernel::{AgentId, Carrier, Deed, Place, Rule, Ruleset, TABLE_PREFIX, TableName, ruleset_of},
+    kernel::{
+        AgentId, Carrier, Deed, Entrance, Rule, Ruleset, TABLE_PREFIX, TableName, ruleset_of,
+    },
     model::RouterId,
 };
 
@@ -148,11 +150,11 @@ fn named(mut all: Vec<String>) -> Option<String> {
 /// it is anybody's: the binding has cleared our bits of the mark, and in a packet of
 /// a connection that is there nobody looks at the priority.
 fn conflicts(ruleset: &Ruleset, carrier: Carrier, mask: u32) -> Vec<Finding> {
-    let is_before = |place| match (place, carrier) {
-        (Place::Ingress, _) => true,
-        (Place::Prerouting(priority), Carrier::Mark) => priority <= BIND,
-        (Place::Prerouting(priority), Carrier::Priority) => priority < BIND_FIRST,
-        (Place::Elsewhere, _) => false,
+    let is_before = |entrance| match (entrance, carrier) {
+        (Entrance::Ingress, _) => true,
+        (Entrance::Prerouting(priority), Carrier::Mark) => priority <= BIND,
+        (Entrance::Prerouting(priority), Carrier::Priority) => priority < BIND_FIRST,
+        (Entrance::Elsewhere, _) => false,
     };
     let (mut writers, mut readers) = (BTreeSet::new(), BTreeSet::new());
     for rule in ruleset.met_from(is_before) {
@@ -221,7 +223,7 @@ mod tests {
 
     const MASK: u32 = 0xff00_0000;
 
-    fn ruleset(chain: &str, place: Option<Place>, deed: Deed) -> Ruleset {
+    fn ruleset(chain: &str, entrance: Option<Entrance>, deed: Deed) -> Ruleset {
         let table = TableName {
             family: "ip",
             name: "raw".into(),
@@ -230,7 +232,7 @@ mod tests {
             chains: vec![Chain {
                 table: table.clone(),
                 name: chain.into(),
-                place,
+                entrance,
             }],
             rules: vec![Rule {
                 table,
@@ -246,12 +248,12 @@ mod tests {
 
     #[test]
     fn neutrons_chains_are_told_from_others() {
-        let place = Some(Place::Prerouting(-300));
+        let raw = Some(Entrance::Prerouting(-300));
         let gives = || Deed::GivesHelper(Some("ftp".into()));
-        let neutron = ruleset("neutron-l3-agent-cth-0000000", place, gives());
-        let other = ruleset("mine", place, gives());
+        let neutron = ruleset("neutron-l3-agent-cth-0000000", raw, gives());
+        let other = ruleset("mine", raw, gives());
         let unreached = ruleset("neutron-l3-agent-cth-0000000", None, gives());
-        let mark = ruleset("neutron-l3-agent-PREROUTING", place, Deed::WritesMark(1));
+        let mark = ruleset("neutron-l3-agent-PREROUTING", raw, Deed::WritesMark(1));
         for (ruleset, has_rules, expected) in [
             (&neutron, true, [Verdict::Wrong, Verdict::Ok]),
             (&neutron, false, [Verdict::Warn, Verdict::Ok]),
@@ -277,8 +279,8 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_mark(place: Place, deed: Deed, expected: Verdict) {
-        let ruleset = ruleset("c", Some(place), deed);
+    fn check_mark(entrance: Entrance, deed: Deed, expected: Verdict) {
+        let ruleset = ruleset("c", Some(entrance), deed);
         let found = conflicts(&ruleset, Carrier::Mark, MASK);
         assert_eq!(results(&found), [expected], "{found:?}");
     }
@@ -286,32 +288,39 @@ mod tests {
     #[test]
     fn our_bits_of_the_mark_are_ours_until_the_binding_has_read_them() {
         use Deed::{ReadsMark, WritesMark};
-        let raw = Place::Prerouting(-300);
+        let raw = Entrance::Prerouting(-300);
         check_mark(raw, WritesMark(u32::MAX), Verdict::Wrong);
         check_mark(raw, WritesMark(0x0100_0000), Verdict::Wrong);
-        check_mark(Place::Ingress, WritesMark(MASK), Verdict::Wrong);
-        check_mark(Place::Prerouting(-160), WritesMark(MASK), Verdict::Wrong);
+        check_mark(Entrance::Ingress, WritesMark(MASK), Verdict::Wrong);
+        check_mark(Entrance::Prerouting(-160), WritesMark(MASK), Verdict::Wrong);
         check_mark(raw, WritesMark(0xffff), Verdict::Ok);
         check_mark(raw, ReadsMark(u32::MAX), Verdict::Warn);
         check_mark(raw, ReadsMark(0xffff), Verdict::Ok);
         // Neutron's mangle rules have all bits, later.
-        check_mark(Place::Prerouting(-150), WritesMark(u32::MAX), Verdict::Ok);
-        check_mark(Place::Elsewhere, WritesMark(u32::MAX), Verdict::Ok);
+        check_mark(
+            Entrance::Prerouting(-150),
+            WritesMark(u32::MAX),
+            Verdict::Ok,
+        );
+        check_mark(Entrance::Elsewhere, WritesMark(u32::MAX), Verdict::Ok);
         check_mark(raw, Deed::WritesPriority, Verdict::Ok);
     }
 
     #[test]
     fn the_priority_is_ours_until_nat() {
-        let result = |place, deed| {
-            let ruleset = ruleset("c", Some(place), deed);
+        let result = |entrance, deed| {
+            let ruleset = ruleset("c", Some(entrance), deed);
             results(&conflicts(&ruleset, Carrier::Priority, MASK))
         };
         let write = || Deed::WritesPriority;
-        assert_eq!(result(Place::Prerouting(-150), write()), [Verdict::Wrong]);
-        assert_eq!(result(Place::Ingress, write()), [Verdict::Wrong]);
-        assert_eq!(result(Place::Prerouting(-100), write()), [Verdict::Ok]);
-        assert_eq!(result(Place::Elsewhere, write()), [Verdict::Ok]);
+        assert_eq!(
+            result(Entrance::Prerouting(-150), write()),
+            [Verdict::Wrong]
+        );
+        assert_eq!(result(Entrance::Ingress, write()), [Verdict::Wrong]);
+        assert_eq!(result(Entrance::Prerouting(-100), write()), [Verdict::Ok]);
+        assert_eq!(result(Entrance::Elsewhere, write()), [Verdict::Ok]);
         let mark = Deed::WritesMark(u32::MAX);
-        assert_eq!(result(Place::Prerouting(-300), mark), [Verdict::Ok]);
+        assert_eq!(result(Entrance::Prerouting(-300), mark), [Verdict::Ok]);
     }
 }

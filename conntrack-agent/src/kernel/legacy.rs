@@ -13,7 +13,7 @@ use std::{
 use super::{
     Error,
     nft::{LIMIT, converse},
-    ruleset::{Chain, Deed, Place, Rule, Ruleset, TableName},
+    ruleset::{Chain, Deed, Entrance, Rule, Ruleset, TableName},
 };
 
 /// For each family what lists its tables in the calling thread's namespace
@@ -119,10 +119,10 @@ fn read(table: &TableName, text: &str) -> Ruleset {
             found.chains.push(Chain {
                 table: table.clone(),
                 name: name.to_owned(),
-                place: match (name, policy) {
+                entrance: match (name, policy) {
                     (_, Some("-") | None) => None,
-                    ("PREROUTING", _) => Some(Place::Prerouting(RAW_PRIORITY)),
-                    _ => Some(Place::Elsewhere),
+                    ("PREROUTING", _) => Some(Entrance::Prerouting(RAW_PRIORITY)),
+                    _ => Some(Entrance::Elsewhere),
                 },
             });
         } else if line.starts_with("-A ") {
@@ -281,10 +281,10 @@ mod tests {
         let text = "*raw\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:own - [0:0]\n\
                     -A PREROUTING -j own\n-A own -j CT --helper tftp\nCOMMIT\n";
         let found = read(&table(), text);
-        let places: Vec<_> = found.chains.iter().map(|chain| chain.place).collect();
-        let prerouting = Some(Place::Prerouting(-300));
-        assert_eq!(places, [prerouting, Some(Place::Elsewhere), None]);
-        let met = found.met_from(|place| Some(place) == prerouting);
+        let entrances: Vec<_> = found.chains.iter().map(|chain| chain.entrance).collect();
+        let prerouting = Some(Entrance::Prerouting(-300));
+        assert_eq!(entrances, [prerouting, Some(Entrance::Elsewhere), None]);
+        let met = found.met_from(|entrance| Some(entrance) == prerouting);
         let chains: Vec<_> = met.map(|rule| rule.chain.as_str()).collect();
         assert_eq!(chains, ["PREROUTING", "own"]);
     }

@@ -27,7 +27,7 @@ impl fmt::Display for TableName {
 
 /// From where a base chain gets its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Entrance {
     /// From an interface, before they have a connection: behind the classifier
     /// (`sch_handle_ingress` comes before `nf_ingress` in
     /// `__netif_receive_skb_core`, net/core/dev.c).
@@ -46,7 +46,7 @@ pub struct Chain {
     /// Its name.
     pub name: String,
     /// None for one that only others jump to.
-    pub place: Option<Place>,
+    pub entrance: Option<Entrance>,
 }
 
 /// What a rule does that concerns the agent.
@@ -103,10 +103,10 @@ impl Ruleset {
         self
     }
 
-    /// The rules that packets may meet which come into base chains at such places.
+    /// The rules that packets may meet which come into base chains by such entrances.
     ///
     /// A jump that depends on the packet may lead to each chain of its table.
-    pub fn met_from(&self, is_wanted: impl Fn(Place) -> bool) -> impl Iterator<Item = &Rule> {
+    pub fn met_from(&self, is_wanted: impl Fn(Entrance) -> bool) -> impl Iterator<Item = &Rule> {
         type Key<'a> = (&'a TableName, &'a str);
         let mut rules: BTreeMap<Key<'_>, Vec<&Rule>> = BTreeMap::new();
         for rule in &self.rules {
@@ -114,8 +114,8 @@ impl Ruleset {
             rules.entry(key).or_default().push(rule);
         }
         let begin = self.chains.iter().filter(|chain| {
-            let place = chain.place;
-            place.is_some_and(&is_wanted)
+            let entrance = chain.entrance;
+            entrance.is_some_and(&is_wanted)
         });
         let mut left: Vec<Key<'_>> = begin
             .map(|chain| (&chain.table, chain.name.as_str()))
@@ -134,7 +134,7 @@ impl Ruleset {
                         Deed::JumpsByMap => left.extend(
                             self.chains
                                 .iter()
-                                .filter(|chain| chain.table == *key.0 && chain.place.is_none())
+                                .filter(|chain| chain.table == *key.0 && chain.entrance.is_none())
                                 .map(|chain| (&chain.table, chain.name.as_str())),
                         ),
                         _ => {}
@@ -173,11 +173,11 @@ mod tests {
         }
     }
 
-    fn chain(name: &str, place: Option<Place>) -> Chain {
+    fn chain(name: &str, entrance: Option<Entrance>) -> Chain {
         Chain {
             table: table("t"),
             name: name.into(),
-            place,
+            entrance,
         }
     }
 
@@ -192,14 +192,15 @@ mod tests {
     fn met(rules: Vec<Rule>) -> Vec<String> {
         let ruleset = Ruleset {
             chains: vec![
-                chain("early", Some(Place::Prerouting(-300))),
-                chain("late", Some(Place::Prerouting(0))),
+                chain("early", Some(Entrance::Prerouting(-300))),
+                chain("late", Some(Entrance::Prerouting(0))),
                 chain("a", None),
                 chain("b", None),
             ],
             rules,
         };
-        let early = |place| matches!(place, Place::Prerouting(priority) if priority < -160);
+        let early =
+            |entrance| matches!(entrance, Entrance::Prerouting(priority) if priority < -160);
         let met = ruleset.met_from(early);
         let mut met: Vec<_> = met.map(|rule| rule.chain.clone()).collect();
         met.sort();

@@ -69,18 +69,28 @@ pub(super) fn deeds(
             // NFTA_CMP_SREG, NFTA_RANGE_SREG.
             "cmp" | "range" => read(&registers, number(data, 1)?, &mut deeds),
             "lookup" => {
-                // NFTA_LOOKUP_SREG and _DREG, where 0 is the verdict.
-                read(&registers, number(data, 2)?, &mut deeds);
+                // NFTA_LOOKUP_SREG and _DREG, where 0 is the verdict. A key may be of
+                // several fields, one behind the other.
+                let from = number(data, 2)?.map_or(u32::MAX, normal);
+                let marks = registers.range(from..).map(|(_, mark)| mark.kept);
+                deeds.extend(marks.map(Deed::ReadsMark));
                 match number(data, 3)? {
                     Some(0) => deeds.push(Deed::JumpsByMap),
-                    Some(to) => drop(registers.remove(&normal(to))),
+                    Some(to) => overwrite(&mut registers, to),
                     None => {}
+                }
+            }
+            // NFTA_PAYLOAD_DREG, NFTA_CT_DREG, NFTA_EXTHDR_DREG, NFTA_FIB_DREG,
+            // NFTA_RT_DREG.
+            "payload" | "ct" | "exthdr" | "fib" | "rt" => {
+                if let Some(to) = number(data, 1)? {
+                    overwrite(&mut registers, to);
                 }
             }
             "immediate" => {
                 // NFTA_IMMEDIATE_DREG, _DATA.
                 if let Some(to) = number(data, 1)? {
-                    registers.remove(&normal(to));
+                    overwrite(&mut registers, to);
                 }
                 let value = find(data, 2)?.unwrap_or_default();
                 let verdict = find(value, VERDICT)?.unwrap_or_default();
@@ -102,7 +112,7 @@ pub(super) fn deeds(
 fn meta(data: &[u8], registers: &mut Registers, deeds: &mut Vec<Deed>) -> io::Result<()> {
     let key = number(data, 2)?;
     if let Some(to) = number(data, 1)? {
-        registers.remove(&normal(to));
+        overwrite(registers, to);
         if key == Some(MARK) {
             registers.insert(normal(to), WHOLE);
         }
@@ -138,6 +148,12 @@ fn bitwise(data: &[u8], registers: &mut Registers) -> io::Result<()> {
         registers.insert(normal(to), Mark { kept, flipped });
     }
     Ok(())
+}
+
+/// By a value of any length: 16 bytes at most (`NFT_REG_SIZE`).
+fn overwrite(registers: &mut Registers, to: u32) {
+    let first = normal(to);
+    registers.retain(|register, _| !(first..first.saturating_add(4)).contains(register));
 }
 
 fn read(registers: &Registers, from: Option<u32>, deeds: &mut Vec<Deed>) {
@@ -360,6 +376,14 @@ mod tests {
             &[expression("meta", &[be(2, 16), be(1, 1)]), compare()],
             &[],
         );
+        // As a part of a key.
+        let address = expression("payload", &[be(1, 1), be(2, 1)]);
+        let mark = expression("meta", &[be(2, MARK), be(1, 9)]);
+        let lookup = || expression("lookup", &[nla(1, b"s\0"), be(2, 1)]);
+        let read = [Deed::ReadsMark(u32::MAX)];
+        // The address first, which may be of 16 bytes.
+        check(&[address.clone(), mark.clone(), lookup()], &read);
+        check(&[mark, address, lookup()], &[]);
         // By the long name of the same register.
         let compare = expression("cmp", &[be(1, 8), value(3, 1)]);
         check(&[load_mark(), compare], &[Deed::ReadsMark(u32::MAX)]);

@@ -7,7 +7,7 @@ use super::{
     expression::{CT_HELPER, deeds, number, text},
     message::{Answer, Kind, NAME_OF_TYPE, Part, SET, TABLE, answers, request_of_all_families},
 };
-use crate::kernel::ruleset::{Chain, Place, Rule, Ruleset, TableName};
+use crate::kernel::ruleset::{Chain, Entrance, Rule, Ruleset, TableName};
 
 /// How often it is asked again where the ruleset changes meanwhile.
 const ATTEMPTS: usize = 20;
@@ -153,21 +153,25 @@ fn chain(part: &Part<'_>) -> io::Result<Option<Chain>> {
         return Ok(None);
     };
     let is_base = part.attribute(NAME_OF_TYPE)?.is_some();
-    let place = match part.attribute(CHAIN_HOOK)? {
-        Some(hook) => Some(place(part.family, hook)?),
-        None if is_base => Some(Place::Elsewhere),
+    let entrance = match part.attribute(CHAIN_HOOK)? {
+        Some(hook) => Some(entrance(part.family, hook)?),
+        None if is_base => Some(Entrance::Elsewhere),
         None => None,
     };
-    Ok(Some(Chain { table, name, place }))
+    Ok(Some(Chain {
+        table,
+        name,
+        entrance,
+    }))
 }
 
-fn place(family: u8, hook: &[u8]) -> io::Result<Place> {
+fn entrance(family: u8, hook: &[u8]) -> io::Result<Entrance> {
     let priority = number(hook, HOOK_PRIORITY)?.unwrap_or_default();
     Ok(match (family, number(hook, HOOK_NUMBER)?) {
-        (NETDEV, Some(NETDEV_INGRESS)) | (INET, Some(INET_INGRESS)) => Place::Ingress,
+        (NETDEV, Some(NETDEV_INGRESS)) | (INET, Some(INET_INGRESS)) => Entrance::Ingress,
         // Of inet, ip and ip6; others' packets aren't routed.
-        (INET | 2 | 10, Some(PREROUTING)) => Place::Prerouting(priority.cast_signed()),
-        _ => Place::Elsewhere,
+        (INET | 2 | 10, Some(PREROUTING)) => Entrance::Prerouting(priority.cast_signed()),
+        _ => Entrance::Elsewhere,
     })
 }
 
@@ -191,16 +195,16 @@ mod tests {
     #[test]
     fn where_packets_come_from_depends_on_family_and_hook() {
         for (family, number, priority, expected) in [
-            (1, 0, -300, Place::Prerouting(-300)),
-            (2, 0, -150, Place::Prerouting(-150)),
-            (10, 0, 0, Place::Prerouting(0)),
-            (1, 5, -300, Place::Ingress),
-            (5, 0, 10, Place::Ingress),
-            (5, 1, 10, Place::Elsewhere),
-            (2, 3, -300, Place::Elsewhere),
-            (7, 0, -300, Place::Elsewhere),
+            (1, 0, -300, Entrance::Prerouting(-300)),
+            (2, 0, -150, Entrance::Prerouting(-150)),
+            (10, 0, 0, Entrance::Prerouting(0)),
+            (1, 5, -300, Entrance::Ingress),
+            (5, 0, 10, Entrance::Ingress),
+            (5, 1, 10, Entrance::Elsewhere),
+            (2, 3, -300, Entrance::Elsewhere),
+            (7, 0, -300, Entrance::Elsewhere),
         ] {
-            let found = place(family, &hook(number, priority)).unwrap();
+            let found = entrance(family, &hook(number, priority)).unwrap();
             assert_eq!(found, expected, "{family} {number}");
         }
     }
