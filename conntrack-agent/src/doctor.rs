@@ -23,7 +23,7 @@ use std::io;
 use crate::{
     config::Config,
     input::sentence,
-    kernel::{self, AgentId, Hooks, MarkBits, Netns, Nft},
+    kernel::{self, AgentId, Binding, Hooks, MarkBits, Netns, Nft},
 };
 pub use finding::{Finding, Verdict};
 use roots::Roots;
@@ -32,10 +32,28 @@ use roots::Roots;
 #[must_use]
 pub fn examine(config: &Config) -> Vec<Finding> {
     let roots = Roots::default();
+    let mut findings = Vec::new();
+    let means = look_at_the_machine(config, &roots, &mut findings);
+    look_at_routers(config, &roots, &means, &mut findings);
+    by_check(&mut findings);
+    findings
+}
+
+/// What routers are looked at with, as far as the machine has it.
+struct Means {
+    /// Whether there is every capability. Without, what the kernel refuses says
+    /// nothing.
+    may_ask: bool,
+    /// Whose bindings are the agent's own.
+    owner: Option<AgentId>,
+    hooks: Option<Hooks>,
+    binding: Option<Binding>,
+}
+
+fn look_at_the_machine(config: &Config, roots: &Roots, findings: &mut Vec<Finding>) -> Means {
+    findings.extend([machine::kernel(roots), machine::compiler(roots)]);
     let missing = kernel::missing();
-    // Where it is not allowed to ask, what the kernel refuses says nothing.
     let may_ask = missing.as_ref().is_ok_and(Vec::is_empty);
-    let mut findings = vec![machine::kernel(&roots), machine::compiler(&roots)];
     findings.extend(machine::capabilities(missing));
     findings.push(machine::bpffs(config));
     let (owner, finding) = owner::find(config);
@@ -46,36 +64,66 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     findings.push(machine::attach(config.attach, hooks.as_ref(), may_ask));
     let nft = Nft::new(&config.nft);
     findings.push(helpers::nft(&nft));
-    let bits = MarkBits::new(config.mark_mask);
-    let binding = bits.map(|bits| kernel::Binding::probe(nft, agent, bits));
-    // Without bits a configuration isn't loaded.
-    if let Some(probed) = &binding {
-        findings.push(helpers::present(
-            probed.as_ref(),
-            &config.allowed(),
-            may_ask,
-        ));
+    let mut binding = None;
+    // A configuration without good bits isn't loaded.
+    if let Some(bits) = MarkBits::new(config.mark_mask) {
+        let probed = Binding::probe(nft, agent, bits);
+        let allowed = config.allowed();
+        findings.push(helpers::present(probed.as_ref(), &allowed, may_ask));
+        binding = probed.ok();
     }
-    let binding = binding.and_then(Result::ok);
     // After the probe, for which the kernel has loaded what it has as modules.
-    findings.extend(parameters::check(&roots, &config.allowed()));
-
-    let (routers, listed) = routers::find(config, may_ask);
-    findings.extend(listed);
-    findings.extend(limits::of_the_agent(config.limits, &routers));
-    let carriers = carrier::look(config.carrier, binding.as_ref(), &routers);
-    findings.extend(carriers.findings);
-    findings.extend(rules::check(
+    findings.extend(parameters::check(roots, &config.allowed()));
+    findings.extend(carrier::obstacle(config.carrier, binding.as_ref()));
+    let hooks = hooks.ok();
+    findings.extend(programs::obstacle(hooks.as_ref()));
+    Means {
+        may_ask,
         owner,
-        config.mark_mask,
-        &carriers.wanted,
-        &routers,
-    ));
-    findings.extend(programs::check(hooks.as_ref().ok(), config, &routers));
-    findings.extend(helpers::automatic(&roots, &routers));
-    findings.extend(reverse_path::check(&roots, &config.interfaces(), &routers));
-    findings.extend(limits::of_the_kernel(&roots, &routers));
-    findings
+        hooks,
+        binding,
+    }
+}
+
+/// One after the other, so that few namespaces are open at a time.
+fn look_at_routers(config: &Config, roots: &Roots, means: &Means, findings: &mut Vec<Finding>) {
+    let (names, unlisted) = routers::names(config);
+    findings.extend(unlisted);
+    let mut programs = programs::Names::default();
+    let (count, mut with_rules) = (names.len(), 0);
+    for (id, names) in names {
+        let (router, found) = routers::open(config, id, &names, means.may_ask);
+        findings.extend(found);
+        with_rules += usize::from(router.has_rules());
+        findings.extend(limits::of_rules(config.limits, &router));
+        let mut wanted = None;
+        if let Some(binding) = &means.binding {
+            let (carrier, found) = carrier::look(config.carrier, binding, &router);
+            findings.extend(found);
+            wanted = carrier;
+        }
+        let found = rules::check(means.owner, config.mark_mask, wanted, &router);
+        findings.extend(found);
+        if let Some(hooks) = &means.hooks {
+            findings.extend(programs::check(hooks, config, &router, &mut programs));
+        }
+        findings.extend(helpers::automatic(roots, &router));
+        findings.extend(reverse_path::check(roots, &config.interfaces(), &router));
+        findings.extend(limits::of_the_kernel(roots, &router));
+    }
+    findings.push(routers::summary(count, with_rules));
+    findings.push(limits::of_routers(config.limits, with_rules));
+}
+
+/// Brings together what each check has found, in the order in which they began.
+fn by_check(findings: &mut [Finding]) {
+    let mut order: Vec<&str> = Vec::new();
+    for finding in &*findings {
+        if !order.contains(&finding.check) {
+            order.push(finding.check);
+        }
+    }
+    findings.sort_by_key(|finding| order.iter().position(|check| *check == finding.check));
 }
 
 /// What `read` finds inside the namespace.

@@ -7,7 +7,7 @@ use super::{
 use crate::doctor::{Finding, Verdict};
 
 /// So many places are named of one finding; programs get them all.
-const PLACES: usize = 8;
+const PLACES: usize = 4;
 
 /// Prints findings. What is wrong is a failure.
 pub(super) fn show(
@@ -161,15 +161,15 @@ mod tests {
             .collect();
         let (_, text) = show_them(Format::Table, &findings);
         let line = "ok       marks: so it is \
-                    [ns-0, ns-1, ns-2, ns-3, ns-4, ns-5, ns-6, ns-7, and 2 more]\n";
+                    [ns-0, ns-1, ns-2, ns-3, and 6 more]\n";
         assert_eq!(
             text,
             format!("{line}10 ok, 0 warnings, 0 wrong, 0 unknown\n")
         );
         assert!(
-            show_them(Format::Table, &findings[..8])
+            show_them(Format::Table, &findings[..4])
                 .1
-                .contains("ns-7]\n")
+                .contains("ns-3]\n")
         );
     }
 

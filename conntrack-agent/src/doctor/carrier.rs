@@ -1,26 +1,16 @@
 //! Which carrier takes the helper marks to the binding, in each namespace, and why.
 
-use std::collections::BTreeMap;
-
 use super::{
     Finding,
-    routers::{InForce, Router, Routers},
+    routers::{InForce, Router},
 };
 use crate::{
     config::{CarrierChoice, Nat},
     input::sentence,
     kernel::{Binding, BindingState, Carrier, Error, Netns, Reads, carrier_name},
-    model::RouterId,
 };
 
 const CHECK: &str = "carrier";
-
-/// What was found, and the carrier that each router has or would get; one that
-/// can't be told is not in it.
-pub(super) struct Carriers {
-    pub(super) findings: Vec<Finding>,
-    pub(super) wanted: BTreeMap<RouterId, Carrier>,
-}
 
 /// A namespace as it was found.
 struct Seen {
@@ -28,47 +18,48 @@ struct Seen {
     table: BindingState,
 }
 
-/// Looks at all routers.
+/// What keeps all routers from what the configuration wants.
+pub(super) fn obstacle(choice: CarrierChoice, binding: Option<&Binding>) -> Option<Finding> {
+    match binding {
+        None => {
+            let what = "not to be told without nft and the kernel's helpers";
+            Some(Finding::unknown(CHECK, what))
+        }
+        Some(binding) if choice == CarrierChoice::Priority && !has_nat_chains(binding) => {
+            let what = sentence(&Error::NoNatChains);
+            let remedy = "carrier = \"auto\"; the agent doesn't start";
+            Some(Finding::wrong(CHECK, what, remedy))
+        }
+        Some(_) => None,
+    }
+}
+
+/// The carrier that the router has or would get, if that can be told, and how it is
+/// in its namespaces.
 pub(super) fn look(
     choice: CarrierChoice,
-    binding: Option<&Binding>,
-    routers: &Routers,
-) -> Carriers {
-    let mut found = Carriers {
-        findings: Vec::new(),
-        wanted: BTreeMap::new(),
-    };
-    let Some(binding) = binding else {
-        let what = "not to be told without nft and the kernel's helpers";
-        found.findings.push(Finding::unknown(CHECK, what));
-        return found;
+    binding: &Binding,
+    router: &Router,
+) -> (Option<Carrier>, Vec<Finding>) {
+    let namespaces = router.namespaces.iter();
+    let seen: Result<Vec<_>, Error> = namespaces
+        .map(|netns| Ok((netns, see(binding, netns)?)))
+        .collect();
+    let seen = match seen {
+        Ok(seen) => seen,
+        Err(error) => {
+            let finding = Finding::unknown(CHECK, sentence(&error));
+            return (None, vec![finding.at(format!("router {}", router.id))]);
+        }
     };
     let nat_chains = has_nat_chains(binding);
-    if choice == CarrierChoice::Priority && !nat_chains {
-        let what = sentence(&Error::NoNatChains);
-        let remedy = "carrier = \"auto\"; the agent doesn't start";
-        found.findings.push(Finding::wrong(CHECK, what, remedy));
-    }
-    for (id, router) in routers {
-        let seen: Result<Vec<_>, _> = router
-            .namespaces
-            .iter()
-            .map(|netns| Ok((netns, see(binding, netns)?)))
-            .collect();
-        match seen {
-            Ok(seen) => {
-                let nat = Nat(seen.iter().map(|(_, seen)| seen.has_nat).collect());
-                let carrier = choice.of(&nat, nat_chains);
-                found.wanted.insert(*id, carrier);
-                found.findings.extend(seen.iter().map(|(netns, seen)| {
-                    let why = why(choice, &nat, nat_chains);
-                    judge(router.in_force, carrier, why, choice, seen).at(netns.name())
-                }));
-            }
-            Err(error) => found.findings.push(unknown(&error, router)),
-        }
-    }
-    found
+    let nat = Nat(seen.iter().map(|(_, seen)| seen.has_nat).collect());
+    let carrier = choice.of(&nat, nat_chains);
+    let why = why(choice, &nat, nat_chains);
+    let judge = |(netns, seen): &(&Netns, Seen)| {
+        judge(router.in_force, carrier, why, choice, seen).at(netns.name())
+    };
+    (Some(carrier), seen.iter().map(judge).collect())
 }
 
 /// As a start asks for it: what can't change back and forth isn't used.
@@ -81,14 +72,6 @@ fn see(binding: &Binding, netns: &Netns) -> Result<Seen, Error> {
         has_nat: binding.is_beside_nat(netns)?,
         table: binding.observe(netns)?,
     })
-}
-
-fn unknown(error: &Error, router: &Router) -> Finding {
-    let finding = Finding::unknown(CHECK, sentence(error));
-    match router.namespaces.first() {
-        Some(netns) => finding.at(netns.name()),
-        None => finding,
-    }
 }
 
 const fn why(choice: CarrierChoice, nat: &Nat, nat_chains: bool) -> &'static str {

@@ -3,10 +3,10 @@
 
 use std::{collections::BTreeSet, io};
 
-use super::{Finding, roots::Roots, routers::Routers};
+use super::{Finding, roots::Roots, routers::Router};
 use crate::{
     input::sentence,
-    kernel::{Binding, Error, Nft},
+    kernel::{Binding, Error, Netns, Nft},
     model::Helper,
 };
 
@@ -77,13 +77,12 @@ fn among(present: &[Helper], allowed: &[Helper]) -> Finding {
 /// lets clients open ports by themselves
 /// (Documentation/networking/nf_conntrack-sysctl.rst; gone as of Linux 6.0, and off
 /// by default since 4.7).
-pub(super) fn automatic(roots: &Roots, routers: &Routers) -> Vec<Finding> {
-    let namespaces = routers.values().flat_map(|router| &router.namespaces);
-    let check = |netns| {
+pub(super) fn automatic(roots: &Roots, router: &Router) -> Vec<Finding> {
+    let check = |netns: &Netns| {
         let value = super::within(netns, || roots.number(AUTOMATIC));
         judge_automatic(value).at(netns.name())
     };
-    namespaces.map(check).collect()
+    router.namespaces.iter().map(check).collect()
 }
 
 const AUTOMATIC: &str = "net/netfilter/nf_conntrack_helper";

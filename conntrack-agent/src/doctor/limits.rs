@@ -8,7 +8,7 @@ use std::{
 use super::{
     Finding,
     roots::Roots,
-    routers::{InForce, Routers},
+    routers::{InForce, Router},
 };
 use crate::engine::Limits;
 
@@ -23,23 +23,24 @@ const THERE: u64 = 95;
 /// two hundred.
 const LONGEST_LIST: u64 = 64 << 20;
 
-/// Those of the configuration.
-pub(super) fn of_the_agent(limits: Limits, routers: &Routers) -> Vec<Finding> {
-    const REMEDY: &str = "raise it in the configuration's [limits]";
-    let with_rules = routers.values().filter(|router| router.has_rules()).count();
-    let mut findings = vec![judge(
-        "limits.routers",
-        Ok((number(with_rules), number(limits.routers))),
-        REMEDY,
-    )];
-    for (id, router) in routers {
-        if let InForce::Rules { count, .. } = router.in_force {
-            let used = Ok((number(count), number(limits.rules_per_router)));
-            findings
-                .push(judge("limits.rules_per_router", used, REMEDY).at(format!("router {id}")));
-        }
-    }
-    findings
+/// What helps against those of the configuration.
+const CONFIGURED: &str = "raise it in the configuration's [limits]";
+
+/// How many routers have rules.
+pub(super) fn of_routers(limits: Limits, with_rules: usize) -> Finding {
+    let used = Ok((number(with_rules), number(limits.routers)));
+    judge("limits.routers", used, CONFIGURED)
+}
+
+/// How many rules a router has; those that others shadow aren't in the kernel, and
+/// not counted.
+pub(super) fn of_rules(limits: Limits, router: &Router) -> Option<Finding> {
+    let InForce::Rules { count, .. } = router.in_force else {
+        return None;
+    };
+    let used = Ok((number(count), number(limits.rules_per_router)));
+    let finding = judge("limits.rules_per_router", used, CONFIGURED);
+    Some(finding.at(format!("router {}", router.id)))
 }
 
 fn number(count: usize) -> u64 {
@@ -48,10 +49,9 @@ fn number(count: usize) -> u64 {
 
 /// Those of connection tracking, which count for each namespace by itself: what is
 /// above them is dropped (`__nf_conntrack_alloc`, `nf_ct_expect_related_report`).
-pub(super) fn of_the_kernel(roots: &Roots, routers: &Routers) -> Vec<Finding> {
-    let namespaces = routers.values().flat_map(|router| &router.namespaces);
+pub(super) fn of_the_kernel(roots: &Roots, router: &Router) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for netns in namespaces {
+    for netns in &router.namespaces {
         let read = || Ok((connections(roots), expectations(roots)));
         let found = match super::within(netns, read) {
             Ok((connections, expectations)) => vec![

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    Finding,
-    routers::{Router, Routers},
-};
+use super::{Finding, routers::Router};
 use crate::{
     config::Config,
     input::sentence,
@@ -14,29 +11,31 @@ use crate::{
 
 const CHECK: &str = "programs";
 
-/// Looks at all interfaces that are classified.
-pub(super) fn check(hooks: Option<&Hooks>, config: &Config, routers: &Routers) -> Vec<Finding> {
-    let Some(hooks) = hooks else {
-        return vec![Finding::unknown(
-            CHECK,
-            "not to be told where programs can't be asked for",
-        )];
-    };
-    let mut names = Names::default();
+/// What keeps all routers from being looked at.
+pub(super) fn obstacle(hooks: Option<&Hooks>) -> Option<Finding> {
+    let unknown = || Finding::unknown(CHECK, "not to be told where programs can't be asked for");
+    hooks.is_none().then(unknown)
+}
+
+/// Looks at the router's interfaces that are classified.
+pub(super) fn check(
+    hooks: &Hooks,
+    config: &Config,
+    router: &Router,
+    names: &mut Names,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for router in routers.values() {
-        for netns in &router.namespaces {
-            let found = look(hooks, config, router, netns, &mut names);
-            if found.is_empty() {
-                let what = if router.has_rules() {
-                    "the agent's alone are on its interfaces"
-                } else {
-                    "none is on its interfaces"
-                };
-                findings.push(Finding::ok(CHECK, what).at(netns.name()));
-            }
-            findings.extend(found);
+    for netns in &router.namespaces {
+        let found = look(hooks, config, router, netns, names);
+        if found.is_empty() {
+            let what = if router.has_rules() {
+                "the agent's alone are on its interfaces"
+            } else {
+                "none is on its interfaces"
+            };
+            findings.push(Finding::ok(CHECK, what).at(netns.name()));
         }
+        findings.extend(found);
     }
     findings
 }
@@ -131,7 +130,7 @@ const BESIDE: &str = "nothing, if it passes on what is to have a helper and leav
 
 /// What programs are called; asked for once, where anybody else's are there.
 #[derive(Default)]
-struct Names(Option<BTreeMap<u32, String>>);
+pub(super) struct Names(Option<BTreeMap<u32, String>>);
 
 impl Names {
     fn of(&mut self, program: u32) -> &str {

@@ -4,8 +4,8 @@
 
 use std::{fs, io};
 
-use super::{Finding, roots::Roots, routers::Routers};
-use crate::config::Interfaces;
+use super::{Finding, roots::Roots, routers::Router};
+use crate::{config::Interfaces, kernel::Netns};
 
 const CHECK: &str = "rp-filter";
 
@@ -15,13 +15,12 @@ const DEFAULT: &str = "default";
 const LOOPBACK: &str = "lo";
 
 /// Of the interfaces that are classified.
-pub(super) fn check(roots: &Roots, interfaces: &Interfaces, routers: &Routers) -> Vec<Finding> {
-    let namespaces = routers.values().flat_map(|router| &router.namespaces);
-    let check = |netns| {
+pub(super) fn check(roots: &Roots, interfaces: &Interfaces, router: &Router) -> Vec<Finding> {
+    let check = |netns: &Netns| {
         let strict = super::within(netns, || strict(roots, interfaces));
         judge(strict).at(netns.name())
     };
-    namespaces.map(check).collect()
+    router.namespaces.iter().map(check).collect()
 }
 
 /// The interfaces whose filter is strict: the greater one of their own value and

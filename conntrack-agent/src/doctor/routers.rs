@@ -14,6 +14,8 @@ const CHECK: &str = "routers";
 
 /// A router that has a namespace here.
 pub(super) struct Router {
+    pub(super) id: RouterId,
+    /// Opened, so that they stay what they are until all has been asked.
     pub(super) namespaces: Vec<Netns>,
     /// The kernel's ids of the agent's programs for it.
     pub(super) programs: BTreeSet<u32>,
@@ -41,63 +43,71 @@ impl Router {
     }
 }
 
-/// All of them, by their ids.
-pub(super) type Routers = BTreeMap<RouterId, Router>;
+/// What the namespaces of all routers are called.
+pub(super) fn names(config: &Config) -> (BTreeMap<RouterId, Vec<String>>, Vec<Finding>) {
+    let mut names = BTreeMap::<_, Vec<_>>::new();
+    let folder = &config.netns_dir;
+    match NetnsFolder::new(folder).names() {
+        Ok(all) => {
+            for name in all {
+                if let Some(id) = router_of(&name, &config.namespace_prefixes) {
+                    names.entry(id).or_default().push(name);
+                }
+            }
+            (names, Vec::new())
+        }
+        Err(error) => {
+            let finding = Finding::unknown(CHECK, sentence(&error));
+            (names, vec![finding.at(folder.display().to_string())])
+        }
+    }
+}
 
-/// Opens their namespaces, which stay what they are until all has been asked.
-///
-/// To who may not ask, each pin looks broken.
-pub(super) fn find(config: &Config, may_ask: bool) -> (Routers, Vec<Finding>) {
-    let (mut routers, mut findings) = (Routers::new(), Vec::new());
-    let folder = NetnsFolder::new(&config.netns_dir);
+/// Opens what there is of a router. To who may not ask, each pin looks broken.
+pub(super) fn open(
+    config: &Config,
+    id: RouterId,
+    names: &[String],
+    may_ask: bool,
+) -> (Router, Vec<Finding>) {
+    let mut findings = Vec::new();
     let mut unknown = |place: &str, what: String| {
         findings.push(Finding::unknown(CHECK, what).at(place));
     };
-    let names = folder.names().unwrap_or_else(|error| {
-        unknown(&config.netns_dir.display().to_string(), sentence(&error));
-        Vec::new()
-    });
+    let mut router = Router {
+        id,
+        namespaces: Vec::new(),
+        programs: BTreeSet::new(),
+        in_force: InForce::Nothing,
+    };
+    let folder = NetnsFolder::new(&config.netns_dir);
     for name in names {
-        let Some(id) = router_of(&name, &config.namespace_prefixes) else {
-            continue;
-        };
-        match folder.open(&name) {
-            Ok(Some(netns)) => {
-                let router = routers.entry(id).or_insert_with(|| Router {
-                    namespaces: Vec::new(),
-                    programs: BTreeSet::new(),
-                    in_force: InForce::Nothing,
-                });
-                router.namespaces.push(netns);
-            }
-            Ok(None) => unknown(&name, "what has this name is no network namespace".into()),
-            Err(error) => unknown(&name, sentence(&error)),
+        match folder.open(name) {
+            Ok(Some(netns)) => router.namespaces.push(netns),
+            Ok(None) => unknown(name, "what has this name is no network namespace".into()),
+            Err(error) => unknown(name, sentence(&error)),
         }
     }
-    for (id, router) in &mut routers {
-        if let Err(error) = read_pins(config, *id, router) {
-            unknown(&format!("router {id}"), sentence(&error));
-        }
-    }
-    let broken = routers
-        .iter()
-        .filter(|(_, router)| router.in_force == InForce::Broken);
-    findings.extend(broken.map(|(id, _)| {
-        let finding = if may_ask {
+    let place = format!("router {id}");
+    match read_pins(config, &mut router) {
+        Err(error) => unknown(&place, sentence(&error)),
+        Ok(()) if router.in_force != InForce::Broken => {}
+        Ok(()) if may_ask => {
             let what = "what is pinned of its rules is not whole";
-            Finding::wrong(CHECK, what, "start the agent, which makes it anew")
-        } else {
-            Finding::unknown(CHECK, "what is pinned of its rules can't be opened")
-        };
-        finding.at(format!("router {id}"))
-    }));
-    let ruled = routers.values().filter(|router| router.has_rules()).count();
-    let count = routers.len();
-    findings.push(Finding::ok(
+            let remedy = "start the agent, which makes it anew";
+            findings.push(Finding::wrong(CHECK, what, remedy).at(place));
+        }
+        Ok(()) => unknown(&place, "what is pinned of its rules can't be opened".into()),
+    }
+    (router, findings)
+}
+
+/// How many there are.
+pub(super) fn summary(count: usize, with_rules: usize) -> Finding {
+    Finding::ok(
         CHECK,
-        format!("{count} with namespaces here, {ruled} of them with rules in force"),
-    ));
-    (routers, findings)
+        format!("{count} with namespaces here, {with_rules} of them with rules in force"),
+    )
 }
 
 /// The router whose namespace has this name.
@@ -107,7 +117,8 @@ fn router_of(name: &str, prefixes: &[String]) -> Option<RouterId> {
 }
 
 /// What is pinned of the router, by whichever ABI.
-fn read_pins(config: &Config, id: RouterId, router: &mut Router) -> Result<(), Error> {
+fn read_pins(config: &Config, router: &mut Router) -> Result<(), Error> {
+    let id = router.id;
     for pins in Pins::of_all_versions(&config.bpffs_dir)? {
         let folders = pins.instances(id);
         let programs = folders.iter().flat_map(|folder| programs_in(folder));

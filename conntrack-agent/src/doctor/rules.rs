@@ -1,14 +1,13 @@
 //! Rules of others that do what the agent does, or get in its way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::{Finding, routers::Routers};
+use super::{Finding, routers::Router};
 use crate::{
     input::sentence,
     kernel::{
         AgentId, Carrier, Deed, Entrance, Rule, Ruleset, TABLE_PREFIX, TableName, ruleset_of,
     },
-    model::RouterId,
 };
 
 /// Chains of Neutron's own extension.
@@ -32,42 +31,37 @@ const BIND_FIRST: i32 = -100;
 /// As many chains are named; a router has one for each of Neutron's rules.
 const NAMED: usize = 3;
 
-/// Looks at the rules of all namespaces.
+/// Looks at the rules of the router's namespaces, where this carrier is used or would
+/// be.
 pub(super) fn check(
     owner: Option<AgentId>,
     mask: u32,
-    carriers: &BTreeMap<RouterId, Carrier>,
-    routers: &Routers,
+    carrier: Option<Carrier>,
+    router: &Router,
 ) -> Vec<Finding> {
-    let own = owner.map(|owner| TableName {
-        family: "inet",
-        name: format!("{TABLE_PREFIX}{owner}"),
-    });
-    let (mut helpers, mut marks) = (Vec::new(), Vec::new());
-    for (id, router) in routers {
-        for netns in &router.namespaces {
-            let ruleset = match ruleset_of(netns) {
-                Ok(ruleset) => ruleset,
-                Err(error) => {
-                    let unknown = |check| Finding::unknown(check, sentence(&error));
-                    helpers.extend([NEUTRON, OTHERS].map(|it| unknown(it).at(netns.name())));
-                    marks.push(unknown(MARKS).at(netns.name()));
-                    continue;
-                }
-            };
-            let ruleset = match &own {
-                Some(own) => ruleset.without(own),
-                None => ruleset,
-            };
-            let [neutron, others] = helper_rules(&ruleset, router.has_rules());
-            helpers.extend([neutron.at(netns.name()), others.at(netns.name())]);
-            let carrier = carriers.get(id).copied();
-            let found = conflicts(&ruleset, carrier.unwrap_or(Carrier::Mark), mask);
-            marks.extend(found.into_iter().map(|finding| finding.at(netns.name())));
-        }
+    let mut findings = Vec::new();
+    for netns in &router.namespaces {
+        let found = match ruleset_of(netns) {
+            Ok(ruleset) => {
+                let ruleset = match owner {
+                    Some(owner) => ruleset.without(&TableName {
+                        family: "inet",
+                        name: format!("{TABLE_PREFIX}{owner}"),
+                    }),
+                    None => ruleset,
+                };
+                let mut found = Vec::from(helper_rules(&ruleset, router.has_rules()));
+                found.extend(conflicts(&ruleset, carrier.unwrap_or(Carrier::Mark), mask));
+                found
+            }
+            Err(error) => {
+                let unknown = |check| Finding::unknown(check, sentence(&error));
+                [NEUTRON, OTHERS, MARKS].map(unknown).into()
+            }
+        };
+        findings.extend(found.into_iter().map(|finding| finding.at(netns.name())));
     }
-    helpers.extend(marks);
-    helpers
+    findings
 }
 
 /// Who else gives helpers: Neutron, and anybody.
