@@ -74,14 +74,17 @@ fn see(binding: &Binding, netns: &Netns) -> Result<Seen, Error> {
     })
 }
 
-const fn why(choice: CarrierChoice, nat: &Nat, nat_chains: bool) -> &'static str {
+fn why(choice: CarrierChoice, nat: &Nat, nat_chains: bool) -> &'static str {
     match choice {
         CarrierChoice::Mark | CarrierChoice::Priority => "the configuration says so",
         CarrierChoice::Auto if !nat_chains => "this kernel has no nat chains of nftables",
         CarrierChoice::Auto => match nat.0.as_slice() {
             [true] => "the router has NAT",
             [false] => "the router has no NAT",
-            _ => "of the router's namespaces, priority wants NAT in each",
+            all if all.iter().all(|each| *each) && !all.is_empty() => {
+                "each of the router's namespaces has NAT"
+            }
+            _ => "not each of the router's namespaces has NAT",
         },
     }
 }
@@ -194,7 +197,8 @@ mod tests {
         assert!(why(Mark, &[true], true).contains("configuration"));
         assert!(why(Auto, &[true], true).contains("has NAT"));
         assert!(why(Auto, &[false], true).contains("no NAT"));
-        assert!(why(Auto, &[true, false], true).contains("in each"));
+        assert!(why(Auto, &[true, false], true).contains("not each"));
+        assert!(why(Auto, &[true, true], true).starts_with("each"));
         assert!(why(Auto, &[true], false).contains("nat chains"));
     }
 }

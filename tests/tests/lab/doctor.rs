@@ -465,6 +465,49 @@ fn helpers_that_others_give() {
     fixture.ask().assert_ok("other-helpers");
 }
 
+/// What it was that lost its footprint, say.
+#[test]
+fn a_table_of_another_agents() {
+    let fixture = Fixture::new();
+    let name = format!("conntrack-agent-{}", Uuid::new_v4());
+    fixture.netns().nft(&format!(
+        "table inet {name} {{
+            ct helper ftp-tcp {{ type \"ftp\" protocol tcp; }}
+            chain bind {{
+                type filter hook prerouting priority -160;
+                ct helper set meta mark and 0xff000000 map {{ 0x1000000 : \"ftp-tcp\" }}
+                meta mark set meta mark and 0x00ffffff
+            }}
+        }}"
+    ));
+    let said = fixture.ask();
+    said.assert_found("other-helpers", "warn", &[&name]);
+    said.assert_found("marks", "wrong", &[&name, "mark_mask"]);
+    fixture.netns().nft(&format!("delete table inet {name}"));
+    let said = fixture.ask();
+    said.assert_ok("other-helpers");
+    said.assert_ok("marks");
+}
+
+#[test]
+fn legacy_tables_that_nobody_can_read() {
+    let fixture = Fixture::new();
+    rp_filter(fixture.netns(), "qr-1", 1);
+    let command = fixture.netns().tool("sh", ["-c", "command -v nft"], "");
+    let config = Config::of(&fixture.lab).with("nft", format!("{:?}", command.trim()));
+    let without = || ask_through(&fixture.lab, &config, &["env", "PATH=/nonexistent"]);
+    without().assert_ok("neutron-chains");
+    // From now on there is a table to be read.
+    let list = ["-t", "raw", "-L", "-n"];
+    fixture.netns().tool("iptables-legacy", list, "");
+    let said = without();
+    for check in ["neutron-chains", "other-helpers", "marks"] {
+        said.assert_found(check, "unknown", &["iptables-legacy-save"]);
+    }
+    said.assert_found("rp-filter", "warn", &["strict"]);
+    fixture.ask().assert_ok("neutron-chains");
+}
+
 #[test]
 fn programs_of_others() {
     let fixture = Fixture::new();
@@ -721,6 +764,38 @@ fn the_carrier_and_its_reason() {
         "ok",
         &["the configuration says so"],
     );
+}
+
+/// The namespaces of a distributed router have one carrier.
+#[test]
+fn the_carrier_of_a_router_with_two_namespaces() {
+    let mut fixture = Fixture::new();
+    let snat = fixture.lab.netns(&format!("snat-{}", fixture.router.id()));
+    nat(&snat);
+    fixture.reload();
+    let carriers = || -> Vec<Value> {
+        let said = fixture.ask();
+        said.assert_ok("carrier");
+        said.of("carrier").cloned().collect()
+    };
+    let found = carriers();
+    let places: Vec<_> = found.iter().map(|finding| &finding["place"]).collect();
+    assert_eq!(
+        places,
+        [fixture.netns().name().as_str(), snat.name().as_str()]
+    );
+    for finding in &found {
+        let what = finding["what"].as_str().expect("words");
+        assert!(what.starts_with("mark: not each"), "{what}");
+    }
+    nat(fixture.netns());
+    let rules = rules(&fixture.router);
+    assert_eq!(fixture.agent.reload(&rules), Reload::Done);
+    let found = ask(&fixture.lab);
+    for finding in found.of("carrier") {
+        let what = finding["what"].as_str().expect("words");
+        assert!(what.starts_with("priority: each"), "{what}");
+    }
 }
 
 #[test]
