@@ -1,7 +1,7 @@
 //! `doctor`: each check is provoked, and is silent again after its remedy.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 
 use conntrack_agent::kernel::{Instance, Pins, Usable};
@@ -840,6 +840,47 @@ fn what_the_kernel_counts_is_the_namespaces_own() {
         assert_eq!(found[0]["place"], name.as_str());
         assert_eq!(found[0]["result"], "ok");
     }
+}
+
+/// Really near: a flow for each of so many connections, which live until they are
+/// flushed.
+#[test]
+fn a_connection_table_that_is_nearly_full_is_warned_of() {
+    let fixture = Fixture::new();
+    let netns = fixture.netns();
+    netns.ip("link set lo up");
+    netns.sysctl("netfilter/nf_conntrack_udp_timeout", "3600");
+    let number = |name: &str| -> usize {
+        let path = format!("/proc/sys/net/netfilter/{name}");
+        let text = netns.tool("cat", [path.as_str()], "");
+        text.trim().parse().expect("a number")
+    };
+    let most = number("nf_conntrack_max");
+    let fill = |hundredths: usize, from: u8| {
+        let wanted = most * hundredths / 100;
+        netns.run(|| {
+            let mut sockets = (1..=u8::MAX).map(|host| {
+                let socket = UdpSocket::bind(SocketAddr::from(([127, 0, from, host], 0)));
+                socket.expect("a socket")
+            });
+            while number("nf_conntrack_count") < wanted {
+                let socket = sockets.next().expect("one more address");
+                let missing = wanted - number("nf_conntrack_count");
+                for port in (1_024..=u16::MAX).take(missing) {
+                    // Nobody is there, which an earlier packet's ICMP may say.
+                    drop(socket.send_to(b"\0", SocketAddr::from(([127, 0, 0, 1], port))));
+                }
+            }
+        });
+    };
+    fixture.ask().assert_ok("limits");
+    fill(81, 1);
+    let words = ["nf_conntrack_max", &netns.name(), "raise"];
+    fixture.ask().assert_found("limits", "warn", &words);
+    fill(96, 2);
+    fixture.ask().assert_found("limits", "wrong", &words);
+    netns.tool("conntrack", ["-F"], "");
+    fixture.ask().assert_ok("limits");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use conntrack_tests::agent::{Agent, binary};
 use conntrack_tests::clients::ftp::{Mode, fetch};
@@ -79,16 +79,18 @@ impl Fixture {
         let listener = self.site.server.run(|| TcpListener::bind(to));
         let _listener = listener.expect("a port of the server's");
         let to = self.site.published_address(port);
+        let begun = Instant::now();
         let stream = self.site.client.run(|| TcpStream::connect(to));
         let stream = stream.expect("a connection");
         let from = stream.local_addr().expect("its address").to_string();
-        wait::until(LIMIT, || {
+        let told = wait::until(LIMIT, || {
             let heard = self.ask(&format!("/v1/events?after={after}"));
             let all = heard.body["events"].as_array().expect("events").clone();
             let is_it = |event: &Value| event["kind"] == "connection" && event["source"] == *from;
             all.into_iter().find(is_it)
-        })
-        .expect("an event of the connection")
+        });
+        println!("told of after {:.0?}", begun.elapsed());
+        told.expect("an event of the connection")
     }
 
     fn rule(&self, port: u16) -> Value {
