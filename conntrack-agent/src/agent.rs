@@ -260,7 +260,8 @@ impl Agent {
             took: begun.elapsed(),
         };
         self.auditor.record(&event);
-        self.chronicle.note(Happening::change(&event));
+        let happening = Happening::change(&event);
+        self.chronicle.note(happening, event.routers);
     }
 
     /// Makes one change, durably and in the kernel, or not at all.
@@ -386,20 +387,23 @@ impl Agent {
     /// What a look that nobody asked for has brought.
     fn tell(&self, router: RouterId, summary: &Summary, failed_before: bool) {
         if let Some(trouble) = self.reconciler.troubles().get(&router) {
-            self.chronicle.note(Happening::Failure {
+            let failure = Happening::Failure {
                 router_id: router.to_string(),
                 reason: sentence(&trouble.error),
                 failures: trouble.failures,
-            });
+            };
+            self.chronicle.note(failure, vec![router]);
             return;
         }
         if summary.effects.total() > 0 {
             let effects = &summary.effects;
-            self.chronicle.note(Happening::repair(router, effects));
+            let repair = Happening::repair(router, effects);
+            self.chronicle.note(repair, vec![router]);
         }
         if failed_before {
             let router_id = router.to_string();
-            self.chronicle.note(Happening::Recovery { router_id });
+            let recovery = Happening::Recovery { router_id };
+            self.chronicle.note(recovery, vec![router]);
         }
     }
 

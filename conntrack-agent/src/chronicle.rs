@@ -8,16 +8,23 @@ mod happening;
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 use uuid::Uuid;
 
 pub use happening::{Happening, Has, RuleText};
 
-/// How many are kept: of some hundred bytes each, but for changes of many rules.
-const KEPT: usize = 2048;
+use crate::model::RouterId;
+
+/// How many are kept of each kind, connections and all else: of some hundred bytes
+/// each, but for changes of many rules. Anybody behind a router can have as many
+/// connections as he likes; they push out no repair.
+const KEPT: usize = 1024;
 
 /// Something that has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +36,8 @@ pub struct Entry {
     pub at: SystemTime,
     /// What.
     pub what: Happening,
+    /// The routers that it is about, all of them; none where it is about all.
+    pub routers: Vec<RouterId>,
 }
 
 /// What has happened after some moment.
@@ -36,7 +45,7 @@ pub struct Entry {
 pub struct Excerpt {
     /// The oldest first.
     pub entries: Vec<Arc<Entry>>,
-    /// How many came before them that are not kept any more.
+    /// How many came among them that are not kept any more.
     pub missed: u64,
     /// The number of the last.
     pub last: u64,
@@ -47,8 +56,15 @@ pub struct Excerpt {
 pub struct Chronicle {
     /// Which run of the agent it is of: numbers begin anew with each.
     run: Uuid,
-    kept: Mutex<VecDeque<Arc<Entry>>>,
+    kept: Mutex<Kept>,
     newest: watch::Sender<Newest>,
+}
+
+/// Each in the order of its numbers.
+#[derive(Debug, Default)]
+struct Kept {
+    connections: VecDeque<Arc<Entry>>,
+    others: VecDeque<Arc<Entry>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,17 +91,22 @@ impl Chronicle {
         self.run
     }
 
-    /// Something has happened just now.
-    pub fn note(&self, what: Happening) {
+    /// Something has happened just now, to these routers.
+    pub fn note(&self, what: Happening, routers: Vec<RouterId>) {
         let mut kept = self.kept();
         let sequence = self.newest.borrow().sequence + 1;
-        kept.push_back(Arc::new(Entry {
+        let ring = match what {
+            Happening::Connection { .. } => &mut kept.connections,
+            _ => &mut kept.others,
+        };
+        ring.push_back(Arc::new(Entry {
             sequence,
             at: SystemTime::now(),
             what,
+            routers,
         }));
-        if kept.len() > KEPT {
-            kept.pop_front();
+        if ring.len() > KEPT {
+            ring.pop_front();
         }
         // While it is held, or a number could be told of before what has it.
         self.newest.send_modify(|newest| newest.sequence = sequence);
@@ -98,12 +119,19 @@ impl Chronicle {
         let kept = self.kept();
         let newest = self.newest.borrow().sequence;
         let sequence = if sequence > newest { 0 } else { sequence };
-        let entries = kept.iter().filter(|entry| entry.sequence > sequence);
-        let entries: Vec<_> = entries.take(most).cloned().collect();
-        let first = entries.first().map_or(newest + 1, |entry| entry.sequence);
+        let later = |ring: &VecDeque<Arc<Entry>>| {
+            let first = ring.partition_point(|entry| entry.sequence <= sequence);
+            ring.range(first..).cloned().collect::<Vec<_>>()
+        };
+        let mut entries = [later(&kept.connections), later(&kept.others)].concat();
+        entries.sort_unstable_by_key(|entry| entry.sequence);
+        entries.truncate(most);
+        let is_all = entries.len() < most;
+        let last = entries.last().filter(|_| !is_all);
+        let last = last.map_or(newest, |entry| entry.sequence);
         Excerpt {
-            missed: first - sequence - 1,
-            last: entries.last().map_or(newest, |entry| entry.sequence),
+            missed: (last - sequence).saturating_sub(entries.len() as u64),
+            last,
             entries,
         }
     }
@@ -115,12 +143,12 @@ impl Chronicle {
     }
 
     /// Waits until there is one after that with this number, but no longer than
-    /// this, nor after [`Self::end`].
-    pub async fn wait(&self, sequence: u64, limit: Duration) {
+    /// until then, nor after [`Self::end`]. Returns whether there is.
+    pub async fn wait(&self, sequence: u64, until: Instant) -> bool {
         let mut newest = self.newest.subscribe();
         let more = newest.wait_for(|newest| newest.is_ended || newest.sequence != sequence);
-        // That the time is over, or the sender gone, is as good as news.
-        let _ = timeout(limit, more).await;
+        let more = timeout_at(until, more).await;
+        more.is_ok_and(|newest| newest.is_ok_and(|newest| !newest.is_ended))
     }
 
     /// Nobody is to wait any more: the agent ends.
@@ -129,17 +157,36 @@ impl Chronicle {
     }
 
     /// It is in order whoever panicked while he had it.
-    fn kept(&self) -> MutexGuard<'_, VecDeque<Arc<Entry>>> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    fn lost(count: u64) -> Happening {
-        Happening::Untold { count }
+    fn note(chronicle: &Chronicle, count: u64) {
+        chronicle.note(Happening::Untold { count }, Vec::new());
+    }
+
+    fn connect(chronicle: &Chronicle) {
+        let rule = RuleText {
+            router_id: String::new(),
+            protocol: "tcp".into(),
+            port: 21,
+            helper: "ftp".into(),
+        };
+        let happening = Happening::Connection {
+            rule,
+            source: String::new(),
+            destination: String::new(),
+            has_helper: Has::Yes,
+            reason: None,
+        };
+        chronicle.note(happening, Vec::new());
     }
 
     fn numbers(excerpt: &Excerpt) -> Vec<u64> {
@@ -150,9 +197,9 @@ mod tests {
     fn each_is_told_once_in_order() {
         let chronicle = Chronicle::default();
         assert_eq!(chronicle.after(0, 9), Excerpt::default());
-        for count in 1..=3 {
-            chronicle.note(lost(count));
-        }
+        note(&chronicle, 1);
+        connect(&chronicle);
+        note(&chronicle, 3);
         let all = chronicle.after(0, 9);
         assert_eq!((numbers(&all), all.missed, all.last), (vec![1, 2, 3], 0, 3));
         let some = chronicle.after(1, 1);
@@ -167,7 +214,7 @@ mod tests {
     fn what_is_not_kept_any_more_is_counted() {
         let chronicle = Chronicle::default();
         for count in 0..KEPT as u64 + 10 {
-            chronicle.note(lost(count));
+            note(&chronicle, count);
         }
         let all = chronicle.after(0, usize::MAX);
         assert_eq!((all.entries.len(), all.missed), (KEPT, 10));
@@ -175,26 +222,46 @@ mod tests {
         assert_eq!(chronicle.after(10, usize::MAX).missed, 0);
     }
 
+    #[test]
+    fn connections_push_out_no_other_event() {
+        let chronicle = Chronicle::default();
+        note(&chronicle, 1);
+        for _ in 0..2 * KEPT {
+            connect(&chronicle);
+        }
+        note(&chronicle, 2);
+        let all = chronicle.after(0, usize::MAX);
+        let (first, last) = (all.entries.first().unwrap(), all.entries.last().unwrap());
+        let newest = 2 * KEPT as u64 + 2;
+        assert_eq!((first.sequence, last.sequence), (1, newest));
+        assert_eq!((all.entries.len(), all.missed), (KEPT + 2, KEPT as u64));
+        // The first of them is there, and what follows it is not.
+        let first = chronicle.after(0, 1);
+        assert_eq!((first.missed, first.last), (0, 1));
+        let next = chronicle.after(1, 1);
+        assert_eq!((next.missed, next.last), (KEPT as u64, KEPT as u64 + 2));
+    }
+
     /// Without the waking it would hang.
     #[tokio::test]
     async fn who_waits_is_woken_by_news_and_by_the_end() {
         let chronicle = Arc::new(Chronicle::default());
-        let hour = Duration::from_hours(1);
+        let later = Instant::now() + Duration::from_hours(1);
         let wait = |after| {
             let chronicle = Arc::clone(&chronicle);
-            tokio::spawn(async move { chronicle.wait(after, hour).await })
+            tokio::spawn(async move { chronicle.wait(after, later).await })
         };
         let waiting = wait(0);
         tokio::task::yield_now().await;
-        chronicle.note(lost(1));
-        waiting.await.unwrap();
+        note(&chronicle, 1);
+        assert!(waiting.await.unwrap());
         // There is one already.
-        chronicle.wait(0, hour).await;
+        assert!(chronicle.wait(0, later).await);
         let waiting = wait(1);
         tokio::task::yield_now().await;
         chronicle.end();
-        waiting.await.unwrap();
+        assert!(!waiting.await.unwrap());
         let idle = Chronicle::default();
-        idle.wait(0, Duration::from_millis(1)).await;
+        assert!(!idle.wait(0, Instant::now()).await);
     }
 }

@@ -197,13 +197,21 @@ impl Client {
         self.ask(Question::read("/v1/status".into()))
     }
 
-    /// What has happened after the event with this number. Where that is nothing,
-    /// the agent waits so many seconds for something, at most 20.
+    /// What has happened after the event with this number, to a router or to all.
+    /// Where that is nothing, the agent waits so many seconds for something, at most
+    /// 20. There may be more than one answer has: until its `last` is the number that
+    /// was asked with.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn events(&self, after: u64, wait_seconds: u64) -> Result<Events, ClientError> {
-        let path = format!("/v1/events?after={after}&wait={wait_seconds}");
+    pub fn events(
+        &self,
+        after: u64,
+        wait_seconds: u64,
+        router: Option<RouterId>,
+    ) -> Result<Events, ClientError> {
+        let of = router.map_or_else(String::new, |router| format!("&router_id={router}"));
+        let path = format!("/v1/events?after={after}&wait={wait_seconds}{of}");
         self.ask(Question::read(path))
     }
 

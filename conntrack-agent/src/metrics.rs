@@ -5,7 +5,11 @@
 
 mod exposition;
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use prometheus_client::{
     collector::Collector,
@@ -15,6 +19,7 @@ use prometheus_client::{
 };
 
 pub use exposition::Exposition;
+use exposition::Writer;
 
 use crate::reconcile::{EffectKind, Summary};
 
@@ -51,6 +56,8 @@ pub struct Metrics {
     commits: Family<[Label; 1], Counter>,
     requests: Family<[Label; 2], Counter>,
     durations: Family<[Label; 1], Histogram, fn() -> Histogram>,
+    /// Of the text that was written last, in bytes.
+    length: AtomicUsize,
 }
 
 impl Metrics {
@@ -116,6 +123,7 @@ impl Metrics {
             commits,
             requests,
             durations,
+            length: AtomicUsize::new(0),
         }
     }
 
@@ -161,11 +169,15 @@ impl Metrics {
     ) -> Result<String, fmt::Error> {
         let mut elsewhere = Registry::with_prefix(PREFIX);
         elsewhere.register_collector(Box::new(gathered));
-        let mut all = String::new();
+        // As long as the last one, and a little more.
+        let room = self.length.load(Ordering::Relaxed);
+        let mut all = Writer::new(exposition, room + room / 16);
         text::encode_registry(&mut all, &self.registry)?;
         text::encode_registry(&mut all, &elsewhere)?;
         text::encode_eof(&mut all)?;
-        Ok(exposition.of(all))
+        let all = all.text();
+        self.length.store(all.len(), Ordering::Relaxed);
+        Ok(all)
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod fate;
 mod queue;
+mod recent;
 
 use std::{
     collections::BTreeMap,
@@ -18,17 +19,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use tracing::{debug, warn};
+use rustix::{
+    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
+    time::{ClockId, clock_gettime},
+};
+use tokio::sync::oneshot;
+use tracing::{debug, info, warn};
 
 use self::{
     fate::{Found, fate},
-    queue::Queue,
+    queue::{Queue, Waiting},
+    recent::Recent,
 };
 use crate::{
     agent::{Family, Fate, Handle},
     chronicle::{Happening, Has},
     config::Config,
+    input::sentence,
     kernel::{Conntrack, Error, Events, Flow, NetnsFolder, Opened, Tally},
     model::{Helper, Match, Port, RouterId},
 };
@@ -41,11 +48,17 @@ const REST: Duration = Duration::from_millis(20);
 /// comes with the first rule.
 const CHECK: Duration = Duration::from_millis(500);
 
+/// Connections that began longer ago came while nobody read: they are counted, and
+/// not looked for, as most of them have ended.
+const FRESH: Duration = Duration::from_secs(5);
+
 /// Ends when it is dropped.
 #[derive(Debug)]
 pub struct Witness {
     bell: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
+    /// Never sent, and dropped when the thread ends, however it does.
+    end: oneshot::Receiver<()>,
 }
 
 impl Witness {
@@ -63,14 +76,26 @@ impl Witness {
             events: None,
             untold: None,
             queue: Queue::default(),
+            recent: Recent::new(Instant::now()),
+            is_failing: false,
         };
-        let thread = thread::Builder::new()
-            .name("witness".into())
-            .spawn(move || work.until_told())?;
+        let (alive, end) = oneshot::channel();
+        let thread = thread::Builder::new().name("witness".into());
+        let thread = thread.spawn(move || {
+            let _alive: oneshot::Sender<()> = alive;
+            work.until_told();
+        })?;
         Ok(Self {
             bell,
             thread: Some(thread),
+            end,
         })
+    }
+
+    /// Waits until it has ended although nobody has ended it: a bug.
+    pub async fn ended(&mut self) {
+        // Whichever way; it is dropped, never sent.
+        let _ = (&mut self.end).await;
     }
 }
 
@@ -94,6 +119,9 @@ struct Work {
     /// What the programs could not tell of, when it was asked for last.
     untold: Option<u64>,
     queue: Queue,
+    recent: Recent,
+    /// Whether conntrack could not be asked the last time: said once.
+    is_failing: bool,
 }
 
 impl Work {
@@ -135,42 +163,69 @@ impl Work {
         let Ok(tally) = events.tally() else { return };
         let untold = Tally::lost(&tally);
         let before = self.untold.replace(untold).unwrap_or(untold);
-        let count = untold.saturating_sub(before);
-        if count > 0 {
-            let chronicle = self.agent.chronicle();
-            chronicle.note(Happening::Untold { count });
-        }
+        self.lose(untold.saturating_sub(before));
     }
 
     fn read(&mut self, now: Instant) {
-        if let Some(events) = &mut self.events {
-            for opened in events.read(self.queue.room()) {
+        let Some(events) = &mut self.events else {
+            return;
+        };
+        let clock = clock_gettime(ClockId::Monotonic);
+        let clock = Duration::try_from(clock).unwrap_or_default();
+        let mut stale = 0;
+        for opened in events.read(self.queue.room()) {
+            if clock.saturating_sub(opened.at) > FRESH {
+                stale += 1;
+            } else if self.recent.is_new(opened.router, flow(&opened), now) {
                 self.queue.add(opened, now);
             }
+        }
+        self.lose(stale);
+    }
+
+    /// So many began of which nothing will be told.
+    fn lose(&self, count: u64) {
+        if count > 0 {
+            let chronicle = self.agent.chronicle();
+            chronicle.note(Happening::Untold { count }, Vec::new());
         }
     }
 
     /// Those of one router at a time, in each of its namespaces.
-    fn look_up(&mut self, due: Vec<queue::Waiting>, now: Instant) {
-        let mut of_routers: BTreeMap<RouterId, Vec<queue::Waiting>> = BTreeMap::new();
+    fn look_up(&mut self, due: Vec<Waiting>, now: Instant) {
+        let mut of_routers: BTreeMap<RouterId, Vec<Waiting>> = BTreeMap::new();
         for waiting in due {
             let router = waiting.opened.router;
             of_routers.entry(router).or_default().push(waiting);
         }
         for (router, waiting) in of_routers {
             let flows: Vec<_> = waiting.iter().map(|one| flow(&one.opened)).collect();
-            let found = self.find(router, &flows).unwrap_or_else(|error| {
-                warn!(%error, %router, "connections cannot be looked up");
-                vec![Found::default(); flows.len()]
-            });
+            let found = match self.find(router, &flows) {
+                Ok(found) => found,
+                Err(error) => vec![Found::failed(sentence(&error)); flows.len()],
+            };
+            self.say_whether_it_works(found.iter().find_map(Found::failure));
             for (waiting, found) in waiting.into_iter().zip(found) {
                 // Not confirmed yet, perhaps (`nf_conntrack_confirm`).
                 if found.is_empty() && self.queue.put_back(&waiting, now) {
                     continue;
                 }
-                self.tell(&waiting.opened, &found);
+                // Its rule is gone, or not seen yet: a change of many routers is seen
+                // when it is whole.
+                if !self.tell(&waiting.opened, &found) {
+                    self.queue.put_back(&waiting, now);
+                }
             }
         }
+    }
+
+    fn say_whether_it_works(&mut self, failure: Option<&str>) {
+        match (failure, self.is_failing) {
+            (Some(why), false) => warn!("conntrack cannot be asked for connections: {why}"),
+            (None, true) => info!("conntrack can be asked for connections again"),
+            _ => {}
+        }
+        self.is_failing = failure.is_some();
     }
 
     /// What conntrack has of each of these.
@@ -178,29 +233,29 @@ impl Work {
         let names = self.prefixes.iter();
         let names: Vec<_> = names.map(|prefix| format!("{prefix}{router}")).collect();
         let of_namespaces = self.netns.visit(&names, |name| {
-            let found = Conntrack::open().and_then(|mut conntrack| {
-                let found = flows.iter().map(|flow| conntrack.find(flow));
-                found.collect::<io::Result<Vec<_>>>()
-            });
-            found.unwrap_or_else(|error| {
-                debug!(%error, name, "conntrack cannot be asked");
-                vec![None; flows.len()]
-            })
+            let failed = |error: io::Error| format!("{name}: {error}");
+            let mut conntrack = match Conntrack::open() {
+                Ok(conntrack) => conntrack,
+                Err(error) => return vec![Err(failed(error)); flows.len()],
+            };
+            let found = flows.iter().map(|flow| conntrack.find(flow));
+            found.map(|found| found.map_err(failed)).collect()
         })?;
         let mut all = vec![Found::default(); flows.len()];
         for of_one in of_namespaces {
             for (all, one) in all.iter_mut().zip(of_one) {
-                all.extend(one);
+                all.add(one);
             }
         }
         Ok(all)
     }
 
-    fn tell(&self, opened: &Opened, found: &Found) {
+    /// Returns whether there is a rule that it can have met.
+    fn tell(&self, opened: &Opened, found: &Found) -> bool {
         let rule = opened.rule();
         let port = Port::try_from(i64::from(rule.port));
         let (Some(helper), Ok(port)) = (Helper::with_mark(opened.mark), port) else {
-            return;
+            return false;
         };
         let says = Match {
             router: opened.router,
@@ -213,22 +268,24 @@ impl Work {
             Family::Six
         };
         let fate = fate(helper, family, found);
-        // Of a rule that is gone by now nothing is to be said.
         if !self.agent.view().met(says, family, &fate) {
-            return;
+            return false;
         }
         let (has_helper, reason) = match fate {
             Fate::Helped => (Has::Yes, None),
             Fate::Lacking(reason) => (Has::No, Some(reason)),
-            Fate::Unknown => (Has::Unknown, Some(fate::UNKNOWN.to_owned())),
+            Fate::Unknown(reason) => (Has::Unknown, Some(reason)),
         };
-        self.agent.chronicle().note(Happening::Connection {
+        let connection = Happening::Connection {
             rule: says.into(),
             source: opened.source.to_string(),
             destination: opened.destination.to_string(),
             has_helper,
             reason,
-        });
+        };
+        let chronicle = self.agent.chronicle();
+        chronicle.note(connection, vec![opened.router]);
+        true
     }
 }
 

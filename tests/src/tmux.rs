@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::lab::Lab;
 use crate::wait;
 
@@ -27,8 +29,10 @@ impl Tmux {
         variables: &[(&str, &str)],
         command: &Command,
     ) -> Self {
+        // Of its own: a server that is just ending still has its socket.
+        let name = format!("tmux-{}", Uuid::new_v4());
         let terminal = Self {
-            socket: lab.dir().path().join("tmux"),
+            socket: lab.dir().path().join(name),
             _lab: lab.clone(),
         };
         let (width, height) = size;

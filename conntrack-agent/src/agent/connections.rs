@@ -23,8 +23,8 @@ pub enum Fate {
     Helped,
     /// It doesn't, for this reason, as far as can be told.
     Lacking(String),
-    /// Conntrack has no such connection.
-    Unknown,
+    /// Conntrack has no such connection, or could not be asked; this is said of it.
+    Unknown(String),
 }
 
 /// Those of one rule, since the agent started.
@@ -63,7 +63,7 @@ impl Connections {
                     reason: reason.clone(),
                 });
             }
-            Fate::Unknown => self.unknown += 1,
+            Fate::Unknown(_) => self.unknown += 1,
         }
     }
 
@@ -91,7 +91,7 @@ mod tests {
         connections.add(Family::Six, &lacking, begun);
         assert_eq!(connections.lack(begun), Some("why"));
         connections.add(Family::Four, &Fate::Helped, begun);
-        connections.add(Family::Six, &Fate::Unknown, begun);
+        connections.add(Family::Six, &Fate::Unknown(String::new()), begun);
         assert_eq!(connections.lack(begun), Some("why"));
         connections.add(Family::Six, &Fate::Helped, begun);
         assert_eq!(connections.lack(begun), None);

@@ -35,7 +35,7 @@ use super::{
     parameters::{ROUTER_FIELDS, RULE_FIELDS, RouterParameters, RuleParameters},
     place::Place,
     query::{Item, ListQuery},
-    traffic::{traffic, traffic_of},
+    traffic::{Gathering, traffic, traffic_of},
 };
 use crate::{
     agent::{Condition, Handle, Request, Seen},
@@ -60,6 +60,10 @@ pub struct Api {
     scrape: Mutex<()>,
     /// Those who wait for events.
     followers: Followers,
+    /// Those who ask for traffic.
+    gathering: Gathering,
+    /// Whether connections are followed.
+    follows: bool,
     begun: Instant,
 }
 
@@ -89,6 +93,8 @@ impl Api {
             bodies: Semaphore::new(LARGEST * limits.body_bytes.div_ceil(PAGE)),
             scrape: Mutex::new(()),
             followers: Followers::default(),
+            gathering: Gathering::default(),
+            follows: config.follow_connections,
             limits,
             begun: Instant::now(),
         }
@@ -104,6 +110,10 @@ impl Api {
 
     pub(super) async fn scrape(&self) -> MutexGuard<'_, ()> {
         self.scrape.lock().await
+    }
+
+    pub(super) const fn gathering(&self) -> &Gathering {
+        &self.gathering
     }
 
     pub(super) const fn followers(&self) -> &Followers {
@@ -561,7 +571,7 @@ async fn status(
         uptime_seconds: api.begun.elapsed().as_secs(),
         rules: RuleCounts::of(&seen),
         routers: RouterCounts::of(&seen),
-        connections: ConnectionCounts::of(&seen),
+        connections: api.follows.then(|| ConnectionCounts::of(&seen)),
         troubles: troubles.collect(),
     }))
 }

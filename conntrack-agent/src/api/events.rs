@@ -13,16 +13,20 @@ use axum::{
     http::StatusCode,
 };
 use serde::Serialize;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use utoipa::ToSchema;
 
 use super::{access::Permit, app::Shared, error::ApiError};
-use crate::chronicle::{Entry, Happening};
+use crate::{
+    chronicle::{Entry, Happening},
+    model::RouterId,
+};
 
 /// Events that one answer has: of some hundred bytes each.
 const MOST: usize = 500;
 
-/// How many may wait at one time. They take a request's room while they do.
+/// How many may wait at one time that may read all, and how many others. They take a
+/// request's room while they do.
 const FOLLOWERS: usize = 16;
 
 /// How long one may wait, in seconds.
@@ -30,11 +34,17 @@ const LONGEST_WAIT: u64 = 20;
 
 /// Room for those who wait.
 #[derive(Debug)]
-pub(super) struct Followers(Semaphore);
+pub(super) struct Followers {
+    of_all: Semaphore,
+    of_some: Semaphore,
+}
 
 impl Default for Followers {
     fn default() -> Self {
-        Self(Semaphore::new(FOLLOWERS))
+        Self {
+            of_all: Semaphore::new(FOLLOWERS),
+            of_some: Semaphore::new(FOLLOWERS),
+        }
     }
 }
 
@@ -48,6 +58,9 @@ pub(super) struct Wanted {
     /// How long to wait where there is none, in seconds.
     #[param(maximum = 20)]
     wait: Option<u64>,
+    /// Only those that are about this router.
+    #[param(value_type = Option<String>, format = Uuid)]
+    router_id: Option<RouterId>,
 }
 
 /// What has happened.
@@ -58,7 +71,7 @@ pub(super) struct EventsOut {
     run: String,
     /// The oldest first.
     events: Vec<EventOut>,
-    /// How many came before them that are not kept any more.
+    /// How many came among them that are not kept any more, of all routers.
     missed: u64,
     /// What to ask for next, as `after`.
     last: u64,
@@ -85,7 +98,18 @@ impl Wanted {
                 "" if part.is_empty() => continue,
                 "after" => &mut wanted.after,
                 "wait" => &mut wanted.wait,
-                _ => return Err("the query may have after= and wait=, and nothing else".into()),
+                "router_id" => {
+                    let id = value.parse().map_err(|_| "router_id must be a UUID")?;
+                    if wanted.router_id.replace(id).is_some() {
+                        return Err("router_id is given twice".into());
+                    }
+                    continue;
+                }
+                _ => {
+                    return Err(
+                        "the query may have after=, wait= and router_id=, and nothing else".into(),
+                    );
+                }
             };
             let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
             let number = value.parse().ok().filter(|_| is_number);
@@ -125,27 +149,43 @@ pub(super) async fn events(
     let wanted = Wanted::parse(query.as_deref()).map_err(ApiError::invalid)?;
     let chronicle = Arc::clone(api.agent().chronicle());
     let after = wanted.after.unwrap_or(0);
+    let sees_all = permit.may_read_all().is_ok();
+    // What is about no router is about all of them.
+    let is_for = |entry: &Entry| match (&entry.routers[..], wanted.router_id) {
+        ([], None) => sees_all,
+        ([], Some(_)) => false,
+        (routers, wanted) => {
+            wanted.is_none_or(|router| routers.contains(&router))
+                && (sees_all
+                    || routers
+                        .iter()
+                        .all(|router| permit.may_read(*router).is_ok()))
+        }
+    };
+    let mut excerpt = chronicle.after(after, MOST);
     if let Some(wait) = wanted.wait.filter(|wait| *wait > 0) {
-        let _room = api.followers().0.try_acquire().map_err(|_| {
+        let followers = api.followers();
+        let places = if sees_all {
+            &followers.of_all
+        } else {
+            &followers.of_some
+        };
+        let _room = places.try_acquire().map_err(|_| {
             let message = format!("{FOLLOWERS} wait for events already; ask without wait=");
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "TooManyRequests", message)
         })?;
-        chronicle.wait(after, Duration::from_secs(wait)).await;
-    }
-    let excerpt = chronicle.after(after, MOST);
-    // What is about no router is about all of them.
-    let sees_all = permit.may_read_all().is_ok();
-    let may_read = |entry: &Entry| {
-        let routers = entry.what.routers();
-        let mut routers = routers.iter().filter_map(|router| router.parse().ok());
-        if entry.what.routers().is_empty() {
-            sees_all
-        } else {
-            routers.all(|router| permit.may_read(router).is_ok())
+        let end = Instant::now() + Duration::from_secs(wait);
+        // Others' events are none to come back with.
+        while !excerpt.entries.iter().any(|entry| is_for(entry))
+            && chronicle.wait(excerpt.last, end).await
+        {
+            let missed = excerpt.missed;
+            excerpt = chronicle.after(excerpt.last, MOST);
+            excerpt.missed += missed;
         }
-    };
+    }
     let events = excerpt.entries.iter();
-    let events = events.filter(|entry| may_read(entry));
+    let events = events.filter(|entry| is_for(entry));
     Ok(Json(EventsOut {
         run: chronicle.run().to_string(),
         events: events.map(|entry| EventOut::new(entry)).collect(),
@@ -160,7 +200,16 @@ mod tests {
 
     #[test]
     fn a_query_is_two_numbers_at_most() {
-        let wanted = |after, wait| Ok(Wanted { after, wait });
+        let wanted = |after, wait| {
+            Ok(Wanted {
+                after,
+                wait,
+                router_id: None,
+            })
+        };
+        let id = "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab";
+        let of_one = Wanted::parse(Some(&format!("router_id={id}"))).unwrap();
+        assert_eq!(of_one.router_id, Some(id.parse().unwrap()));
         assert_eq!(Wanted::parse(None), wanted(None, None));
         assert_eq!(Wanted::parse(Some("")), wanted(None, None));
         assert_eq!(Wanted::parse(Some("after=7")), wanted(Some(7), None));
@@ -176,6 +225,7 @@ mod tests {
             ("after=1&after=1", "twice"),
             ("wait=21", "at most 20"),
             ("since=1", "nothing else"),
+            ("router_id=x", "UUID"),
         ] {
             let why = Wanted::parse(Some(query)).unwrap_err();
             assert!(why.contains(word), "{query}: {why}");

@@ -160,8 +160,10 @@ pub(super) struct StatusOut {
     pub(super) rules: RuleCounts,
     /// How many routers have any.
     pub(super) routers: RouterCounts,
-    /// What became of the control connections of all rules.
-    pub(super) connections: ConnectionCounts,
+    /// What became of the control connections of all rules; null where nobody follows
+    /// them.
+    #[schema(required = true)]
+    pub(super) connections: Option<ConnectionCounts>,
     /// Routers that could not be made what they should be.
     pub(super) troubles: Vec<TroubleOut>,
 }

@@ -9,7 +9,10 @@ use std::{collections::BTreeMap, io, sync::Arc};
 use axum::{Extension, Json, extract::State, http::StatusCode};
 use conntrack_ebpf::abi::Counters;
 use serde::Serialize;
-use tokio::task::spawn_blocking;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task::spawn_blocking,
+};
 use tracing::debug;
 use utoipa::ToSchema;
 
@@ -28,6 +31,10 @@ use crate::{
 
 /// Connections that are listed of one namespace.
 const MOST_CONNECTIONS: usize = 200;
+
+/// How many may ask for all routers at one time, and how many for one.
+const OF_ALL: usize = 2;
+const OF_ONE: usize = 4;
 
 /// All routers with rules.
 #[derive(Debug, Serialize, ToSchema)]
@@ -105,12 +112,15 @@ pub(super) struct RuleTraffic {
 pub(super) struct NamespaceOut {
     /// Its name.
     name: String,
-    /// Connections in it.
-    tracked: u32,
+    /// Connections in it; null, as the others, where conntrack could not be asked.
+    #[schema(required = true)]
+    tracked: Option<u32>,
     /// How many there may be.
-    tracked_limit: u32,
+    #[schema(required = true)]
+    tracked_limit: Option<u32>,
     /// Connections that helpers expect.
-    expectations: usize,
+    #[schema(required = true)]
+    expectations: Option<usize>,
 }
 
 /// A connection that has a helper.
@@ -126,6 +136,38 @@ pub(super) struct ConnectionOut {
     destination: String,
     /// The helper.
     helper: String,
+}
+
+/// Room for those who ask: each has maps read, or conntrack walked through, on a
+/// thread that others need too.
+#[derive(Debug)]
+pub(super) struct Gathering {
+    all: Semaphore,
+    one: Semaphore,
+}
+
+impl Default for Gathering {
+    fn default() -> Self {
+        Self {
+            all: Semaphore::new(OF_ALL),
+            one: Semaphore::new(OF_ONE),
+        }
+    }
+}
+
+impl Gathering {
+    fn of_all(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        self.all.try_acquire().map_err(|_| busy(OF_ALL))
+    }
+
+    fn of_one(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        self.one.try_acquire().map_err(|_| busy(OF_ONE))
+    }
+}
+
+fn busy(most: usize) -> ApiError {
+    let message = format!("{most} are asking for that already; try again");
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "TooManyRequests", message)
 }
 
 /// What each rule of a router has matched; nothing where that can't be read, as
@@ -195,8 +237,7 @@ pub(super) async fn traffic(
     State(api): State<Shared>,
     Extension(permit): Extension<Permit>,
 ) -> Result<Json<TrafficOut>, ApiError> {
-    // One at a time with the metrics: it is as much work.
-    let scrape = api.scrape().await;
+    let _room = api.gathering().of_all()?;
     let from = Arc::clone(&api);
     let read = spawn_blocking(move || {
         let routers = from.agent().view().read().mapping.routers();
@@ -211,7 +252,6 @@ pub(super) async fn traffic(
         read.into_iter().map(of).collect()
     });
     let routers = read.await.map_err(|_| unread())?;
-    drop(scrape);
     Ok(Json(TrafficOut { routers }))
 }
 
@@ -226,7 +266,9 @@ pub(super) async fn traffic_of(
 ) -> Result<Json<OneRouterOut>, ApiError> {
     let router = router_id(&given)?;
     permit.may_read(router).map_err(ApiError::forbidden)?;
-    let read = spawn_blocking(move || one(&api, router));
+    let _room = api.gathering().of_one()?;
+    let from = Arc::clone(&api);
+    let read = spawn_blocking(move || one(&from, router));
     let router = read.await.map_err(|_| unread())?;
     let router = router.ok_or_else(|| ApiError::no_router(&given))?;
     Ok(Json(OneRouterOut { router }))
@@ -268,9 +310,9 @@ fn in_namespaces(api: &Api, router: RouterId) -> (Vec<NamespaceOut>, Vec<Connect
             let usage = conntrack.usage()?;
             let namespace = NamespaceOut {
                 name: name.to_owned(),
-                tracked: usage.entries,
-                tracked_limit: usage.most,
-                expectations: conntrack.expected()?,
+                tracked: Some(usage.entries),
+                tracked_limit: Some(usage.most),
+                expectations: Some(conntrack.expected()?),
             };
             let connections = conntrack.with_helper(MOST_CONNECTIONS)?.into_iter();
             let connections = connections.map(|(flow, tracked)| ConnectionOut {
@@ -286,9 +328,9 @@ fn in_namespaces(api: &Api, router: RouterId) -> (Vec<NamespaceOut>, Vec<Connect
             debug!(%error, name, "conntrack cannot be asked");
             let namespace = NamespaceOut {
                 name: name.to_owned(),
-                tracked: 0,
-                tracked_limit: 0,
-                expectations: 0,
+                tracked: None,
+                tracked_limit: None,
+                expectations: None,
             };
             (namespace, Vec::new())
         })

@@ -11,8 +11,8 @@ use crate::{
     reconcile::EffectTally,
 };
 
-/// Rules that one change is told with; of more it says how many.
-const MOST_RULES: usize = 20;
+/// Rules, and routers, that one change is told with; of more it says how many.
+const MOST_LISTED: usize = 20;
 
 /// What has happened.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
@@ -43,8 +43,10 @@ pub enum Happening {
         by: String,
         /// What for.
         operation: String,
-        /// The routers that it is about.
+        /// The routers that it is about; the first of them.
         routers: Vec<String>,
+        /// How many they are.
+        routers_count: usize,
         /// Rules that came; the first of them.
         added: Vec<RuleText>,
         /// How many came.
@@ -123,7 +125,7 @@ impl Happening {
     #[must_use]
     pub fn change(event: &audit::Event) -> Self {
         let rules = |rules: &[HelperRule]| {
-            let first = rules.iter().take(MOST_RULES);
+            let first = rules.iter().take(MOST_LISTED);
             first.map(|rule| rule.says.into()).collect()
         };
         let (outcome, reason) = match &event.outcome {
@@ -138,11 +140,12 @@ impl Happening {
             Peer::Unknown { address } => format!("unknown ({address})"),
             Peer::RulesFile => "the rules file".to_owned(),
         };
-        let routers = event.routers.iter().take(MOST_RULES);
+        let routers = event.routers.iter().take(MOST_LISTED);
         Self::Change {
             by,
             operation: event.operation.to_owned(),
             routers: routers.map(ToString::to_string).collect(),
+            routers_count: event.routers.len(),
             added: rules(&event.after),
             added_count: event.after.len(),
             removed: rules(&event.before),
@@ -161,19 +164,6 @@ impl Happening {
             effects: effects
                 .map(|(kind, count)| (kind.name().to_owned(), count))
                 .collect(),
-        }
-    }
-
-    /// The routers that it is about; none where it is about none, or about all.
-    #[must_use]
-    pub fn routers(&self) -> Vec<&str> {
-        match self {
-            Self::Connection { rule, .. } => vec![&rule.router_id],
-            Self::Untold { .. } => Vec::new(),
-            Self::Change { routers, .. } => routers.iter().map(String::as_str).collect(),
-            Self::Repair { router_id, .. }
-            | Self::Failure { router_id, .. }
-            | Self::Recovery { router_id } => vec![router_id],
         }
     }
 }

@@ -45,74 +45,87 @@ impl FollowEvents {
         output: &mut Output<'_>,
         stderr: &mut dyn Write,
     ) -> Result<(), Failed> {
-        let mut heard = client.events(0, 0)?;
         let is_wanted = self.past || self.once;
-        let mut run = heard.run.clone();
-        let mut last = heard.last;
+        let mut last = 0;
+        let mut run;
         // All that is kept can be more than one answer has.
-        while !heard.events.is_empty() {
+        loop {
+            let heard = client.events(last, 0, self.router)?;
             if is_wanted {
-                self.print(&heard, format, output)?;
+                print(&heard, format, output, stderr)?;
             }
-            heard = client.events(last, 0)?;
-            last = heard.last;
+            run = heard.run;
+            if std::mem::replace(&mut last, heard.last) == heard.last {
+                break;
+            }
         }
         if self.once {
             return Ok(());
         }
         let mut is_away = false;
+        let mut wait = WAIT_SECONDS;
         loop {
-            match client.events(last, WAIT_SECONDS) {
+            match client.events(last, wait, self.router) {
                 // Numbers of another run say nothing about this one.
                 Ok(now) if now.run != run => {
                     run = now.run;
                     last = 0;
-                    is_away = false;
                 }
                 Ok(now) => {
                     is_away = false;
                     last = now.last;
-                    self.print(&now, format, output)?;
+                    print(&now, format, output, stderr)?;
+                    if wait == 0 {
+                        thread::sleep(AWAY);
+                    }
+                }
+                // Too many wait: whoever doesn't is answered.
+                Err(ClientError::Refused { status, .. }) if status.as_u16() == 503 && wait > 0 => {
+                    wait = 0;
                 }
                 Err(
                     error @ (ClientError::Unreachable { .. }
                     | ClientError::NoAnswer { .. }
                     | ClientError::Refused { .. }),
                 ) => {
-                    if !is_away {
-                        // Where stderr is closed there is nobody to tell.
-                        let _ = writeln!(stderr, "conntrack-agent: {error}; waiting for it");
+                    if !std::mem::replace(&mut is_away, true) {
+                        say(stderr, &format!("{error}; waiting for it"));
                     }
-                    is_away = true;
+                    wait = WAIT_SECONDS;
                     thread::sleep(AWAY);
                 }
                 Err(error) => return Err(error.into()),
             }
         }
     }
+}
 
-    fn print(&self, heard: &Events, format: Format, output: &mut Output<'_>) -> Result<(), Failed> {
-        let mut lines = Vec::new();
-        if heard.missed > 0 && format == Format::Table {
-            lines.push(format!("({} events are not kept any more)", heard.missed));
-        }
-        for event in &heard.events {
-            let happening = Happening::deserialize(Value::Object(event.what.clone())).ok();
-            let routers = happening.as_ref().map(Happening::routers);
-            let is_of = |router: RouterId| {
-                let routers = routers.as_ref();
-                routers.is_some_and(|all| all.contains(&router.to_string().as_str()))
-            };
-            if self.router.is_some_and(|router| !is_of(router)) {
-                continue;
-            }
-            lines.push(match format {
-                Format::Json => serde_json::to_string(event).map_err(anyhow::Error::from)?,
-                Format::Table => printable(&line(event, happening.as_ref())).into_owned(),
-            });
-        }
-        output.lines(&lines)
+fn print(
+    heard: &Events,
+    format: Format,
+    output: &mut Output<'_>,
+    stderr: &mut dyn Write,
+) -> Result<(), Failed> {
+    if heard.missed > 0 {
+        let missed = heard.missed;
+        say(stderr, &format!("{missed} events are not kept any more"));
     }
+    let mut lines = Vec::new();
+    for event in &heard.events {
+        lines.push(match format {
+            Format::Json => serde_json::to_string(event).map_err(anyhow::Error::from)?,
+            Format::Table => {
+                let happening = Happening::deserialize(Value::Object(event.what.clone()));
+                printable(&line(event, happening.ok().as_ref())).into_owned()
+            }
+        });
+    }
+    output.lines(&lines)
+}
+
+fn say(stderr: &mut dyn Write, what: &str) {
+    // Where it is closed there is nobody to tell.
+    let _ = writeln!(stderr, "conntrack-agent: {}", printable(what));
 }
 
 /// One event as people read it.
@@ -185,6 +198,7 @@ fn text(happening: &Happening) -> String {
             by,
             operation,
             routers,
+            routers_count,
             added,
             added_count,
             removed,
@@ -201,7 +215,7 @@ fn text(happening: &Happening) -> String {
             };
             let router = match &routers[..] {
                 [one] => format!("router {one}"),
-                several => format!("{} routers", several.len()),
+                _ => format!("{routers_count} routers"),
             };
             format!(
                 "change      {router}: {operation} by {by} {outcome}{}{}{}",
@@ -269,6 +283,7 @@ mod tests {
         let rule = json!({ "router_id": router, "protocol": "udp", "port": 69, "helper": "tftp" });
         let change = json!({
             "kind": "change", "by": "uid 0 (pid 7)", "operation": "create", "routers": [router],
+            "routers_count": 1,
             "added": [rule], "added_count": 3, "removed": [], "removed_count": 0,
             "outcome": "done", "reason": null,
         });

@@ -28,7 +28,7 @@ use super::{
     output::{Output, Terminal as Screen},
 };
 use crate::{
-    client::{Bounds, Client, ClientError},
+    client::{Bounds, Client, ClientError, Event},
     model::RouterId,
 };
 
@@ -150,19 +150,33 @@ impl Source {
             Some(Err(ClientError::Refused { status, .. })) if status.as_u16() == 404 => None,
             Some(detail) => Some(detail?),
         };
-        let mut events = self.client.events(self.last, 0)?;
-        if events.run != self.run {
-            // Numbers of another run say nothing about this one.
-            events = self.client.events(0, 0)?;
-            self.run.clone_from(&events.run);
-        }
-        self.last = events.last;
         Ok(Sample {
             status,
             routers,
-            events: events.events,
+            events: self.news()?,
             detail,
         })
+    }
+
+    /// What has happened since this was asked last.
+    fn news(&mut self) -> Result<Vec<Event>, ClientError> {
+        /// More than a daemon keeps: whatever comes meanwhile waits for the next time.
+        const ANSWERS: usize = 8;
+        let mut news = Vec::new();
+        for _ in 0..ANSWERS {
+            let heard = self.client.events(self.last, 0, None)?;
+            if heard.run != self.run {
+                // Numbers of another run say nothing about this one.
+                self.run = heard.run;
+                self.last = 0;
+                continue;
+            }
+            news.extend(heard.events);
+            if std::mem::replace(&mut self.last, heard.last) == heard.last {
+                break;
+            }
+        }
+        Ok(news)
     }
 }
 

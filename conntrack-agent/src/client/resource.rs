@@ -208,12 +208,12 @@ pub struct RuleTraffic {
 pub struct Namespace {
     /// Its name.
     pub name: String,
-    /// Connections in it.
-    pub tracked: u64,
+    /// Connections in it; none, as of the others, where that is not known.
+    pub tracked: Option<u64>,
     /// How many there may be.
-    pub tracked_limit: u64,
+    pub tracked_limit: Option<u64>,
     /// Connections that helpers expect.
-    pub expectations: u64,
+    pub expectations: Option<u64>,
 }
 
 /// A connection that has a helper.

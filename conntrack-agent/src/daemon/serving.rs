@@ -63,11 +63,15 @@ pub(super) async fn answer(
     let mut running = Running {
         handle: &handle,
         probe: &probe,
+        witness,
         notify,
     };
     running
         .until_told(&mut signals, &mut end, &mut server)
         .await?;
+    let Running {
+        witness, notify, ..
+    } = running;
     let what = match config.on_stop {
         OnStop::Keep => "stopping; the datapath stays as it is",
         OnStop::Cleanup => "stopping; the datapath is removed",
@@ -90,6 +94,7 @@ pub(super) async fn answer(
 struct Running<'a> {
     handle: &'a Handle,
     probe: &'a Probe,
+    witness: Option<Witness>,
     notify: &'a mut Notify,
 }
 
@@ -149,6 +154,7 @@ impl Running<'_> {
                     return Err(reason.unwrap_or(RunError::Ended("the agent")));
                 }
                 _ = &mut *server => return Err(RunError::Ended("the server")),
+                () = ended(&mut self.witness) => return Err(RunError::Ended("the witness")),
             }
         }
     }
@@ -161,6 +167,13 @@ impl Running<'_> {
 
     fn summary(&self) -> String {
         summary(&self.handle.view().read())
+    }
+}
+
+async fn ended(witness: &mut Option<Witness>) {
+    match witness {
+        Some(witness) => witness.ended().await,
+        None => std::future::pending().await,
     }
 }
 

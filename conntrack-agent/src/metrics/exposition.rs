@@ -1,5 +1,7 @@
 //! The two text formats that Prometheus reads.
 
+use std::fmt;
+
 /// Which of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
@@ -33,36 +35,47 @@ impl Exposition {
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
         }
     }
-
-    /// This text in OpenMetrics, in this format.
-    pub(super) fn of(self, text: String) -> String {
-        match self {
-            Self::OpenMetrics => text,
-            Self::Prometheus => prometheus(&text),
-        }
-    }
 }
 
-/// OpenMetrics names a family without the suffix that its samples have, and knows
-/// units, infos and an end. Samples are the same in both.
-fn prometheus(openmetrics: &str) -> String {
-    // The help of a family comes before its type, which says how it is named.
-    let mut help: Option<(&str, &str)> = None;
-    // In one piece: tens of thousands of small ones would leave the heap in holes.
-    let mut text = String::with_capacity(openmetrics.len() + openmetrics.len() / 8);
-    let mut push = |parts: &[&str]| {
-        text.extend(parts.iter().copied());
-        text.push('\n');
-    };
-    for line in openmetrics.lines() {
+/// Takes OpenMetrics, piece by piece, and makes of it one text in either format: of
+/// ten thousand rules it is megabytes, which are not to be there twice.
+#[derive(Debug)]
+pub(super) struct Writer {
+    exposition: Exposition,
+    text: String,
+    /// The line that is not whole yet, where lines are changed.
+    line: String,
+    /// The family and its help, which comes before its type, which says how it is
+    /// named.
+    help: Option<(String, String)>,
+}
+
+impl Writer {
+    /// With room for a text of this many bytes.
+    pub(super) fn new(exposition: Exposition, room: usize) -> Self {
+        Self {
+            exposition,
+            text: String::with_capacity(room),
+            line: String::new(),
+            help: None,
+        }
+    }
+
+    /// All that was written.
+    pub(super) fn text(self) -> String {
+        self.text
+    }
+
+    /// A line of OpenMetrics, which names a family without the suffix that its
+    /// samples have, and knows units, infos and an end. Samples are the same in both.
+    fn take(&mut self, line: &str) {
         let Some(comment) = line.strip_prefix("# ") else {
-            push(&[line]);
-            continue;
+            return self.push(&[line]);
         };
         let (keyword, rest) = comment.split_once(' ').unwrap_or((comment, ""));
         let (family, value) = rest.split_once(' ').unwrap_or((rest, ""));
         match keyword {
-            "HELP" => help = Some((family, value)),
+            "HELP" => self.help = Some((family.to_owned(), value.to_owned())),
             "TYPE" => {
                 let (suffix, kind) = match value {
                     "counter" => ("_total", "counter"),
@@ -70,20 +83,45 @@ fn prometheus(openmetrics: &str) -> String {
                     "unknown" => ("", "untyped"),
                     other => ("", other),
                 };
-                if let Some((_, value)) = help.take().filter(|(of, _)| *of == family) {
-                    push(&["# HELP ", family, suffix, " ", value]);
+                if let Some((_, help)) = self.help.take().filter(|(of, _)| of == family) {
+                    self.push(&["# HELP ", family, suffix, " ", &help]);
                 }
-                push(&["# TYPE ", family, suffix, " ", kind]);
+                self.push(&["# TYPE ", family, suffix, " ", kind]);
             }
             // UNIT and EOF.
             _ => {}
         }
     }
-    text
+
+    fn push(&mut self, parts: &[&str]) {
+        self.text.extend(parts.iter().copied());
+        self.text.push('\n');
+    }
+}
+
+impl fmt::Write for Writer {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        if self.exposition == Exposition::OpenMetrics {
+            self.text.push_str(piece);
+            return Ok(());
+        }
+        let mut lines = piece.split('\n');
+        self.line.push_str(lines.next().unwrap_or_default());
+        for begun in lines {
+            let line = std::mem::take(&mut self.line);
+            self.take(&line);
+            self.line = line;
+            self.line.clear();
+            self.line.push_str(begun);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     #[test]
@@ -122,10 +160,17 @@ a_things_total{kind=\"x\"} 3
 # TYPE a_wait_seconds histogram
 a_wait_seconds_sum 0.5
 ";
-        assert_eq!(Exposition::Prometheus.of(openmetrics.to_owned()), expected);
-        assert_eq!(
-            Exposition::OpenMetrics.of(openmetrics.to_owned()),
-            openmetrics
-        );
+        // In whichever pieces it comes.
+        for length in [1, 7, openmetrics.len()] {
+            let written = |exposition| {
+                let mut writer = Writer::new(exposition, 0);
+                for piece in openmetrics.as_bytes().chunks(length) {
+                    writer.write_str(str::from_utf8(piece).unwrap()).unwrap();
+                }
+                writer.text()
+            };
+            assert_eq!(written(Exposition::Prometheus), expected);
+            assert_eq!(written(Exposition::OpenMetrics), openmetrics);
+        }
     }
 }

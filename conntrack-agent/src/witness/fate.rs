@@ -6,21 +6,43 @@ use crate::{
     model::{Families, Helper},
 };
 
-/// What is said where conntrack has no such connection.
-pub(super) const UNKNOWN: &str =
-    "conntrack does not have it: its first packet was dropped, or it is not tracked";
+/// What is said where conntrack has no such connection. A refused one has ended when
+/// it is looked for: of two ends that never agreed nothing is kept
+/// (`nf_conntrack_tcp_packet`, `net/netfilter/nf_conntrack_proto_tcp.c`).
+const UNKNOWN: &str = "conntrack does not have it: its first packet was dropped, it was refused, or it is not tracked";
 
 /// What conntrack has of a connection, in all namespaces of its router.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Found(Vec<Tracked>);
+pub(super) struct Found {
+    tracked: Vec<Tracked>,
+    /// Why one of them could not be asked.
+    failure: Option<String>,
+}
 
 impl Found {
-    pub(super) fn extend(&mut self, tracked: Option<Tracked>) {
-        self.0.extend(tracked);
+    /// In none: none could be asked, for this reason.
+    pub(super) fn failed(why: String) -> Self {
+        Self {
+            tracked: Vec::new(),
+            failure: Some(why),
+        }
+    }
+
+    /// In one namespace more.
+    pub(super) fn add(&mut self, found: Result<Option<Tracked>, String>) {
+        match found {
+            Ok(tracked) => self.tracked.extend(tracked),
+            Err(why) => self.failure = Some(why),
+        }
+    }
+
+    /// Why a namespace could not be asked.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     pub(super) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.tracked.is_empty()
     }
 }
 
@@ -28,10 +50,16 @@ impl Found {
 ///
 /// A distributed router has two namespaces, and one packet may pass both: it is
 /// enough that one of them gave the helper.
-pub(super) fn fate(helper: Helper, family: Family, Found(found): &Found) -> Fate {
-    let names = || found.iter().filter_map(|tracked| tracked.helper.as_deref());
+pub(super) fn fate(helper: Helper, family: Family, found: &Found) -> Fate {
+    let names = || {
+        let tracked = found.tracked.iter();
+        tracked.filter_map(|tracked| tracked.helper.as_deref())
+    };
     if found.is_empty() {
-        return Fate::Unknown;
+        return Fate::Unknown(match &found.failure {
+            Some(why) => format!("conntrack could not be asked: {why}"),
+            None => UNKNOWN.to_owned(),
+        });
     }
     let name = helper.name();
     if names().any(|other| other == name) {
@@ -59,7 +87,10 @@ mod tests {
         let tracked = |helper: Option<&str>| Tracked {
             helper: helper.map(str::to_owned),
         };
-        Found(helpers.iter().copied().map(tracked).collect())
+        Found {
+            tracked: helpers.iter().copied().map(tracked).collect(),
+            failure: None,
+        }
     }
 
     fn reason(fate: Fate) -> String {
@@ -74,7 +105,17 @@ mod tests {
         let ftp = Helper::new("ftp", Protocol::Tcp).unwrap();
         let pptp = Helper::new("pptp", Protocol::Tcp).unwrap();
         let (four, six) = (Family::Four, Family::Six);
-        assert_eq!(fate(ftp, four, &found(&[])), Fate::Unknown);
+        let unknown = |found: &Found| match fate(ftp, four, found) {
+            Fate::Unknown(why) => why,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(unknown(&found(&[])), UNKNOWN);
+        let why = unknown(&Found::failed("no permission".into()));
+        assert!(why.ends_with("could not be asked: no permission"), "{why}");
+        // One of two namespaces is enough.
+        let mut one = found(&[Some("ftp")]);
+        one.add(Err("gone".into()));
+        assert_eq!(fate(ftp, four, &one), Fate::Helped);
         assert_eq!(fate(ftp, six, &found(&[Some("ftp")])), Fate::Helped);
         let both = found(&[None, Some("ftp")]);
         assert_eq!(fate(ftp, four, &both), Fate::Helped);

@@ -122,6 +122,15 @@ impl Fixture {
     }
 }
 
+/// Ends the sending, also where a test fails in between: the sender is waited for.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The columns of the first line that begins so.
 fn columns(screen: &[String], beginning: &str) -> Option<Vec<String>> {
     let line = screen.iter().find(|line| line.starts_with(beginning))?;
@@ -143,6 +152,7 @@ fn check(size: (u16, u16)) {
     let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         let begun = Instant::now();
+        let _stop = Stop(&stop);
         scope.spawn(|| fixture.send(&stop, &sent));
         // As many as were sent, by the time that it took: the whole of it against
         // one second of it, on a machine that does other work.
@@ -165,7 +175,6 @@ fn check(size: (u16, u16)) {
         });
         assert!(first < second, "most traffic first: {screen:?}");
         assert!(screen[first].contains('█'), "{:?}", screen[first]);
-        stop.store(true, Ordering::Relaxed);
     });
 
     // Into the router: exact numbers, and the connections by their ends.

@@ -125,7 +125,8 @@ pub(super) async fn answer(
     service.auditor.record(&event);
     // Anybody can have as many refusals as they like, and would push out all else.
     if !event.outcome.is_refusal() {
-        service.chronicle.note(Happening::change(&event));
+        let happening = Happening::change(&event);
+        service.chronicle.note(happening, event.routers);
     }
     response
 }

@@ -12,10 +12,7 @@ use super::{
     history::{History, human},
     state::State,
 };
-use crate::{
-    cli::{events, output::printable},
-    client::RouterDetail,
-};
+use crate::{cli::output::printable, client::RouterDetail};
 
 /// What the terminal can show.
 #[derive(Clone, Copy, Debug)]
@@ -202,9 +199,14 @@ fn inside(frame: &mut Frame<'_>, area: Rect, state: &State, detail: &RouterDetai
         ),
     ])];
     lines.extend(detail.namespaces.iter().map(|namespace| {
+        let known =
+            |count: Option<u64>| count.map_or_else(|| "?".into(), |count| count.to_string());
         let text = format!(
             "{}: {} tracked of {}, {} expected",
-            namespace.name, namespace.tracked, namespace.tracked_limit, namespace.expectations
+            namespace.name,
+            known(namespace.tracked),
+            known(namespace.tracked_limit),
+            known(namespace.expectations)
         );
         Line::raw(printable(&text).into_owned())
     }));
@@ -279,18 +281,16 @@ fn inside(frame: &mut Frame<'_>, area: Rect, state: &State, detail: &RouterDetai
 /// The last of what has happened, the newest at the end.
 fn latest(state: &State, height: u16, look: Look) -> Vec<Line<'static>> {
     let room = usize::from(height.saturating_sub(1));
-    let all = state.news.iter().filter_map(events::news);
-    let all: Vec<_> = all.collect();
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let mut lines = vec![Line::styled("LATELY", bold)];
-    let first = all.len().saturating_sub(room);
-    lines.extend(all.into_iter().skip(first).map(|(text, is_bad)| {
-        let style = if is_bad {
+    let first = state.news.len().saturating_sub(room);
+    lines.extend(state.news.iter().skip(first).map(|(text, is_bad)| {
+        let style = if *is_bad {
             look.in_colour(Color::Red)
         } else {
             Style::new()
         };
-        Line::styled(printable(&text).into_owned(), style)
+        Line::styled(printable(text).into_owned(), style)
     }));
     lines
 }

@@ -10,6 +10,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::history::History;
 use crate::{
+    cli::events,
     client::{AgentStatus, Event, RouterDetail, RouterTraffic},
     model::RouterId,
 };
@@ -80,7 +81,8 @@ pub(super) struct State {
     /// The router that is looked into.
     pub(super) inside: Option<RouterId>,
     pub(super) detail: Option<RouterDetail>,
-    pub(super) news: VecDeque<Event>,
+    /// What has happened, in words, and whether somebody should look at it.
+    pub(super) news: VecDeque<(String, bool)>,
     selected: Option<RouterId>,
     routers: BTreeMap<RouterId, (RouterTraffic, History)>,
     /// Of the rules of the router that is looked into.
@@ -139,7 +141,8 @@ impl State {
             self.rules.insert(key, history);
         }
         self.detail = sample.detail;
-        self.news.extend(sample.events);
+        self.news
+            .extend(sample.events.iter().filter_map(events::news));
         let surplus = self.news.len().saturating_sub(NEWS);
         self.news.drain(..surplus);
     }

@@ -8,6 +8,8 @@ use crate::traffic::{Meeting, Stream};
 
 /// Routers that are alike and do nothing, of each kind.
 const BASES: usize = 4;
+/// Routers that are alike of each kind that a target is about.
+const COPIES: usize = 3;
 
 /// What carries the helper mark, as the agent's configuration says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,27 +168,47 @@ impl Configuration {
         all.extend([
             Self::with(Way::Gone, 0),
             Self::with(Way::Empty, 0),
-            ours(Ours::DEFAULT, 0),
             ours(Ours::by(Carrier::Mark), 10),
             ours(Ours::by(Carrier::Priority), 10),
             ours(Ours::attached(Attach::Clsact), 10),
             ours(Ours::attached(Attach::Xdp), 10),
             ours(Ours::attached(Attach::XdpGeneric), 10),
+        ]);
+        // What a target is about.
+        let [one, others @ ..] = COUNTS;
+        let mut about = vec![
+            ours(Ours::DEFAULT, 0),
             ours(Ours::watched(Watched::Not), 10),
             ours(Ours::watched(Watched::Closely), 10),
-        ]);
-        for way in [
-            Way::Ours(Ours::DEFAULT),
-            legacy,
-            Way::Neutron(Variant::Nft),
-            Way::Map,
-        ] {
-            all.extend(COUNTS.map(|rules| Self::with(way, rules)));
+            Self::with(legacy, one),
+        ];
+        for way in [Way::Ours(Ours::DEFAULT), Way::Map] {
+            about.extend(COUNTS.map(|rules| Self::with(way, rules)));
         }
+        all.extend(about.into_iter().flat_map(Self::copies));
+        all.extend(others.map(|rules| Self::with(legacy, rules)));
+        all.extend(COUNTS.map(|rules| Self::with(Way::Neutron(Variant::Nft), rules)));
         all.extend(Self::bases(Translation::None));
-        let others = [ours(Ours::by(Carrier::Mark), 1), Self::with(legacy, 1)];
-        all.extend(others.map(Self::without_nat));
+        let without_nat = [ours(Ours::by(Carrier::Mark), 1), Self::with(legacy, 1)];
+        all.extend(without_nat.map(Self::without_nat));
         all
+    }
+
+    /// Several that are alike, of which the median counts: where the kernel has put
+    /// what belongs to one of them is chance.
+    fn copies(self) -> impl Iterator<Item = Self> {
+        (0..COPIES).map(move |copy| Self { copy, ..self })
+    }
+
+    /// Whether it is one that others are compared with.
+    pub(crate) fn is_base(&self) -> bool {
+        self.way == Way::Nothing
+    }
+
+    /// Whether both are the same, wherever the kernel has put them.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let at_first = |of: &Self| Self { copy: 0, ..*of };
+        at_first(self) == at_first(other)
     }
 
     /// What all others are compared with: some that are alike, since two routers are

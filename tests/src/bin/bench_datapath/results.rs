@@ -87,7 +87,9 @@ pub(crate) fn tenths(value: f64) -> f64 {
 impl Results {
     /// Those of a whole run.
     pub(crate) fn new(machine: Value, circumstances: Circumstances, series: &Series) -> Self {
+        // Copies are in the first one's figures, but for the bases', which show the noise.
         let routers = series.configurations().iter();
+        let routers = routers.filter(|of| of.copy == 0 || of.is_base());
         Self {
             bench: "datapath".into(),
             machine,
@@ -99,7 +101,8 @@ impl Results {
                         before all other processes"
                     .into(),
                 base: "of several routers that are alike, the median of each cycle; what one \
-                       of them differs by from the others is noise"
+                       of them differs by from the others is noise; likewise of what a target \
+                       is about"
                     .into(),
                 interval: "95 %, by order statistics of the cycles' differences".into(),
                 packets: "TCP: 40 bytes (IPv4), 60 (IPv6), an ACK without data; \
@@ -142,7 +145,12 @@ impl Router {
     fn new(of: &Configuration, series: &Series) -> Self {
         let streams = series.streams().iter();
         let costs = streams.filter_map(|stream| {
-            let whole = combined([series.whole(*stream, of)?], |[whole]| whole)?;
+            let whole = if of.is_base() {
+                series.whole(*stream, of)?.clone()
+            } else {
+                series.alike(*stream, of)?
+            };
+            let whole = combined([&whole], |[whole]| whole)?;
             Some(Cost {
                 stream: stream.name(),
                 packets: series.packets(*stream, of),

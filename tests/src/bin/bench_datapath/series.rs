@@ -74,13 +74,24 @@ impl Series {
 
     /// How many packets were timed.
     pub(crate) fn packets(&self, stream: Stream, of: &Configuration) -> u64 {
-        self.slices(stream, of).map_or(0, |slices| slices.packets)
+        let alike = self.configurations.iter();
+        let alike = alike.filter(|each| *each == of || !of.is_base() && each.is_like(of));
+        let slices = alike.filter_map(|each| self.slices(stream, each));
+        slices.map(|slices| slices.packets).sum()
     }
 
     /// What a packet took through one router.
     pub(crate) fn whole(&self, stream: Stream, of: &Configuration) -> Option<&Cycles> {
         let slices = self.slices(stream, of)?;
         (!slices.each.is_empty()).then_some(&slices.each)
+    }
+
+    /// What it took through all routers that are like this one: the median of each
+    /// cycle. None if there is no such router, or nothing was measured.
+    pub(crate) fn alike(&self, stream: Stream, of: &Configuration) -> Option<Cycles> {
+        let alike = self.configurations.iter().filter(|each| each.is_like(of));
+        let alike = self.medians(stream, alike);
+        (!alike.is_empty()).then_some(alike)
     }
 
     /// What it took through the bases of this kind, but for one of them: the median of
@@ -91,23 +102,36 @@ impl Series {
         translation: Translation,
         but: Option<&Configuration>,
     ) -> Cycles {
-        let bases = Configuration::bases(translation);
-        let bases: Vec<_> = bases
-            .filter(|base| Some(base) != but)
-            .filter_map(|base| self.whole(stream, &base))
+        let bases: Vec<_> = Configuration::bases(translation).collect();
+        let bases = bases.iter().filter(|base| Some(*base) != but);
+        self.medians(stream, bases)
+    }
+
+    fn medians<'a>(
+        &self,
+        stream: Stream,
+        routers: impl Iterator<Item = &'a Configuration>,
+    ) -> Cycles {
+        let routers: Vec<_> = routers
+            .filter_map(|router| self.whole(stream, router))
             .collect();
         let cycles = (0..self.cycles).filter_map(|cycle| {
-            let values = bases.iter().filter_map(|base| base.get(&cycle).copied());
+            let values = routers.iter().filter_map(|of| of.get(&cycle).copied());
             Some((cycle, Median::of(values.collect())?.value))
         });
         cycles.collect()
     }
 
-    /// What a packet took more through one router than through the bases; through one of
-    /// these, more than through the others.
+    /// What a packet took more through routers like this one than through the bases;
+    /// through one of these, more than through the others.
     pub(crate) fn added(&self, stream: Stream, of: &Configuration) -> Option<Median> {
         let base = self.base(stream, of.translation, Some(of));
-        combined([self.whole(stream, of)?, &base], |[of, base]| of - base)
+        let of = if of.is_base() {
+            self.whole(stream, of)?.clone()
+        } else {
+            self.alike(stream, of)?
+        };
+        combined([&of, &base], |[of, base]| of - base)
     }
 
     fn slices(&self, stream: Stream, of: &Configuration) -> Option<&Slices> {

@@ -188,11 +188,13 @@ fn found(
     compare: impl Fn([f64; 2]) -> f64,
 ) -> Option<Found> {
     let base = series.base(stream, ours.translation, None);
-    let [a, b] = [series.whole(stream, &ours)?, series.whole(stream, &other)?];
+    let [a, b] = [series.alike(stream, &ours)?, series.alike(stream, &other)?];
     let added = |of| Some(tenths(series.added(stream, of)?.value));
     Some(Found {
         rules,
-        measured: combined([a, b, &base], |[a, b, base]| compare([a - base, b - base]))?,
+        measured: combined([&a, &b, &base], |[a, b, base]| {
+            compare([a - base, b - base])
+        })?,
         compared: vec![added(&ours)?, added(&other)?],
     })
 }
