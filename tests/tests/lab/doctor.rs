@@ -842,6 +842,75 @@ fn what_the_kernel_counts_is_the_namespaces_own() {
     }
 }
 
+/// `doctor` as on a machine whose `file` says `text`: in a mount namespace of its own
+/// another file lies over it. What is the machine's stays as it is.
+fn ask_where(lab: &Lab, file: &str, text: &str) -> Diagnosis {
+    let other = lab.dir().path().join(format!("file-{}", Uuid::new_v4()));
+    fs::write(&other, text).expect("a file");
+    let other = other.to_str().expect("text");
+    let script = "mount --bind \"$0\" \"$1\" && shift && exec \"$@\"";
+    let launcher = [
+        "unshare",
+        "--mount",
+        "--propagation=private",
+        "sh",
+        "-c",
+        script,
+        other,
+        file,
+    ];
+    ask_through(lab, &Config::of(lab), &launcher)
+}
+
+#[test]
+fn what_is_unsafe_on_the_whole_machine() {
+    let fixture = Fixture::new();
+    let lab = &fixture.lab;
+    let sip = "/sys/module/nf_conntrack_sip/parameters";
+    let cases = [
+        (
+            "parameters",
+            "/sys/module/nf_conntrack_ftp/parameters/loose".to_owned(),
+            ["Y\n", "N\n"],
+            ["nf_conntrack_ftp", "loose"],
+        ),
+        (
+            "parameters",
+            format!("{sip}/sip_direct_signalling"),
+            ["0\n", "1\n"],
+            ["nf_conntrack_sip", "sip_direct_signalling"],
+        ),
+        (
+            "parameters",
+            format!("{sip}/sip_direct_media"),
+            ["0\n", "1\n"],
+            ["nf_conntrack_sip", "sip_direct_media"],
+        ),
+        (
+            "parameters",
+            "/sys/module/nf_conntrack_h323/parameters/gkrouted_only".to_owned(),
+            ["0\n", "1\n"],
+            ["nf_conntrack_h323", "gkrouted_only"],
+        ),
+        (
+            "bpf-jit",
+            "/proc/sys/net/core/bpf_jit_enable".to_owned(),
+            ["0\n", "1\n"],
+            ["bpf_jit_enable", "sysctl"],
+        ),
+        (
+            "kernel",
+            "/proc/sys/kernel/osrelease".to_owned(),
+            ["5.15.0-91-generic\n", "6.12.0\n"],
+            ["5.15", "6.1"],
+        ),
+    ];
+    for (check, file, [unsafe_text, safe_text], words) in &cases {
+        ask_where(lab, file, unsafe_text).assert_found(check, "warn", words);
+        ask_where(lab, file, safe_text).assert_ok(check);
+    }
+}
+
 /// Really near: a flow for each of so many connections, which live until they are
 /// flushed.
 #[test]

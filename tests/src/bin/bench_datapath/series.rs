@@ -94,6 +94,16 @@ impl Series {
         (!alike.is_empty()).then_some(alike)
     }
 
+    /// What it took more through one router than through the others that are like it.
+    pub(crate) fn apart(&self, stream: Stream, of: &Configuration) -> Option<Median> {
+        let others = self.configurations.iter();
+        let others = others.filter(|each| each.is_like(of) && *each != of);
+        let others = self.medians(stream, others);
+        combined([self.whole(stream, of)?, &others], |[of, others]| {
+            of - others
+        })
+    }
+
     /// What it took through the bases of this kind, but for one of them: the median of
     /// each cycle.
     pub(crate) fn base(

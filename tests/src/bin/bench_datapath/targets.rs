@@ -132,10 +132,11 @@ fn at_most_a_map(series: &Series, stream: Stream) -> Option<Target> {
     worst("at most an nft map with as many rules", stream, 0.0, found)
 }
 
-/// What routers differ by that are alike, at the most.
-fn noise(series: &Series, stream: Stream) -> Option<f64> {
-    let bases = Configuration::bases(Translation::Masquerade);
-    let noise = bases.filter_map(|base| series.added(stream, &base));
+/// What routers differ by that are alike, at the most: those that are like one of these.
+fn noise(series: &Series, stream: Stream, of: &[Configuration]) -> Option<f64> {
+    let alike = series.configurations().iter();
+    let alike = alike.filter(|each| of.iter().any(|of| each.is_like(of)));
+    let noise = alike.filter_map(|each| series.apart(stream, each));
     let noise = noise.map(|noise| noise.low.abs().max(noise.high.abs()));
     noise.max_by(f64::total_cmp)
 }
@@ -148,7 +149,7 @@ fn watched(series: &Series, stream: Stream) -> Option<Target> {
     let found = found(series, stream, RULES, compared, |[closely, not]| {
         closely - not
     })?;
-    let limit = noise(series, stream)?;
+    let limit = noise(series, stream, &compared)?;
     let name = stream.name();
     Some(Target {
         met: found.measured.value <= limit,
@@ -163,7 +164,8 @@ fn watched(series: &Series, stream: Stream) -> Option<Target> {
 
 /// Within what routers differ by that are alike.
 fn without_rules(series: &Series, stream: Stream) -> Option<Target> {
-    let limit = noise(series, stream)?;
+    let bases: Vec<_> = Configuration::bases(Translation::Masquerade).collect();
+    let limit = noise(series, stream, &bases)?;
     let measured = series.added(stream, &ours(0))?;
     Some(Target {
         met: measured.value <= limit,
