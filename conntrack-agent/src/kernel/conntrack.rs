@@ -11,7 +11,7 @@ use std::{io, net::SocketAddr};
 
 use netlink_sys::{Socket, SocketAddr as Peer, protocols::NETLINK_NETFILTER};
 
-use super::netlink::part;
+use super::netlink::{part, receive_from_kernel};
 use crate::model::Protocol;
 use message::{Question, question};
 pub use message::{Tracked, Usage};
@@ -130,15 +130,7 @@ impl Conntrack {
         let question = question(what, self.sequence);
         self.socket.send_to(&question, &kernel, 0)?;
         loop {
-            self.buffer.clear();
-            let received = self.socket.recv_from(&mut self.buffer, libc::MSG_TRUNC)?;
-            let (length, sender) = received;
-            if sender.port_number() != 0 {
-                continue;
-            }
-            if length != self.buffer.len() {
-                return Err(io::Error::other("the kernel's answer is longer than any"));
-            }
+            receive_from_kernel(&self.socket, &mut self.buffer)?;
             // Behind `struct nfgenmsg`. A listing that changed meanwhile is as
             // good as one that is older.
             let part = part(&self.buffer, self.sequence, &mut |payload: &[u8]| {

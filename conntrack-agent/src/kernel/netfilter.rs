@@ -16,6 +16,7 @@ use std::io;
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
+use super::netlink::receive_from_kernel;
 use message::{Answer, Kind, Part, answers, request, write_attribute};
 pub(super) use nat::has_nat;
 pub(super) use rules::ruleset;
@@ -168,18 +169,7 @@ impl<'a> Reading<'a> {
 
     /// One datagram of the kernel's into the buffer.
     fn receive(&mut self) -> io::Result<()> {
-        loop {
-            self.buffer.clear();
-            let received = self.socket.recv_from(&mut self.buffer, libc::MSG_TRUNC)?;
-            let (length, sender) = received;
-            if sender.port_number() != 0 {
-                continue;
-            }
-            if length != self.buffer.len() {
-                return Err(io::Error::other("the kernel's answer is longer than any"));
-            }
-            return Ok(());
-        }
+        receive_from_kernel(&self.socket, &mut self.buffer)
     }
 }
 

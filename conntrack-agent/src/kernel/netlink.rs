@@ -121,6 +121,26 @@ impl Route {
     }
 }
 
+/// One datagram of the kernel's into the buffer; others', who can send as well, are
+/// passed over.
+///
+/// # Errors
+/// recvmsg(2); if it is longer than the buffer.
+pub(super) fn receive_from_kernel(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<()> {
+    loop {
+        buffer.clear();
+        // The length comes back whole even where it didn't fit.
+        let (length, sender) = socket.recv_from(buffer, libc::MSG_TRUNC)?;
+        if sender.port_number() != 0 {
+            continue;
+        }
+        if length != buffer.len() {
+            return Err(io::Error::other("the kernel's answer is longer than any"));
+        }
+        return Ok(());
+    }
+}
+
 /// A part of what the kernel answers.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Part {
