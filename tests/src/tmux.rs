@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use uuid::Uuid;
 
 use crate::lab::Lab;
@@ -96,6 +97,27 @@ impl Tmux {
     pub fn wait_for<T>(&self, what: &str, mut found: impl FnMut(&[String]) -> Option<T>) -> T {
         wait::until(LIMIT, || found(&self.screen()))
             .unwrap_or_else(|| panic!("no {what} on the screen:\n{}", self.screen().join("\n")))
+    }
+
+    /// Waits for the program's end; its exit code.
+    ///
+    /// # Panics
+    /// If it doesn't end for a long time, or by a signal.
+    #[must_use]
+    pub fn exit_code(&self) -> i32 {
+        let server = succeeded(self.tmux(["display-message", "-p", "#{pid}"]));
+        let server = server.trim().parse().ok().and_then(Pid::from_raw);
+        let server = server.expect("the server's process");
+        let ended = || {
+            // It sleeps through one in ten of its children's ends (tmux 3.3a, which
+            // shows a dead pane then, and a zombie): so it is told of them again.
+            kill_process(server, Signal::CHILD).expect("the terminal's server");
+            let format = "#{pane_dead_status}";
+            let status = succeeded(self.tmux(["display-message", "-p", format]));
+            status.trim().parse().ok()
+        };
+        wait::until(LIMIT, ended)
+            .unwrap_or_else(|| panic!("it doesn't end:\n{}", self.screen().join("\n")))
     }
 
     /// Waits for a line with these words.
