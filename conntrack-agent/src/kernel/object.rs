@@ -81,6 +81,9 @@ impl Object {
         // long as the process does.
         let bytes: &'static [u8] = Box::leak(Box::new(globals.to_bytes()));
         loader
+            // What it has just read of the kernel's types: for programs that are
+            // relocated by them, as ours are not, and MiB of memory.
+            .btf(None)
             .override_global(abi::GLOBALS, bytes, true)
             // Asked for only where a load has failed, whose second attempt tells
             // why: in a line, where STATS is all. None at all would have the
