@@ -23,7 +23,8 @@ struct Part {
 const SESSIONS: &[&str] = &["ftp::", "tftp::", "sip::", "itself::"];
 
 /// What becomes of the datapath: agents that end, are killed and come again,
-/// namespaces and interfaces that appear, move and go, XDP, events, cleanup.
+/// namespaces and interfaces that appear, move and go, XDP, events, cleanup; and what
+/// is said of a kernel without tcx.
 const DATAPATH: &[&str] = &[
     "lifecycle::",
     "ending::",
@@ -35,6 +36,7 @@ const DATAPATH: &[&str] = &[
     "repair::",
     "routers::",
     "marks::",
+    "doctor::kernel::tcx_or_none",
 ];
 
 /// These are about tcx beside or before tc filters.

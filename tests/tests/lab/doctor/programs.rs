@@ -1,0 +1,92 @@
+//! Programs on the hooks: the agent's that is lost, and those of others.
+
+use super::*;
+
+#[test]
+fn programs_of_others() {
+    let fixture = Fixture::new();
+    let netns = fixture.netns();
+    let of_others = "somebody else's";
+    let place = format!("{} qr-1", netns.name());
+    let is_tcx = !attach::is_by_filters();
+    {
+        let _foreign = ForeignProgram::attach_first(netns, "qr-1");
+        let words = [of_others, &place, "a tcx program", "in front of"];
+        fixture.ask().assert_found("programs", "warn", &words);
+    }
+    fixture.ask().assert_ok("programs");
+    {
+        let _foreign = ForeignProgram::attach_last(netns, "qr-1");
+        let order = if is_tcx { "behind the" } else { "in front of" };
+        let words = [of_others, &place, order];
+        fixture.ask().assert_found("programs", "warn", &words);
+    }
+    fixture.ask().assert_ok("programs");
+    if is_tcx {
+        netns.tool("tc", ["qdisc", "add", "dev", "qr-1", "clsact"], "");
+    }
+    {
+        let _foreign = ForeignProgram::attach_filter(netns, "qr-1", 50_000);
+        let words = [of_others, &place, "a tc filter's program", "behind the"];
+        fixture.ask().assert_found("programs", "warn", &words);
+        netns.tool(
+            "tc",
+            ["filter", "del", "dev", "qr-1", "ingress", "prio", "50000"],
+            "",
+        );
+    }
+    fixture.ask().assert_ok("programs");
+    // What isn't the agent's to classify isn't its to watch.
+    let elsewhere = Config::of(&fixture.lab).with("interfaces", "[\"qg-*\"]");
+    let _foreign = ForeignProgram::attach_first(netns, "qr-1");
+    ask_with(&fixture.lab, &elsewhere).assert_ok("programs");
+}
+
+#[test]
+fn an_xdp_program_of_somebody_elses() {
+    let fixture = Fixture::new();
+    let xdp = ForeignXdp::attach(fixture.netns(), "lo", Xdp::Generic, 0);
+    fixture.ask().assert_ok("programs");
+    drop(xdp);
+    if conntrack_tests::snapshot::xdp_on(fixture.netns(), "qr-1").is_some() {
+        // The agents of this run have their own there.
+        return;
+    }
+    let xdp = ForeignXdp::attach(fixture.netns(), "qr-1", Xdp::Generic, 0);
+    let words = ["an XDP program", "qr-1"];
+    fixture.ask().assert_found("programs", "warn", &words);
+    let wanted = Config::of(&fixture.lab).with_xdp("*", Xdp::Generic);
+    let words = ["an XDP program", "has no place"];
+    ask_with(&fixture.lab, &wanted).assert_found("programs", "warn", &words);
+    drop(xdp);
+    fixture.ask().assert_ok("programs");
+}
+
+#[test]
+fn an_interface_that_lost_the_agents_program() {
+    let (lab, router) = Fixture::new().kill();
+    let pins = Pins::new(lab.dir().agent_bpffs_dir());
+    let pin = pins.links_of(router.id()).expect("the links").remove(0);
+    if pin.is_dir() {
+        router
+            .netns()
+            .tool("tc", ["filter", "del", "dev", "qr-1", "ingress"], "");
+        router
+            .netns()
+            .tool("tc", ["filter", "del", "dev", "qg-1", "ingress"], "");
+        let said = ask(&lab);
+        assert_eq!(said.results("programs"), ["wrong"; 2], "{said:?}");
+    } else {
+        fs::remove_file(pin).expect("the link's pin");
+        let gone = || {
+            let said = ask(&lab);
+            (said.results("programs") == ["wrong"]).then_some(said)
+        };
+        // The kernel lets go of a link some time after its pin.
+        let said = conntrack_tests::wait::until(std::time::Duration::from_secs(10), gone);
+        let said = said.expect("a finding");
+        said.assert_found("programs", "wrong", &["gets no helper"]);
+    }
+    let _agent = Agent::start(&lab, &rules(&router));
+    ask(&lab).assert_ok("programs");
+}
