@@ -21,15 +21,17 @@ use super::{
 };
 use crate::model::RouterId;
 
-/// Open links, by router and pin.
+/// Open links, by router.
 #[derive(Debug)]
 pub struct Keeper {
     pub(super) budget: Arc<Budget>,
-    kept: Mutex<BTreeMap<RouterId, BTreeMap<PathBuf, Kept>>>,
+    /// A few each, side by side: most of what asking takes is waiting for memory.
+    kept: Mutex<BTreeMap<RouterId, Vec<Kept>>>,
 }
 
 #[derive(Debug)]
 struct Kept {
+    pin: PathBuf,
     link: OwnedFd,
     _permit: Permit,
     /// Whether its pin was missing when the router was last found in order.
@@ -53,9 +55,9 @@ impl Keeper {
     pub fn keep(&self, router: RouterId, pins: &[PathBuf]) {
         // Closed without the lock: that of the last one detaches a program.
         let old = self.lock().remove(&router);
-        let mut links: BTreeMap<_, _> = old.into_iter().flatten().collect();
-        links.retain(|pin, kept| {
-            !pins.contains(pin) && !std::mem::replace(&mut kept.is_stray, true)
+        let mut links = old.unwrap_or_default();
+        links.retain_mut(|kept| {
+            !pins.contains(&kept.pin) && !std::mem::replace(&mut kept.is_stray, true)
         });
         for pin in pins {
             let Some(permit) = self.budget.take(1) else {
@@ -63,12 +65,12 @@ impl Keeper {
             };
             match sys::open_pinned(pin) {
                 Ok(link) => {
-                    let kept = Kept {
+                    links.push(Kept {
+                        pin: pin.clone(),
                         link,
                         _permit: permit,
                         is_stray: false,
-                    };
-                    links.insert(pin.clone(), kept);
+                    });
                 }
                 // Gone since it was listed, or no link: nothing to keep, and
                 // whoever removed it has been noticed.
@@ -88,10 +90,10 @@ impl Keeper {
 
     /// Lets go of a link, so that it ends with its pin.
     pub fn forget(&self, router: RouterId, pin: &Path) {
-        let forgotten = self
-            .lock()
-            .get_mut(&router)
-            .and_then(|links| links.remove(pin));
+        let forgotten = self.lock().get_mut(&router).and_then(|links| {
+            let at = links.iter().position(|kept| kept.pin == pin)?;
+            Some(links.swap_remove(at))
+        });
         drop(forgotten);
     }
 
@@ -102,7 +104,7 @@ impl Keeper {
     /// [`Error::File`] if the kernel refuses.
     pub fn restore(&self, router: RouterId, pin: &Path, interface: u32) -> Result<bool, Error> {
         let kept = self.lock();
-        let Some(kept) = kept.get(&router).and_then(|links| links.get(pin)) else {
+        let Some(kept) = find(&kept, router, pin) else {
             return Ok(false);
         };
         let failed = |source| Error::file(pin, "pinned again")(source);
@@ -121,9 +123,8 @@ impl Keeper {
     #[must_use]
     pub fn holds(&self, router: RouterId, pin: &Path, interface: u32) -> bool {
         let kept = self.lock();
-        let kept = kept.get(&router).and_then(|links| links.get(pin));
         let is_on = |kept: &Kept| sys::link_interface(kept.link.as_fd()).ok() == Some(interface);
-        kept.is_some_and(is_on)
+        find(&kept, router, pin).is_some_and(is_on)
     }
 
     /// The routers with a link that is on no interface any more.
@@ -135,11 +136,20 @@ impl Keeper {
         };
         let some = kept
             .iter()
-            .filter(|(_, links)| links.values().any(is_detached));
+            .filter(|(_, links)| links.iter().any(is_detached));
         some.map(|(router, _)| *router).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<RouterId, BTreeMap<PathBuf, Kept>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<RouterId, Vec<Kept>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn find<'a>(
+    kept: &'a BTreeMap<RouterId, Vec<Kept>>,
+    router: RouterId,
+    pin: &Path,
+) -> Option<&'a Kept> {
+    let mut links = kept.get(&router)?.iter();
+    links.find(|kept| kept.pin == pin)
 }
