@@ -17,6 +17,7 @@ use tracing::{debug, error, info, warn};
 
 pub use connections::{Connections, Family, Fate};
 pub use view::{Condition, Seen, View};
+use view::{Turn, Turns};
 pub use worker::{Applied, Handle, Rejection, Request};
 
 use crate::{
@@ -112,7 +113,7 @@ impl Agent {
         };
         let summary = agent.take(wanted.as_ref(), goes_on)?;
         agent.relinking = agent.host.end_of_start()?.into_iter().collect();
-        agent.view.begin(&agent.mapping, &agent.reconciler);
+        agent.tell(agent.view.begin(&agent.mapping, &agent.reconciler));
         if goes_on() {
             agent.report("ready", summary);
         }
@@ -182,7 +183,7 @@ impl Agent {
         let wanted = read_rules(self.rules.as_deref(), &self.policy);
         match wanted.and_then(|wanted| self.take(wanted.as_ref(), goes_on)) {
             Ok(summary) => {
-                self.view.begin(&self.mapping, &self.reconciler);
+                self.tell(self.view.begin(&self.mapping, &self.reconciler));
                 self.report("reloaded", summary);
                 Ok(())
             }
@@ -277,7 +278,7 @@ impl Agent {
         match applied {
             Ok(summary) => {
                 self.metrics.looked(&summary, Occasion::Wanted);
-                self.view.commit(&change, &self.reconciler);
+                self.tell(self.view.commit(&change, &self.reconciler));
                 for says in change.matches() {
                     self.keep_watching(says.router);
                 }
@@ -371,10 +372,11 @@ impl Agent {
         let looked = self.reconciler.look_at_one(host, mapping, Instant::now());
         if let Some((router, summary)) = looked {
             self.metrics.looked(&summary, Occasion::Unasked);
-            let before = self.view.read().conditions.get(&router).cloned();
-            let failed_before = matches!(before, Some(Condition::Failed { .. }));
-            self.tell(router, &summary, failed_before);
-            self.view.note(router, &self.reconciler);
+            if summary.failed == 0 && summary.effects.total() > 0 {
+                let repair = Happening::repair(router, &summary.effects);
+                self.chronicle.note(repair, vec![router]);
+            }
+            self.tell(self.view.note(router, &self.reconciler));
             self.keep_watching(router);
             let effects = summary.effects.total();
             debug!(%router, effects, "looked at");
@@ -384,26 +386,19 @@ impl Agent {
         }
     }
 
-    /// What a look that nobody asked for has brought.
-    fn tell(&self, router: RouterId, summary: &Summary, failed_before: bool) {
-        if let Some(trouble) = self.reconciler.troubles().get(&router) {
-            let failure = Happening::Failure {
-                router_id: router.to_string(),
-                reason: sentence(&trouble.error),
-                failures: trouble.failures,
-            };
-            self.chronicle.note(failure, vec![router]);
-            return;
-        }
-        if summary.effects.total() > 0 {
-            let effects = &summary.effects;
-            let repair = Happening::repair(router, effects);
-            self.chronicle.note(repair, vec![router]);
-        }
-        if failed_before {
+    /// Routers that have failed, and those that have recovered.
+    fn tell(&self, turns: Turns) {
+        for (router, turn) in turns {
             let router_id = router.to_string();
-            let recovery = Happening::Recovery { router_id };
-            self.chronicle.note(recovery, vec![router]);
+            let happening = match (turn, self.reconciler.troubles().get(&router)) {
+                (Turn::Failed, Some(trouble)) => Happening::Failure {
+                    router_id,
+                    reason: sentence(&trouble.error),
+                    failures: trouble.failures,
+                },
+                _ => Happening::Recovery { router_id },
+            };
+            self.chronicle.note(happening, vec![router]);
         }
     }
 

@@ -1,11 +1,13 @@
 //! The agent under test, as a process.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
+use uuid::Uuid;
 
 use crate::attach::{self, Xdp};
 use crate::lab::{Lab, LabDir};
@@ -286,6 +288,15 @@ impl Config {
         self.keys.retain(|(present, _)| *present != key);
         self.keys.push((key, value.into()));
         self
+    }
+
+    /// The same with an nft that first runs this script (sh(1)), which may end it.
+    #[must_use]
+    pub fn with_nft(self, lab: &Lab, script: &str) -> Self {
+        let nft = lab.dir().path().join(format!("nft-{}", Uuid::new_v4()));
+        fs::write(&nft, format!("#!/bin/sh\n{script}\nexec nft \"$@\"\n")).expect("a script");
+        fs::set_permissions(&nft, Permissions::from_mode(0o755)).expect("its mode");
+        self.with("nft", format!("{:?}", nft.to_string_lossy()))
     }
 
     /// The same with XDP programs on the interfaces that match this pattern.

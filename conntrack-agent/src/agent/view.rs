@@ -2,7 +2,7 @@
 //! applied, never a change that may yet be taken back.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Instant,
 };
@@ -32,6 +32,18 @@ pub enum Condition {
         failures: u32,
     },
 }
+
+/// What has become of a router's condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It has failed, once more or for the first time.
+    Failed,
+    /// It is what it should be, and had failed.
+    Recovered,
+}
+
+/// Routers whose condition has turned.
+pub(super) type Turns = Vec<(RouterId, Turn)>;
 
 /// A moment of the agent.
 #[derive(Clone, Debug, Default)]
@@ -68,14 +80,15 @@ impl View {
     }
 
     /// All is as in this mapping.
-    pub(super) fn begin(&self, mapping: &Mapping, reconciler: &Reconciler) {
+    pub(super) fn begin(&self, mapping: &Mapping, reconciler: &Reconciler) -> Turns {
         let mut seen = Seen {
             mapping: mapping.clone(),
+            conditions: self.read().conditions.clone(),
             ..Seen::default()
         };
-        for router in mapping.routers() {
-            note(&mut seen, router, reconciler);
-        }
+        let mut routers: BTreeSet<_> = seen.conditions.keys().copied().collect();
+        routers.extend(mapping.routers());
+        let turns = note_all(&mut seen, routers, reconciler);
         let mut now = self.write();
         seen.connections = std::mem::take(&mut now.connections);
         seen.connections
@@ -83,19 +96,23 @@ impl View {
         *now = seen;
         drop(now);
         self.changed.notify_one();
+        turns
     }
 
     /// A change was made.
-    pub(super) fn commit(&self, change: &Change, reconciler: &Reconciler) {
+    pub(super) fn commit(&self, change: &Change, reconciler: &Reconciler) -> Turns {
         let mut seen = self.write();
         seen.mapping.commit(change);
+        let mut routers = BTreeSet::new();
         for says in change.matches() {
-            note(&mut seen, says.router, reconciler);
+            routers.insert(says.router);
             // A rule that comes again begins anew.
             seen.connections.remove(&says);
         }
+        let turns = note_all(&mut seen, routers, reconciler);
         drop(seen);
         self.changed.notify_one();
+        turns
     }
 
     /// What became of a connection. Returns whether there still is the rule that
@@ -112,13 +129,24 @@ impl View {
     }
 
     /// A router was looked at.
-    pub(super) fn note(&self, router: RouterId, reconciler: &Reconciler) {
-        note(&mut self.write(), router, reconciler);
+    pub(super) fn note(&self, router: RouterId, reconciler: &Reconciler) -> Turns {
+        let turns = note_all(&mut self.write(), [router].into(), reconciler);
         self.changed.notify_one();
+        turns
     }
 }
 
-fn note(seen: &mut Seen, router: RouterId, reconciler: &Reconciler) {
+fn note_all(seen: &mut Seen, routers: BTreeSet<RouterId>, reconciler: &Reconciler) -> Turns {
+    let turn = |router| Some((router, note(seen, router, reconciler)?));
+    routers.into_iter().filter_map(turn).collect()
+}
+
+fn note(seen: &mut Seen, router: RouterId, reconciler: &Reconciler) -> Option<Turn> {
+    let failures = |condition: Option<&Condition>| match condition {
+        Some(Condition::Failed { failures, .. }) => Some(*failures),
+        _ => None,
+    };
+    let before = failures(seen.conditions.get(&router));
     let condition = match reconciler.troubles().get(&router) {
         Some(trouble) => Some(Condition::Failed {
             reason: crate::input::sentence(&trouble.error),
@@ -127,8 +155,14 @@ fn note(seen: &mut Seen, router: RouterId, reconciler: &Reconciler) {
         None if reconciler.is_pending(router) => Some(Condition::Pending),
         None => None,
     };
+    let now = failures(condition.as_ref());
     match condition.filter(|_| seen.mapping.has(router)) {
         Some(condition) => seen.conditions.insert(router, condition),
         None => seen.conditions.remove(&router),
     };
+    match (before, now) {
+        (_, Some(_)) if before != now => Some(Turn::Failed),
+        (Some(_), None) => Some(Turn::Recovered),
+        _ => None,
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -423,7 +422,6 @@ fn changes_and_reloads_do_not_undo_each_other() {
 
 /// nft, which waits while a file is there and says that it does.
 struct SlowNft {
-    path: PathBuf,
     hold: PathBuf,
     waits: PathBuf,
 }
@@ -431,21 +429,20 @@ struct SlowNft {
 impl SlowNft {
     fn new(lab: &Lab) -> Self {
         let at = |name: &str| lab.dir().path().join(name);
-        let nft = Self {
-            path: at("slow-nft"),
+        Self {
             hold: at("hold"),
             waits: at("waits"),
-        };
-        // It gives up before the agent does, which waits for 30 s.
-        let script = format!(
-            "#!/bin/sh\nleft=400\nwhile [ -e {hold} ] && [ $left -gt 0 ]; do\n\
-             : >{waits}; left=$((left - 1)); sleep 0.05\ndone\nexec nft \"$@\"\n",
-            hold = nft.hold.display(),
-            waits = nft.waits.display()
-        );
-        fs::write(&nft.path, script).expect("a script");
-        fs::set_permissions(&nft.path, fs::Permissions::from_mode(0o755)).expect("its mode");
-        nft
+        }
+    }
+
+    /// It gives up before the agent does, which waits for 30 s.
+    fn script(&self) -> String {
+        format!(
+            "left=400\nwhile [ -e {hold} ] && [ $left -gt 0 ]; do\n\
+             : >{waits}; left=$((left - 1)); sleep 0.05\ndone",
+            hold = self.hold.display(),
+            waits = self.waits.display()
+        )
     }
 }
 
@@ -454,7 +451,7 @@ fn requests_are_answered_while_a_reload_goes_on() {
     let lab = Lab::new();
     let (here, new) = (BareRouter::new(&lab), BareRouter::new(&lab));
     let nft = SlowNft::new(&lab);
-    let config = Config::of(&lab).with("nft", format!("{:?}", nft.path));
+    let config = Config::of(&lab).with_nft(&lab, &nft.script());
     let before = file(here.id(), &[69]);
     let mut agent = Agent::start_with(&lab, &config, &before);
     let after = before + &file(new.id(), &[6969]);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use conntrack_tests::agent::{Agent, Config, run_to_exit, subcommand};
@@ -101,17 +100,12 @@ fn on_stop_keep_is_the_default_and_leaves_it() {
 #[test]
 fn a_datapath_that_cannot_be_removed_is_said_and_cleanup_goes_on_with_it() {
     let fixture = Fixture::new();
-    let nft = fixture.lab.dir().path().join("nft");
     let refuse = fixture.lab.dir().path().join("refuse");
     let script = format!(
-        "#!/bin/sh\nif [ -e {} ]; then echo 'Error: refused' >&2; exit 1; fi\nexec nft \"$@\"\n",
+        "if [ -e {} ]; then echo 'Error: refused' >&2; exit 1; fi",
         refuse.display()
     );
-    fs::write(&nft, script).expect("a script");
-    fs::set_permissions(&nft, fs::Permissions::from_mode(0o755)).expect("its mode");
-    let config = fixture
-        .config("cleanup")
-        .with("nft", format!("{:?}", nft.to_string_lossy()));
+    let config = fixture.config("cleanup").with_nft(&fixture.lab, &script);
     let agent = Agent::start_with(&fixture.lab, &config, &fixture.rules());
     fs::write(&refuse, "").expect("a file");
     let exit = agent.stop();

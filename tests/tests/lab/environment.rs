@@ -1,8 +1,5 @@
 //! What the agent needs and hasn't got: one clear sentence, and nothing changed.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-
 use conntrack_tests::agent::{Agent, Config, Exit, run_to_exit, subcommand};
 use conntrack_tests::helpers::{Protocol, Rule, rules_file};
 use conntrack_tests::lab::Lab;
@@ -93,16 +90,11 @@ fn a_namespace_that_vanishes_half_way() {
     let vanishes = Site::new(&lab, &Plan::new(Crossing::Routed4, &CONTROL));
     let netns = vanishes.router.netns().path();
     let file = netns.display();
-    let wrapper = lab.dir().path().join("nft");
     let script = format!(
-        "#!/bin/sh\n\
-         if [ \"$(stat -Lc %i /proc/self/ns/net)\" = \"$(stat -c %i {file})\" ]; then\n\
+        "if [ \"$(stat -Lc %i /proc/self/ns/net)\" = \"$(stat -c %i {file})\" ]; then\n\
          umount --lazy {file}; rm {file}\n\
-         fi\n\
-         exec nft \"$@\"\n"
+         fi"
     );
-    fs::write(&wrapper, script).expect("the wrapper");
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).expect("its mode");
 
     let rules = [Rule::ftp(2121)];
     let rules = rules_file(&[(&stays.router, &rules), (&vanishes.router, &rules)]);
@@ -113,7 +105,7 @@ fn a_namespace_that_vanishes_half_way() {
         snapshot
     };
     let before = without_its_mount();
-    let config = Config::of(&lab).with("nft", format!("{:?}", wrapper.to_string_lossy()));
+    let config = Config::of(&lab).with_nft(&lab, &script);
     let exit = run_to_exit(&lab, &config, &rules, &[]);
     assert!(!netns.exists(), "it has vanished");
     assert_eq!(exit.code, Some(1), "{exit:?}");

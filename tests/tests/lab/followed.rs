@@ -1,5 +1,5 @@
 //! Whether connections have their helper, as events, metrics and a rule's status
-//! say it, against what conntrack has; and what else `events` tells.
+//! say it, against what conntrack has.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -243,43 +243,6 @@ fn fullness_is_that_of_the_namespace() {
     drop(fixture.connect(PORT));
     assert_eq!(tracked(), in_namespace());
     assert!(tracked() > Some(0));
-}
-
-#[test]
-fn events_tell_of_changes_and_repairs_and_who_made_them() {
-    let fixture = Served::new();
-    let last = || fixture.ask("GET", "/v1/events?after=0", "").body["last"].clone();
-    assert_eq!(last(), 0);
-    let body = r#"{"conntrack_helper":{"protocol":"tcp","port":21,"helper":"ftp"}}"#;
-    assert_eq!(fixture.ask("POST", &fixture.rules(), body).status, 201);
-    // A refusal changes nothing, and is in the audit trail alone.
-    assert_eq!(fixture.ask("POST", &fixture.rules(), body).status, 400);
-    let heard = fixture.ask("GET", "/v1/events?after=0", "");
-    let [change] = &heard.body["events"].as_array().expect("events")[..] else {
-        panic!("one change: {}", heard.body);
-    };
-    assert_eq!(change["kind"], "change");
-    assert_eq!(change["operation"], "create");
-    assert_eq!(change["outcome"], "done");
-    assert_eq!(change["sequence"], 1);
-    let by = change["by"].as_str().expect("who");
-    assert!(by.starts_with("uid 0 (pid "), "{by}");
-    assert_eq!(change["added"][0]["helper"], "ftp");
-    assert_eq!(
-        (&change["added_count"], &change["removed_count"]),
-        (&1.into(), &0.into())
-    );
-
-    fixture.router.netns().nft("flush ruleset");
-    let heard = fixture.ask("GET", "/v1/events?after=1&wait=20", "");
-    let repair = &heard.body["events"][0];
-    assert_eq!(repair["kind"], "repair", "{}", heard.body);
-    assert_eq!(repair["router_id"], fixture.router.id().to_string());
-    assert_eq!(repair["effects"]["bind"], 1);
-    for query in ["after=x", "wait=21", "since=1", "after=1&after=1"] {
-        let refused = fixture.ask("GET", &format!("/v1/events?{query}"), "");
-        assert_eq!(refused.status, 400, "{query}");
-    }
 }
 
 /// `events` as somebody leaves it running while the agent is restarted.

@@ -22,6 +22,7 @@ mod discovery;
 mod doctor;
 mod ending;
 mod environment;
+mod events;
 mod followed;
 mod ftp;
 mod itself;

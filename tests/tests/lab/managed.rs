@@ -1,7 +1,6 @@
 //! The agent and its service manager.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 struct Fixture {
     manager: Manager,
     router: BareRouter,
-    nft: PathBuf,
+    config: Config,
     lab: Lab,
 }
 
@@ -27,25 +26,18 @@ impl Fixture {
     /// `script` runs before each nft, in the lab's directory.
     fn new(script: &str) -> Self {
         let lab = Lab::new();
-        let nft = lab.dir().path().join("nft");
         let directory = lab.dir().path().display();
-        let script = format!("#!/bin/sh\ncd {directory}\n{script}\nexec nft \"$@\"\n");
-        fs::write(&nft, script).expect("a script");
-        fs::set_permissions(&nft, fs::Permissions::from_mode(0o755)).expect("its mode");
+        let script = format!("cd {directory}\n{script}");
         Self {
             manager: Manager::new(&lab),
             router: BareRouter::new(&lab),
-            nft,
+            config: Config::of(&lab).with_nft(&lab, &script),
             lab,
         }
     }
 
     fn file(&self, name: &str) -> PathBuf {
         self.lab.dir().path().join(name)
-    }
-
-    fn config(&self) -> Config {
-        Config::of(&self.lab).with("nft", format!("{:?}", self.nft.to_string_lossy()))
     }
 
     fn rules(&self, port: u32) -> String {
@@ -59,7 +51,7 @@ impl Fixture {
     fn launch(&self, variables: &[&str], rules: Option<&str>) -> Agent {
         let launcher = self.manager.launcher(variables);
         let launcher: Vec<_> = launcher.iter().map(String::as_str).collect();
-        Agent::launch(&self.lab, &self.config(), rules, &launcher)
+        Agent::launch(&self.lab, &self.config, rules, &launcher)
     }
 
     /// A change over the API, on its own thread's time.
@@ -233,7 +225,7 @@ fn a_watchdog_of_another_process_is_none_of_the_agents() {
 fn a_start_is_left_where_it_is_when_the_agent_is_told_to_end() {
     let fixture = Fixture::new("[ -e hold ] && touch held; while [ -e hold ]; do sleep .05; done");
     // Rules in the store, and nothing in the kernel.
-    let cleaned = fixture.config().with("on_stop", "\"cleanup\"");
+    let cleaned = fixture.config.clone().with("on_stop", "\"cleanup\"");
     let rules = fixture.rules(21);
     let first = Agent::launch(&fixture.lab, &cleaned, Some(&rules), &[]);
     let first = first.ready().expect("ready");

@@ -46,16 +46,10 @@ fn rules(router: &BareRouter, port: u16) -> String {
 fn check(launcher: &[&str], bounding: u64) {
     let lab = Lab::without_bpffs();
     let [filed, asked] = [(); 2].map(|()| BareRouter::new(&lab));
-    let nft = lab.dir().path().join("nft");
     let record = lab.dir().path().join("nft-status");
-    let script = format!(
-        "#!/bin/sh\ncat /proc/self/status >> {}\nexec nft \"$@\"\n",
-        record.display()
-    );
-    fs::write(&nft, script).expect("a script");
-    fs::set_permissions(&nft, fs::Permissions::from_mode(0o755)).expect("its mode");
+    let script = format!("cat /proc/self/status >> {}", record.display());
     let config = Config::of(&lab)
-        .with("nft", format!("{:?}", nft.to_string_lossy()))
+        .with_nft(&lab, &script)
         .with("api", "{ socket_group = \"nogroup\" }");
     let agent = Agent::launch(&lab, &config, Some(&rules(&filed, 21)), launcher);
     let mut agent = agent.ready().unwrap_or_else(|exit| panic!("{exit:?}"));

@@ -1,7 +1,5 @@
 //! What a kernel has, or lacks: what the agent does about it, and `doctor` says.
 
-use std::os::unix::fs::PermissionsExt as _;
-
 use conntrack_tests::agent::run_to_exit;
 
 use super::*;
@@ -50,17 +48,13 @@ fn tcx_or_none() {
 /// of the lab's lacks any, so each is asked for one in its place that none of them
 /// has: the refusal is the kernel's.
 fn lacking(kind: &str, config: Config, lab: &Lab) -> Config {
-    let wrapper = lab.dir().path().join(format!("nft-without-{kind}"));
+    let other = format!("s/\"type\":\"{kind}\"/\"type\":\"nonesuch\"/g");
     let script = format!(
-        "#!/bin/sh
-        case \"$*\" in
-        *'-f -') sed 's/\"type\":\"{kind}\"/\"type\":\"nonesuch\"/g' | nft \"$@\" ;;
-        *) exec nft \"$@\" ;;
-        esac\n"
+        "case \"$*\" in
+        *'-f -') sed '{other}' | nft \"$@\"; exit $? ;;
+        esac"
     );
-    fs::write(&wrapper, script).expect("the wrapper");
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).expect("its mode");
-    config.with("nft", format!("{:?}", wrapper.to_string_lossy()))
+    config.with_nft(lab, &script)
 }
 
 #[test]
