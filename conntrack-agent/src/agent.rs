@@ -55,6 +55,8 @@ pub(crate) struct Agent {
     watch: Watch,
     /// Routers that the start gave tc filters, and that are to have links.
     relinking: VecDeque<RouterId>,
+    /// Those whose turn has come and that weren't looked at yet.
+    relinked: BTreeSet<RouterId>,
     pulse: Pulse,
 }
 
@@ -109,6 +111,7 @@ impl Agent {
             bpffs: Bpffs::new(config),
             watch,
             relinking: VecDeque::new(),
+            relinked: BTreeSet::new(),
             pulse,
         };
         let summary = agent.take(wanted.as_ref(), goes_on)?;
@@ -363,6 +366,7 @@ impl Agent {
         if let Some(router) = self.relinking.pop_front() {
             self.host.turn_of(router);
             self.reconciler.mark(router, Instant::now());
+            self.relinked.insert(router);
         }
     }
 
@@ -371,8 +375,15 @@ impl Agent {
         let (host, mapping) = (&mut self.host, &self.mapping);
         let looked = self.reconciler.look_at_one(host, mapping, Instant::now());
         if let Some((router, summary)) = looked {
-            self.metrics.looked(&summary, Occasion::Unasked);
-            if summary.failed == 0 && summary.effects.total() > 0 {
+            // The rest of a start is no repair.
+            let is_planned = self.relinked.remove(&router);
+            let occasion = if is_planned {
+                Occasion::Wanted
+            } else {
+                Occasion::Unasked
+            };
+            self.metrics.looked(&summary, occasion);
+            if !is_planned && summary.failed == 0 && summary.effects.total() > 0 {
                 let repair = Happening::repair(router, &summary.effects);
                 self.chronicle.note(repair, vec![router]);
             }
@@ -380,7 +391,7 @@ impl Agent {
             self.keep_watching(router);
             let effects = summary.effects.total();
             debug!(%router, effects, "looked at");
-            if effects > 0 && summary.failed == 0 {
+            if effects > 0 && summary.failed == 0 && !is_planned {
                 info!(%router, effects, "repaired");
             }
         }

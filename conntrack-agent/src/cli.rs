@@ -241,7 +241,7 @@ fn execute(
         Command::Events(events) => {
             events.execute(&Client::new(&socket)?, format, output, stderr)?;
         }
-        Command::Top(top) => top.execute(&socket, output, terminal)?,
+        Command::Top(top) => top.execute(&socket, format, output, terminal)?,
         Command::Doctor { config } => doctor::show(output, format, &examine(&config.load()?))?,
         Command::Completions { shell } => output.bytes(&completions::script(shell))?,
     }

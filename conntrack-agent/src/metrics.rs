@@ -109,7 +109,7 @@ impl Metrics {
             drop(reconciliations.get_or_create(&[("result", result)]));
             drop(commits.get_or_create(&[("result", result)]));
         }
-        for operation in ["read", "create", "change", "delete", "scrape"] {
+        for operation in ["read", "follow", "create", "change", "delete", "scrape"] {
             for outcome in ["done", "refused", "not_allowed", "failed"] {
                 let asked = [("operation", operation), ("outcome", outcome)];
                 drop(requests.get_or_create(&asked));

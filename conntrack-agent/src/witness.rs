@@ -11,7 +11,7 @@ mod queue;
 mod recent;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     os::fd::OwnedFd,
     sync::Arc,
@@ -36,7 +36,7 @@ use crate::{
     chronicle::{Happening, Has},
     config::Config,
     input::sentence,
-    kernel::{Conntrack, Error, Events, Flow, NetnsFolder, Opened, Tally},
+    kernel::{Conntrack, Error, Events, Flow, NetnsFolder, Opened, Tally, names_of},
     model::{Helper, Match, Port, RouterId},
 };
 
@@ -77,7 +77,7 @@ impl Witness {
             untold: None,
             queue: Queue::default(),
             recent: Recent::new(Instant::now()),
-            is_failing: false,
+            failing: BTreeSet::new(),
         };
         let (alive, end) = oneshot::channel();
         let thread = thread::Builder::new().name("witness".into());
@@ -104,7 +104,7 @@ impl Drop for Witness {
         // A counter that is full rings all the same.
         let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
         if let Some(thread) = self.thread.take() {
-            // A panic was printed already, and is nothing to end the agent for.
+            // A panic was printed already, and has ended the agent (`Self::ended`).
             drop(thread.join());
         }
     }
@@ -120,8 +120,8 @@ struct Work {
     untold: Option<u64>,
     queue: Queue,
     recent: Recent,
-    /// Whether conntrack could not be asked the last time: said once.
-    is_failing: bool,
+    /// Where conntrack could not be asked the last time: said once.
+    failing: BTreeSet<RouterId>,
 }
 
 impl Work {
@@ -204,7 +204,8 @@ impl Work {
                 Ok(found) => found,
                 Err(error) => vec![Found::failed(sentence(&error)); flows.len()],
             };
-            self.say_whether_it_works(found.iter().find_map(Found::failure));
+            let failure = found.iter().find_map(Found::failure);
+            self.say_whether_it_works(router, failure);
             for (waiting, found) in waiting.into_iter().zip(found) {
                 // Not confirmed yet, perhaps (`nf_conntrack_confirm`).
                 if found.is_empty() && self.queue.put_back(&waiting, now) {
@@ -212,31 +213,37 @@ impl Work {
                 }
                 // Its rule is gone, or not seen yet: a change of many routers is seen
                 // when it is whole.
-                if !self.tell(&waiting.opened, &found) {
-                    self.queue.put_back(&waiting, now);
+                if !self.tell(&waiting.opened, &found) && !self.queue.put_back(&waiting, now) {
+                    self.lose(1);
                 }
             }
         }
     }
 
-    fn say_whether_it_works(&mut self, failure: Option<&str>) {
-        match (failure, self.is_failing) {
-            (Some(why), false) => warn!("conntrack cannot be asked for connections: {why}"),
-            (None, true) => info!("conntrack can be asked for connections again"),
-            _ => {}
+    fn say_whether_it_works(&mut self, router: RouterId, failure: Option<&str>) {
+        match failure {
+            Some(why) => {
+                if self.failing.insert(router) {
+                    warn!(%router, "conntrack cannot be asked for connections: {why}");
+                }
+            }
+            None => {
+                if self.failing.remove(&router) {
+                    info!(%router, "conntrack can be asked for connections again");
+                }
+            }
         }
-        self.is_failing = failure.is_some();
     }
 
     /// What conntrack has of each of these.
     fn find(&self, router: RouterId, flows: &[Flow]) -> Result<Vec<Found>, Error> {
-        let names = self.prefixes.iter();
-        let names: Vec<_> = names.map(|prefix| format!("{prefix}{router}")).collect();
-        let of_namespaces = self.netns.visit(&names, |name| {
+        let names: Vec<_> = names_of(&self.prefixes, router).collect();
+        let of_namespaces = self.netns.visit(&names, |name, entered| {
             let failed = |error: io::Error| format!("{name}: {error}");
-            let mut conntrack = match Conntrack::open() {
+            let opened = entered.map_err(|error| sentence(&error));
+            let mut conntrack = match opened.and_then(|()| Conntrack::open().map_err(failed)) {
                 Ok(conntrack) => conntrack,
-                Err(error) => return vec![Err(failed(error)); flows.len()],
+                Err(why) => return vec![Err(why); flows.len()],
             };
             let found = flows.iter().map(|flow| conntrack.find(flow));
             found.map(|found| found.map_err(failed)).collect()

@@ -41,7 +41,7 @@ use crate::{
     agent::{Condition, Handle, Request, Seen},
     config::{ApiLimits, Config},
     engine::{Change, Entry, Operation},
-    kernel::{AgentId, NetnsFolder},
+    kernel::{AgentId, NetnsFolder, names_of},
     model::{HelperRule, Origin, RouterId, RuleId},
     sources::RuleSet,
 };
@@ -130,8 +130,7 @@ impl Api {
 
     /// What a router's namespaces are called, those that there are and others.
     pub(super) fn names(&self, router: RouterId) -> impl Iterator<Item = String> {
-        let prefixes = self.prefixes.iter();
-        prefixes.map(move |prefix| format!("{prefix}{router}"))
+        names_of(&self.prefixes, router)
     }
 
     /// The namespaces of a router that are on this host.

@@ -25,8 +25,9 @@ use super::{
 };
 use crate::{
     agent::{Connections, Seen},
-    kernel::{Conntrack, matched},
-    model::{Destination, RouterId, protocol_name},
+    engine::Entry,
+    kernel::{Conntrack, Fullness, matched},
+    model::{Destination, Match, RouterId, protocol_name},
 };
 
 /// Connections that are listed of one namespace.
@@ -44,7 +45,7 @@ pub(super) struct TrafficOut {
 }
 
 /// One router's rules together.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RouterTraffic {
     /// The router.
     #[schema(format = Uuid)]
@@ -61,12 +62,15 @@ pub(super) struct RouterTraffic {
 }
 
 /// What matched, and what it came to.
-#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub(super) struct Sums {
-    /// Packets that matched, since the counters were made.
-    packets: u64,
+    /// Packets that matched, since the counters were made; null, as the bytes, where
+    /// they can't be read now.
+    #[schema(required = true)]
+    packets: Option<u64>,
     /// Their bytes, from the network header on.
-    bytes: u64,
+    #[schema(required = true)]
+    bytes: Option<u64>,
     /// Control connections that have their helper, since the agent started.
     helped: u64,
     /// That don't.
@@ -170,34 +174,47 @@ fn busy(most: usize) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "TooManyRequests", message)
 }
 
-/// What each rule of a router has matched; nothing where that can't be read, as
-/// when its instance is just being renewed.
-fn counters(api: &Api, router: RouterId) -> BTreeMap<Destination, Counters> {
+/// What each rule of a router has matched.
+type Matched = BTreeMap<Destination, Counters>;
+
+/// None where that can't be read, as when the router's instance is just being renewed.
+fn counters(api: &Api, router: RouterId) -> Option<Matched> {
     let read = matched(&api.agent().pins().instance(router));
     let counters = read.unwrap_or_else(|error| {
         debug!(%error, %router, "counters cannot be read");
         None
     });
-    counters.unwrap_or_default().into_iter().collect()
+    Some(counters?.into_iter().collect())
 }
 
 impl Sums {
-    fn of(counters: Option<&Counters>, connections: Option<&Connections>) -> Self {
-        let counters = counters.copied().unwrap_or_default();
+    const NOTHING: Self = Self {
+        packets: Some(0),
+        bytes: Some(0),
+        helped: 0,
+        lacking: 0,
+        unknown: 0,
+    };
+
+    fn of(matched: Option<&Matched>, seen: &Seen, says: &Match) -> Self {
+        let counters = matched.map(|all| all.get(&says.destination()).copied());
+        let counters = counters.map(Option::unwrap_or_default);
+        let connections = seen.connections.get(says);
         let of = |count: fn(&Connections) -> u64| connections.map_or(0, count);
         Self {
-            packets: counters.packets,
-            bytes: counters.bytes,
+            packets: counters.map(|counters| counters.packets),
+            bytes: counters.map(|counters| counters.bytes),
             helped: of(|connections| connections.helped),
             lacking: of(|connections| connections.lacking),
             unknown: of(|connections| connections.unknown),
         }
     }
 
-    const fn plus(self, more: Self) -> Self {
+    fn plus(self, more: Self) -> Self {
+        let both = |one: Option<u64>, other: Option<u64>| Some(one?.wrapping_add(other?));
         Self {
-            packets: self.packets.wrapping_add(more.packets),
-            bytes: self.bytes.wrapping_add(more.bytes),
+            packets: both(self.packets, more.packets),
+            bytes: both(self.bytes, more.bytes),
             helped: self.helped + more.helped,
             lacking: self.lacking + more.lacking,
             unknown: self.unknown + more.unknown,
@@ -205,26 +222,36 @@ impl Sums {
     }
 }
 
+/// A router's rules with their status, and what each came to: of one that another
+/// shadows that is nothing, as the counters are the winner's.
+fn each<'a>(
+    seen: &'a Seen,
+    router: RouterId,
+    matched: Option<&'a Matched>,
+) -> impl Iterator<Item = (&'a Entry, RuleStatus, Sums)> {
+    seen.mapping.of(router).map(move |entry| {
+        let status = RuleStatus::of(seen, entry);
+        let sums = match status {
+            RuleStatus::Shadowed => Sums::NOTHING,
+            _ => Sums::of(matched, seen, &entry.rule.says),
+        };
+        (entry, status, sums)
+    })
+}
+
 impl RouterTraffic {
-    /// Of its rules, with what each matched. The counters are the winner's.
-    fn of(seen: &Seen, router: RouterId, counters: &BTreeMap<Destination, Counters>) -> Self {
+    fn of(seen: &Seen, router: RouterId, matched: Option<&Matched>) -> Self {
         let mut traffic = Self {
             id: router.to_string(),
             status: RouterOut::status(seen, router),
-            ..Self::default()
+            rules: 0,
+            degraded: 0,
+            sums: Sums::NOTHING,
         };
-        for entry in seen.mapping.of(router) {
+        for (_, status, sums) in each(seen, router, matched) {
             traffic.rules += 1;
-            let status = RuleStatus::of(seen, entry);
             traffic.degraded += usize::from(status == RuleStatus::Degraded);
-            let says = entry.rule.says;
-            let sums = Sums::of(
-                counters.get(&says.destination()),
-                seen.connections.get(&says),
-            );
-            if status != RuleStatus::Shadowed {
-                traffic.sums = traffic.sums.plus(sums);
-            }
+            traffic.sums = traffic.sums.plus(sums);
         }
         traffic
     }
@@ -248,8 +275,10 @@ pub(super) async fn traffic(
             .map(|router| (router, counters(&from, router)))
             .collect();
         let seen = from.agent().view().read();
-        let of = |(router, counters)| RouterTraffic::of(&seen, router, &counters);
-        read.into_iter().map(of).collect()
+        let of = |(router, matched): &(_, Option<_>)| {
+            RouterTraffic::of(&seen, *router, matched.as_ref())
+        };
+        read.iter().map(of).collect()
     });
     let routers = read.await.map_err(|_| unread())?;
     Ok(Json(TrafficOut { routers }))
@@ -276,27 +305,19 @@ pub(super) async fn traffic_of(
 
 /// None if the agent knows nothing of the router.
 fn one(api: &Api, router: RouterId) -> Option<OneRouter> {
-    let counters = counters(api, router);
+    let matched = counters(api, router);
+    let matched = matched.as_ref();
     let (namespaces, connections) = in_namespaces(api, router);
     let seen = api.agent().view().read();
     let names = namespaces.iter().map(|namespace| namespace.name.clone());
     let shown = RouterOut::new(&seen, router, names.collect())?;
-    let rules = seen.mapping.of(router).map(|entry| {
-        let rule = RuleOut::new(&seen, entry);
-        let says = entry.rule.says;
-        let sums = if rule.status == RuleStatus::Shadowed {
-            Sums::default()
-        } else {
-            Sums::of(
-                counters.get(&says.destination()),
-                seen.connections.get(&says),
-            )
-        };
-        RuleTraffic { rule, sums }
+    let rules = each(&seen, router, matched).map(|(entry, _, sums)| RuleTraffic {
+        rule: RuleOut::new(&seen, entry),
+        sums,
     });
     Some(OneRouter {
         status_reason: shown.status_reason,
-        traffic: RouterTraffic::of(&seen, router, &counters),
+        traffic: RouterTraffic::of(&seen, router, matched),
         conntrack_helpers: rules.collect(),
         namespaces,
         connections,
@@ -305,14 +326,16 @@ fn one(api: &Api, router: RouterId) -> Option<OneRouter> {
 
 fn in_namespaces(api: &Api, router: RouterId) -> (Vec<NamespaceOut>, Vec<ConnectionOut>) {
     let names: Vec<_> = api.names(router).collect();
-    let visited = api.netns().visit(&names, |name| {
-        let asked = Conntrack::open().and_then(|mut conntrack| -> io::Result<_> {
-            let usage = conntrack.usage()?;
+    let visited = api.netns().visit(&names, |name, entered| {
+        let opened = entered.map_err(io::Error::other);
+        let opened = opened.and_then(|()| Conntrack::open());
+        let asked = opened.and_then(|mut conntrack| -> io::Result<_> {
+            let Fullness { usage, expected } = conntrack.fullness()?;
             let namespace = NamespaceOut {
                 name: name.to_owned(),
                 tracked: Some(usage.entries),
                 tracked_limit: Some(usage.most),
-                expectations: Some(conntrack.expected()?),
+                expectations: Some(expected),
             };
             let connections = conntrack.with_helper(MOST_CONNECTIONS)?.into_iter();
             let connections = connections.map(|(flow, tracked)| ConnectionOut {

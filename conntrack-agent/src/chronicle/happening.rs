@@ -92,7 +92,7 @@ pub enum Has {
     Yes,
     /// Conntrack has the connection, without it.
     No,
-    /// Conntrack has no such connection.
+    /// Conntrack has no such connection, or can't be asked.
     Unknown,
 }
 

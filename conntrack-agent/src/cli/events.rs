@@ -182,9 +182,9 @@ fn text(happening: &Happening) -> String {
             let says = match has_helper {
                 Has::Yes => "has its helper",
                 Has::No => "HAS NO HELPER",
-                Has::Unknown => "is not in conntrack",
+                Has::Unknown => "helper unknown",
             };
-            let reason = because(reason.as_deref().filter(|_| *has_helper == Has::No));
+            let reason = because(reason.as_deref());
             format!(
                 "connection  router {}: {} {source} -> {destination} {says}{reason}",
                 rule.router_id,

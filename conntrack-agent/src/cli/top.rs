@@ -24,8 +24,8 @@ use self::{
     state::{Sample, State, Wish},
 };
 use super::{
-    exit::Failed,
-    output::{Output, Terminal as Screen},
+    exit::{Failed, Status},
+    output::{Format, Output, Terminal as Screen},
 };
 use crate::{
     client::{Bounds, Client, ClientError, Event},
@@ -40,7 +40,7 @@ const MOMENT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Top {
-    /// Print one frame, after a second, and end.
+    /// Print one frame, after a second, and end; with `-o json`, the data at once.
     #[arg(long)]
     once: bool,
     /// Look into this router.
@@ -63,9 +63,13 @@ impl Top {
     pub(super) fn execute(
         &self,
         socket: &Path,
+        format: Format,
         output: &mut Output<'_>,
         terminal: Option<Screen>,
     ) -> Result<(), Failed> {
+        if format == Format::Json {
+            return self.resources(socket, output);
+        }
         let bounds = Bounds {
             time: PATIENCE,
             ..Bounds::default()
@@ -99,6 +103,19 @@ impl Top {
         let restored = ratatui::try_restore().context("the terminal cannot be restored");
         ended?;
         Ok(restored?)
+    }
+
+    /// One sample, as the API has it: rates are between two.
+    fn resources(&self, socket: &Path, output: &mut Output<'_>) -> Result<(), Failed> {
+        if !self.once {
+            let why = anyhow!("top has data for programs with --once alone");
+            return Err(Failed(Status::Usage, why));
+        }
+        let client = Client::new(socket)?;
+        match self.router {
+            Some(router) => output.json(&client.traffic_of(router)?),
+            None => output.json(&client.traffic()?),
+        }
     }
 
     fn watch(

@@ -157,10 +157,10 @@ pub struct RouterTraffic {
 /// What matched, and what it came to.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Sums {
-    /// Packets.
-    pub packets: u64,
+    /// Packets; none, as of bytes, where they could not be read.
+    pub packets: Option<u64>,
     /// Their bytes, from the network header on.
-    pub bytes: u64,
+    pub bytes: Option<u64>,
     /// Control connections that have their helper.
     pub helped: u64,
     /// That don't.

@@ -31,6 +31,15 @@ pub struct Flow {
     pub destination: SocketAddr,
 }
 
+/// How full a namespace's connection tracking is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fullness {
+    /// How many connections there are, and may be.
+    pub usage: Usage,
+    /// How many connections are expected.
+    pub expected: usize,
+}
+
 /// A socket to the connection tracking of the namespace that it was opened in,
 /// which it keeps alive.
 pub struct Conntrack {
@@ -93,11 +102,18 @@ impl Conntrack {
         Ok(all)
     }
 
-    /// How many connections there are, and may be.
+    /// How full it is.
     ///
     /// # Errors
     /// As [`Self::find`].
-    pub fn usage(&mut self) -> io::Result<Usage> {
+    pub fn fullness(&mut self) -> io::Result<Fullness> {
+        Ok(Fullness {
+            usage: self.usage()?,
+            expected: self.expected()?,
+        })
+    }
+
+    fn usage(&mut self) -> io::Result<Usage> {
         let mut usage = Usage::default();
         self.ask(Question::Usage, |attributes| {
             usage = Usage::read(attributes)?;
@@ -106,11 +122,7 @@ impl Conntrack {
         Ok(usage)
     }
 
-    /// How many connections are expected.
-    ///
-    /// # Errors
-    /// As [`Self::find`].
-    pub fn expected(&mut self) -> io::Result<usize> {
+    fn expected(&mut self) -> io::Result<usize> {
         let mut count = 0;
         self.ask(Question::Expectations, |_| {
             count += 1;

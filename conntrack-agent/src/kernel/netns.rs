@@ -13,9 +13,9 @@ use rustix::{
     fs::{OFlags, fstatfs},
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
-use tracing::debug;
 
 use super::{Error, sys};
+use crate::model::RouterId;
 
 /// `NSFS_MAGIC`, include/uapi/linux/magic.h.
 const NSFS_MAGIC: u32 = 0x6e73_6673;
@@ -23,6 +23,13 @@ const NSFS_MAGIC: u32 = 0x6e73_6673;
 /// The folder of named network namespaces, as `ip netns` keeps it.
 #[derive(Clone, Debug)]
 pub struct NetnsFolder(PathBuf);
+
+/// What a router's namespaces are called, those that there are and others: these
+/// prefixes in front of its id.
+pub fn names_of(prefixes: &[String], router: RouterId) -> impl Iterator<Item = String> {
+    let prefixes = prefixes.iter();
+    prefixes.map(move |prefix| format!("{prefix}{router}"))
+}
 
 impl NetnsFolder {
     /// The folder at `path`; it need not exist yet.
@@ -65,8 +72,8 @@ impl NetnsFolder {
     }
 
     /// Does `work` inside each of these namespaces that there is, one after the
-    /// other, on one thread that ends with the last. One that can't be entered is
-    /// passed over.
+    /// other, on one thread that ends with the last; or elsewhere, and is told why, if
+    /// one can't be entered.
     ///
     /// # Errors
     /// [`Error::Namespace`] if there is no thread to be had.
@@ -76,20 +83,15 @@ impl NetnsFolder {
     pub fn visit<T: Send>(
         &self,
         names: &[String],
-        mut work: impl FnMut(&str) -> T + Send,
+        mut work: impl FnMut(&str, Result<(), Error>) -> T + Send,
     ) -> Result<Vec<T>, Error> {
         on_thread("(several)", || {
             let mut done = Vec::new();
             for name in names {
-                match self.open(name).and_then(|netns| {
-                    let Some(netns) = netns else {
-                        return Ok(false);
-                    };
-                    netns.move_into().map(|()| true)
-                }) {
-                    Ok(true) => done.push(work(name)),
-                    Ok(false) => {}
-                    Err(error) => debug!(%error, "a namespace is passed over"),
+                match self.open(name) {
+                    Ok(None) => {}
+                    Ok(Some(netns)) => done.push(work(name, netns.move_into())),
+                    Err(error) => done.push(work(name, Err(error))),
                 }
             }
             Ok(done)

@@ -7,10 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{kernel::Flow, model::RouterId};
+use crate::{
+    kernel::Flow,
+    model::{Protocol, RouterId},
+};
 
-/// How long one is remembered at the least: Linux's last SYN comes after 63 seconds
-/// (`net.ipv4.tcp_syn_retries`). At the most twice as long.
+/// How long one is remembered at the least, unless there are more than [`ROOM`] in
+/// that time: Linux's last SYN comes after 63 seconds (`net.ipv4.tcp_syn_retries`). At
+/// the most twice as long.
 const REMEMBERED: Duration = Duration::from_secs(70);
 
 /// How many are, at the most twice: of some 90 bytes each.
@@ -40,14 +44,21 @@ impl Recent {
             self.begun = now;
         }
         let key = (router, flow);
-        !self.before.contains(&key) && self.now.insert(key)
+        if !self.before.contains(&key) {
+            return self.now.insert(key);
+        }
+        // One of UDP's lasts as long as its packets come, each of which may be told
+        // of. One of TCP's that comes again later is another, from the same port.
+        if flow.protocol == Protocol::Udp {
+            self.now.insert(key);
+        }
+        false
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Protocol;
 
     fn flow(port: u16) -> Flow {
         Flow {
@@ -72,6 +83,30 @@ mod tests {
         let later = begun + 2 * REMEMBERED;
         assert!(recent.is_new(router, flow(1), later));
         assert!(!recent.is_new(router, flow(3), later));
+    }
+
+    #[test]
+    fn a_flow_of_udp_is_one_as_long_as_it_goes_on() {
+        let router = "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab".parse().unwrap();
+        let flow = Flow {
+            protocol: Protocol::Udp,
+            ..flow(1)
+        };
+        let begun = Instant::now();
+        let mut recent = Recent::new(begun);
+        assert!(recent.is_new(router, flow, begun));
+        for minutes in 1..10 {
+            let now = begun + minutes * Duration::from_mins(1);
+            assert!(!recent.is_new(router, flow, now), "{minutes}");
+        }
+        // As long after the last as conntrack forgets it (120 s, an answered one).
+        let later = begun + Duration::from_mins(9) + 2 * REMEMBERED;
+        let other = Flow {
+            protocol: Protocol::Tcp,
+            ..flow
+        };
+        assert!(recent.is_new(router, other, later));
+        assert!(recent.is_new(router, flow, later + REMEMBERED));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tracing::debug;
 
 use crate::{
     api::app::Api,
-    kernel::{Conntrack, Usage},
+    kernel::{Conntrack, Fullness},
     model::RouterId,
 };
 
@@ -22,22 +22,20 @@ const MOST_EXPECTED: &str = "/proc/sys/net/netfilter/nf_conntrack_expect_max";
 #[derive(Debug)]
 pub(super) struct Namespace {
     name: String,
-    usage: Usage,
-    expected: usize,
+    fullness: Fullness,
 }
 
 /// Those of these routers, in which nothing stays open.
 pub(super) fn of(api: &Api, routers: impl Iterator<Item = RouterId>) -> Vec<Namespace> {
     let names: Vec<_> = routers.flat_map(|router| api.names(router)).collect();
-    let visited = api.netns().visit(&names, |name| {
-        let asked = Conntrack::open().and_then(|mut conntrack| -> io::Result<_> {
-            Ok((conntrack.usage()?, conntrack.expected()?))
-        });
+    let visited = api.netns().visit(&names, |name, entered| {
+        let asked = entered
+            .map_err(io::Error::other)
+            .and_then(|()| Conntrack::open()?.fullness());
         match asked {
-            Ok((usage, expected)) => Some(Namespace {
+            Ok(fullness) => Some(Namespace {
                 name: name.to_owned(),
-                usage,
-                expected,
+                fullness,
             }),
             Err(error) => {
                 debug!(%error, name, "conntrack cannot be asked");
@@ -83,9 +81,11 @@ pub(super) fn encode(
         encoder,
         "tracked_connections",
         "Connections that conntrack has in a router's namespace",
-        |namespace| namespace.usage.entries.into(),
+        |namespace| namespace.fullness.usage.entries.into(),
     )?;
-    let most = namespaces.iter().map(|namespace| namespace.usage.most);
+    let most = namespaces
+        .iter()
+        .map(|namespace| namespace.fullness.usage.most);
     if let Some(most) = most.max() {
         limit(
             encoder,
@@ -98,7 +98,7 @@ pub(super) fn encode(
         encoder,
         "expectations",
         "Connections that helpers expect in a router's namespace",
-        |namespace| namespace.expected as u64,
+        |namespace| namespace.fullness.expected as u64,
     )?;
     if let Some(most) = most_expected {
         limit(

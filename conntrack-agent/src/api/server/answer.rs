@@ -22,6 +22,14 @@ use crate::{
     model::RouterId,
 };
 
+/// Where one may wait for an answer.
+const EVENTS: &str = "/v1/events";
+
+/// Whether all that the request can do is to wait.
+pub(super) fn waits<T>(request: &Request<T>) -> bool {
+    request.uri().path() == EVENTS
+}
+
 /// Answers one request.
 pub(super) async fn answer(
     request: Request<Incoming>,
@@ -34,6 +42,12 @@ pub(super) async fn answer(
     let lane = service.lane(origin);
     let is_scrape = matches!(origin, Origin::Metrics { .. }) || request.uri().path() == "/metrics";
     let operation = operation(request.method());
+    // By names of their own: they take longer than reads do, or as long as is waited.
+    let counted = match request.uri().path() {
+        _ if is_scrape => "scrape",
+        EVENTS => "follow",
+        _ => operation,
+    };
     let router = router_of(request.uri().path());
     let (peer, permit) = who_asks(&request, origin, permit, service);
     let mut response = match permit {
@@ -85,8 +99,6 @@ pub(super) async fn answer(
         (_, Some(_)) => "refused",
         _ => "done",
     };
-    // By a name of its own: it takes longer than reads do.
-    let counted = if is_scrape { "scrape" } else { operation };
     service.metrics.answered(counted, became, begun.elapsed());
     // Whoever knocks there can ask for nothing, and so leaves no trace.
     if matches!(origin, Origin::Metrics { .. }) {

@@ -13,7 +13,10 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, error, warn};
 
-use super::{Origin, Service, answer::answer};
+use super::{
+    Origin, Service,
+    answer::{answer, waits},
+};
 use crate::api::error::ApiError;
 
 /// Answers what is asked on a connection until it ends, or the agent does.
@@ -44,6 +47,10 @@ pub(super) async fn converse(
     let answer = service_fn(move |request| {
         let (service, permit) = (Arc::clone(&service), permit.clone());
         async move {
+            if waits(&request) {
+                // Gives up its place with a client that goes away.
+                return Ok(answer(request, origin, permit, &service).await);
+            }
             // A task of its own: what was begun is brought to its end and into
             // the audit trail, whether the client waits for it or not.
             let answered = spawn(async move { answer(request, origin, permit, &service).await });

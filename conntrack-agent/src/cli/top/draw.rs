@@ -199,8 +199,6 @@ fn inside(frame: &mut Frame<'_>, area: Rect, state: &State, detail: &RouterDetai
         ),
     ])];
     lines.extend(detail.namespaces.iter().map(|namespace| {
-        let known =
-            |count: Option<u64>| count.map_or_else(|| "?".into(), |count| count.to_string());
         let text = format!(
             "{}: {} tracked of {}, {} expected",
             namespace.name,
@@ -229,7 +227,7 @@ fn inside(frame: &mut Frame<'_>, area: Rect, state: &State, detail: &RouterDetai
             Cell::new(printable(&format!("{}/{}", rule.protocol, rule.port)).into_owned()),
             Cell::new(printable(&rule.helper).into_owned()),
             Cell::new(printable(&rule.status).into_owned()).style(look.state(&rule.status)),
-            right(&rule.sums.packets.to_string(), 9),
+            right(&known(rule.sums.packets), 9),
             right(&human(history.packets()), 6),
             right(&human(history.bytes()), 6),
             right(&rule.sums.helped.to_string(), 6),
@@ -276,6 +274,11 @@ fn inside(frame: &mut Frame<'_>, area: Rect, state: &State, detail: &RouterDetai
         Line::raw(printable(&text).into_owned())
     }));
     frame.render_widget(Paragraph::new(lines), list);
+}
+
+/// A count, where it is known.
+fn known(count: Option<u64>) -> String {
+    count.map_or_else(|| "?".into(), |count| count.to_string())
 }
 
 /// The last of what has happened, the newest at the end.

@@ -29,23 +29,28 @@ impl History {
         }
     }
 
-    /// One more sample.
+    /// One more sample. One without counters says nothing: the next that has them
+    /// stands for its time too.
     #[expect(
         clippy::cast_precision_loss,
         reason = "what is counted in one interval is far below 2^52"
     )]
     pub(super) fn add(&mut self, sums: Sums, at: Instant) {
         let seconds = at.saturating_duration_since(self.at).as_secs_f64();
+        let (Some(packets), Some(bytes)) = (sums.packets, sums.bytes) else {
+            return;
+        };
         if seconds <= 0.0 {
             return;
         }
-        // Counters that were made anew begin at 0: what they had is not known.
-        let grown = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
-        self.packets
-            .push_back(grown(sums.packets, self.last.packets));
-        self.bytes = grown(sums.bytes, self.last.bytes);
-        if self.packets.len() > KEPT {
-            self.packets.pop_front();
+        if let (Some(packets_before), Some(bytes_before)) = (self.last.packets, self.last.bytes) {
+            // Counters that were made anew begin at 0: what they had is not known.
+            let grown = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
+            self.packets.push_back(grown(packets, packets_before));
+            self.bytes = grown(bytes, bytes_before);
+            if self.packets.len() > KEPT {
+                self.packets.pop_front();
+            }
         }
         self.last = sums;
         self.at = at;
@@ -119,8 +124,8 @@ mod tests {
 
     fn sums(packets: u64) -> Sums {
         Sums {
-            packets,
-            bytes: packets * 100,
+            packets: Some(packets),
+            bytes: Some(packets * 100),
             ..Sums::default()
         }
     }

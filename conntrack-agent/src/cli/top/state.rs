@@ -275,7 +275,8 @@ mod tests {
             rules,
             degraded: 0,
             sums: Sums {
-                packets,
+                packets: Some(packets),
+                bytes: Some(0),
                 lacking,
                 ..Sums::default()
             },

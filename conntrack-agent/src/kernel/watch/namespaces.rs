@@ -14,7 +14,7 @@ use rustix::{
 use tracing::warn;
 
 use super::{
-    super::{Error, Identity, Netns, NetnsFolder},
+    super::{Error, Identity, Netns, NetnsFolder, names_of},
     budget::{Budget, Permit},
     message,
 };
@@ -193,8 +193,8 @@ impl Namespaces {
 
     /// Lets go of a router's namespaces.
     pub(super) fn leave(&mut self, epoll: &OwnedFd, router: RouterId) {
-        for prefix in self.prefixes.clone() {
-            self.close(epoll, &format!("{prefix}{router}"));
+        for name in names_of(&self.prefixes.clone(), router) {
+            self.close(epoll, &name);
         }
     }
 
