@@ -13,6 +13,7 @@ use crate::attach::{self, Xdp};
 use crate::lab::{Lab, LabDir};
 use crate::process::{Process, Stream};
 use crate::release::Release;
+use crate::wait;
 
 /// A running `conntrack-agent run`. Dropping it kills it.
 pub struct Agent {
@@ -314,6 +315,17 @@ impl Config {
             .map(|(key, value)| format!("{key} = {value}\n"));
         lines.collect()
     }
+}
+
+/// Where the lab's agent listens, as soon as it does: a moment after it is ready.
+///
+/// # Panics
+/// If it doesn't for a long time.
+#[must_use]
+pub fn listening(lab: &Lab) -> PathBuf {
+    let socket = lab.dir().run_dir().join("agent.sock");
+    wait::until(LIMIT, || socket.exists().then_some(())).expect("an agent that listens");
+    socket
 }
 
 /// A word, because "already" is not "ready".

@@ -4,6 +4,7 @@ use std::{thread, time::Duration};
 
 use aya::programs::ProgramError;
 use rustix::io::Errno;
+use tracing::debug;
 
 use super::netlink::is;
 
@@ -34,7 +35,9 @@ fn repeated<E>(
 ) -> Result<(), E> {
     for attempt in 1..ATTEMPTS {
         match work() {
-            Err(error) if was_interrupted(&error) => {}
+            Err(error) if was_interrupted(&error) => {
+                debug!(attempt, "a program's load was interrupted; once more");
+            }
             other => return other,
         }
         if attempt >= AT_ONCE {

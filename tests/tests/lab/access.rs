@@ -1,5 +1,6 @@
 //! Who may do what: other users over the Unix socket, and tokens over TCP.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
@@ -193,6 +194,8 @@ fn changes(router: RouterId, rule: &str) -> Vec<(&'static str, String, String)> 
 }
 
 const EVERYTHING: &str = "/v1/conntrack_helpers";
+const EVENTS: &str = "/v1/events";
+const TRAFFIC: &str = "/v1/traffic";
 
 /// Every way to change what spans all routers: first a set in which this router
 /// alone would be different, then no rules at all.
@@ -225,6 +228,7 @@ fn reads(router: RouterId, rule: &str) -> Vec<(&'static str, String, String)> {
         format!("/v2.0/routers/{router}"),
         rules.clone(),
         format!("{rules}/{rule}"),
+        format!("{TRAFFIC}/{router}"),
     ];
     paths.map(|path| ("GET", path, String::new())).into()
 }
@@ -243,7 +247,7 @@ fn without_a_grant_nobody_gets_an_answer() {
     let general = ["/", "/v2.0", "/v2.0/routers", EVERYTHING, "/v1/status"];
     let general = general
         .iter()
-        .chain(&["/v1/openapi.json", "/v3", "/metrics"]);
+        .chain(&["/v1/openapi.json", "/v3", "/metrics", EVENTS, TRAFFIC]);
     let mut requests: Vec<_> = general
         .map(|path| ("GET", (*path).to_owned(), String::new()))
         .collect();
@@ -284,7 +288,7 @@ fn a_reader_reads_and_changes_nothing() {
             fixture.refuses(READER, (method, &path, &body), &words);
         }
     }
-    for path in ["/v2.0/routers", EVERYTHING] {
+    for path in ["/v2.0/routers", EVERYTHING, TRAFFIC] {
         let answer = reader.ask("GET", path, "");
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.body, fixture.root().ask("GET", path, "").body);
@@ -297,6 +301,59 @@ fn a_reader_reads_and_changes_nothing() {
     for path in ["/v1/status", "/metrics"] {
         fixture.refuses(READER, ("GET", path, ""), &words);
     }
+}
+
+/// What connections there are, say, and from which addresses.
+#[test]
+fn who_may_read_one_router_is_told_of_that_one_alone() {
+    let fixture = Fixture::new();
+    let (a, b) = (fixture.a.id().to_string(), fixture.b.id().to_string());
+    // One that is about both.
+    let rules = json!([{ "protocol": "tcp", "port": 2121, "helper": "ftp" }]);
+    let both = json!({ "routers": [
+        { "id": a, "conntrack_helpers": rules }, { "id": b, "conntrack_helpers": rules },
+    ] });
+    let done = fixture.root().ask("PUT", EVERYTHING, &both.to_string());
+    assert_eq!(done.status, 200, "{done:?}");
+    let traffic = |caller: &Caller| -> Vec<String> {
+        let routers = caller.ask("GET", TRAFFIC, "").body["routers"].clone();
+        let routers = routers.as_array().expect("routers").iter();
+        let mut ids: Vec<_> = routers
+            .map(|router| router["id"].as_str().expect("an id").to_owned())
+            .collect();
+        ids.sort();
+        ids
+    };
+    let events = |caller: &Caller, query: &str| -> BTreeSet<Vec<String>> {
+        let events = caller.ask("GET", &format!("{EVENTS}{query}"), "").body["events"].clone();
+        let events = events.as_array().expect("events").iter();
+        let routers = events.map(|event| {
+            let routers = event["routers"].as_array().expect("a change").iter();
+            let mut routers: Vec<_> = routers
+                .map(|router| router.as_str().expect("an id").to_owned())
+                .collect();
+            routers.sort();
+            routers
+        });
+        routers.collect()
+    };
+    let mut all = vec![a.clone(), b.clone()];
+    all.sort();
+    let of_both = all.clone();
+    let everything: BTreeSet<_> = [vec![a.clone()], vec![b.clone()], of_both.clone()].into();
+    let (admin, operator) = (fixture.user(ADMIN), fixture.user(OPERATOR));
+    for caller in [&admin, &fixture.user(READER)] {
+        assert_eq!(traffic(caller), all);
+        assert_eq!(events(caller, ""), everything);
+    }
+    let of_b = format!("?router_id={b}");
+    assert_eq!(events(&admin, &of_b), [vec![b.clone()], of_both].into());
+    assert_eq!(traffic(&operator), [a.clone()]);
+    assert_eq!(events(&operator, ""), [vec![a.clone()]].into());
+    assert_eq!(events(&operator, &of_b), BTreeSet::new());
+    let one = |router: &str| operator.ask("GET", &format!("{TRAFFIC}/{router}"), "");
+    assert_eq!(one(&a).status, 200);
+    assert_eq!(one(&b).status, 403);
 }
 
 #[test]

@@ -1,15 +1,21 @@
 //! What else than connections events tell of: changes, repairs, failures, recoveries.
 
 use std::fs;
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
-use conntrack_tests::agent::{Agent, Config, Reload};
+use conntrack_agent::kernel::Pins;
+use conntrack_tests::agent::{Agent, Config, Reload, listening};
+use conntrack_tests::attach;
 use conntrack_tests::curl::curl;
 use conntrack_tests::durable::BareRouter;
 use conntrack_tests::lab::Lab;
+use conntrack_tests::process::Process;
 use conntrack_tests::served::{Served, rules_of};
 use conntrack_tests::wait;
 use serde_json::Value;
+
+use crate::metrics::{sample, scrape};
 
 /// Against hanging alone.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -65,8 +71,7 @@ fn events_tell_of_failures_and_of_recoveries_whatever_brings_them() {
     let id = router.id().to_string();
     let rules = format!("[[router]]\nid = \"{id}\"\nhelpers = [{}]\n", ftp(21));
     let mut agent = Agent::start_with(&lab, &config, &rules);
-    let socket = lab.dir().run_dir().join("agent.sock");
-    wait::until(LIMIT, || socket.exists().then_some(())).expect("an agent that listens");
+    let socket = listening(&lab);
 
     let mut last = 0;
     // Until one of this kind has come, and which have come with it.
@@ -113,4 +118,77 @@ fn events_tell_of_failures_and_of_recoveries_whatever_brings_them() {
     let body = r#"{"conntrack_helper":{"protocol":"udp","port":69,"helper":"tftp"}}"#;
     assert_eq!(curl(&socket, "POST", &path, body).status, 201);
     recovered(&mut hear);
+}
+
+/// Each takes a place of those who may wait, as long as it is there.
+#[test]
+fn so_many_may_wait_and_no_more_and_who_goes_gives_its_place_back() {
+    const PLACES: usize = 16;
+    let fixture = Served::new();
+    let waiting = || {
+        let mut command = Command::new("curl");
+        command
+            .args(["--silent", "--unix-socket"])
+            .arg(fixture.socket())
+            .arg("http://localhost/v1/events?after=0&wait=20");
+        Process::start(None, command)
+    };
+    let next = || fixture.ask("GET", "/v1/events?after=0&wait=1", "");
+    let wait_until = |status: u16| {
+        let answer = wait::until(LIMIT, || Some(next()).filter(|it| it.status == status));
+        answer.unwrap_or_else(|| panic!("never {status}"))
+    };
+    let clients: Vec<_> = (0..PLACES).map(|_| waiting()).collect();
+    let refused = wait_until(503);
+    let said = format!("{PLACES} wait for events already");
+    assert!(refused.message().contains(&said), "{refused:?}");
+    // Without waiting anybody is answered.
+    assert_eq!(fixture.ask("GET", "/v1/events?after=0", "").status, 200);
+    let begun = Instant::now();
+    drop(clients);
+    wait_until(200);
+    // Far from where their waiting would have ended.
+    assert!(begun.elapsed() < Duration::from_secs(15));
+}
+
+/// More links than a start makes at once come later, one router at a time; nobody has
+/// taken anything away for that.
+#[test]
+fn what_a_start_leaves_for_later_is_no_repair() {
+    const PAIRS: usize = 50;
+    if attach::is_by_filters() {
+        return;
+    }
+    let lab = Lab::new();
+    let router = BareRouter::new(&lab);
+    let pair = |number| format!("link add many-{number} type veth peer name peer-{number}\n");
+    let commands: String = (0..PAIRS).map(pair).collect();
+    router.netns().ip(&commands);
+    let rules = format!(
+        "[[router]]\nid = \"{}\"\nhelpers = [{{ protocol = \"tcp\", port = 21, helper = \"ftp\" }}]\n",
+        router.id()
+    );
+    let _agent = Agent::start(&lab, &rules);
+    let pins = Pins::new(lab.dir().agent_bpffs_dir());
+    let filters = || {
+        let pins = pins.links_of(router.id()).expect("the pins").into_iter();
+        pins.filter(|pin| pin.is_dir()).count()
+    };
+    let at_first = filters();
+    assert!(at_first > 0, "the start makes all of them links");
+    wait::until(LIMIT, || (filters() == 0).then_some(())).expect("links alone");
+    let socket = listening(&lab);
+    let heard = curl(&socket, "GET", "/v1/events?after=0", "").body;
+    assert_eq!(heard["events"], Value::Array(vec![]), "{heard}");
+    let text = scrape(&socket);
+    let repairs = sample(&text, "conntrack_agent_repairs_total", &["kind=\"attach\""]);
+    assert_eq!(repairs, Some(0));
+
+    // What somebody does take away is.
+    router.netns().nft("flush ruleset");
+    let heard = wait::until(LIMIT, || {
+        let heard = curl(&socket, "GET", "/v1/events?after=0&wait=5", "").body;
+        heard["events"].get(0).cloned()
+    });
+    assert_eq!(heard.expect("a repair")["kind"], "repair");
 }

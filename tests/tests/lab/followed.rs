@@ -1,13 +1,13 @@
 //! Whether connections have their helper, as events, metrics and a rule's status
 //! say it, against what conntrack has.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conntrack_tests::agent::{Agent, binary};
+use conntrack_tests::agent::{Agent, binary, listening};
 use conntrack_tests::clients::ftp::{Mode, fetch};
 use conntrack_tests::conntrack::assert_helpers;
 use conntrack_tests::curl::{Answer, curl};
@@ -48,23 +48,16 @@ impl Fixture {
         let site = Site::new(&lab, &Plan::new(crossing, &control));
         let rules = rules_file(&[(&site.router, &[Rule::ftp(PORT), IRC])]);
         let agent = Some(Agent::start(&lab, &rules));
-        let fixture = Self {
+        Self {
             agent,
             rules,
             site,
             lab,
-        };
-        fixture.wait_for_socket();
-        fixture
-    }
-
-    fn wait_for_socket(&self) {
-        let listens = || self.socket().exists().then_some(());
-        wait::until(LIMIT, listens).expect("an agent that listens");
+        }
     }
 
     fn socket(&self) -> PathBuf {
-        self.lab.dir().run_dir().join("agent.sock")
+        listening(&self.lab)
     }
 
     fn ask(&self, path: &str) -> Answer {
@@ -245,6 +238,48 @@ fn fullness_is_that_of_the_namespace() {
     assert!(tracked() > Some(0));
 }
 
+/// More than the programs tell of, or the agent has room for.
+#[test]
+fn of_a_burst_each_is_told_of_or_counted() {
+    const BURST: u16 = 5_000;
+    const TFTP: u16 = 6969;
+    let lab = Lab::new();
+    let control = [(Protocol::Udp, TFTP)];
+    let site = Site::new(&lab, &Plan::new(Crossing::Routed4, &control));
+    let _agent = Agent::start(&lab, &rules_file(&[(&site.router, &[Rule::tftp(TFTP)])]));
+    let socket = listening(&lab);
+    site.client.run(|| {
+        for port in 10_000..10_000 + BURST {
+            let from = UdpSocket::bind(site.client_address(port)).expect("a port");
+            let sent = from.send_to(b"\0", site.published_address(TFTP));
+            assert_eq!(sent.ok(), Some(1));
+        }
+    });
+    let accounts = || {
+        let text = scrape(&socket);
+        let told = ["yes", "no", "unknown"].map(|has| {
+            let has = format!("has_helper=\"{has}\"");
+            let name = "conntrack_agent_rule_connections_total";
+            sample(&text, name, &[&has]).unwrap_or(0)
+        });
+        let heard = curl(&socket, "GET", "/v1/events?after=0", "").body;
+        let untold = heard["events"].as_array().expect("events").iter();
+        let untold = untold.filter(|event| event["kind"] == "untold");
+        let untold: u64 = untold
+            .map(|event| event["count"].as_u64().expect("a count"))
+            .sum();
+        (told, untold)
+    };
+    let whole = wait::until(LIMIT, || {
+        let (told, untold) = accounts();
+        let all = told.iter().sum::<u64>() + untold;
+        (all >= u64::from(BURST)).then_some((told, untold))
+    });
+    let (told, untold) = whole.unwrap_or_else(|| panic!("not all: {:?}", accounts()));
+    assert_eq!(told.iter().sum::<u64>() + untold, u64::from(BURST));
+    assert!(told[0] > 0 && untold > 0, "{told:?} {untold}");
+}
+
 /// `events` as somebody leaves it running while the agent is restarted.
 #[test]
 fn the_command_follows_over_a_restart() {
@@ -282,7 +317,6 @@ fn the_command_follows_over_a_restart() {
     .expect("that the daemon is away");
     let count = lines().len();
     fixture.agent = Some(Agent::start(&fixture.lab, &fixture.rules));
-    fixture.wait_for_socket();
     drop(fixture.connect(PORT));
     wait::until(LIMIT, || {
         let now = lines();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use conntrack_tests::agent::{Agent, Config};
+use conntrack_tests::agent::{Agent, Config, listening};
 use conntrack_tests::curl::Caller;
 use conntrack_tests::helpers::{Protocol, Rule, rules_file};
 use conntrack_tests::lab::Lab;
@@ -65,8 +65,7 @@ fn every_rule_has_the_packets_that_were_sent_over_a_restart_too() {
         &[Rule::tftp(FIRST), Rule::tftp(SECOND), Rule::ftp(21)],
     )]);
     let agent = Agent::start(&lab, &rules);
-    let socket = lab.dir().run_dir().join("agent.sock");
-    wait::until(LIMIT, || socket.exists().then_some(())).expect("an agent that listens");
+    let socket = listening(&lab);
     let expect = |port: u16, protocol: &str, packets: u64| {
         let text = scrape(&socket);
         let port = format!("port=\"{port}\"");
@@ -98,7 +97,7 @@ fn every_rule_has_the_packets_that_were_sent_over_a_restart_too() {
     drop(agent.stop());
     send(&site.client, client, to(FIRST), 5);
     let _agent = Agent::start(&lab, &rules);
-    wait::until(LIMIT, || socket.exists().then_some(())).expect("an agent that listens");
+    assert_eq!(listening(&lab), socket);
     send(&site.client, client, to(SECOND), 3);
     expect(FIRST, "udp", 55);
     expect(SECOND, "udp", 10);

@@ -7,15 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conntrack_tests::agent::{Agent, binary};
+use conntrack_tests::agent::{Agent, binary, listening};
 use conntrack_tests::helpers::{Protocol, Rule, rules_file};
 use conntrack_tests::lab::Lab;
 use conntrack_tests::site::{Crossing, Plan, Site};
 use conntrack_tests::tmux::Tmux;
-use conntrack_tests::wait;
 
-/// Against hanging alone.
-const LIMIT: Duration = Duration::from_mins(1);
 const FTP: u16 = 2121;
 const TFTP: u16 = 6969;
 const CHAT: u16 = 6667;
@@ -63,8 +60,7 @@ impl Fixture {
 
     fn start(&mut self) {
         self.agent = Some(Agent::start(&self.lab, &self.rules));
-        let listens = || self.socket().exists().then_some(());
-        wait::until(LIMIT, listens).expect("an agent that listens");
+        let _socket = listening(&self.lab);
     }
 
     fn socket(&self) -> PathBuf {

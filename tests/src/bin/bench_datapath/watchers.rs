@@ -11,11 +11,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use conntrack_agent::model::{Helper, Match, Port, Protocol};
+use conntrack_tests::agent::listening;
 use conntrack_tests::curl::{Caller, curl};
 use conntrack_tests::durable::BareRouter;
 use conntrack_tests::frames::{Sender, stay_on_one_cpu};
 use conntrack_tests::lab::Lab;
-use conntrack_tests::wait;
 use etherparse::PacketBuilder;
 
 const PORT: u16 = 21;
@@ -24,8 +24,6 @@ const SCRAPE_EVERY: Duration = Duration::from_secs(1);
 const CONNECT_EVERY: Duration = Duration::from_millis(10);
 /// How long none of them sleeps without looking whether it is to end.
 const MOMENT: Duration = Duration::from_millis(100);
-/// Against hanging alone.
-const LIMIT: Duration = Duration::from_mins(1);
 
 /// The router in which connections begin that are watched.
 pub(crate) struct Busy(BareRouter);
@@ -65,8 +63,7 @@ pub(crate) struct Watchers {
 impl Watchers {
     /// Begins to watch the agent of a lab.
     pub(crate) fn start(lab: &Lab, busy: Busy) -> Self {
-        let socket = lab.dir().run_dir().join("agent.sock");
-        wait::until(LIMIT, || socket.exists().then_some(())).expect("an agent that listens");
+        let socket = listening(lab);
         let seen = Arc::new(Seen::default());
         let spawn = |work: fn(&Seen, &Path, &Busy), socket: PathBuf, busy: &Arc<Busy>| {
             let (seen, busy) = (Arc::clone(&seen), Arc::clone(busy));

@@ -22,11 +22,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use conntrack_agent::model::protocol_name;
-use conntrack_tests::agent::{Agent, Config, Reload, subcommand_within};
+use conntrack_tests::agent::{Agent, Config, Reload, listening, subcommand_within};
 use conntrack_tests::bench::samples::Samples;
 use conntrack_tests::bench::{machine, write};
 use conntrack_tests::connection::Connection;
-use conntrack_tests::wait;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -162,9 +161,7 @@ fn launch(fleet: &Fleet, config: &Config, rules: &str) -> (Agent, Start) {
 
 /// One rule more on a router, and away with it again.
 fn change(fleet: &Fleet) -> (Samples, Samples) {
-    let socket = fleet.lab().dir().run_dir().join("agent.sock");
-    wait::until(LIMIT, || socket.exists().then_some(())).expect("an agent that listens");
-    let mut connection = Connection::open(&socket);
+    let mut connection = Connection::open(&listening(fleet.lab()));
     let (mut create, mut delete) = (Samples::default(), Samples::default());
     for number in 0..CHANGES {
         let router = fleet.router(number);
@@ -188,8 +185,7 @@ fn change(fleet: &Fleet) -> (Samples, Samples) {
 
 /// All metrics, of each rule.
 fn scrape(fleet: &Fleet) -> Samples {
-    let socket = fleet.lab().dir().run_dir().join("agent.sock");
-    let mut connection = Connection::open(&socket);
+    let mut connection = Connection::open(&listening(fleet.lab()));
     let mut times = Samples::default();
     for _ in 0..SCRAPES {
         let (status, body) = times.time(|| connection.read("/metrics"));
