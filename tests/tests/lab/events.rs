@@ -178,17 +178,21 @@ fn what_a_start_leaves_for_later_is_no_repair() {
     assert!(at_first > 0, "the start makes all of them links");
     wait::until(LIMIT, || (filters() == 0).then_some(())).expect("links alone");
     let socket = listening(&lab);
-    let heard = curl(&socket, "GET", "/v1/events?after=0", "").body;
-    assert_eq!(heard["events"], Value::Array(vec![]), "{heard}");
+    let heard = |path: &str| curl(&socket, "GET", path, "").body["events"].clone();
+    let said = heard("/v1/events?after=0");
+    let [change] = &said.as_array().expect("events")[..] else {
+        panic!("not the rules file's change alone: {said}");
+    };
+    assert_eq!(change["kind"], "change");
     let text = scrape(&socket);
     let repairs = sample(&text, "conntrack_agent_repairs_total", &["kind=\"attach\""]);
     assert_eq!(repairs, Some(0));
 
     // What somebody does take away is.
     router.netns().nft("flush ruleset");
-    let heard = wait::until(LIMIT, || {
-        let heard = curl(&socket, "GET", "/v1/events?after=0&wait=5", "").body;
-        heard["events"].get(0).cloned()
+    let repair = wait::until(LIMIT, || {
+        let heard = heard("/v1/events?after=1&wait=5");
+        heard.get(0).cloned()
     });
-    assert_eq!(heard.expect("a repair")["kind"], "repair");
+    assert_eq!(repair.expect("a repair")["kind"], "repair");
 }
