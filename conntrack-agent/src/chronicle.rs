@@ -22,9 +22,13 @@ pub use happening::{Happening, Has, RuleText};
 use crate::model::RouterId;
 
 /// How many are kept of each kind, connections and all else: of some hundred bytes
-/// each, but for changes of many rules. Anybody behind a router can have as many
-/// connections as he likes; they push out no repair.
+/// each, beside the routers that they are about. Anybody behind a router can have as
+/// many connections as he likes; they push out no repair.
 const KEPT: usize = 1024;
+
+/// How many routers they may be about together, of each kind, the newest in any case:
+/// one change may be of ten thousand. 1 MiB.
+const ROUTERS: usize = 65_536;
 
 /// Something that has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,8 +109,10 @@ impl Chronicle {
             what,
             routers,
         }));
-        if ring.len() > KEPT {
-            ring.pop_front();
+        let mut about: usize = ring.iter().map(|entry| entry.routers.len()).sum();
+        while ring.len() > KEPT || (about > ROUTERS && ring.len() > 1) {
+            let gone = ring.pop_front();
+            about -= gone.map_or(0, |entry| entry.routers.len());
         }
         // While it is held, or a number could be told of before what has it.
         self.newest.send_modify(|newest| newest.sequence = sequence);
@@ -220,6 +226,21 @@ mod tests {
         assert_eq!((all.entries.len(), all.missed), (KEPT, 10));
         assert_eq!(chronicle.after(4, usize::MAX).missed, 6);
         assert_eq!(chronicle.after(10, usize::MAX).missed, 0);
+    }
+
+    #[test]
+    fn what_is_about_many_routers_is_kept_for_less_long() {
+        let chronicle = Chronicle::default();
+        let router: RouterId = "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab".parse().unwrap();
+        let about = |count| chronicle.note(Happening::Untold { count: 1 }, vec![router; count]);
+        about(1);
+        about(ROUTERS - 1);
+        assert_eq!(numbers(&chronicle.after(0, 9)), [1, 2]);
+        about(1);
+        assert_eq!(numbers(&chronicle.after(0, 9)), [2, 3]);
+        about(2 * ROUTERS);
+        let newest = chronicle.after(0, 9);
+        assert_eq!((numbers(&newest), newest.missed), (vec![4], 3));
     }
 
     #[test]

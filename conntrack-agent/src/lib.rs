@@ -3,15 +3,15 @@
 //! Layers, each knowing only the ones below it; ARCHITECTURE.md has the map:
 //!
 //! - [`cli`], [`daemon`], [`cleanup`], [`doctor`]: the commands
-//! - [`agent`]: what works on mapping, store and kernel, one thing after the other
 //! - [`client`]: what the commands ask of a running agent
 //! - [`api`]: the control API: who may do what, by which token; lists
+//! - [`witness`]: which new connections have their helper
+//! - [`agent`]: what works on mapping, store and kernel, one thing after the other
 //! - [`sources`]: where rules come from, and how they become checked values
 //! - [`store`]: the durable copy of the mapping
 //! - [`audit`]: who asked for what, and what became of it
 //! - [`metrics`]: what the agent counts of its own work
 //! - [`chronicle`]: what has happened lately, for whoever follows it
-//! - [`witness`]: which new connections have their helper
 //! - [`reconcile`]: desired against observed, and the effects that close the gap
 //! - [`port_table`]: a router's rules as the maps hold them (pure)
 //! - [`engine`]: which router has which rules, and who may change that (pure)

@@ -193,7 +193,7 @@ impl Collector for Gathered {
             ];
             let mut metric = encoder.encode_descriptor(
                 "connection_events",
-                "Helper connections that began, by whether the program could tell of them",
+                "Packets that may begin a helper connection, by whether the program could tell of them",
                 None,
                 MetricType::Counter,
             )?;
