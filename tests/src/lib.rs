@@ -30,6 +30,7 @@ pub mod curl;
 pub mod durable;
 pub mod foreign;
 pub mod frames;
+pub mod ftp_router;
 pub mod helpers;
 pub mod lab;
 pub mod manager;

@@ -18,40 +18,28 @@ pub(super) fn summary(status: &AgentStatus) -> Vec<String> {
         None => "all is well".to_owned(),
         Some(wrong) => format!("NEEDS A LOOK: {wrong}"),
     };
-    let counts = |total: u64, counts: &[(u64, &str)]| {
-        let all: Vec<_> = counts
-            .iter()
-            .map(|(count, state)| (*count, *state, *state))
-            .collect();
-        let listed = listed(&all);
-        listed.map_or_else(|| total.to_string(), |listed| format!("{total} ({listed})"))
+    let counted = |what: &str, total: u64, states: &[(u64, &str)]| {
+        let states = states.iter().map(|(count, state)| (*count, *state, *state));
+        let states = listed(&states.collect::<Vec<_>>());
+        let states = states.map_or_else(String::new, |states| format!(" ({states})"));
+        format!("{what}: {total}{states}")
     };
+    let of_rules = [
+        (rules.active, "active"),
+        (rules.degraded, "degraded"),
+        (rules.pending, "pending"),
+        (rules.shadowed, "shadowed"),
+        (rules.failed, "failed"),
+    ];
+    let of_routers = [
+        (routers.active, "active"),
+        (routers.pending, "pending"),
+        (routers.failed, "failed"),
+    ];
     let mut lines = vec![
         verdict,
-        format!(
-            "rules: {}",
-            counts(
-                rules.total,
-                &[
-                    (rules.active, "active"),
-                    (rules.degraded, "degraded"),
-                    (rules.pending, "pending"),
-                    (rules.shadowed, "shadowed"),
-                    (rules.failed, "failed"),
-                ]
-            )
-        ),
-        format!(
-            "routers: {}",
-            counts(
-                routers.total,
-                &[
-                    (routers.active, "active"),
-                    (routers.pending, "pending"),
-                    (routers.failed, "failed"),
-                ]
-            )
-        ),
+        counted("rules", rules.total, &of_rules),
+        counted("routers", routers.total, &of_routers),
     ];
     if let Some(connections) = status.connections {
         lines.push(format!(

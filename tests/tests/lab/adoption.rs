@@ -2,6 +2,7 @@
 //! that has become too small.
 
 use std::fs;
+use std::ops::Deref;
 use std::time::Duration;
 
 use conntrack_agent::kernel::{
@@ -9,54 +10,29 @@ use conntrack_agent::kernel::{
 };
 use conntrack_agent::port_table::Capacity;
 use conntrack_tests::agent::{Agent, Config, Reload, rewrite_config, run_to_exit, subcommand};
-use conntrack_tests::clients::ftp::{Mode, fetch};
-use conntrack_tests::conntrack::assert_helpers;
 use conntrack_tests::counters::rule_counters;
 use conntrack_tests::durable::{BareRouter, stored};
 use conntrack_tests::foreign::ForeignProgram;
-use conntrack_tests::helpers::{Protocol, Rule, rules_file};
+use conntrack_tests::ftp_router::{FtpRouter, PORT};
+use conntrack_tests::helpers::{Rule, rules_file};
 use conntrack_tests::lab::Lab;
 use conntrack_tests::netns::Netns;
-use conntrack_tests::servers::ftp::FtpServer;
-use conntrack_tests::site::{Crossing, Plan, Site};
 use conntrack_tests::snapshot::{Snapshot, assert_same, ingress_programs};
 use conntrack_tests::wait;
 
-const PORT: u16 = 2121;
+struct Fixture(FtpRouter);
 
-struct Fixture {
-    server: FtpServer,
-    site: Site,
-    lab: Lab,
+impl Deref for Fixture {
+    type Target = FtpRouter;
+
+    fn deref(&self) -> &FtpRouter {
+        &self.0
+    }
 }
 
 impl Fixture {
     fn new() -> Self {
-        let lab = Lab::new();
-        let site = Site::new(&lab, &Plan::new(Crossing::Snat4, &[(Protocol::Tcp, PORT)]));
-        let server = FtpServer::start(&site.server, site.server_address(PORT));
-        Self { server, site, lab }
-    }
-
-    fn rules(&self) -> String {
-        rules_file(&[(&self.site.router, &[Rule::ftp(PORT)])])
-    }
-
-    fn assert_works(&self) {
-        let netns = self.site.router.netns();
-        netns.tool("conntrack", ["-F"], "");
-        let address = self.site.published_address(PORT);
-        let came = fetch(&self.site.client, address, Mode::Active);
-        assert!(came.expect("the transfer") == self.server.bytes);
-        assert_helpers(netns, &[(PORT, "ftp")]);
-    }
-
-    fn program(&self) -> Vec<u32> {
-        ingress_programs(self.site.router.netns(), self.site.router.client_side())
-    }
-
-    fn pins(&self) -> Pins {
-        Pins::new(self.lab.dir().agent_bpffs_dir())
+        Self(FtpRouter::new())
     }
 
     fn instance(&self) -> std::path::PathBuf {

@@ -1,57 +1,37 @@
 //! One release of the agent after another, on the same router.
 
 use std::fs;
+use std::ops::Deref;
 
 use aya::maps::MapData;
 use conntrack_agent::kernel::Pins;
 use conntrack_ebpf::abi;
 use conntrack_tests::agent::{Agent, Config, Reload, run_release_to_exit, subcommand};
-use conntrack_tests::clients::ftp::{Mode, fetch};
-use conntrack_tests::conntrack::assert_helpers;
 use conntrack_tests::counters::rule_counters;
-use conntrack_tests::helpers::{Protocol, Rule, rules_file};
-use conntrack_tests::lab::Lab;
+use conntrack_tests::ftp_router::{FtpRouter, PORT};
+use conntrack_tests::helpers::{Rule, rules_file};
 use conntrack_tests::release::Release;
-use conntrack_tests::servers::ftp::FtpServer;
-use conntrack_tests::site::{Crossing, Plan, Site};
-use conntrack_tests::snapshot::{Snapshot, assert_same, ingress_programs};
+use conntrack_tests::snapshot::{Snapshot, assert_same};
 
-const PORT: u16 = 2121;
 const NEXT_ABI: u32 = abi::VERSION + 1;
 
-struct Fixture {
-    server: FtpServer,
-    site: Site,
-    lab: Lab,
+struct Fixture(FtpRouter);
+
+impl Deref for Fixture {
+    type Target = FtpRouter;
+
+    fn deref(&self) -> &FtpRouter {
+        &self.0
+    }
 }
 
 impl Fixture {
     fn new() -> Self {
-        let lab = Lab::new();
-        let site = Site::new(&lab, &Plan::new(Crossing::Snat4, &[(Protocol::Tcp, PORT)]));
-        let server = FtpServer::start(&site.server, site.server_address(PORT));
-        Self { server, site, lab }
+        Self(FtpRouter::new())
     }
 
     fn release(&self, abi: u32, build: u32) -> Release {
         Release::new(&self.lab, env!("CARGO_BIN_EXE_another_release"), abi, build)
-    }
-
-    fn rules(&self) -> String {
-        rules_file(&[(&self.site.router, &[Rule::ftp(PORT)])])
-    }
-
-    fn assert_works(&self) {
-        let netns = self.site.router.netns();
-        netns.tool("conntrack", ["-F"], "");
-        let address = self.site.published_address(PORT);
-        let came = fetch(&self.site.client, address, Mode::Active);
-        assert!(came.expect("the transfer") == self.server.bytes);
-        assert_helpers(netns, &[(PORT, "ftp")]);
-    }
-
-    fn program(&self) -> Vec<u32> {
-        ingress_programs(self.site.router.netns(), self.site.router.client_side())
     }
 
     fn maps(&self) -> [u32; 4] {
