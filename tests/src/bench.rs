@@ -5,6 +5,7 @@ pub mod cpu;
 pub mod interval;
 pub mod machine;
 pub mod samples;
+pub mod target;
 
 use std::fs;
 use std::path::Path;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use conntrack_tests::bench::samples::{micros, shown};
+use conntrack_tests::bench::target::Target;
 use serde_json::{Map, Value, json};
 
 use crate::run::Run;
@@ -138,41 +139,6 @@ pub(crate) fn json(machine: &Value, runs: &[Run]) -> Value {
     let runs_json: Vec<_> = runs_json.collect();
     let targets: Vec<_> = targets(runs).iter().map(Target::json).collect();
     json!({ "bench": "control", "machine": machine, "targets": targets, "runs": runs_json })
-}
-
-/// What the issue asks for, and what came of it.
-struct Target {
-    what: &'static str,
-    limit: f64,
-    measured: Option<f64>,
-    unit: &'static str,
-}
-
-impl Target {
-    fn is_met(&self) -> Option<bool> {
-        self.measured.map(|measured| measured <= self.limit)
-    }
-
-    fn said(&self) -> String {
-        let Self {
-            what, limit, unit, ..
-        } = self;
-        let verdict = match self.is_met() {
-            Some(true) => "met",
-            Some(false) => "NOT met",
-            None => return format!("not measured: {what}"),
-        };
-        let measured = self.measured.unwrap_or_default();
-        format!("{verdict}: {what} ≤ {limit}{unit}: {measured:.2}{unit}")
-    }
-
-    fn json(&self) -> Value {
-        json!({
-            "target": self.what, "limit": self.limit, "unit": self.unit.trim(),
-            "measured": self.measured.map(|value| (value * 1000.0).round() / 1000.0),
-            "met": self.is_met(),
-        })
-    }
 }
 
 fn targets(runs: &[Run]) -> [Target; 3] {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use conntrack_tests::bench::samples::{Samples, micros, shown};
+use conntrack_tests::bench::target::Target;
 use serde_json::{Value, json};
 
 use crate::fleet::{INTERFACES, RULES};
@@ -52,26 +53,12 @@ pub(crate) struct Results {
     pub(crate) grace: Samples,
 }
 
-/// What the issue asks for, and what came of it.
-struct Target {
-    what: &'static str,
-    limit: f64,
-    measured: f64,
-    unit: &'static str,
-}
-
-impl Target {
-    fn is_met(&self) -> bool {
-        self.measured <= self.limit
-    }
-}
-
 impl Results {
     fn targets(&self) -> [Target; 8] {
         let target = |what, measured, limit, unit| Target {
             what,
             limit,
-            measured,
+            measured: Some(measured),
             unit,
         };
         let seconds = |start: &Start| start.time.as_secs_f64();
@@ -83,7 +70,7 @@ impl Results {
                 "restart with nothing changed",
                 seconds(&self.restart),
                 2.0,
-                "s",
+                " s",
             ),
             target(
                 "writes at that restart",
@@ -95,32 +82,32 @@ impl Results {
                 "first start, from a rules file",
                 seconds(&self.first),
                 20.0,
-                "s",
+                " s",
             ),
             target(
                 "start after a reboot, from the store",
                 seconds(&self.cold),
                 20.0,
-                "s",
+                " s",
             ),
-            target("memory of the agent, at its most", most, 64.0, "MiB"),
+            target("memory of the agent, at its most", most, 64.0, " MiB"),
             target(
                 "kernel memory per router, maps and programs",
                 self.pinned,
                 40.0,
-                "KiB",
+                " KiB",
             ),
             target(
                 "kernel memory per router, all of it",
                 self.growth.lasting(),
                 40.0,
-                "KiB",
+                " KiB",
             ),
             target(
                 "processor while idle, with full passes",
                 self.load(),
                 0.5,
-                "%",
+                " %",
             ),
         ]
     }
@@ -181,14 +168,7 @@ pub(crate) fn print(machine: &Value, results: &Results) {
     );
     println!("\nTARGETS");
     for target in results.targets() {
-        let verdict = if target.is_met() { "met" } else { "NOT met" };
-        let Target {
-            what,
-            limit,
-            measured,
-            unit,
-        } = target;
-        println!("  {verdict}: {what} ≤ {limit} {unit}: {measured:.2} {unit}");
+        println!("  {}", target.said());
     }
     println!("\n{machine:#}");
 }
@@ -201,12 +181,7 @@ pub(crate) fn json(machine: &Value, results: &Results) -> Value {
             "effects": start.effects, "memory": start.memory.json(),
         })
     };
-    let targets = results.targets().map(|target| {
-        json!({
-            "target": target.what, "limit": target.limit, "unit": target.unit,
-            "measured": thousandths(target.measured), "met": target.is_met(),
-        })
-    });
+    let targets = results.targets().map(|target| target.json());
     json!({
         "bench": "scale", "machine": machine, "targets": targets,
         "routers": results.routers, "rules_per_router": RULES,
