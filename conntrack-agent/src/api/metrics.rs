@@ -35,7 +35,8 @@ use crate::{
 
 /// All metrics, in OpenMetrics if it is asked for.
 #[utoipa::path(get, path = "/metrics",
-    responses((status = 200, description = "Metrics", content_type = "text/plain", body = String)))]
+    responses((status = 200, description = "Metrics", content(
+        (String = "text/plain"), (String = "application/openmetrics-text")))))]
 pub(super) async fn metrics(
     State(api): State<Shared>,
     Extension(permit): Extension<Permit>,

@@ -619,7 +619,8 @@ fn over_tcp_a_token_says_who_asks() {
     let before = State::of(lab.dir(), &[&a, &b]);
     let mut requests = changes(a.id(), &rule);
     requests.extend(reads(a.id(), &rule));
-    requests.push(("GET", "/".to_owned(), String::new()));
+    let general = ["/", "/metrics", EVENTS, TRAFFIC];
+    requests.extend(general.map(|path| ("GET", path.to_owned(), String::new())));
     requests.push(("PUT", EVERYTHING.to_owned(), r#"{"routers":[]}"#.to_owned()));
     let longer = format!("{ALICE}0");
     let (shorter, _) = ALICE.split_at(ALICE.len() - 1);
@@ -658,6 +659,8 @@ fn over_tcp_a_token_says_who_asks() {
         "bob",
     );
     let alice = Caller::tcp(address).with_token(ALICE);
+    let metrics = alice.ask("GET", "/metrics", "");
+    assert_forbidden(&metrics, &["grant 1 (role operator)", "admin"], "alice");
     for (method, path, body) in changes(b.id(), &rule) {
         let words = ["grant 1 (role operator) does not cover router"];
         assert_forbidden(&alice.ask(method, &path, &body), &words, "alice");

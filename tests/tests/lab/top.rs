@@ -12,6 +12,7 @@ use conntrack_tests::helpers::{Protocol, Rule, rules_file};
 use conntrack_tests::lab::Lab;
 use conntrack_tests::site::{Crossing, Plan, Site};
 use conntrack_tests::tmux::Tmux;
+use serde_json::Value;
 
 const FTP: u16 = 2121;
 const TFTP: u16 = 6969;
@@ -328,6 +329,25 @@ fn one_frame_is_printed_for_scripts() {
     let output = fixture.command(&["--once", "--router", &id]).output();
     let text = String::from_utf8(output.expect("top").stdout).expect("text");
     assert!(text.contains("udp/6969") && text.contains("tftp"), "{text}");
+
+    // As data.
+    let ask = |arguments: &[&str]| {
+        let output = fixture.command(arguments).args(["-o", "json"]).output();
+        output.expect("top")
+    };
+    let data = |arguments: &[&str]| -> Value {
+        serde_json::from_slice(&ask(arguments).stdout).expect("JSON")
+    };
+    let routers = data(&["--once"]);
+    let routers = routers.as_array().expect("routers");
+    assert_eq!(routers.len(), 2);
+    let busy = routers.iter().find(|router| router["id"] == *id);
+    assert_eq!(busy.expect("the router")["packets"], 0);
+    let router = data(&["--once", "--router", &id]);
+    let rules = router["conntrack_helpers"].as_array();
+    assert_eq!(rules.map(Vec::len), Some(3), "{router}");
+    let live = ask(&[]);
+    assert_eq!(live.status.code(), Some(2), "{live:?}");
 
     let mut command = fixture.command(&[]);
     let output = command.stdin(Stdio::null()).output().expect("top");
