@@ -1,4 +1,5 @@
-//! Programs on the interfaces that are classified: the agent's, and anybody's.
+//! Programs and tc filters on the interfaces that are classified: the agent's, and
+//! anybody's.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +60,8 @@ fn look(
         }
         let wants_xdp = xdp.mode_of(&interface.name).is_some();
         let is_own = |occupant: &Occupant| {
-            occupant.is_own_filter || router.programs.contains(&occupant.program)
+            let program = occupant.program;
+            occupant.is_own_filter || program.is_some_and(|id| router.programs.contains(&id))
         };
         let found = judge(
             &occupants,
@@ -96,34 +98,52 @@ fn judge(
         if is_own(other) {
             continue;
         }
-        let id = other.program;
-        let name = match name(id) {
-            name if name.is_empty() => format!("program {id}"),
-            name => format!("program {id} {name:?}"),
-        };
+        let is_in_front = ours.is_some_and(|ours| at < ours);
         let (by, remedy) = match other.by {
             OnHook::Xdp if wants_xdp => (
-                "an XDP program",
+                "an XDP program".to_owned(),
                 "the agent's own has no place there, and tc does its work: remove the other, \
                  or take the interface out of [[interface]] in the configuration",
             ),
             OnHook::Xdp => (
-                "an XDP program",
+                "an XDP program".to_owned(),
                 "nothing, if it passes on what is to have a helper",
             ),
-            OnHook::Tcx => ("a tcx program", BESIDE),
-            OnHook::Filter => ("a tc filter's program", BESIDE),
+            OnHook::Tcx => ("a tcx program".into(), BESIDE),
+            // Where ours is a filter too: tcx comes before all of them.
+            OnHook::Filter if is_in_front => (filter(other), IN_FRONT),
+            OnHook::Filter => (filter(other), BESIDE),
         };
+        let program = other.program.map(|id| match name(id) {
+            name if name.is_empty() => format!(", program {id}"),
+            name => format!(", program {id} {name:?}"),
+        });
+        let program = program.unwrap_or_default();
         let order = match ours {
-            Some(ours) if at < ours => ", in front of the agent's",
+            Some(_) if is_in_front => ", in front of the agent's",
             Some(_) => ", behind the agent's",
             None => "",
         };
-        let what = format!("{by} of somebody else's is on it, {name}{order}");
+        let what = format!("{by} of somebody else's is on it{program}{order}");
         findings.push(Finding::warn(CHECK, what, remedy));
     }
     findings
 }
+
+/// By its kind, if it runs no program whose name says more: Neutron's limits of
+/// floating IPs are u32 filters, and an action of any may change the mark.
+fn filter(occupant: &Occupant) -> String {
+    match (occupant.program, &occupant.kind) {
+        (None, Some(kind)) => format!("a tc filter ({kind})"),
+        _ => "a tc filter's program".into(),
+    }
+}
+
+/// A filter that gives a verdict is a packet's last (`tcf_classify`,
+/// net/sched/cls_api.c).
+const IN_FRONT: &str = "nothing, if it gives no verdict on what is to have a helper: what it lets \
+    pass or drops never comes to the agent's. By tcx the agent's comes first: Linux 6.6 or newer, \
+    attach = \"auto\", and a restart of the agent";
 
 const BESIDE: &str = "nothing, if it passes on what is to have a helper and leaves the field \
     alone that carries the helper mark";
@@ -146,6 +166,9 @@ mod tests {
 
     const OWN: u32 = 7;
 
+    /// A tc filter that runs no program.
+    const NO_PROGRAM: u32 = u32::MAX;
+
     /// Programs by their ways, of which those with the agent's number are its own.
     #[track_caller]
     fn check(occupants: &[(OnHook, u32)], has_rules: bool, expected: &[(Verdict, &str)]) {
@@ -153,11 +176,12 @@ mod tests {
             .iter()
             .map(|&(by, program)| Occupant {
                 by,
-                program,
+                program: (program != NO_PROGRAM).then_some(program),
+                kind: (by == OnHook::Filter).then(|| "u32".into()),
                 is_own_filter: false,
             })
             .collect();
-        let is_own = |occupant: &Occupant| occupant.program == OWN;
+        let is_own = |occupant: &Occupant| occupant.program == Some(OWN);
         let found = judge(&occupants, is_own, has_rules, false, |_| "other".into());
         assert_eq!(found.len(), expected.len(), "{found:?}");
         for (finding, (verdict, part)) in found.iter().zip(expected) {
@@ -198,14 +222,60 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_without_a_program_is_told_by_its_kind() {
+        use OnHook::{Filter, Tcx};
+        use Verdict::Warn;
+        let what = "a tc filter (u32) of somebody else's is on it";
+        let told = |order: &str| format!("{what}{order}");
+        check(&[(Filter, NO_PROGRAM)], false, &[(Warn, what)]);
+        check(
+            &[(Filter, NO_PROGRAM), (Filter, OWN)],
+            true,
+            &[(Warn, &told(", in front of the agent's"))],
+        );
+        check(
+            &[(Tcx, OWN), (Filter, NO_PROGRAM)],
+            true,
+            &[(Warn, &told(", behind the agent's"))],
+        );
+    }
+
+    #[test]
+    fn what_a_filter_keeps_from_ours_has_a_remedy_of_its_own() {
+        let occupant = |by, program| Occupant {
+            by,
+            program: Some(program),
+            kind: None,
+            is_own_filter: false,
+        };
+        let remedy = |first, second| {
+            let occupants = [first, second].map(|(by, program)| occupant(by, program));
+            let is_own = |occupant: &Occupant| occupant.program == Some(OWN);
+            let found = judge(&occupants, is_own, true, false, |_| String::new());
+            found[0].remedy.clone().unwrap()
+        };
+        let (own, other) = ((OnHook::Filter, OWN), (OnHook::Filter, 1));
+        assert_eq!(remedy(other, own), IN_FRONT);
+        assert_eq!(remedy(own, other), BESIDE);
+        assert_eq!(remedy((OnHook::Tcx, OWN), other), BESIDE);
+    }
+
+    #[test]
     fn an_xdp_program_in_the_place_of_ours_is_told_so() {
         let occupant = Occupant {
             by: OnHook::Xdp,
-            program: 1,
+            program: Some(1),
+            kind: None,
             is_own_filter: false,
         };
         let remedy = |wants_xdp| {
-            let found = judge(&[occupant], |_| false, false, wants_xdp, |_| String::new());
+            let found = judge(
+                std::slice::from_ref(&occupant),
+                |_| false,
+                false,
+                wants_xdp,
+                |_| String::new(),
+            );
             assert!(found[0].what.ends_with("program 1"), "{found:?}");
             found[0].remedy.clone().unwrap()
         };

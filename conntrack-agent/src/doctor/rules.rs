@@ -21,12 +21,17 @@ const MARKS: &str = "marks";
 /// (`get_binary_name`, `neutron/agent/linux/iptables_manager.py`).
 const NEUTRONS: &str = "neutron-";
 
-/// The binding's priorities at prerouting: what comes before meets what the
-/// classifier has written. At the same one, what came last is first
+/// The priorities of the binding's chain at prerouting: what comes before meets what
+/// the classifier has written. At the same one, what came last is first
 /// (`nf_hook_entries_grow`, net/netfilter/core.c).
 const BIND: i32 = -160;
-/// Of all nat chains: `NF_IP_PRI_NAT_DST`, `include/uapi/linux/netfilter_ipv4.h`.
-const BIND_FIRST: i32 = -100;
+/// Of its nat chain, among nat chains.
+const BIND_FIRST: i32 = -110;
+/// Where all nat chains are: `NF_IP_PRI_NAT_DST`, `include/uapi/linux/netfilter_ipv4.h`.
+const NAT: i32 = -100;
+
+/// Where packets get their connections: `NF_IP_PRI_CONNTRACK`, likewise.
+const CONNTRACK: i32 = -200;
 
 /// As many chains are named; a router has one for each of Neutron's rules.
 const NAMED: usize = 3;
@@ -147,24 +152,34 @@ fn conflicts(ruleset: &Ruleset, carrier: Carrier, mask: u32) -> Vec<Finding> {
     let is_before = |entrance| match (entrance, carrier) {
         (Entrance::Ingress, _) => true,
         (Entrance::Prerouting(priority), Carrier::Mark) => priority <= BIND,
-        (Entrance::Prerouting(priority), Carrier::Priority) => priority < BIND_FIRST,
-        (Entrance::Elsewhere, _) => false,
+        (Entrance::Prerouting(priority), Carrier::Priority) => priority <= NAT,
+        (Entrance::Nat(priority), Carrier::Priority) => priority <= BIND_FIRST,
+        (Entrance::Nat(_), Carrier::Mark) | (Entrance::Elsewhere, _) => false,
     };
     let (mut writers, mut readers) = (BTreeSet::new(), BTreeSet::new());
-    for rule in ruleset.met_from(is_before) {
+    let mut note = |rule: &Rule, deed: &Deed| {
         let chain = format!("{} {}", rule.table, rule.chain);
+        match (deed, carrier) {
+            (Deed::WritesMark(bits), Carrier::Mark) if bits & mask != 0 => {
+                writers.insert(format!("{chain} (bits {:#010x})", bits & mask));
+            }
+            (Deed::ReadsMark(bits), Carrier::Mark) if bits & mask != 0 => {
+                readers.insert(format!("{chain} (bits {:#010x})", bits & mask));
+            }
+            (Deed::WritesPriority, Carrier::Priority) => {
+                writers.insert(chain);
+            }
+            _ => {}
+        }
+    };
+    for rule in ruleset.met_from(is_before) {
+        rule.deeds.iter().for_each(|deed| note(rule, deed));
+    }
+    let is_tracked = |entrance| is_before(entrance) && has_connections(entrance);
+    for rule in ruleset.met_from(is_tracked) {
         for deed in &rule.deeds {
-            match (deed, carrier) {
-                (Deed::WritesMark(bits), Carrier::Mark) if bits & mask != 0 => {
-                    writers.insert(format!("{chain} (bits {:#010x})", bits & mask));
-                }
-                (Deed::ReadsMark(bits), Carrier::Mark) if bits & mask != 0 => {
-                    readers.insert(format!("{chain} (bits {:#010x})", bits & mask));
-                }
-                (Deed::WritesPriority, Carrier::Priority) => {
-                    writers.insert(chain.clone());
-                }
-                _ => {}
+            if let Deed::WithConnection(deed) = deed {
+                note(rule, deed);
             }
         }
     }
@@ -208,6 +223,15 @@ fn conflicts(ruleset: &Ruleset, carrier: Carrier, mask: u32) -> Vec<Finding> {
         findings.push(Finding::ok(MARKS, what));
     }
     findings
+}
+
+/// Whether packets that come in so may have connections.
+const fn has_connections(entrance: Entrance) -> bool {
+    match entrance {
+        Entrance::Prerouting(priority) => priority >= CONNTRACK,
+        Entrance::Nat(_) => true,
+        Entrance::Ingress | Entrance::Elsewhere => false,
+    }
 }
 
 #[cfg(test)]
@@ -298,6 +322,27 @@ mod tests {
         );
         check_mark(Entrance::Elsewhere, WritesMark(u32::MAX), Verdict::Ok);
         check_mark(raw, Deed::WritesPriority, Verdict::Ok);
+        check_mark(Entrance::Nat(-190), WritesMark(u32::MAX), Verdict::Ok);
+    }
+
+    /// Before conntrack (-200) there is nothing to restore a mark from, or to save it
+    /// to.
+    #[test]
+    fn what_takes_a_connection_counts_where_packets_have_one() {
+        use Deed::{ReadsMark, WithConnection, WritesMark};
+        let restore = || WithConnection(Box::new(WritesMark(MASK)));
+        let save = || WithConnection(Box::new(ReadsMark(MASK)));
+        for (entrance, restored, saved) in [
+            (Entrance::Ingress, Verdict::Ok, Verdict::Ok),
+            (Entrance::Prerouting(-300), Verdict::Ok, Verdict::Ok),
+            (Entrance::Prerouting(-201), Verdict::Ok, Verdict::Ok),
+            (Entrance::Prerouting(-200), Verdict::Wrong, Verdict::Warn),
+            (Entrance::Prerouting(-170), Verdict::Wrong, Verdict::Warn),
+            (Entrance::Prerouting(-150), Verdict::Ok, Verdict::Ok),
+        ] {
+            check_mark(entrance, restore(), restored);
+            check_mark(entrance, save(), saved);
+        }
     }
 
     #[test]
@@ -312,7 +357,15 @@ mod tests {
             [Verdict::Wrong]
         );
         assert_eq!(result(Entrance::Ingress, write()), [Verdict::Wrong]);
-        assert_eq!(result(Entrance::Prerouting(-100), write()), [Verdict::Ok]);
+        // The one of two at -100 that came last is met first.
+        assert_eq!(
+            result(Entrance::Prerouting(-100), write()),
+            [Verdict::Wrong]
+        );
+        assert_eq!(result(Entrance::Prerouting(-99), write()), [Verdict::Ok]);
+        // Nat chains are in order among themselves.
+        assert_eq!(result(Entrance::Nat(-110), write()), [Verdict::Wrong]);
+        assert_eq!(result(Entrance::Nat(-100), write()), [Verdict::Ok]);
         assert_eq!(result(Entrance::Elsewhere, write()), [Verdict::Ok]);
         let mark = Deed::WritesMark(u32::MAX);
         assert_eq!(result(Entrance::Prerouting(-300), mark), [Verdict::Ok]);

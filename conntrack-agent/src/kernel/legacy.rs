@@ -183,7 +183,8 @@ fn deeds(words: &[String]) -> Vec<Deed> {
         }
     }
     if let Some([here, there]) = masks {
-        deeds.push(Deed::WritesMark(here | there));
+        let write = Deed::WritesMark(here | there);
+        deeds.push(Deed::WithConnection(Box::new(write)));
     }
     deeds
 }
@@ -262,7 +263,7 @@ mod tests {
         check("-j MARK --set-xmark what", &[Deed::WritesMark(u32::MAX)]);
         check(
             "-j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xf00",
-            &[Deed::WritesMark(0xfff)],
+            &[Deed::WithConnection(Box::new(Deed::WritesMark(0xfff)))],
         );
         check("-j CONNMARK --save-mark --nfmask 0xff --ctmask 0xff", &[]);
         check(

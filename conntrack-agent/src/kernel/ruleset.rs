@@ -34,6 +34,10 @@ pub enum Entrance {
     Ingress,
     /// From prerouting, with this priority.
     Prerouting(i32),
+    /// From prerouting by NAT, with this priority among nat chains: whatever it is,
+    /// all of them are met where NAT is (`nf_nat_register_fn`,
+    /// net/netfilter/nf_nat_core.c).
+    Nat(i32),
     /// From anywhere else.
     Elsewhere,
 }
@@ -60,6 +64,9 @@ pub enum Deed {
     ReadsMark(u32),
     /// It changes `skb->priority`.
     WritesPriority,
+    /// It does this to packets alone that have a connection: `meta mark set ct mark`,
+    /// say.
+    WithConnection(Box<Deed>),
     /// It hands packets to this chain of its table.
     Jumps(String),
     /// It hands packets to chains that depend on the packet.

@@ -46,6 +46,9 @@ const ALL_PROTOCOLS: u16 = 3;
 /// The kind of the qdisc that the agent makes.
 pub(super) const INGRESS: &str = "ingress";
 
+/// The kind of filters that run a program.
+const BPF: &str = "bpf";
+
 /// Of the ingress side, on either kind of qdisc.
 const PARENT: TcHandle = TcHandle {
     major: u16::MAX,
@@ -66,6 +69,7 @@ const MADE_QDISC: &str = "+qdisc";
 /// A filter of anybody's.
 pub(super) struct Filter {
     seat: Seat,
+    kind: String,
     /// Of a bpf filter.
     name: Option<String>,
     program: Option<u32>,
@@ -90,6 +94,18 @@ impl Filter {
     /// that is no bpf filter.
     pub(super) const fn program(&self) -> Option<u32> {
         self.program
+    }
+
+    /// `u32`, say.
+    pub(super) fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// Whether packets meet it. Each kind and priority is listed by itself, too,
+    /// before its filters (`tcf_chain_dump`, net/sched/cls_api.c): of bpf that is
+    /// none. Of other kinds it says all that has to be known.
+    pub(super) fn is_met(&self) -> bool {
+        self.kind != BPF || self.seat.handle != TcHandle::default()
     }
 
     pub(super) fn own(&self, agent: AgentId) -> Option<Own> {
@@ -157,12 +173,16 @@ fn read(filter: &[u8]) -> Result<Filter, DecodeError> {
             handle: header.handle,
             info: header.info,
         },
+        kind: String::new(),
         name: None,
         program: None,
     };
     // Another's may be of any shape; only ours has to be understood.
-    let is_bpf = attribute(attributes, TCA_KIND)?.is_some_and(|kind| kind == b"bpf\0");
-    if is_bpf && let Some(options) = attribute(attributes, TCA_OPTIONS)? {
+    let kind = attribute(attributes, TCA_KIND)?.and_then(|kind| parse_string(kind).ok());
+    read.kind = kind.unwrap_or_default();
+    if read.kind == BPF
+        && let Some(options) = attribute(attributes, TCA_OPTIONS)?
+    {
         let name = attribute(options, TCA_BPF_NAME)?;
         read.name = name.and_then(|name| parse_string(name).ok());
         read.program = attribute(options, TCA_BPF_ID)?.map(parse_u32).transpose()?;
@@ -198,7 +218,7 @@ pub(super) fn set(index: u32, seat: Seat, program: u32, name: String) -> RouteNe
         TcFilterBpfOption::FlagsGeneric(TcU32OptionFlags::SkipHw),
     ];
     let attributes = vec![
-        TcAttribute::Kind("bpf".into()),
+        TcAttribute::Kind(BPF.into()),
         TcAttribute::Options(options.into_iter().map(TcOption::Bpf).collect()),
     ];
     RouteNetlinkMessage::NewTrafficFilter(TcMessage::from_parts(

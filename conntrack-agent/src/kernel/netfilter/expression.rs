@@ -3,7 +3,8 @@
 //! Attributes: `include/uapi/linux/netfilter/nf_tables.h` and, for the targets and
 //! matches of iptables that a rule can have in it, `nf_tables_compat.h`,
 //! `xt_mark.h`, `xt_connmark.h` and `xt_CT.h`. An expression that is not known here
-//! does nothing of it, and may have changed any register.
+//! does nothing of it, and may have changed any register: what was the mark may
+//! still be read, and counts as anything where it is written.
 
 use std::{collections::BTreeMap, io};
 
@@ -20,6 +21,13 @@ const VALUE: u16 = 1;
 const VERDICT: u16 = 2;
 const VERDICT_CHAIN: u16 = 2;
 
+/// `NFT_CT_STATE` and `NFT_CT_MARK` of `enum nft_ct_keys`.
+const CT_STATE: u32 = 0;
+const CT_MARK: u32 = 3;
+
+/// `NFTA_FIB_F_MARK` of `enum nft_fib_flags`: the mark is a part of what is looked up.
+const FIB_MARK: u32 = 1 << 2;
+
 /// `NFT_META_PRIORITY` and `NFT_META_MARK` of `enum nft_meta_keys`.
 const PRIORITY: u32 = 2;
 const MARK: u32 = 3;
@@ -30,17 +38,28 @@ pub(super) const CT_HELPER: u32 = 3;
 /// `XT_CONNMARK_RESTORE`.
 const RESTORE: u8 = 2;
 
-/// The mark as a register has it: `mark & kept ^ flipped`.
+/// What a register has of the mark.
 #[derive(Clone, Copy)]
 struct Mark {
+    /// The bits that it is made of.
     kept: u32,
-    flipped: u32,
+    /// It is `mark & kept ^ flipped`; none where it is some other thing made of them,
+    /// like the same in another byte order.
+    flipped: Option<u32>,
 }
 
 const WHOLE: Mark = Mark {
     kept: u32::MAX,
-    flipped: 0,
+    flipped: Some(0),
 };
+
+impl Mark {
+    /// The bits of the mark that change where this becomes the mark.
+    fn changed(self) -> u32 {
+        self.flipped
+            .map_or(u32::MAX, |flipped| !self.kept | flipped)
+    }
+}
 
 /// The registers that have the packet's mark in them.
 type Registers = BTreeMap<u32, Mark>;
@@ -56,6 +75,7 @@ pub(super) fn deeds(
 ) -> io::Result<Vec<Deed>> {
     let mut deeds = Vec::new();
     let mut registers = Registers::new();
+    let mut needs_connection = false;
     for element in attributes(expressions) {
         let (kind, element) = element?;
         if plain(kind) != ELEMENT {
@@ -63,26 +83,38 @@ pub(super) fn deeds(
         }
         let name = find(element, NAME)?.map(text).unwrap_or_default();
         let data = find(element, DATA)?.unwrap_or_default();
+        let before = deeds.len();
         match name.as_str() {
             "meta" => meta(data, &mut registers, &mut deeds)?,
             "bitwise" => bitwise(data, &mut registers)?,
+            "byteorder" => byteorder(data, &mut registers)?,
+            "ct" => needs_connection |= connection(data, &mut registers, &mut deeds)?,
             // NFTA_CMP_SREG, NFTA_RANGE_SREG.
             "cmp" | "range" => read(&registers, number(data, 1)?, &mut deeds),
             "lookup" => {
-                // NFTA_LOOKUP_SREG and _DREG, where 0 is the verdict. A key may be of
-                // several fields, one behind the other.
-                let from = number(data, 2)?.map_or(u32::MAX, normal);
-                let marks = registers.range(from..).map(|(_, mark)| mark.kept);
-                deeds.extend(marks.map(Deed::ReadsMark));
+                // NFTA_LOOKUP_SREG and _DREG, where 0 is the verdict.
+                read_key(&registers, number(data, 2)?, &mut deeds);
                 match number(data, 3)? {
                     Some(0) => deeds.push(Deed::JumpsByMap),
                     Some(to) => overwrite(&mut registers, to),
                     None => {}
                 }
             }
-            // NFTA_PAYLOAD_DREG, NFTA_CT_DREG, NFTA_EXTHDR_DREG, NFTA_FIB_DREG,
-            // NFTA_RT_DREG.
-            "payload" | "ct" | "exthdr" | "fib" | "rt" => {
+            // NFTA_DYNSET_SREG_KEY.
+            "dynset" => read_key(&registers, number(data, 4)?, &mut deeds),
+            "hash" => {
+                // NFTA_HASH_SREG and _DREG.
+                read_key(&registers, number(data, 1)?, &mut deeds);
+                if let Some(to) = number(data, 2)? {
+                    overwrite(&mut registers, to);
+                }
+            }
+            // NFTA_PAYLOAD_DREG, NFTA_EXTHDR_DREG, NFTA_FIB_DREG, NFTA_RT_DREG.
+            "payload" | "exthdr" | "fib" | "rt" => {
+                // NFTA_FIB_FLAGS.
+                if name == "fib" && number(data, 3)?.unwrap_or_default() & FIB_MARK != 0 {
+                    deeds.push(Deed::ReadsMark(u32::MAX));
+                }
                 if let Some(to) = number(data, 1)? {
                     overwrite(&mut registers, to);
                 }
@@ -102,7 +134,10 @@ pub(super) fn deeds(
             "target" => target(data, &mut deeds)?,
             "match" => matching(data, &mut deeds)?,
             "counter" => {}
-            _ => registers.clear(),
+            _ => registers.values_mut().for_each(|mark| mark.flipped = None),
+        }
+        if needs_connection {
+            deeds[before..].iter_mut().for_each(with_connection);
         }
     }
     Ok(deeds)
@@ -122,7 +157,7 @@ fn meta(data: &[u8], registers: &mut Registers, deeds: &mut Vec<Deed>) -> io::Re
             Some(MARK) => {
                 let value = registers.get(&normal(from));
                 // What isn't made of the mark replaces all of it.
-                let bits = value.map_or(u32::MAX, |mark| !mark.kept | mark.flipped);
+                let bits = value.map_or(u32::MAX, |mark| mark.changed());
                 deeds.push(Deed::WritesMark(bits));
             }
             Some(PRIORITY) => deeds.push(Deed::WritesPriority),
@@ -132,20 +167,80 @@ fn meta(data: &[u8], registers: &mut Registers, deeds: &mut Vec<Deed>) -> io::Re
     Ok(())
 }
 
-/// `NFTA_BITWISE_SREG`, `_DREG`, `_MASK`, `_XOR`, and `_OP`, where 0 is
-/// `NFT_BITWISE_MASK_XOR`.
+/// `NFTA_CT_DREG`, `_KEY`, `_SREG`. Returns whether the rule goes on only with a
+/// packet that has a connection, as it does after it has asked for anything but the
+/// state (`nft_ct_get_eval`, net/netfilter/nft_ct.c).
+fn connection(data: &[u8], registers: &mut Registers, deeds: &mut Vec<Deed>) -> io::Result<bool> {
+    let key = number(data, 2)?;
+    if let Some(from) = number(data, 4)? {
+        let first = deeds.len();
+        read(registers, Some(from), deeds);
+        // Others, like the zone, are for the connection that is to be.
+        if key == Some(CT_MARK) {
+            deeds[first..].iter_mut().for_each(with_connection);
+        }
+    }
+    let Some(to) = number(data, 1)? else {
+        return Ok(false);
+    };
+    overwrite(registers, to);
+    Ok(key != Some(CT_STATE))
+}
+
+/// Marks what a rule does to a packet as done to one alone that has a connection.
+fn with_connection(deed: &mut Deed) {
+    if matches!(
+        deed,
+        Deed::ReadsMark(_) | Deed::WritesMark(_) | Deed::WritesPriority
+    ) {
+        *deed = Deed::WithConnection(Box::new(deed.clone()));
+    }
+}
+
+/// `NFTA_BITWISE_SREG`, `_DREG`, `_MASK`, `_XOR`, `_OP`, where 0 is
+/// `NFT_BITWISE_MASK_XOR`, and `_SREG2`, of an operation on two registers.
 fn bitwise(data: &[u8], registers: &mut Registers) -> io::Result<()> {
-    let from = number(data, 1)?.and_then(|from| registers.get(&normal(from)).copied());
+    let of = |register: Option<u32>| registers.get(&normal(register?)).copied();
+    let from = [of(number(data, 1)?), of(number(data, 8)?)];
     let Some(to) = number(data, 2)? else {
         return Ok(());
     };
     let (mask, flip) = (word(find(data, 4)?)?, word(find(data, 5)?)?);
     let is_plain = number(data, 6)?.unwrap_or_default() == 0;
     registers.remove(&normal(to));
-    if let (Some(from), Some(mask), Some(flip), true) = (from, mask, flip, is_plain) {
-        let kept = from.kept & mask;
-        let flipped = from.flipped & mask ^ flip;
-        registers.insert(normal(to), Mark { kept, flipped });
+    let made = match (from, mask.zip(flip)) {
+        ([None, None], _) => return Ok(()),
+        (
+            [
+                Some(Mark {
+                    kept,
+                    flipped: Some(flipped),
+                }),
+                None,
+            ],
+            Some((mask, flip)),
+        ) if is_plain => Mark {
+            kept: kept & mask,
+            flipped: Some(flipped & mask ^ flip),
+        },
+        (from, _) => Mark {
+            kept: from.iter().flatten().fold(0, |all, mark| all | mark.kept),
+            flipped: None,
+        },
+    };
+    registers.insert(normal(to), made);
+    Ok(())
+}
+
+/// `NFTA_BYTEORDER_SREG`, `_DREG`: in front of what compares by size.
+fn byteorder(data: &[u8], registers: &mut Registers) -> io::Result<()> {
+    let from = number(data, 1)?.and_then(|from| registers.get(&normal(from)).copied());
+    if let Some(to) = number(data, 2)? {
+        overwrite(registers, to);
+        if let Some(Mark { kept, .. }) = from {
+            let flipped = None;
+            registers.insert(normal(to), Mark { kept, flipped });
+        }
     }
     Ok(())
 }
@@ -160,6 +255,13 @@ fn read(registers: &Registers, from: Option<u32>, deeds: &mut Vec<Deed>) {
     if let Some(mark) = from.and_then(|from| registers.get(&normal(from))) {
         deeds.push(Deed::ReadsMark(mark.kept));
     }
+}
+
+/// A key, which may be of several fields, one behind the other.
+fn read_key(registers: &Registers, from: Option<u32>, deeds: &mut Vec<Deed>) {
+    let from = from.map_or(u32::MAX, normal);
+    let marks = registers.range(from..).map(|(_, mark)| mark.kept);
+    deeds.extend(marks.map(Deed::ReadsMark));
 }
 
 /// `NFTA_OBJREF_IMM_TYPE` and `_IMM_NAME`, or `_SET_NAME`.
@@ -200,7 +302,7 @@ fn target(data: &[u8], deeds: &mut Vec<Deed>) -> io::Result<()> {
         }
         // struct xt_connmark_tginfo1 (`connmark_tg`, net/netfilter/xt_connmark.c): u32
         // ctmark, u32 ctmask, u32 nfmask, u8 mode; in revision 2 two bytes of a
-        // shift before the mode.
+        // shift before the mode. A packet without a connection stays as it is.
         "CONNMARK" => {
             let (mode, shift) = match revision {
                 1 => (info.get(12), Some(&0)),
@@ -209,7 +311,7 @@ fn target(data: &[u8], deeds: &mut Vec<Deed>) -> io::Result<()> {
             if mode.is_none_or(|mode| *mode == RESTORE) {
                 let bits = words(info).filter(|_| shift == Some(&0));
                 let bits = bits.map_or(u32::MAX, |[_, from, to]| from | to);
-                deeds.push(Deed::WritesMark(bits));
+                deeds.push(Deed::WithConnection(Box::new(Deed::WritesMark(bits))));
             }
         }
         _ => {}
@@ -358,9 +460,104 @@ mod tests {
             &[Deed::WritesMark(0xff)],
         );
         // What is in between may have changed the register.
+        let length = || expression("meta", &[be(2, 0), be(1, 1)]);
         check(
-            &[load_mark(), expression("ct", &[be(1, 1)]), set_mark()],
+            &[load_mark(), length(), set_mark()],
             &[Deed::WritesMark(u32::MAX)],
+        );
+        let unknown = expression("nonesuch", &[be(1, 1)]);
+        check(
+            &[load_mark(), unknown, set_mark()],
+            &[Deed::WritesMark(u32::MAX)],
+        );
+    }
+
+    /// As `meta mark 1-5` and `meta mark < 0x100` are: numbers are compared by size
+    /// with their highest byte first.
+    #[test]
+    fn a_mark_in_another_form_is_still_read_and_counts_as_anything_when_written() {
+        let swapped = || expression("byteorder", &[be(1, 1), be(2, 1), be(3, 1)]);
+        for reader in ["cmp", "range"] {
+            let compare = || expression(reader, &[be(1, 1)]);
+            check(
+                &[load_mark(), swapped(), compare()],
+                &[Deed::ReadsMark(u32::MAX)],
+            );
+            check(
+                &[load_mark(), masked(0xff, 0), swapped(), compare()],
+                &[Deed::ReadsMark(0xff)],
+            );
+        }
+        let by_map = expression("lookup", &[nla(1, b"m\0"), be(2, 1), be(3, 0)]);
+        check(
+            &[load_mark(), swapped(), by_map],
+            &[Deed::ReadsMark(u32::MAX), Deed::JumpsByMap],
+        );
+        check(
+            &[load_mark(), swapped(), set_mark()],
+            &[Deed::WritesMark(u32::MAX)],
+        );
+        // A shift, behind a mask.
+        let shifted = || expression("bitwise", &[be(1, 1), be(2, 1), be(6, 1)]);
+        let compare = expression("cmp", &[be(1, 1)]);
+        check(
+            &[load_mark(), masked(0xff, 0), shifted(), compare],
+            &[Deed::ReadsMark(0xff)],
+        );
+        check(
+            &[load_mark(), shifted(), masked(0xff, 0), set_mark()],
+            &[Deed::WritesMark(u32::MAX)],
+        );
+        // With another register, whichever of the two has it.
+        let compare = || expression("cmp", &[be(1, 3)]);
+        for [one, other] in [[1, 2], [2, 1]] {
+            let both = expression("bitwise", &[be(1, one), be(8, other), be(2, 3), be(6, 3)]);
+            check(
+                &[load_mark(), both, compare()],
+                &[Deed::ReadsMark(u32::MAX)],
+            );
+        }
+        // What nobody knows may have left it where it was.
+        let unknown = expression("nonesuch", &[]);
+        check(
+            &[load_mark(), unknown, expression("cmp", &[be(1, 1)])],
+            &[Deed::ReadsMark(u32::MAX)],
+        );
+    }
+
+    #[test]
+    fn a_mark_is_read_by_whatever_takes_it() {
+        let read = [Deed::ReadsMark(u32::MAX)];
+        // `fib saddr . mark . iif oif`, and without the mark.
+        let route = |flags| expression("fib", &[be(1, 1), be(2, 1), be(3, flags)]);
+        check(&[route(0b1101)], &read);
+        check(&[route(0b1001)], &[]);
+        check(&[load_mark(), expression("hash", &[be(1, 1)])], &read);
+        check(&[load_mark(), expression("dynset", &[be(4, 1)])], &read);
+        let zone = expression("ct", &[be(2, 17), be(4, 1)]);
+        check(&[load_mark(), zone], &read);
+    }
+
+    #[test]
+    fn what_takes_a_connection_is_told_so() {
+        let with = |deed| [Deed::WithConnection(Box::new(deed))];
+        let load = |key| expression("ct", &[be(2, key), be(1, 1)]);
+        let immediate = || expression("immediate", &[be(1, 1), value(2, 5)]);
+        let written = || Deed::WritesMark(u32::MAX);
+        check(&[load(CT_MARK), set_mark()], &with(written()));
+        // The rule ends for a packet without one.
+        check(&[load(CT_MARK), immediate(), set_mark()], &with(written()));
+        check(&[load(CT_STATE), immediate(), set_mark()], &[written()]);
+        let save = expression("ct", &[be(2, CT_MARK), be(4, 1)]);
+        check(
+            &[load_mark(), save.clone()],
+            &with(Deed::ReadsMark(u32::MAX)),
+        );
+        // But not by this, which then does nothing.
+        let [saved] = with(Deed::ReadsMark(u32::MAX));
+        check(
+            &[load_mark(), save, immediate(), set_mark()],
+            &[saved, written()],
         );
     }
 
@@ -435,16 +632,14 @@ mod tests {
             info.extend(rest);
             xt("target", "CONNMARK", revision, &info)
         };
-        let bits = Deed::WritesMark(0xff0f);
+        let with = |bits| Deed::WithConnection(Box::new(Deed::WritesMark(bits)));
+        let bits = with(0xff0f);
         check(
             &[connmark(1, [0xf, 0xff00], &[2])],
             std::slice::from_ref(&bits),
         );
         check(&[connmark(2, [0xf, 0xff00], &[0, 0, 2])], &[bits]);
-        check(
-            &[connmark(2, [0xf, 0xff00], &[0, 1, 2])],
-            &[Deed::WritesMark(u32::MAX)],
-        );
+        check(&[connmark(2, [0xf, 0xff00], &[0, 1, 2])], &[with(u32::MAX)]);
         check(&[connmark(2, [0xf, 0xff00], &[0, 0, 1])], &[]);
         check(
             &[xt("match", "mark", 1, &numbers(&[1, 0xf0, 0]))],

@@ -152,10 +152,10 @@ fn chain(part: &Part<'_>) -> io::Result<Option<Chain>> {
     let Some((table, name)) = of else {
         return Ok(None);
     };
-    let is_base = part.attribute(NAME_OF_TYPE)?.is_some();
+    let type_of_base = part.attribute(NAME_OF_TYPE)?;
     let entrance = match part.attribute(CHAIN_HOOK)? {
-        Some(hook) => Some(entrance(part.family, hook)?),
-        None if is_base => Some(Entrance::Elsewhere),
+        Some(hook) => Some(entrance(part.family, type_of_base, hook)?),
+        None if type_of_base.is_some() => Some(Entrance::Elsewhere),
         None => None,
     };
     Ok(Some(Chain {
@@ -165,12 +165,15 @@ fn chain(part: &Part<'_>) -> io::Result<Option<Chain>> {
     }))
 }
 
-fn entrance(family: u8, hook: &[u8]) -> io::Result<Entrance> {
+fn entrance(family: u8, name_of_type: Option<&[u8]>, hook: &[u8]) -> io::Result<Entrance> {
     let priority = number(hook, HOOK_PRIORITY)?.unwrap_or_default();
+    let priority = priority.cast_signed();
+    let is_nat = name_of_type == Some(b"nat\0");
     Ok(match (family, number(hook, HOOK_NUMBER)?) {
         (NETDEV, Some(NETDEV_INGRESS)) | (INET, Some(INET_INGRESS)) => Entrance::Ingress,
         // Of inet, ip and ip6; others' packets aren't routed.
-        (INET | 2 | 10, Some(PREROUTING)) => Entrance::Prerouting(priority.cast_signed()),
+        (INET | 2 | 10, Some(PREROUTING)) if is_nat => Entrance::Nat(priority),
+        (INET | 2 | 10, Some(PREROUTING)) => Entrance::Prerouting(priority),
         _ => Entrance::Elsewhere,
     })
 }
@@ -204,8 +207,11 @@ mod tests {
             (2, 3, -300, Entrance::Elsewhere),
             (7, 0, -300, Entrance::Elsewhere),
         ] {
-            let found = entrance(family, &hook(number, priority)).unwrap();
+            let found = entrance(family, Some(b"filter\0"), &hook(number, priority)).unwrap();
             assert_eq!(found, expected, "{family} {number}");
         }
+        let nat = |number| entrance(1, Some(b"nat\0"), &hook(number, -120)).unwrap();
+        assert_eq!(nat(0), Entrance::Nat(-120));
+        assert_eq!(nat(3), Entrance::Elsewhere);
     }
 }

@@ -26,6 +26,22 @@ fn marks_in_conflict() {
     check("meta mark 0x1 accept", -300, "warn");
     check("meta mark and 0x40000000 != 0 accept", -300, "warn");
     check("meta mark and 0xffff == 0x1 accept", -300, "ok");
+    // Compared by size, which takes another byte order.
+    check("meta mark 0x1-0x5 accept", -300, "warn");
+    check("meta mark < 0x100 accept", -300, "warn");
+    check("meta mark { 1-5, 7 } accept", -300, "warn");
+    check("meta mark vmap { 1-5 : accept }", -300, "warn");
+    check("meta mark and 0xffff0000 > 3 accept", -300, "warn");
+    check("meta mark and 0xff > 3 accept", -300, "ok");
+    // A route by it.
+    check("fib saddr . mark . iif oif missing drop", -300, "warn");
+    check("fib saddr . iif oif missing drop", -300, "ok");
+    // There are connections from -200 on.
+    check("ct mark set meta mark", -170, "warn");
+    check("ct mark set meta mark", -300, "ok");
+    check("meta mark set ct mark", -300, "ok");
+    check("ct mark 0x1 meta mark set 0x1", -300, "ok");
+    check("ct state new meta mark set 0x1", -300, "wrong");
     check("meta mark 0x1 accept", 0, "ok");
     check("meta priority set 0x10002", -300, "ok");
     // Between the classifier and prerouting.
@@ -65,11 +81,8 @@ fn marks_in_conflict_by_iptables() {
         };
         check("-j MARK --set-xmark 0x1000000/0xff000000", "wrong");
         check("-j MARK --set-xmark 0x1/0xffff", "ok");
-        check("-j CONNMARK --restore-mark", "wrong");
-        check(
-            "-j CONNMARK --restore-mark --nfmask 0xffff --ctmask 0xffff",
-            "ok",
-        );
+        // There are no connections yet.
+        check("-j CONNMARK --restore-mark", "ok");
         check("-m mark --mark 0x1 -j ACCEPT", "warn");
         check("-m mark --mark 0x1/0xffff -j ACCEPT", "ok");
         // As Neutron does it, where all bits are anybody's again.
@@ -91,6 +104,26 @@ fn a_priority_in_conflict_where_it_is_the_carrier() {
     let by_mark = Config::of(&fixture.lab).with("carrier", "\"mark\"");
     ask_with(&fixture.lab, &by_mark).assert_ok("marks");
     netns.nft("delete table inet somebodys");
+    // Where NAT is, and there since.
+    netns.nft(&marks_of(-100, "meta priority set 0x10002"));
+    fixture.ask().assert_found("marks", "wrong", &["priority"]);
+    netns.nft("delete table inet somebodys");
     netns.nft(&marks_of(-90, "meta priority set 0x10002"));
+    fixture.ask().assert_ok("marks");
+    netns.nft("delete table inet somebodys");
+    // Among nat chains, in front of the agent's and behind it.
+    let nat_chain = |priority: i32| {
+        format!(
+            "table ip somebodys-nat {{
+                chain d {{
+                    type nat hook prerouting priority {priority}; meta priority set 0x10002;
+                }}
+            }}"
+        )
+    };
+    netns.nft(&nat_chain(-120));
+    fixture.ask().assert_found("marks", "wrong", &["priority"]);
+    netns.nft("delete chain ip somebodys-nat d");
+    netns.nft(&nat_chain(-105));
     fixture.ask().assert_ok("marks");
 }

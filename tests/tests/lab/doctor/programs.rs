@@ -42,6 +42,38 @@ fn programs_of_others() {
     ask_with(&fixture.lab, &elsewhere).assert_ok("programs");
 }
 
+/// As Neutron limits floating IPs.
+#[test]
+fn filters_of_others_that_run_no_program() {
+    let fixture = Fixture::new();
+    let netns = fixture.netns();
+    let tc = |words: &str| netns.tool("tc", words.split(' '), "");
+    let is_tcx = !attach::is_by_filters();
+    if is_tcx {
+        tc("qdisc add dev qr-1 ingress");
+    }
+    // Of a filter that is in front of the agent's, another remedy.
+    let (order, remedy) = if is_tcx {
+        ("behind the", "leaves the field alone")
+    } else {
+        ("in front of", "Linux 6.6")
+    };
+    let limit = "filter add dev qr-1 parent ffff: protocol ip prio 1 \
+                 u32 match ip dst 192.0.2.1 flowid :1";
+    fixture.ask().assert_ok("programs");
+    tc(limit);
+    let place = format!("{} qr-1", netns.name());
+    let words = [
+        "a tc filter (u32) of somebody else's",
+        &place,
+        order,
+        remedy,
+    ];
+    fixture.ask().assert_found("programs", "warn", &words);
+    tc("filter del dev qr-1 parent ffff: protocol ip prio 1");
+    fixture.ask().assert_ok("programs");
+}
+
 #[test]
 fn an_xdp_program_of_somebody_elses() {
     let fixture = Fixture::new();

@@ -1,4 +1,4 @@
-//! Everybody's programs on the ingress of interfaces.
+//! Everybody's programs and tc filters on the ingress of interfaces.
 
 use rustix::io::Errno;
 
@@ -21,20 +21,24 @@ pub enum OnHook {
     Filter,
 }
 
-/// A program on an interface's ingress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What packets meet on an interface's ingress.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Occupant {
     /// How it is there.
     pub by: OnHook,
-    /// The kernel's id of it; 0 of several XDP programs, on the card and off it.
-    pub program: u32,
+    /// The kernel's id of the eBPF program that it is; 0 of several XDP programs, on
+    /// the card and off it. None of a tc filter that runs none.
+    pub program: Option<u32>,
+    /// Of a tc filter, its kind: `bpf`, `u32`.
+    pub kind: Option<String>,
     /// Whether it is in a filter that says it is this agent's.
     pub is_own_filter: bool,
 }
 
 impl Hooks {
-    /// The namespace's interfaces, by rising index, with the eBPF programs that
-    /// packets meet on each, first to last.
+    /// The namespace's interfaces, by rising index, with the programs and the tc
+    /// filters that packets meet on each, first to last. Filters of one kind that
+    /// are next to each other are one, if they run no program.
     ///
     /// # Errors
     /// [`Error`] if the kernel can't be asked.
@@ -51,7 +55,8 @@ impl Hooks {
             for Listed { interface, xdp, .. } in listing {
                 let other = |by, program| Occupant {
                     by,
-                    program,
+                    program: Some(program),
+                    kind: None,
                     is_own_filter: false,
                 };
                 let xdp = xdp.map(|xdp| other(OnHook::Xdp, xdp.id));
@@ -70,13 +75,14 @@ impl Hooks {
                 if qdiscs.contains_key(&interface.index) {
                     let filters = filter::filters(&mut route, interface.index);
                     let filters = filters.map_err(unlisted)?;
-                    occupants.extend(filters.iter().filter_map(|filter| {
-                        Some(Occupant {
-                            by: OnHook::Filter,
-                            program: filter.program()?,
-                            is_own_filter: filter.own(self.agent).is_some(),
-                        })
+                    let met = filters.iter().filter(|filter| filter.is_met());
+                    occupants.extend(met.map(|filter| Occupant {
+                        by: OnHook::Filter,
+                        program: filter.program(),
+                        kind: Some(filter.kind().to_owned()),
+                        is_own_filter: filter.own(self.agent).is_some(),
                     }));
+                    occupants.dedup();
                 }
                 found.push((interface, occupants));
             }
