@@ -98,9 +98,9 @@ fn look_at_routers(config: &Config, roots: &Roots, means: &Means, findings: &mut
         findings.extend(limits::of_rules(config.limits, &router));
         let mut wanted = None;
         if let Some(binding) = &means.binding {
-            let (carrier, found) = carrier::look(config.carrier, binding, &router);
+            let (due, found) = carrier::look(config.carrier, binding, &router);
             findings.extend(found);
-            wanted = carrier;
+            wanted = due;
         }
         let found = rules::check(means.owner, config.mark_mask, wanted, &router);
         findings.extend(found);
@@ -125,6 +125,11 @@ fn by_check(findings: &mut [Finding]) {
     }
     findings.sort_by_key(|finding| order.iter().position(|check| *check == finding.check));
 }
+
+/// What would have a namespace be made (`copy_net_ns`, net/core/net_namespace.c).
+const NO_NAMESPACE: &str = "see to it that this command works: unshare --net true; it takes \
+    CONFIG_NET_NS in the kernel, and more namespaces in the sysctl user.max_net_namespaces than \
+    there are";
 
 /// What `read` finds inside the namespace.
 fn within<T: Send>(netns: &Netns, read: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {

@@ -27,11 +27,20 @@ pub(super) fn obstacle(choice: CarrierChoice, binding: Option<&Binding>) -> Opti
         }
         Some(binding) if choice == CarrierChoice::Priority && !has_nat_chains(binding) => {
             let what = sentence(&Error::NoNatChains);
-            let remedy = "carrier = \"auto\"; the agent doesn't start";
+            let remedy =
+                "carrier = \"auto\" in the configuration, and start the agent: so it doesn't";
             Some(Finding::wrong(CHECK, what, remedy))
         }
         Some(_) => None,
     }
+}
+
+/// What a router is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) carrier: Carrier,
+    /// Whether it would be `priority` by itself: nothing speaks against that then.
+    pub(super) suits_priority: bool,
 }
 
 /// The carrier that the router has or would get, if that can be told, and how it is
@@ -40,7 +49,7 @@ pub(super) fn look(
     choice: CarrierChoice,
     binding: &Binding,
     router: &Router,
-) -> (Option<Carrier>, Vec<Finding>) {
+) -> (Option<Due>, Vec<Finding>) {
     let namespaces = router.namespaces.iter();
     let seen: Result<Vec<_>, Error> = namespaces
         .map(|netns| Ok((netns, see(binding, netns)?)))
@@ -59,7 +68,11 @@ pub(super) fn look(
     let judge = |(netns, seen): &(&Netns, Seen)| {
         judge(router.in_force, carrier, why, choice, seen).at(netns.name())
     };
-    (Some(carrier), seen.iter().map(judge).collect())
+    let due = Due {
+        carrier,
+        suits_priority: CarrierChoice::Auto.of(&nat, nat_chains) == Carrier::Priority,
+    };
+    (Some(due), seen.iter().map(judge).collect())
 }
 
 /// As a start asks for it: what can't change back and forth isn't used.
@@ -97,9 +110,22 @@ fn judge(
     seen: &Seen,
 ) -> Finding {
     const AGAIN: &str = "start the agent, or reload it: it puts back what is missing";
+    // A reload reads the rules anew, and not the configuration.
+    const ANEW: &str = "restart the agent: it makes the table anew, as the configuration wants it";
     let name = carrier_name(wanted);
-    let InForce::Rules { carrier, .. } = in_force else {
-        return Finding::ok(CHECK, format!("{name}, once there are rules: {why}"));
+    let carrier = match in_force {
+        InForce::Rules { carrier, .. } => carrier,
+        InForce::Nothing => {
+            return Finding::ok(CHECK, format!("{name}, once there are rules: {why}"));
+        }
+        InForce::Older(_) => {
+            let what = "not to be told of an older agent's rules";
+            return Finding::unknown(CHECK, what);
+        }
+        InForce::Broken => {
+            let what = "not to be told: what is pinned of the rules is not whole";
+            return Finding::unknown(CHECK, what);
+        }
     };
     match (carrier, seen.table) {
         (_, BindingState::Absent) => Finding::wrong(
@@ -109,8 +135,8 @@ fn judge(
         ),
         (_, BindingState::Different) => Finding::wrong(
             CHECK,
-            "the agent's nftables table is not as the agent made it",
-            AGAIN,
+            "the agent's nftables table is not as the agent would make it",
+            ANEW,
         ),
         (None, _) => Finding::wrong(CHECK, "the programs use none that is known", AGAIN),
         (Some(used), BindingState::Reading(reads)) if !reads.has(used) => Finding::wrong(
@@ -127,7 +153,15 @@ fn judge(
                 "{} is in force, and {name} is due: {why}",
                 carrier_name(used)
             ),
-            "the agent changes it at its next look: start it, or reload it",
+            match choice {
+                CarrierChoice::Auto => {
+                    "the agent changes it at its next look: start it, or reload it; if the \
+                     configuration has changed since it started, restart it"
+                }
+                CarrierChoice::Mark | CarrierChoice::Priority => {
+                    "restart the agent: it reads the configuration when it starts"
+                }
+            },
         ),
         (Some(_), BindingState::Reading(_))
             if choice == CarrierChoice::Priority && !seen.has_nat =>
@@ -136,7 +170,7 @@ fn judge(
                 CHECK,
                 "priority, by configuration, where there is no NAT: the kernel's NAT sees each \
                  packet for it, and may give a connection another port",
-                "carrier = \"auto\"",
+                "carrier = \"auto\" in the configuration, and restart the agent",
             )
         }
         (Some(_), BindingState::Reading(_)) => Finding::ok(CHECK, format!("{name}: {why}")),
@@ -168,8 +202,14 @@ mod tests {
         let why = why(choice, &nat, true);
         let finding = judge(in_force, choice.of(&nat, true), why, choice, &seen);
         assert_eq!(finding.result, expected, "{finding:?}");
-        let none = judge(InForce::Nothing, choice.of(&nat, true), why, choice, &seen);
-        assert_eq!(none.result, Verdict::Ok, "without rules");
+        for (in_force, expected) in [
+            (InForce::Nothing, Verdict::Ok),
+            (InForce::Broken, Verdict::Unknown),
+            (InForce::Older(1), Verdict::Unknown),
+        ] {
+            let finding = judge(in_force, choice.of(&nat, true), why, choice, &seen);
+            assert_eq!(finding.result, expected, "{finding:?}");
+        }
     }
 
     #[test]
@@ -188,6 +228,27 @@ mod tests {
         check(Auto, (false, BindingState::Absent), mark, Verdict::Wrong);
         check(Auto, (false, BindingState::Different), mark, Verdict::Wrong);
         check(Auto, (false, MARK), None, Verdict::Wrong);
+    }
+
+    /// Which a reload doesn't read.
+    #[test]
+    fn what_the_configuration_wants_takes_a_restart() {
+        use CarrierChoice::{Auto, Mark, Priority};
+        let remedy = |choice: CarrierChoice, has_nat, table| {
+            let nat = Nat(vec![has_nat]);
+            let in_force = InForce::Rules {
+                count: 1,
+                carrier: Some(Carrier::Priority),
+            };
+            let seen = Seen { has_nat, table };
+            let finding = judge(in_force, choice.of(&nat, true), "so", choice, &seen);
+            finding.remedy.unwrap()
+        };
+        assert!(remedy(Mark, true, PRIORITY).starts_with("restart"));
+        assert!(remedy(Auto, false, PRIORITY).contains("reload"));
+        assert!(remedy(Priority, false, PRIORITY).ends_with("restart the agent"));
+        assert!(remedy(Auto, true, BindingState::Different).starts_with("restart"));
+        assert!(remedy(Auto, true, BindingState::Absent).contains("reload"));
     }
 
     #[test]

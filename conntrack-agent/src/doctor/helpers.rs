@@ -41,12 +41,23 @@ pub(super) fn present(
         Err(error @ (Error::NftMissing { .. } | Error::NftNotRun { .. })) => {
             Finding::unknown(HELPERS, format!("not without nft: {error}"))
         }
-        Err(error) if may_ask => Finding::wrong(
-            HELPERS,
-            sentence(error),
-            "the agent doesn't start; have a kernel with nftables (NF_TABLES, NFT_CT, NF_CONNTRACK)",
-        ),
+        Err(error) if may_ask => {
+            let remedy = format!("the agent doesn't start; {}", remedy(error));
+            Finding::wrong(HELPERS, sentence(error), remedy)
+        }
         Err(error) => Finding::unknown(HELPERS, sentence(error)),
+    }
+}
+
+/// What would have a probe succeed.
+fn remedy(error: &Error) -> &'static str {
+    match error {
+        Error::Namespace { .. } => super::NO_NAMESPACE,
+        Error::NftHangs { .. } => "see to it that this command ends: nft -j list ruleset",
+        _ => {
+            "have a kernel with nftables (NF_TABLES, NFT_CT, NF_CONNTRACK), and an nft with JSON \
+             support (`nft -V` tells)"
+        }
     }
 }
 
@@ -68,7 +79,8 @@ fn among(present: &[Helper], allowed: &[Helper]) -> Finding {
                 "this kernel lacks {}: rules for them are refused",
                 list(missing)
             ),
-            "install the kernel's modules nf_conntrack_…, or take them out of allowed_helpers",
+            "install the kernel's modules nf_conntrack_…, or take them out of allowed_helpers; and \
+             restart the agent",
         )
     }
 }
@@ -125,6 +137,34 @@ mod tests {
             "{finding:?}"
         );
         assert_eq!(among(&without_sip, &without_sip).result, Verdict::Ok);
+    }
+
+    #[test]
+    fn what_failed_has_a_remedy_of_its_own() {
+        let remedy = |error: &Error| {
+            let finding = present(Err(error), &[], true);
+            assert_eq!(finding.result, Verdict::Wrong, "{finding:?}");
+            let unasked = present(Err(error), &[], false);
+            assert_eq!(unasked.result, Verdict::Unknown, "{unasked:?}");
+            finding.remedy.unwrap()
+        };
+        let namespace = Error::Namespace {
+            name: "(scratch)".into(),
+            what: "cannot be made",
+            source: io::ErrorKind::StorageFull.into(),
+        };
+        assert!(remedy(&namespace).contains("max_net_namespaces"));
+        let hangs = Error::NftHangs {
+            program: "nft".into(),
+            limit: std::time::Duration::from_secs(30),
+        };
+        assert!(remedy(&hangs).contains("nft -j list ruleset"));
+        let refused = Error::Nft {
+            place: "(scratch)".into(),
+            said: "no".into(),
+        };
+        assert!(remedy(&refused).contains("JSON"));
+        assert!(remedy(&refused).contains("NFT_CT"));
     }
 
     #[test]

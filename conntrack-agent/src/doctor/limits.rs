@@ -1,16 +1,16 @@
 //! Limits that are near.
 
-use std::{
-    fs::File,
-    io::{self, Read as _},
-};
+use std::io;
 
 use super::{
     Finding,
     roots::Roots,
     routers::{InForce, Router},
 };
-use crate::engine::Limits;
+use crate::{
+    engine::Limits,
+    kernel::{Conntrack, Usage},
+};
 
 const CHECK: &str = "limits";
 
@@ -19,17 +19,24 @@ const CHECK: &str = "limits";
 const NEAR: u64 = 80;
 const THERE: u64 = 95;
 
-/// The most that is read of a namespace's expectations, in bytes; one takes about
-/// two hundred.
-const LONGEST_LIST: u64 = 64 << 20;
+/// What becomes of what is above a limit.
+#[derive(Clone, Copy)]
+enum Above {
+    /// It is dropped, and somebody's connection fails.
+    Dropped,
+    /// It is refused to who asks for it, and all that is there works on.
+    Refused,
+}
 
 /// What helps against those of the configuration.
-const CONFIGURED: &str = "raise it in the configuration's [limits]";
+const CONFIGURED: &str = "raise it in the configuration's [limits], and restart the agent";
 
-/// How many routers have rules.
+/// How many routers have rules. The agent counts those as well whose rules wait for
+/// the router to come; without asking it they can't be known.
 pub(super) fn of_routers(limits: Limits, with_rules: usize) -> Finding {
-    let used = Ok((number(with_rules), number(limits.routers)));
-    judge("limits.routers", used, CONFIGURED)
+    let limit = "limits.routers, counting those that are here";
+    let used = (number(with_rules), number(limits.routers));
+    judge(limit, used, Above::Refused, CONFIGURED)
 }
 
 /// How many rules a router has; those that others shadow aren't in the kernel, and
@@ -38,8 +45,8 @@ pub(super) fn of_rules(limits: Limits, router: &Router) -> Option<Finding> {
     let InForce::Rules { count, .. } = router.in_force else {
         return None;
     };
-    let used = Ok((number(count), number(limits.rules_per_router)));
-    let finding = judge("limits.rules_per_router", used, CONFIGURED);
+    let used = (number(count), number(limits.rules_per_router));
+    let finding = judge("limits.rules_per_router", used, Above::Refused, CONFIGURED);
     Some(finding.at(format!("router {}", router.id)))
 }
 
@@ -52,19 +59,17 @@ fn number(count: usize) -> u64 {
 pub(super) fn of_the_kernel(roots: &Roots, router: &Router) -> Vec<Finding> {
     let mut findings = Vec::new();
     for netns in &router.namespaces {
-        let read = || Ok((connections(roots), expectations(roots)));
+        let read = || {
+            let fullness = Conntrack::open()?.fullness()?;
+            Ok((
+                fullness,
+                roots.number("net/netfilter/nf_conntrack_expect_max"),
+            ))
+        };
         let found = match super::within(netns, read) {
-            Ok((connections, expectations)) => vec![
-                judge(
-                    "nf_conntrack_max",
-                    connections,
-                    "raise net.netfilter.nf_conntrack_max on the host",
-                ),
-                judge(
-                    "nf_conntrack_expect_max",
-                    expectations,
-                    "raise net.netfilter.nf_conntrack_expect_max on the host",
-                ),
+            Ok((fullness, most_expected)) => vec![
+                connections(fullness.usage),
+                expectations(number(fullness.expected), most_expected),
             ],
             Err(error) => vec![Finding::unknown(CHECK, error.to_string())],
         };
@@ -73,36 +78,44 @@ pub(super) fn of_the_kernel(roots: &Roots, router: &Router) -> Vec<Finding> {
     findings
 }
 
-fn connections(roots: &Roots) -> io::Result<(u64, u64)> {
-    Ok((
-        roots.number("net/netfilter/nf_conntrack_count")?,
-        roots.number("net/netfilter/nf_conntrack_max")?,
-    ))
+fn connections(Usage { entries, most }: Usage) -> Finding {
+    const LIMIT: &str = "nf_conntrack_max";
+    // `__nf_conntrack_alloc`.
+    if most == 0 {
+        return Finding::ok(CHECK, format!("{LIMIT} is 0: there is none"));
+    }
+    judge(
+        LIMIT,
+        (entries.into(), most.into()),
+        Above::Dropped,
+        "raise net.netfilter.nf_conntrack_max on the host",
+    )
 }
 
-/// One is a line (`exp_seq_show`, `net/netfilter/nf_conntrack_expect.c`).
-fn expectations(roots: &Roots) -> io::Result<(u64, u64)> {
-    let most = roots.number("net/netfilter/nf_conntrack_expect_max")?;
-    let list = File::open(roots.proc.join("thread-self/net/nf_conntrack_expect"))?;
-    let mut bytes = Vec::new();
-    list.take(LONGEST_LIST).read_to_end(&mut bytes)?;
-    let lines = String::from_utf8_lossy(&bytes).lines().count();
-    Ok((number(lines), most))
+fn expectations(count: u64, most: io::Result<u64>) -> Finding {
+    const LIMIT: &str = "nf_conntrack_expect_max";
+    const REMEDY: &str = "raise net.netfilter.nf_conntrack_expect_max on the host";
+    match most {
+        Err(error) => Finding::unknown(CHECK, format!("{LIMIT}: {error}")),
+        // Of these it is a limit like any other (`__nf_ct_expect_check`,
+        // net/netfilter/nf_conntrack_expect.c).
+        Ok(0) => Finding::wrong(
+            CHECK,
+            format!("{LIMIT} is 0: no helper can announce a connection"),
+            REMEDY,
+        ),
+        Ok(most) => judge(LIMIT, (count, most), Above::Dropped, REMEDY),
+    }
 }
 
 /// How much of a limit is used up.
-fn judge(limit: &str, used: io::Result<(u64, u64)>, remedy: &str) -> Finding {
-    let (count, most) = match used {
-        Ok(used) => used,
-        Err(error) => return Finding::unknown(CHECK, format!("{limit}: {error}")),
-    };
-    if most == 0 {
-        return Finding::ok(CHECK, format!("{limit} is 0: there is none"));
-    }
+fn judge(limit: &str, (count, most): (u64, u64), above: Above, remedy: &str) -> Finding {
     let what = || format!("{count} of {most} ({limit})");
-    match count.saturating_mul(100) / most {
-        THERE.. => Finding::wrong(CHECK, what(), remedy),
-        NEAR.. => Finding::warn(CHECK, what(), remedy),
+    // Of none, nothing is left.
+    let hundredths = count.saturating_mul(100).checked_div(most).unwrap_or(100);
+    match (hundredths, above) {
+        (THERE.., Above::Dropped) => Finding::wrong(CHECK, what(), remedy),
+        (NEAR.., _) => Finding::warn(CHECK, what(), remedy),
         // The same words for all, so that one line will do for them.
         _ => Finding::ok(CHECK, format!("less than {NEAR} % of {most} ({limit})")),
     }
@@ -111,54 +124,53 @@ fn judge(limit: &str, used: io::Result<(u64, u64)>, remedy: &str) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::{Verdict, roots::testing::with};
+    use crate::doctor::Verdict;
 
     #[test]
-    fn a_limit_is_judged_by_what_is_left_of_it() {
-        for (count, most, expected) in [
-            (0, 100, Verdict::Ok),
-            (79, 100, Verdict::Ok),
-            (80, 100, Verdict::Warn),
-            (94, 100, Verdict::Warn),
-            (95, 100, Verdict::Wrong),
-            (1000, 100, Verdict::Wrong),
-            (1, 1, Verdict::Wrong),
-            (5, 0, Verdict::Ok),
+    fn a_limit_is_judged_by_what_is_left_of_it_and_what_becomes_of_what_is_above() {
+        use Verdict::{Ok, Warn, Wrong};
+        for (count, most, dropped, refused) in [
+            (0, 100, Ok, Ok),
+            (79, 100, Ok, Ok),
+            (80, 100, Warn, Warn),
+            (94, 100, Warn, Warn),
+            (95, 100, Wrong, Warn),
+            (1000, 100, Wrong, Warn),
+            (1, 1, Wrong, Warn),
+            (0, 0, Wrong, Warn),
         ] {
-            let finding = judge("x", Ok((count, most)), "more");
-            assert_eq!(finding.result, expected, "{finding:?}");
-            assert_eq!(finding.remedy.is_some(), expected != Verdict::Ok);
+            for (above, expected) in [(Above::Dropped, dropped), (Above::Refused, refused)] {
+                let finding = judge("x", (count, most), above, "more");
+                assert_eq!(finding.result, expected, "{finding:?}");
+                assert_eq!(finding.remedy.is_some(), expected != Ok);
+            }
         }
     }
 
+    /// `net.netfilter.nf_conntrack_max` alone means by 0 that there is no limit.
     #[test]
-    fn what_the_kernel_counts_is_read() {
-        let count = |text| ("proc/sys/net/netfilter/nf_conntrack_count", text);
-        let most = ("proc/sys/net/netfilter/nf_conntrack_max", "262144\n");
-        let judge = |files: &[(&str, &str)]| {
-            let (roots, _folder) = with(files);
-            judge("nf_conntrack_max", connections(&roots), "more").result
-        };
-        assert_eq!(judge(&[count("17\n"), most]), Verdict::Ok);
-        assert_eq!(judge(&[count("220000\n"), most]), Verdict::Warn);
-        assert_eq!(judge(&[count("262143\n"), most]), Verdict::Wrong);
-        assert_eq!(judge(&[most]), Verdict::Unknown);
-        assert_eq!(judge(&[]), Verdict::Unknown);
+    fn no_limit_and_a_limit_of_none_are_different_things() {
+        let connections = |entries, most| connections(Usage { entries, most }).result;
+        assert_eq!(connections(17, 262_144), Verdict::Ok);
+        assert_eq!(connections(220_000, 262_144), Verdict::Warn);
+        assert_eq!(connections(262_143, 262_144), Verdict::Wrong);
+        assert_eq!(connections(17, 0), Verdict::Ok);
+        let expectations = |count, most| expectations(count, most).result;
+        assert_eq!(expectations(2, Ok(4096)), Verdict::Ok);
+        assert_eq!(expectations(4095, Ok(4096)), Verdict::Wrong);
+        assert_eq!(expectations(0, Ok(0)), Verdict::Wrong);
+        let unread = Err(io::ErrorKind::NotFound.into());
+        assert_eq!(expectations(0, unread), Verdict::Unknown);
     }
 
     #[test]
-    fn expectations_are_counted_by_their_lines() {
-        let list = (
-            "proc/thread-self/net/nf_conntrack_expect",
-            "300 l3proto = 2 …\n299 …\n",
-        );
-        let most = |text| ("proc/sys/net/netfilter/nf_conntrack_expect_max", text);
-        let used = |files: &[(&str, &str)]| {
-            let (roots, _folder) = with(files);
-            expectations(&roots).ok()
+    fn routers_are_told_to_be_those_that_are_here() {
+        let limits = Limits {
+            routers: 1,
+            ..Limits::default()
         };
-        assert_eq!(used(&[list, most("4096")]), Some((2, 4096)));
-        assert_eq!(used(&[most("4096")]), None);
-        assert_eq!(used(&[list]), None);
+        let finding = of_routers(limits, 1);
+        assert_eq!(finding.result, Verdict::Warn);
+        assert!(finding.what.contains("that are here"), "{finding:?}");
     }
 }

@@ -49,8 +49,8 @@ pub(super) fn compiler(roots: &Roots) -> Finding {
             "sysctl -w net.core.bpf_jit_enable=1",
         ),
         Ok(_) => Finding::ok(CHECK, "eBPF programs are compiled"),
-        // Not there where it is always on (CONFIG_BPF_JIT_ALWAYS_ON leaves the file,
-        // and allows 1 alone), but where the kernel has no compiler at all.
+        // Not there where the kernel has no compiler at all. Where it is always on,
+        // the file is there, and allows 1 alone (CONFIG_BPF_JIT_ALWAYS_ON).
         Err(error) => Finding::unknown(CHECK, format!("net.core.bpf_jit_enable: {error}")),
     }
 }
@@ -92,7 +92,8 @@ const BPFFS: &str = "bpffs";
 
 /// What follows from whether the folder is empty that a bpffs is to be mounted on.
 fn unmounted(is_empty: io::Result<bool>, place: &str) -> Finding {
-    let mount = format!("mount -t bpf bpf {place}");
+    // With the options that the agent takes: without, anybody may make files there.
+    let mount = format!("mount -t bpf -o nosuid,nodev,noexec,mode=0700 bpf {place}");
     match is_empty {
         Ok(true) => Finding::warn(BPFFS, "no bpffs is mounted; the agent mounts one", mount),
         // It is made.
@@ -109,10 +110,11 @@ fn unmounted(is_empty: io::Result<bool>, place: &str) -> Finding {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             Finding::unknown(BPFFS, error.to_string())
         }
+        // What is no folder stays none, whoever mounts.
         Err(error) => Finding::wrong(
             BPFFS,
             format!("no bpffs is mounted, and none can be: {error}"),
-            format!("{mount}, or move bpffs_dir in the configuration"),
+            "move bpffs_dir in the configuration",
         ),
     }
 }
@@ -121,11 +123,13 @@ fn unmounted(is_empty: io::Result<bool>, place: &str) -> Finding {
 pub(super) fn attach(wanted: Attach, hooks: Result<&Hooks, &Error>, may_ask: bool) -> Finding {
     const CHECK: &str = "attach";
     match (wanted, hooks.map(Hooks::has_tcx)) {
-        (_, Err(error)) if may_ask => Finding::wrong(
-            CHECK,
-            sentence(error),
-            "have the kernel's configuration say CONFIG_BPF_SYSCALL and CONFIG_NET_NS",
-        ),
+        (_, Err(error)) if may_ask => {
+            let remedy = match error {
+                Error::Namespace { .. } => super::NO_NAMESPACE,
+                _ => "have the kernel's configuration say CONFIG_BPF_SYSCALL",
+            };
+            Finding::wrong(CHECK, sentence(error), remedy)
+        }
         (_, Err(error)) => Finding::unknown(CHECK, sentence(error)),
         (Attach::Tcx, Ok(false)) => {
             Finding::wrong(CHECK, sentence(&Error::NoTcx), "attach = \"auto\"")
@@ -194,15 +198,17 @@ mod tests {
     #[test]
     fn what_can_be_mounted_over_is_no_fault() {
         let failed = |kind: io::ErrorKind| Err(kind.into());
-        for (is_empty, expected) in [
-            (Ok(true), Verdict::Warn),
-            (failed(io::ErrorKind::NotFound), Verdict::Warn),
-            (Ok(false), Verdict::Wrong),
-            (failed(io::ErrorKind::NotADirectory), Verdict::Wrong),
+        for (is_empty, expected, can_be) in [
+            (Ok(true), Verdict::Warn, true),
+            (failed(io::ErrorKind::NotFound), Verdict::Warn, true),
+            (Ok(false), Verdict::Wrong, true),
+            (failed(io::ErrorKind::NotADirectory), Verdict::Wrong, false),
         ] {
             let finding = unmounted(is_empty, "/x");
             assert_eq!(finding.result, expected, "{finding:?}");
-            assert!(finding.remedy.unwrap().contains("mount -t bpf bpf /x"));
+            let remedy = finding.remedy.unwrap();
+            let mount = "mount -t bpf -o nosuid,nodev,noexec,mode=0700 bpf /x";
+            assert_eq!(remedy.contains(mount), can_be, "{remedy}");
         }
         let forbidden = unmounted(failed(io::ErrorKind::PermissionDenied), "/x");
         assert_eq!(forbidden.result, Verdict::Unknown);
@@ -214,5 +220,16 @@ mod tests {
         let result = |may_ask| attach(Attach::Auto, Err(&error), may_ask).result;
         assert_eq!(result(true), Verdict::Wrong);
         assert_eq!(result(false), Verdict::Unknown);
+    }
+
+    #[test]
+    fn where_no_namespace_can_be_made_the_remedy_is_about_that() {
+        let error = Error::Namespace {
+            name: "(scratch)".into(),
+            what: "cannot be made",
+            source: io::ErrorKind::StorageFull.into(),
+        };
+        let finding = attach(Attach::Auto, Err(&error), true);
+        assert_eq!(finding.remedy.unwrap(), super::super::NO_NAMESPACE);
     }
 }

@@ -91,7 +91,8 @@ fn judge(
         findings.push(Finding::wrong(
             CHECK,
             "the agent's program is not on it: what comes in there gets no helper",
-            "start the agent, or reload it: it puts back what is missing",
+            "start the agent, or reload it: it puts back what is missing; if `interfaces` in the \
+             configuration has changed since it started, restart it",
         ));
     }
     for (at, other) in occupants.iter().enumerate() {
@@ -103,7 +104,8 @@ fn judge(
             OnHook::Xdp if wants_xdp => (
                 "an XDP program".to_owned(),
                 "the agent's own has no place there, and tc does its work: remove the other, \
-                 or take the interface out of [[interface]] in the configuration",
+                 or take the interface out of [[interface]] in the configuration and restart the \
+                 agent",
             ),
             OnHook::Xdp => (
                 "an XDP program".to_owned(),

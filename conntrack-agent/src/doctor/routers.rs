@@ -25,8 +25,11 @@ pub(super) struct Router {
 /// What is pinned of a router's rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InForce {
-    /// None of this build's.
+    /// None.
     Nothing,
+    /// Those of an older agent, of this ABI version: what they are, this one can't
+    /// read. So it is after an upgrade, until the agent is restarted.
+    Older(u32),
     /// Something that is not whole.
     Broken,
     /// So many, with this carrier.
@@ -39,7 +42,11 @@ pub(super) enum InForce {
 impl Router {
     /// Whether rules of the agent's are at work.
     pub(super) fn has_rules(&self) -> bool {
-        matches!(self.in_force, InForce::Rules { count, .. } if count > 0)
+        match self.in_force {
+            InForce::Rules { count, .. } => count > 0,
+            InForce::Older(_) => true,
+            InForce::Nothing | InForce::Broken => false,
+        }
     }
 }
 
@@ -91,15 +98,33 @@ pub(super) fn open(
     let place = format!("router {id}");
     match read_pins(config, &mut router) {
         Err(error) => unknown(&place, sentence(&error)),
-        Ok(()) if router.in_force != InForce::Broken => {}
-        Ok(()) if may_ask => {
-            let what = "what is pinned of its rules is not whole";
-            let remedy = "start the agent, which makes it anew";
-            findings.push(Finding::wrong(CHECK, what, remedy).at(place));
+        Ok(()) => {
+            let finding = judge(router.in_force, may_ask);
+            findings.extend(finding.map(|finding| finding.at(place)));
         }
-        Ok(()) => unknown(&place, "what is pinned of its rules can't be opened".into()),
     }
     (router, findings)
+}
+
+/// What is to be said of one; nothing where all is well.
+fn judge(in_force: InForce, may_ask: bool) -> Option<Finding> {
+    match in_force {
+        InForce::Nothing | InForce::Rules { .. } => None,
+        InForce::Older(abi) => Some(Finding::warn(
+            CHECK,
+            format!("rules of an older agent are in force (ABI version {abi})"),
+            "restart the agent: the newer one takes them over",
+        )),
+        InForce::Broken if may_ask => Some(Finding::wrong(
+            CHECK,
+            "what is pinned of its rules is not whole",
+            "start the agent, which makes it anew",
+        )),
+        InForce::Broken => {
+            let what = "what is pinned of its rules can't be opened";
+            Some(Finding::unknown(CHECK, what))
+        }
+    }
 }
 
 /// How many there are.
@@ -126,7 +151,11 @@ fn read_pins(config: &Config, router: &mut Router) -> Result<(), Error> {
     }
     let pins = Pins::new(&config.bpffs_dir);
     router.in_force = match Instance::open(&pins.instance(id))? {
-        Usable::Absent => InForce::Nothing,
+        Usable::Absent => {
+            let older = pins.older()?;
+            let of_it = older.iter().rfind(|pins| pins.has(id));
+            of_it.map_or(InForce::Nothing, |pins| InForce::Older(pins.abi()))
+        }
         Usable::Broken => InForce::Broken,
         Usable::Whole(instance) => InForce::Rules {
             count: instance.image()?.rules().len(),
@@ -139,6 +168,23 @@ fn read_pins(config: &Config, router: &mut Router) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::Verdict;
+
+    #[test]
+    fn rules_that_another_agent_left_are_told_of() {
+        let rules = InForce::Rules {
+            count: 1,
+            carrier: Some(Carrier::Mark),
+        };
+        let result = |in_force, may_ask| judge(in_force, may_ask).map(|finding| finding.result);
+        for may_ask in [true, false] {
+            assert_eq!(result(InForce::Nothing, may_ask), None);
+            assert_eq!(result(rules, may_ask), None);
+            assert_eq!(result(InForce::Older(1), may_ask), Some(Verdict::Warn));
+        }
+        assert_eq!(result(InForce::Broken, true), Some(Verdict::Wrong));
+        assert_eq!(result(InForce::Broken, false), Some(Verdict::Unknown));
+    }
 
     #[test]
     fn a_namespace_is_a_routers_by_its_name() {

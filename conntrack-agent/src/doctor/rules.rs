@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Finding, routers::Router};
+use super::{Finding, carrier::Due, routers::Router};
 use crate::{
     input::sentence,
     kernel::{
@@ -41,9 +41,13 @@ const NAMED: usize = 3;
 pub(super) fn check(
     owner: Option<AgentId>,
     mask: u32,
-    carrier: Option<Carrier>,
+    due: Option<Due>,
     router: &Router,
 ) -> Vec<Finding> {
+    let due = due.unwrap_or(Due {
+        carrier: Carrier::Mark,
+        suits_priority: false,
+    });
     let mut findings = Vec::new();
     for netns in &router.namespaces {
         let found = match ruleset_of(netns) {
@@ -56,7 +60,7 @@ pub(super) fn check(
                     None => ruleset,
                 };
                 let mut found = Vec::from(helper_rules(&ruleset, router.has_rules()));
-                found.extend(conflicts(&ruleset, carrier.unwrap_or(Carrier::Mark), mask));
+                found.extend(conflicts(&ruleset, due, mask));
                 found
             }
             Err(error) => {
@@ -148,7 +152,8 @@ fn named(mut all: Vec<String>) -> Option<String> {
 /// What writes or reads what is on its way from the classifier to the binding. Later
 /// it is anybody's: the binding has cleared our bits of the mark, and in a packet of
 /// a connection that is there nobody looks at the priority.
-fn conflicts(ruleset: &Ruleset, carrier: Carrier, mask: u32) -> Vec<Finding> {
+fn conflicts(ruleset: &Ruleset, due: Due, mask: u32) -> Vec<Finding> {
+    let carrier = due.carrier;
     let is_before = |entrance| match (entrance, carrier) {
         (Entrance::Ingress, _) => true,
         (Entrance::Prerouting(priority), Carrier::Mark) => priority <= BIND,
@@ -189,11 +194,17 @@ fn conflicts(ruleset: &Ruleset, carrier: Carrier, mask: u32) -> Vec<Finding> {
     };
     let writers = named(writers.into_iter().collect()).map(|chains| {
         let remedy = match carrier {
-            Carrier::Mark => {
+            Carrier::Mark if due.suits_priority => format!(
                 "set mark_mask in the configuration to bits that nobody uses, or carrier = \
-                 \"priority\", or move those rules behind priority -160"
-            }
-            Carrier::Priority => "carrier = \"mark\"",
+                 \"priority\", and restart the agent; or {BEHIND}"
+            ),
+            Carrier::Mark => format!(
+                "set mark_mask in the configuration to bits that nobody uses, and restart the agent; or \
+                 {BEHIND}"
+            ),
+            Carrier::Priority => "carrier = \"mark\" in the configuration, and restart the \
+                agent; or move those rules behind priority -100"
+                .into(),
         };
         Finding::wrong(
             MARKS,
@@ -211,7 +222,7 @@ fn conflicts(ruleset: &Ruleset, carrier: Carrier, mask: u32) -> Vec<Finding> {
                 "{field} carry the helper mark here, and rules of others compare them while \
                  they do: {chains}"
             ),
-            "compare without these bits, or move those rules behind priority -160",
+            format!("compare without these bits, or {BEHIND}"),
         )
     });
     let mut findings: Vec<_> = writers.into_iter().chain(readers).collect();
@@ -224,6 +235,10 @@ fn conflicts(ruleset: &Ruleset, carrier: Carrier, mask: u32) -> Vec<Finding> {
     }
     findings
 }
+
+/// The first table of iptables that is there is mangle (`NF_IP_PRI_MANGLE`, -150).
+const BEHIND: &str =
+    "move those rules behind priority -160: those of iptables into the mangle table";
 
 /// Whether packets that come in so may have connections.
 const fn has_connections(entrance: Entrance) -> bool {
@@ -296,10 +311,15 @@ mod tests {
         assert_eq!(named(all(5)).unwrap(), "0, 1, 2, and 2 more");
     }
 
+    const BY_MARK: Due = Due {
+        carrier: Carrier::Mark,
+        suits_priority: false,
+    };
+
     #[track_caller]
     fn check_mark(entrance: Entrance, deed: Deed, expected: Verdict) {
         let ruleset = ruleset("c", Some(entrance), deed);
-        let found = conflicts(&ruleset, Carrier::Mark, MASK);
+        let found = conflicts(&ruleset, BY_MARK, MASK);
         assert_eq!(results(&found), [expected], "{found:?}");
     }
 
@@ -346,10 +366,30 @@ mod tests {
     }
 
     #[test]
+    fn the_other_carrier_is_named_where_it_suits() {
+        let raw = Some(Entrance::Prerouting(-300));
+        let ruleset = ruleset("c", raw, Deed::WritesMark(MASK));
+        for suits_priority in [true, false] {
+            let due = Due {
+                suits_priority,
+                ..BY_MARK
+            };
+            let finding = &conflicts(&ruleset, due, MASK)[0];
+            let remedy = finding.remedy.as_deref().unwrap();
+            assert_eq!(remedy.contains("\"priority\""), suits_priority, "{remedy}");
+            assert!(remedy.contains("restart the agent"), "{remedy}");
+        }
+    }
+
+    #[test]
     fn the_priority_is_ours_until_nat() {
         let result = |entrance, deed| {
             let ruleset = ruleset("c", Some(entrance), deed);
-            results(&conflicts(&ruleset, Carrier::Priority, MASK))
+            let due = Due {
+                carrier: Carrier::Priority,
+                suits_priority: true,
+            };
+            results(&conflicts(&ruleset, due, MASK))
         };
         let write = || Deed::WritesPriority;
         assert_eq!(

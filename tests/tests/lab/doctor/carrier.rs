@@ -21,7 +21,7 @@ fn the_carrier_and_its_reason() {
         &["priority is in force, and mark is due"],
     );
     let by_priority = Config::of(&lab).with("carrier", "\"priority\"");
-    let words = ["no NAT", "carrier = \\\"auto\\\""];
+    let words = ["no NAT", "carrier = \\\"auto\\\"", "restart the agent"];
     found(&ask_with(&lab, &by_priority), "warn", &words);
     let _agent = Agent::start(&lab, &rules(&router));
     found(&ask(&lab), "ok", &["mark: the router has no NAT"]);
@@ -31,6 +31,33 @@ fn the_carrier_and_its_reason() {
         "ok",
         &["the configuration says so"],
     );
+}
+
+/// What the running agent was not told of: a reload doesn't read it.
+#[test]
+fn a_configuration_that_changed_takes_a_restart() {
+    let mut fixture = Fixture::new();
+    let other_bits = Config::of(&fixture.lab).with("mark_mask", "0xff");
+    let by_mark = Config::of(&fixture.lab).with("carrier", "\"mark\"");
+    let mut assert_found = |config: &Config, result: &str, what: &str| {
+        for _ in 0..2 {
+            let words = [what, "restart the agent"];
+            ask_with(&fixture.lab, config).assert_found("carrier", result, &words);
+            fixture.reload();
+        }
+        nat(fixture.netns());
+        fixture.reload();
+    };
+    assert_found(&other_bits, "wrong", "not as the agent would make it");
+    // There is NAT since.
+    assert_found(&by_mark, "warn", "mark is due");
+
+    let (lab, router) = fixture.kill();
+    for config in [by_mark, other_bits] {
+        let agent = Agent::start_with(&lab, &config, &rules(&router));
+        ask_with(&lab, &config).assert_ok("carrier");
+        assert_eq!(agent.stop().code, Some(0));
+    }
 }
 
 /// The namespaces of a distributed router have one carrier.
@@ -74,7 +101,7 @@ fn a_table_of_the_agents_that_is_lost_or_changed() {
     let name = words.find(|word| word.starts_with("conntrack-agent-"));
     let name = name.expect("the agent's table").to_owned();
     netns.nft(&format!("add rule inet {name} bind counter"));
-    ask(&lab).assert_found("carrier", "wrong", &["not as the agent made it"]);
+    ask(&lab).assert_found("carrier", "wrong", &["not as the agent would make it"]);
     netns.nft(&format!("delete table inet {name}"));
     ask(&lab).assert_found("carrier", "wrong", &["missing"]);
     let _agent = Agent::start(&lab, &rules(&router));

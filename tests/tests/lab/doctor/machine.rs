@@ -1,5 +1,6 @@
 //! What the agent needs of the machine.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::*;
@@ -22,6 +23,18 @@ fn without_nft() {
     }
 }
 
+/// As where it was built without, and the kernel has all that it takes.
+#[test]
+fn an_nft_without_json() {
+    let lab = Lab::new();
+    let script =
+        "case \"$*\" in -j*) echo 'Error: JSON support not compiled-in' >&2; exit 1 ;; esac";
+    let without = Config::of(&lab).with_nft(&lab, script);
+    let said = ask_with(&lab, &without);
+    said.assert_found("helpers", "wrong", &["not compiled-in", "nft -V"]);
+    ask(&lab).assert_ok("helpers");
+}
+
 #[test]
 fn without_a_capability() {
     for capability in ["BPF", "NET_ADMIN", "SYS_ADMIN"] {
@@ -31,15 +44,27 @@ fn without_a_capability() {
         let said = ask_through(&lab, &Config::of(&lab), &["setpriv", &set]);
         let name = format!("CAP_{capability}");
         said.assert_found("capabilities", "wrong", &[&name]);
-        // What can't be asked without it is neither well nor wrong.
-        let results = |check| said.results(check);
-        let expected = match capability {
-            "NET_ADMIN" => "helpers",
-            "SYS_ADMIN" => "rp-filter",
-            _ => "capabilities",
+        // What can't be asked without it is neither well nor wrong. In the place of
+        // CAP_BPF the kernel takes CAP_SYS_ADMIN (`bpf_token_capable`), so all else
+        // can be asked.
+        let unasked: &[&str] = match capability {
+            "NET_ADMIN" => &["helpers", "marks", "limits"],
+            "SYS_ADMIN" => &["helpers", "attach"],
+            _ => &[],
         };
-        assert!(!results(expected).contains(&"ok"), "{said:?}");
-        ask(&lab).assert_ok("capabilities");
+        for check in unasked {
+            let results = said.results(check);
+            assert!(results.contains(&"unknown"), "{check}: {said:?}");
+            assert!(!results.contains(&"wrong"), "{check}: {said:?}");
+        }
+        if unasked.is_empty() {
+            assert!(!said.results("attach").contains(&"unknown"), "{said:?}");
+            said.assert_ok("helpers");
+        }
+        let said = ask(&lab);
+        for check in unasked.iter().chain(&["capabilities"]) {
+            said.assert_ok(check);
+        }
         drop(router);
     }
 }
@@ -48,18 +73,21 @@ fn without_a_capability() {
 fn without_a_bpffs() {
     let lab = Lab::without_bpffs();
     let said = ask(&lab);
-    said.assert_found("bpffs", "warn", &["mount -t bpf bpf"]);
+    said.assert_found("bpffs", "warn", &["mount -t bpf"]);
     // One that can't be mounted.
     fs::write(lab.dir().bpf_dir().join("file"), "").expect("a file");
-    ask(&lab).assert_found("bpffs", "wrong", &["mount -t bpf bpf"]);
+    ask(&lab).assert_found("bpffs", "wrong", &["mount -t bpf"]);
     fs::remove_file(lab.dir().bpf_dir().join("file")).expect("no file");
     // As the remedy says it.
-    let mounted = Command::new("mount")
-        .args(["-t", "bpf", "bpf"])
-        .arg(lab.dir().bpf_dir())
-        .status();
+    let remedy = said.of("bpffs").next().map(|finding| &finding["remedy"]);
+    let remedy = remedy.and_then(Value::as_str).expect("a remedy");
+    let mounted = Command::new("sh").args(["-c", remedy]).status();
     assert!(mounted.expect("mount").success());
     ask(&lab).assert_ok("bpffs");
+    let mode = fs::metadata(lab.dir().bpf_dir())
+        .expect("the folder")
+        .mode();
+    assert_eq!(mode & 0o777, 0o700, "as the agent mounts it");
 }
 
 /// `doctor` as on a machine whose `file` says `text`. What is the machine's stays as

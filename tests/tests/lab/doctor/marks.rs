@@ -12,7 +12,8 @@ fn marks_in_conflict() {
         let said = ask_with(&fixture.lab, &by_mark);
         assert_eq!(said.results("marks"), [expected], "{rule}: {said:?}");
         if expected != "ok" {
-            said.assert_found("marks", expected, &["inet somebodys pre", "-160"]);
+            let words = ["inet somebodys pre", "-160", "the mangle table"];
+            said.assert_found("marks", expected, &words);
         }
         netns.nft("delete table inet somebodys");
         ask_with(&fixture.lab, &by_mark).assert_ok("marks");

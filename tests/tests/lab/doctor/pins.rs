@@ -34,9 +34,37 @@ fn rules_whose_pins_are_not_whole() {
     let instance = Pins::new(lab.dir().agent_bpffs_dir()).instance(router.id());
     assert!(matches!(Instance::open(&instance), Ok(Usable::Whole(_))));
     fs::remove_file(instance.join("SLOTS")).expect("a map's pin");
-    ask(&lab).assert_found("routers", "wrong", &[&router.id().to_string()]);
+    let said = ask(&lab);
+    said.assert_found("routers", "wrong", &[&router.id().to_string()]);
+    said.assert_found("carrier", "unknown", &["not whole"]);
     let _agent = Agent::start(&lab, &rules(&router));
     ask(&lab).assert_ok("routers");
+}
+
+/// As after an upgrade, before the restart.
+#[test]
+fn rules_of_an_older_agent_are_in_force() {
+    let lab = Lab::new();
+    let router = BareRouter::new(&lab);
+    let program = env!("CARGO_BIN_EXE_another_release");
+    let older = Release::new(&lab, program, abi::VERSION - 1, 0);
+    let agent = Agent::start_release(&lab, &rules(&router), &older);
+    let said = ask(&lab);
+    let version = format!("ABI version {}", abi::VERSION - 1);
+    let words = [version.as_str(), "older agent", "restart the agent"];
+    said.assert_found("routers", "warn", &words);
+    said.assert_found("routers", "ok", &["1 of them with rules in force"]);
+    said.assert_found("carrier", "unknown", &["older agent"]);
+    // They are the agent's own, and in nobody's way.
+    for check in ["agent", "programs", "marks", "other-helpers"] {
+        said.assert_ok(check);
+    }
+    assert_eq!(agent.stop().code, Some(0));
+    let _agent = Agent::start(&lab, &rules(&router));
+    let said = ask(&lab);
+    for check in ["routers", "carrier"] {
+        said.assert_ok(check);
+    }
 }
 
 #[test]
