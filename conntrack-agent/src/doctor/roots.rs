@@ -10,8 +10,8 @@ const LONGEST: u64 = 4096;
 /// Where they are.
 pub(super) struct Roots {
     /// procfs. What is below `sys/net` and `thread-self/net` is that of the calling
-    /// thread's network namespace (`proc_sys_root`'s `net_ctl_permissions`, and
-    /// `get_proc_task_net`).
+    /// thread's network namespace (`net_ctl_header_lookup` and `is_seen`,
+    /// net/sysctl_net.c; `get_proc_task_net`, fs/proc/proc_net.c).
     pub(super) proc: PathBuf,
     /// sysfs.
     pub(super) sys: PathBuf,

@@ -3,7 +3,13 @@
 //! The tables' own interface gives binary structs of every match and target there
 //! is, so it is the program that reads them, as it is for nft. It is run only where
 //! the kernel says that there is such a table, because asking for one makes it.
-//! The raw table is the only one whose rules packets meet before the binding.
+//!
+//! The raw tables will do. Packets meet no others before the binding where the mark
+//! is the carrier (-160). Where the priority is, they meet mangle's too (-150); but the
+//! targets that write a priority, CLASSIFY and SET, are not for prerouting
+//! (`classify_tg_reg`, `net/netfilter/xt_CLASSIFY.c`; `set_target_v3_checkentry`,
+//! `net/netfilter/xt_set.c`). And CT, which gives helpers, is for raw tables alone
+//! (`xt_ct_tg_reg`, `net/netfilter/xt_CT.c`).
 
 use std::{
     fs, io,
@@ -16,20 +22,17 @@ use super::{
     ruleset::{Chain, Deed, Entrance, Rule, Ruleset, TableName},
 };
 
-/// For each family what lists its tables in the calling thread's namespace
-/// (`xt_table_seq_ops`, `net/netfilter/x_tables.c`), what its table is called here,
-/// and the programs that can read it.
-const FAMILIES: [(&str, &str, [&str; 2]); 2] = [
-    (
-        "/proc/thread-self/net/ip_tables_names",
-        "iptables-legacy",
-        ["iptables-legacy-save", "iptables-save"],
-    ),
-    (
-        "/proc/thread-self/net/ip6_tables_names",
-        "ip6tables-legacy",
-        ["ip6tables-legacy-save", "ip6tables-save"],
-    ),
+/// What lists a family's tables in the calling thread's namespace, one a line
+/// (`xt_table_seq_ops`, `net/netfilter/x_tables.c`).
+pub(super) const IPV4_TABLES: &str = "/proc/thread-self/net/ip_tables_names";
+const IPV6_TABLES: &str = "/proc/thread-self/net/ip6_tables_names";
+
+/// For each family its list of tables, what its table is called here, and the
+/// program that can read it. There is no other: what `iptables-save` without such a
+/// name is, by nft or not, it says in some versions alone.
+const FAMILIES: [(&str, &str, &str); 2] = [
+    (IPV4_TABLES, "iptables-legacy", "iptables-legacy-save"),
+    (IPV6_TABLES, "ip6tables-legacy", "ip6tables-legacy-save"),
 ];
 
 const RAW: &str = "raw";
@@ -37,9 +40,19 @@ const RAW: &str = "raw";
 /// Of its chain PREROUTING: `NF_IP_PRI_RAW`, `include/uapi/linux/netfilter_ipv4.h`.
 const RAW_PRIORITY: i32 = -300;
 
-/// What the other program of that name says of itself, which knows nothing of
-/// legacy tables.
-const NOT_LEGACY: &str = "(nf_tables)";
+/// Whether the calling thread's namespace has this table; `tables` is the family's
+/// list.
+///
+/// # Errors
+/// If the list can't be read.
+pub(super) fn has_table(tables: &str, wanted: &str) -> io::Result<bool> {
+    match fs::read_to_string(tables) {
+        Ok(tables) => Ok(tables.lines().any(|table| table == wanted)),
+        // A kernel without it, or one where nobody has used it yet.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
 
 /// The raw tables of the calling thread's network namespace; `place` is its name,
 /// for errors.
@@ -48,7 +61,7 @@ const NOT_LEGACY: &str = "(nf_tables)";
 /// [`Error::Legacy`] if there is one that can't be read.
 pub(super) fn ruleset(place: &str) -> Result<Ruleset, Error> {
     let mut found = Ruleset::default();
-    for (names, family, programs) in FAMILIES {
+    for (names, family, program) in FAMILIES {
         let table = TableName {
             family,
             name: RAW.into(),
@@ -58,55 +71,41 @@ pub(super) fn ruleset(place: &str) -> Result<Ruleset, Error> {
             table: table.to_string(),
             why,
         };
-        let tables = match fs::read_to_string(names) {
-            Ok(tables) => tables,
-            // A kernel without it, or one where nobody has used it yet.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(failed(format!("{names}: {error}"))),
-        };
-        if tables.lines().any(|name| name == RAW) {
-            let text = save(programs).map_err(failed)?;
+        let is_there = has_table(names, RAW);
+        if is_there.map_err(|error| failed(format!("{names}: {error}")))? {
+            let text = save(program).map_err(failed)?;
             found = found.and(read(&table, &text));
         }
     }
     Ok(found)
 }
 
-/// The table as the first of these programs prints it that can.
-fn save(programs: [&str; 2]) -> Result<String, String> {
-    for program in programs {
-        let child = Command::new(program)
-            .args(["-t", RAW])
-            .env("LC_ALL", "C")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
-        let mut child = match child {
-            Ok(child) => child,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(format!("{program}: {error}")),
-        };
-        let output = converse(&mut child, "", LIMIT).map_err(|error| format!("{program}: {error}"));
-        let Some(output) = output? else {
-            return Err(format!("{program} did not end within {LIMIT:?}"));
-        };
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let said = said.lines().next().unwrap_or_default();
-            return Err(format!("{program}: {}: {said}", output.status));
+/// The table as this program prints it.
+fn save(program: &str) -> Result<String, String> {
+    let child = Command::new(program)
+        .args(["-t", RAW])
+        .env("LC_ALL", "C")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(format!("there is no {program}"));
         }
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if !text
-            .lines()
-            .next()
-            .is_some_and(|line| line.contains(NOT_LEGACY))
-        {
-            return Ok(text);
-        }
+        Err(error) => return Err(format!("{program}: {error}")),
+    };
+    let output = converse(&mut child, "", LIMIT).map_err(|error| format!("{program}: {error}"));
+    let Some(output) = output? else {
+        return Err(format!("{program} did not end within {LIMIT:?}"));
+    };
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.lines().next().unwrap_or_default();
+        return Err(format!("{program}: {}: {said}", output.status));
     }
-    let [first, _] = programs;
-    Err(format!("there is no {first}"))
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Chains and rules of the text that `iptables-save` prints of one table.
@@ -275,6 +274,18 @@ mod tests {
             &[Deed::ReadsMark(u32::MAX)],
         );
         check("-m connmark --mark 0x1 -j ACCEPT", &[]);
+    }
+
+    #[test]
+    fn a_table_is_there_if_it_is_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("names");
+        let has = || has_table(list.to_str().unwrap(), RAW);
+        assert!(!has().unwrap(), "nobody has used it yet");
+        for (names, expected) in [("nat\nraw\n", true), ("nat\nrawer\n", false), ("", false)] {
+            fs::write(&list, names).unwrap();
+            assert_eq!(has().unwrap(), expected, "{names}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! that nft made.
 
 mod expression;
+mod listing;
 mod message;
 mod nat;
 mod rules;

@@ -1,19 +1,12 @@
 //! Whether a network namespace translates IPv4 addresses.
 
-use std::{fs, io};
+use std::io;
 
 use super::{
-    Reading,
-    message::{Answer, Kind, NAME_OF_TYPE, Part, TABLE, answers, request_of_all_families},
+    listing::Listing,
+    message::{Kind, NAME_OF_TYPE, Part, TABLE},
 };
-
-/// What legacy iptables has in the namespace, a table a line
-/// (`xt_table_seq_ops`, `net/netfilter/x_tables.c`).
-const LEGACY_TABLES: &str = "/proc/thread-self/net/ip_tables_names";
-
-/// How often it is asked again where the ruleset changes meanwhile: there is no
-/// other way to tell.
-const ATTEMPTS: usize = 20;
+use crate::kernel::legacy;
 
 /// `NFPROTO_INET` and `NFPROTO_IPV4`, include/uapi/linux/netfilter.h.
 const FAMILIES: [u8; 2] = [1, 2];
@@ -26,44 +19,18 @@ const FAMILIES: [u8; 2] = [1, 2];
 /// # Errors
 /// netlink(7): EPERM without `CAP_NET_ADMIN`; what can't be read.
 pub(in crate::kernel) fn has_nat(ours: &str) -> io::Result<bool> {
-    Ok(has_legacy_table()? || has_chain(ours)?)
-}
-
-fn has_legacy_table() -> io::Result<bool> {
-    match fs::read_to_string(LEGACY_TABLES) {
-        Ok(tables) => Ok(tables.lines().any(|table| table == "nat")),
-        // A kernel without it, or one where nobody has used it yet.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
+    Ok(legacy::has_table(legacy::IPV4_TABLES, "nat")? || has_chain(ours)?)
 }
 
 fn has_chain(ours: &str) -> io::Result<bool> {
-    for _ in 0..ATTEMPTS {
-        if let Some(found) = look_for_chain(ours)? {
-            return Ok(found);
-        }
-    }
-    Err(io::Error::other("the ruleset changes all the time"))
-}
-
-/// None if something changed meanwhile.
-fn look_for_chain(ours: &str) -> io::Result<Option<bool>> {
-    let mut reading = Reading::new("")?;
-    reading.sequence += 1;
-    reading.ask(&request_of_all_families(Kind::Chain, reading.sequence))?;
-    let mut found = false;
-    loop {
-        reading.receive()?;
-        for answer in answers(&reading.buffer, Kind::Chain, reading.sequence) {
-            match answer? {
-                Answer::Part(part) => found |= is_nat(&part, ours)?,
-                Answer::Done => return Ok(Some(found)),
-                Answer::Interrupted => return Ok(None),
-                Answer::Refused(error) => return Err(error),
-            }
-        }
-    }
+    Listing::whole(|listing| {
+        let mut found = false;
+        let is_whole = listing.each(Kind::Chain, |chain| {
+            found |= is_nat(chain, ours)?;
+            Ok(())
+        })?;
+        Ok(is_whole.then_some(found))
+    })
 }
 
 fn is_nat(chain: &Part<'_>, ours: &str) -> io::Result<bool> {

@@ -3,16 +3,14 @@
 use std::{collections::BTreeSet, io};
 
 use super::{
-    Reading,
     expression::{CT_HELPER, deeds, number, text},
-    message::{Answer, Kind, NAME_OF_TYPE, Part, SET, TABLE, answers, request_of_all_families},
+    listing::Listing,
+    message::{Kind, NAME_OF_TYPE, Part, SET, TABLE},
 };
 use crate::kernel::ruleset::{Chain, Entrance, Rule, Ruleset, TableName};
 
-/// How often it is asked again where the ruleset changes meanwhile.
-const ATTEMPTS: usize = 20;
-
-/// The most rules that are looked at; iptables is slow long before.
+/// The most rules that are kept, of those that concern the agent; iptables is slow
+/// long before.
 const MOST_RULES: usize = 1 << 20;
 
 /// `NFTA_CHAIN_NAME` and `_HOOK`; in the latter `NFTA_HOOK_HOOKNUM` and `_PRIORITY`.
@@ -41,20 +39,11 @@ const NETDEV_INGRESS: u32 = 0;
 /// # Errors
 /// netlink(7): EPERM without `CAP_NET_ADMIN`; what can't be read.
 pub(in crate::kernel) fn ruleset() -> io::Result<Ruleset> {
-    for _ in 0..ATTEMPTS {
-        if let Some(found) = attempt()? {
-            return Ok(found);
-        }
-    }
-    Err(io::Error::other("the ruleset changes all the time"))
+    Listing::whole(attempt)
 }
 
 /// None if something changed meanwhile.
-fn attempt() -> io::Result<Option<Ruleset>> {
-    let mut listing = Listing {
-        reading: Reading::new("")?,
-        generation: None,
-    };
+fn attempt(listing: &mut Listing) -> io::Result<Option<Ruleset>> {
     let mut found = Ruleset::default();
     let mut helper_maps = BTreeSet::new();
     let is_whole = listing.each(Kind::Chain, |part| {
@@ -77,10 +66,12 @@ fn attempt() -> io::Result<Option<Ruleset>> {
         let deeds = deeds(expressions, |set| {
             helper_maps.contains(&(table.clone(), set.to_vec()))
         })?;
-        if found.rules.len() >= MOST_RULES {
-            return Err(io::Error::other("there are more rules than are looked at"));
-        }
         if !deeds.is_empty() {
+            if found.rules.len() >= MOST_RULES {
+                return Err(io::Error::other(
+                    "more rules do what concerns the agent than it keeps",
+                ));
+            }
             found.rules.push(Rule {
                 table,
                 chain,
@@ -90,40 +81,6 @@ fn attempt() -> io::Result<Option<Ruleset>> {
         Ok(())
     })?;
     Ok(is_whole.then_some(found))
-}
-
-struct Listing {
-    reading: Reading<'static>,
-    /// Of the ruleset, when its first thing was listed.
-    generation: Option<[u8; 2]>,
-}
-
-impl Listing {
-    /// Gives `take` all things of a kind. Returns false if something changed.
-    fn each(
-        &mut self,
-        kind: Kind,
-        mut take: impl FnMut(&Part<'_>) -> io::Result<()>,
-    ) -> io::Result<bool> {
-        let reading = &mut self.reading;
-        reading.sequence += 1;
-        reading.ask(&request_of_all_families(kind, reading.sequence))?;
-        loop {
-            reading.receive()?;
-            for answer in answers(&reading.buffer, kind, reading.sequence) {
-                let part = match answer? {
-                    Answer::Part(part) => part,
-                    Answer::Done => return Ok(true),
-                    Answer::Interrupted => return Ok(false),
-                    Answer::Refused(error) => return Err(error),
-                };
-                if *self.generation.get_or_insert(part.generation) != part.generation {
-                    return Ok(false);
-                }
-                take(&part)?;
-            }
-        }
-    }
 }
 
 fn table(part: &Part<'_>) -> io::Result<Option<TableName>> {

@@ -1,0 +1,62 @@
+//! Lists all of one kind that a network namespace has, in every table.
+
+use std::io;
+
+use super::{
+    Reading,
+    message::{Answer, Kind, Part, answers, request_of_all_families},
+};
+
+/// How often it is asked again where the ruleset changes meanwhile: there is no
+/// other way to tell.
+const ATTEMPTS: usize = 20;
+
+/// One attempt.
+pub(super) struct Listing {
+    reading: Reading<'static>,
+    /// Of the ruleset, when its first thing was listed.
+    generation: Option<[u8; 2]>,
+}
+
+impl Listing {
+    /// What `look` makes of a listing, of the calling thread's network namespace; it
+    /// says none if something changed meanwhile.
+    pub(super) fn whole<T>(look: impl Fn(&mut Self) -> io::Result<Option<T>>) -> io::Result<T> {
+        for _ in 0..ATTEMPTS {
+            let mut listing = Self {
+                reading: Reading::new("")?,
+                generation: None,
+            };
+            if let Some(found) = look(&mut listing)? {
+                return Ok(found);
+            }
+        }
+        Err(io::Error::other("the ruleset changes all the time"))
+    }
+
+    /// Gives `take` all things of a kind. Returns false if something changed.
+    pub(super) fn each(
+        &mut self,
+        kind: Kind,
+        mut take: impl FnMut(&Part<'_>) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        let reading = &mut self.reading;
+        reading.sequence += 1;
+        reading.ask(&request_of_all_families(kind, reading.sequence))?;
+        loop {
+            reading.receive()?;
+            for answer in answers(&reading.buffer, kind, reading.sequence) {
+                let part = match answer? {
+                    Answer::Part(part) => part,
+                    Answer::Done => return Ok(true),
+                    Answer::Interrupted => return Ok(false),
+                    Answer::Refused(error) => return Err(error),
+                };
+                if *self.generation.get_or_insert(part.generation) != part.generation {
+                    return Ok(false);
+                }
+                take(&part)?;
+            }
+        }
+    }
+}
