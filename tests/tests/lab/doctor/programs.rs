@@ -72,6 +72,13 @@ fn filters_of_others_that_run_no_program() {
     fixture.ask().assert_found("programs", "warn", &words);
     tc("filter del dev qr-1 parent ffff: protocol ip prio 1");
     fixture.ask().assert_ok("programs");
+    // Classic BPF, which has no program with an id.
+    let add = "filter add dev qr-1 parent ffff: prio 50000 bpf bytecode";
+    netns.tool("tc", add.split(' ').chain(["1,6 0 0 0"]), "");
+    let words = ["a tc filter (bpf) of somebody else's", &place, "behind the"];
+    fixture.ask().assert_found("programs", "warn", &words);
+    tc("filter del dev qr-1 parent ffff: prio 50000");
+    fixture.ask().assert_ok("programs");
 }
 
 #[test]
