@@ -126,7 +126,7 @@ fn by_check(findings: &mut [Finding]) {
     findings.sort_by_key(|finding| order.iter().position(|check| *check == finding.check));
 }
 
-/// What would have a namespace be made (`copy_net_ns`, net/core/net_namespace.c).
+/// What would have a namespace be made (`copy_net_ns`, `net/core/net_namespace.c`).
 const NO_NAMESPACE: &str = "see to it that this command works: unshare --net true; it takes \
     CONFIG_NET_NS in the kernel, and more namespaces in the sysctl user.max_net_namespaces than \
     there are";

@@ -142,7 +142,7 @@ fn filter(occupant: &Occupant) -> String {
 }
 
 /// A filter that gives a verdict is a packet's last (`tcf_classify`,
-/// net/sched/cls_api.c).
+/// `net/sched/cls_api.c`).
 const IN_FRONT: &str = "nothing, if it gives no verdict on what is to have a helper: what it lets \
     pass or drops never comes to the agent's. By tcx the agent's comes first: Linux 6.6 or newer, \
     attach = \"auto\", and a restart of the agent";

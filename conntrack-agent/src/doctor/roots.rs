@@ -11,7 +11,7 @@ const LONGEST: u64 = 4096;
 pub(super) struct Roots {
     /// procfs. What is below `sys/net` and `thread-self/net` is that of the calling
     /// thread's network namespace (`net_ctl_header_lookup` and `is_seen`,
-    /// net/sysctl_net.c; `get_proc_task_net`, fs/proc/proc_net.c).
+    /// `net/sysctl_net.c`; `get_proc_task_net`, `fs/proc/proc_net.c`).
     pub(super) proc: PathBuf,
     /// sysfs.
     pub(super) sys: PathBuf,

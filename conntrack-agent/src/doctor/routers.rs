@@ -96,12 +96,11 @@ pub(super) fn open(
         }
     }
     let place = format!("router {id}");
-    match read_pins(config, &mut router) {
-        Err(error) => unknown(&place, sentence(&error)),
-        Ok(()) => {
-            let finding = judge(router.in_force, may_ask);
-            findings.extend(finding.map(|finding| finding.at(place)));
-        }
+    if let Err(error) = read_pins(config, &mut router) {
+        unknown(&place, sentence(&error));
+    } else {
+        let finding = judge(router.in_force, may_ask);
+        findings.extend(finding.map(|finding| finding.at(place)));
     }
     (router, findings)
 }

@@ -192,6 +192,10 @@ fn conflicts(ruleset: &Ruleset, due: Due, mask: u32) -> Vec<Finding> {
         Carrier::Mark => format!("the bits {mask:#010x} of the packet mark"),
         Carrier::Priority => "the packet's priority".into(),
     };
+    let (bears, them) = match carrier {
+        Carrier::Mark => ("carry", "them"),
+        Carrier::Priority => ("carries", "it"),
+    };
     let writers = named(writers.into_iter().collect()).map(|chains| {
         let remedy = match carrier {
             Carrier::Mark if due.suits_priority => format!(
@@ -199,8 +203,8 @@ fn conflicts(ruleset: &Ruleset, due: Due, mask: u32) -> Vec<Finding> {
                  \"priority\", and restart the agent; or {BEHIND}"
             ),
             Carrier::Mark => format!(
-                "set mark_mask in the configuration to bits that nobody uses, and restart the agent; or \
-                 {BEHIND}"
+                "set mark_mask in the configuration to bits that nobody uses, and restart the \
+                 agent; or {BEHIND}"
             ),
             Carrier::Priority => "carrier = \"mark\" in the configuration, and restart the \
                 agent; or move those rules behind priority -100"
@@ -209,8 +213,8 @@ fn conflicts(ruleset: &Ruleset, due: Due, mask: u32) -> Vec<Finding> {
         Finding::wrong(
             MARKS,
             format!(
-                "{field} carry the helper mark here, and rules of others change them on the \
-                 way, so connections get another helper or none: {chains}"
+                "{field} {bears} the helper mark here, and rules of others change {them} on \
+                 the way, so connections get another helper or none: {chains}"
             ),
             remedy,
         )

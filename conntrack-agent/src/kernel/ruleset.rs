@@ -36,7 +36,7 @@ pub enum Entrance {
     Prerouting(i32),
     /// From prerouting by NAT, with this priority among nat chains: whatever it is,
     /// all of them are met where NAT is (`nf_nat_register_fn`,
-    /// net/netfilter/nf_nat_core.c).
+    /// `net/netfilter/nf_nat_core.c`).
     Nat(i32),
     /// From anywhere else.
     Elsewhere,

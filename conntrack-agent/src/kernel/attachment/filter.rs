@@ -102,7 +102,7 @@ impl Filter {
     }
 
     /// Whether packets meet it. Each kind and priority is listed by itself, too,
-    /// before its filters (`tcf_chain_dump`, net/sched/cls_api.c): of bpf that is
+    /// before its filters (`tcf_chain_dump`, `net/sched/cls_api.c`): of bpf that is
     /// none. Of other kinds it says all that has to be known.
     pub(super) fn is_met(&self) -> bool {
         self.kind != BPF || self.seat.handle != TcHandle::default()

@@ -169,7 +169,7 @@ fn meta(data: &[u8], registers: &mut Registers, deeds: &mut Vec<Deed>) -> io::Re
 
 /// `NFTA_CT_DREG`, `_KEY`, `_SREG`. Returns whether the rule goes on only with a
 /// packet that has a connection, as it does after it has asked for anything but the
-/// state (`nft_ct_get_eval`, net/netfilter/nft_ct.c).
+/// state (`nft_ct_get_eval`, `net/netfilter/nft_ct.c`).
 fn connection(data: &[u8], registers: &mut Registers, deeds: &mut Vec<Deed>) -> io::Result<bool> {
     let key = number(data, 2)?;
     if let Some(from) = number(data, 4)? {
