@@ -18,7 +18,7 @@ pub(super) fn nft(nft: &Nft) -> Finding {
         Err(error @ Error::NftMissing { .. }) => Finding::wrong(
             CHECK,
             sentence(&error),
-            "install the nftables package, or set `nft` in the configuration",
+            "install the nftables package, or set `nft` in the configuration and restart the agent",
         ),
         Err(error) => Finding::wrong(
             CHECK,

@@ -65,7 +65,11 @@ pub(super) fn capabilities(missing: io::Result<Vec<Missing>>) -> Vec<Finding> {
         }
         Ok(missing) => {
             let wrong = |Missing { name, needed_for }| {
-                let what = format!("{name} is missing: without it nobody can {needed_for}");
+                // The kernel would take CAP_SYS_ADMIN for CAP_BPF (`bpf_capable`,
+                // include/linux/capability.h); the agent wants both.
+                let what = format!(
+                    "{name} is missing, without which the agent doesn't start: it is to {needed_for}"
+                );
                 Finding::wrong(CHECK, what, "run this, and the agent, as root with it")
             };
             missing.into_iter().map(wrong).collect()
@@ -92,6 +96,7 @@ const BPFFS: &str = "bpffs";
 
 /// What follows from whether the folder is empty that a bpffs is to be mounted on.
 fn unmounted(is_empty: io::Result<bool>, place: &str) -> Finding {
+    const MOVE: &str = "move bpffs_dir in the configuration, and start the agent";
     // With the options that the agent takes: without, anybody may make files there.
     let mount = format!("mount -t bpf -o nosuid,nodev,noexec,mode=0700 bpf {place}");
     match is_empty {
@@ -105,7 +110,7 @@ fn unmounted(is_empty: io::Result<bool>, place: &str) -> Finding {
         Ok(false) => Finding::wrong(
             BPFFS,
             "no bpffs is mounted, and the agent mounts none over what is there",
-            format!("{mount}, or move bpffs_dir in the configuration"),
+            format!("{mount}, or {MOVE}"),
         ),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             Finding::unknown(BPFFS, error.to_string())
@@ -114,7 +119,7 @@ fn unmounted(is_empty: io::Result<bool>, place: &str) -> Finding {
         Err(error) => Finding::wrong(
             BPFFS,
             format!("no bpffs is mounted, and none can be: {error}"),
-            "move bpffs_dir in the configuration",
+            MOVE,
         ),
     }
 }
@@ -132,7 +137,8 @@ pub(super) fn attach(wanted: Attach, hooks: Result<&Hooks, &Error>, may_ask: boo
         }
         (_, Err(error)) => Finding::unknown(CHECK, sentence(error)),
         (Attach::Tcx, Ok(false)) => {
-            Finding::wrong(CHECK, sentence(&Error::NoTcx), "attach = \"auto\"")
+            let remedy = "attach = \"auto\" in the configuration, and start the agent";
+            Finding::wrong(CHECK, sentence(&Error::NoTcx), remedy)
         }
         (Attach::Auto | Attach::Tcx, Ok(true)) => Finding::ok(CHECK, "by tcx links"),
         (Attach::Auto, Ok(false)) => {

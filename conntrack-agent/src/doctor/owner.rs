@@ -51,7 +51,7 @@ fn judge(
         (_, Some(other)) => Finding::wrong(
             CHECK,
             format!("something of agent {other}'s is pinned in this agent's folder"),
-            "give each agent its own bpffs_dir",
+            "give each agent its own bpffs_dir, and restart both",
         ),
         (Some(owner), None) => Finding::ok(CHECK, format!("agent {owner}")),
         (None, None) => Finding::ok(CHECK, "no agent has worked here yet"),

@@ -45,7 +45,7 @@ fn without_a_capability() {
         let name = format!("CAP_{capability}");
         said.assert_found("capabilities", "wrong", &[&name]);
         // What can't be asked without it is neither well nor wrong. In the place of
-        // CAP_BPF the kernel takes CAP_SYS_ADMIN (`bpf_token_capable`), so all else
+        // CAP_BPF the kernel takes CAP_SYS_ADMIN (`bpf_capable`), so all else
         // can be asked.
         let unasked: &[&str] = match capability {
             "NET_ADMIN" => &["helpers", "marks", "limits"],
