@@ -95,6 +95,16 @@ fn judge(
              configuration has changed since it started, restart it",
         ));
     }
+    let has_xdp = || occupants.iter().any(|it| it.by == OnHook::Xdp);
+    if has_rules && ours.is_some() && wants_xdp && !has_xdp() {
+        findings.push(Finding::warn(
+            CHECK,
+            "XDP is wanted on it, and no XDP program is there: tc does its work",
+            "its driver has none or refused it, as the agent's log says: attach = \"xdp-generic\", \
+             or take the interface out of [[interface]] in the configuration, and restart the \
+             agent; or it was not restarted since",
+        ));
+    }
     for (at, other) in occupants.iter().enumerate() {
         if is_own(other) {
             continue;
@@ -260,6 +270,35 @@ mod tests {
         assert_eq!(remedy(other, own), IN_FRONT);
         assert_eq!(remedy(own, other), BESIDE);
         assert_eq!(remedy((OnHook::Tcx, OWN), other), BESIDE);
+    }
+
+    #[test]
+    fn xdp_that_is_wanted_and_not_there_is_told_of() {
+        let occupant = |by| Occupant {
+            by,
+            program: Some(OWN),
+            kind: None,
+            is_own_filter: false,
+        };
+        let told = |occupants: &[OnHook], has_rules, wants_xdp| {
+            let occupants: Vec<_> = occupants.iter().copied().map(occupant).collect();
+            let found = judge(
+                &occupants,
+                |_| true,
+                has_rules,
+                wants_xdp,
+                |_| String::new(),
+            );
+            found
+                .iter()
+                .any(|finding| finding.what.contains("XDP is wanted"))
+        };
+        assert!(told(&[OnHook::Tcx], true, true));
+        assert!(!told(&[OnHook::Xdp, OnHook::Tcx], true, true));
+        assert!(!told(&[OnHook::Tcx], true, false));
+        assert!(!told(&[], false, true));
+        // That says more.
+        assert!(!told(&[], true, true));
     }
 
     #[test]

@@ -94,11 +94,29 @@ fn an_xdp_program_of_somebody_elses() {
     let xdp = ForeignXdp::attach(fixture.netns(), "qr-1", Xdp::Generic, 0);
     let words = ["an XDP program", "qr-1"];
     fixture.ask().assert_found("programs", "warn", &words);
-    let wanted = Config::of(&fixture.lab).with_xdp("*", Xdp::Generic);
+    let wanted = Config::of(&fixture.lab).with_xdp("qr-1", Xdp::Generic);
     let words = ["an XDP program", "has no place"];
     ask_with(&fixture.lab, &wanted).assert_found("programs", "warn", &words);
     drop(xdp);
     fixture.ask().assert_ok("programs");
+}
+
+/// A macvlan's driver has no XDP.
+#[test]
+fn an_interface_that_can_not_have_the_xdp_program_that_is_wanted() {
+    let native = |lab: &Lab| Config::of(lab).with_xdp("*", Xdp::Native);
+    let mut fixture = Fixture::with(|config| config.with_xdp("*", Xdp::Native));
+    let netns = fixture.netns();
+    ask_with(&fixture.lab, &native(&fixture.lab)).assert_ok("programs");
+    netns.ip("link add link qr-1 name qr-9 type macvlan");
+    let place = format!("{} qr-9", netns.name());
+    fixture.reload();
+    let words = ["XDP is wanted", &place, "xdp-generic"];
+    ask_with(&fixture.lab, &native(&fixture.lab)).assert_found("programs", "warn", &words);
+    let (lab, router) = fixture.kill();
+    let generic = Config::of(&lab).with_xdp("*", Xdp::Generic);
+    let _agent = Agent::start_with(&lab, &generic, &rules(&router));
+    ask_with(&lab, &generic).assert_ok("programs");
 }
 
 #[test]
