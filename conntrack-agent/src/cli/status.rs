@@ -19,10 +19,10 @@ pub(super) fn summary(status: &AgentStatus) -> Vec<String> {
         Some(wrong) => format!("NEEDS A LOOK: {wrong}"),
     };
     let counted = |what: &str, total: u64, states: &[(u64, &str)]| {
-        let states = states.iter().map(|(count, state)| (*count, *state, *state));
-        let states = listed(&states.collect::<Vec<_>>());
-        let states = states.map_or_else(String::new, |states| format!(" ({states})"));
-        format!("{what}: {total}{states}")
+        let each = states.iter().map(|(count, state)| (*count, *state, *state));
+        let parts = listed(&each.collect::<Vec<_>>());
+        let parts = parts.map_or_else(String::new, |parts| format!(" ({parts})"));
+        format!("{what}: {total}{parts}")
     };
     let of_rules = [
         (rules.active, "active"),

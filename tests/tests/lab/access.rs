@@ -348,7 +348,7 @@ fn who_may_read_one_router_is_told_of_that_one_alone() {
     }
     let of_b = format!("?router_id={b}");
     assert_eq!(events(&admin, &of_b), [vec![b.clone()], of_both].into());
-    assert_eq!(traffic(&operator), [a.clone()]);
+    assert_eq!(traffic(&operator), [a.as_str()]);
     assert_eq!(events(&operator, ""), [vec![a.clone()]].into());
     assert_eq!(events(&operator, &of_b), BTreeSet::new());
     let one = |router: &str| operator.ask("GET", &format!("{TRAFFIC}/{router}"), "");

@@ -1,11 +1,11 @@
 //! `doctor`: each check is provoked, and is silent again after its remedy.
 
 mod carrier;
+mod conflicts;
 mod helpers;
 mod kernel;
 mod limits;
 mod machine;
-mod marks;
 mod pins;
 mod programs;
 
