@@ -30,7 +30,7 @@ use crate::{
     config::{Config, OnStop},
     footprint::Footprint,
     input::sentence,
-    kernel::{self, AgentId, Edition, Instance, Nft, Pins},
+    kernel::{self, AgentId, Edition, Events, Instance, Nft, Pins},
     model::Helper,
 };
 
@@ -96,12 +96,14 @@ fn live(
         let goes_on = || !signals.is_stop();
         let auditor = &prepared.auditor;
         let footprint = &mut footprint;
+        // Before its programs have packets to tell of.
+        let inherited = Events::inherited(&Pins::new(&config.bpffs_dir));
         let agent = Agent::start(
             edition, config, footprint, auditor, rules, rebuild, &goes_on,
         )?;
-        Ok((agent, prepared, runtime))
+        Ok((agent, prepared, inherited, runtime))
     };
-    let (agent, prepared, runtime) = match begin() {
+    let (agent, prepared, inherited, runtime) = match begin() {
         Ok(started) => started,
         Err(error) => {
             if let Err(error) = footprint.abandon() {
@@ -119,7 +121,7 @@ fn live(
         signals.wait().map_err(RunError::Signals)?
     };
     runtime.block_on(serving::answer(
-        config, id, agent, prepared, signals, notify,
+        config, id, agent, prepared, inherited, signals, notify,
     ))?;
     drop(runtime);
     if config.on_stop == OnStop::Cleanup {

@@ -39,7 +39,7 @@ pub use carrier::{Carrier, MarkBits, Reads, name as carrier_name};
 pub use conntrack::{Conntrack, Flow, Fullness, Tracked, Usage};
 pub use edition::Edition;
 pub use error::Error;
-pub use events::{Events, Opened, Tally, Unreadable};
+pub use events::{Events, Inherited, Opened, Tally, Unreadable};
 pub use instance::{Instance, Usable, matched, program_names, programs_in};
 pub use interface::{Interface, Kind};
 pub use loading::load_again;

@@ -36,7 +36,7 @@ use crate::{
     chronicle::{Happening, Has},
     config::Config,
     input::sentence,
-    kernel::{Conntrack, Error, Events, Flow, NetnsFolder, Opened, Tally, names_of},
+    kernel::{Conntrack, Error, Events, Flow, Inherited, NetnsFolder, Opened, names_of},
     model::{Helper, Match, Port, RouterId},
 };
 
@@ -62,11 +62,12 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Begins to look connections up.
+    /// Begins to look connections up, and to say what was lost since the agent began,
+    /// when there was what is `inherited`.
     ///
     /// # Errors
     /// What the system says to another thread, or to eventfd(2).
-    pub fn start(config: &Config, agent: Handle) -> io::Result<Self> {
+    pub fn start(config: &Config, agent: Handle, inherited: Option<Inherited>) -> io::Result<Self> {
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let mut work = Work {
             bell: Arc::clone(&bell),
@@ -74,7 +75,8 @@ impl Witness {
             prefixes: config.namespace_prefixes.clone(),
             agent,
             events: None,
-            untold: None,
+            inherited,
+            lost: 0,
             queue: Queue::default(),
             recent: Recent::new(Instant::now()),
             failing: BTreeSet::new(),
@@ -116,8 +118,9 @@ struct Work {
     prefixes: Vec<String>,
     agent: Handle,
     events: Option<Events>,
+    inherited: Option<Inherited>,
     /// What the programs could not tell of, when it was asked for last.
-    untold: Option<u64>,
+    lost: u64,
     queue: Queue,
     recent: Recent,
     /// Where conntrack could not be asked the last time: said once.
@@ -153,17 +156,17 @@ impl Work {
     fn check(&mut self, now: Instant) {
         if !self.events.as_ref().is_some_and(Events::is_pinned) {
             self.read(now);
-            self.untold = None;
             self.events = Events::open(self.agent.pins()).unwrap_or_else(|error| {
                 debug!(%error, "new connections cannot be followed");
                 None
             });
+            let events = self.events.as_ref();
+            self.lost = events.map_or(0, |events| events.lost_before(self.inherited));
         }
         let Some(events) = &self.events else { return };
         let Ok(tally) = events.tally() else { return };
-        let untold = Tally::lost(&tally);
-        let before = self.untold.replace(untold).unwrap_or(untold);
-        self.lose(untold.saturating_sub(before));
+        let before = std::mem::replace(&mut self.lost, tally.lost());
+        self.lose(self.lost.saturating_sub(before));
     }
 
     fn read(&mut self, now: Instant) {

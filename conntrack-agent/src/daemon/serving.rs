@@ -21,7 +21,7 @@ use crate::{
     agent::{Agent, Condition, Handle, Seen},
     api::{Api, Probe, Service, metrics_routes, routes, serve},
     config::{Config, OnStop},
-    kernel::AgentId,
+    kernel::{AgentId, Inherited},
     witness::Witness,
 };
 
@@ -37,6 +37,7 @@ pub(super) async fn answer(
     id: AgentId,
     agent: Agent,
     prepared: Prepared,
+    inherited: Option<Inherited>,
     mut signals: Waiting,
     notify: &mut Notify,
 ) -> Result<(), RunError> {
@@ -54,7 +55,7 @@ pub(super) async fn answer(
     ));
     let witness = config
         .follow_connections
-        .then(|| Witness::start(config, handle.clone()));
+        .then(|| Witness::start(config, handle.clone(), inherited));
     let witness = witness.transpose().map_err(RunError::Thread)?;
     let (stop, stopped) = watch::channel(false);
     let probe = Arc::new(Probe::default());

@@ -153,6 +153,14 @@ impl Tally {
     }
 }
 
+/// What was lost before this agent began, of a ring buffer that was there already: an
+/// agent before this one may have told of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Inherited {
+    ring_id: u32,
+    lost: u64,
+}
+
 /// The reader of the ring buffer that all instances of an agent write to.
 ///
 /// There must be one at a time: what one has read the others never see, and two
@@ -190,6 +198,24 @@ impl Events {
             folder,
             unreadable: 0,
         }))
+    }
+
+    /// What is there now; none if nothing is, or it can't be read.
+    #[must_use]
+    pub fn inherited(pins: &Pins) -> Option<Inherited> {
+        let events = Self::open(pins).ok()??;
+        Some(Inherited {
+            ring_id: events.ring_id,
+            lost: events.tally().ok()?.lost(),
+        })
+    }
+
+    /// What was lost of this one before the agent began: of one that was made since,
+    /// nothing.
+    #[must_use]
+    pub fn lost_before(&self, inherited: Option<Inherited>) -> u64 {
+        let same = inherited.filter(|inherited| inherited.ring_id == self.ring_id);
+        same.map_or(0, |inherited| inherited.lost)
     }
 
     /// Whether the ring buffer that it reads is still the one that is pinned,
