@@ -2,7 +2,7 @@
 //!
 //! For two reasons. A link that is detached by force (`bpftool link detach`)
 //! tells nobody, so each has to be asked, and asking one that is open takes
-//! about a microsecond. And an open link goes on running its program when its
+//! one or two microseconds. And an open link goes on running its program when its
 //! pin, or the whole bpffs, is taken away, until it has been pinned again.
 
 use std::{
