@@ -7,7 +7,6 @@ mod diff;
 mod effect;
 mod host;
 mod kernel;
-#[cfg(any(test, feature = "memory-kernel"))]
 pub mod memory;
 mod observed;
 mod pass;
@@ -18,7 +17,6 @@ pub use diff::{Desired, Unreachable, diff};
 pub use effect::Effect;
 pub use host::Host;
 pub use kernel::Kernel;
-#[cfg(any(test, feature = "memory-kernel"))]
 pub use memory::Memory;
 pub use observed::{
     CarrierState, InstanceState, InterfaceState, NamespaceState, Observed, Obstacle, XdpState,

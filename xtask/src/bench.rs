@@ -5,8 +5,10 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
+use crate::build::{self, Profile};
+use crate::parts::Parts;
 use crate::paths::Paths;
-use crate::{build, lab, privilege, process};
+use crate::{privilege, process, setup};
 
 /// What to measure.
 #[derive(clap::Subcommand)]
@@ -133,24 +135,15 @@ pub(crate) fn all() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the targets that the files in `bench/` name.
-fn summary(paths: &Paths) -> Result<ExitCode> {
-    let built = build::all(paths, build::Args::default())?;
-    build::lab_program(paths, &built, "bench_summary")?;
-    let mut command = Command::new(paths.release("bench_summary"));
-    command.arg(paths.root.join("bench"));
-    process::status("the summary", &mut command).map(process::exit_code)
-}
-
 pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
     privilege::require_root("bench")?;
     let paths = Paths::find()?;
-    lab::ensure()?;
-    let built = build::all(&paths, build::Args::default())?;
+    let mut parts = Parts::default();
+    let (lab, toolchain) = setup::for_lab(&paths, &mut parts)?;
 
     // The first program has two: it is what they have in common that takes the code.
     let (program, options, json, default) = match bench {
-        Bench::Summary => return summary(&paths),
+        Bench::Summary => ("bench_summary", None, &None, "bench"),
         Bench::Control(Control { json, up_to }) => {
             let up_to = up_to.map(|most| format!("--up-to={most}"));
             ("bench_control", up_to, json, "bench/control.json")
@@ -178,8 +171,12 @@ pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
             )
         }
     };
-    build::lab_program(&paths, &built, program)?;
-    let mut command = Command::new(paths.release(program));
+    let usual = "8 minutes at first, then seconds";
+    let built = parts.run("building the agent and the benchmark", usual, || {
+        let args = build::Args::default();
+        build::all(&paths, &toolchain, Profile::Release, args, &[program])
+    })?;
+    let mut command = Command::new(paths.program(Profile::Release, program));
     // In the repository, whose commit is part of the results.
     command.current_dir(&paths.root);
     let results = match json {
@@ -194,9 +191,17 @@ pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
             .arg("--charts")
             .arg(charts(&paths, json.as_deref(), &results));
     }
-    command.arg("--json").arg(results);
+    if let Bench::Summary = bench {
+        command.arg(results);
+    } else {
+        command.arg("--json").arg(results);
+    }
     built.tell(&mut command);
-    process::status("the benchmark", &mut command).map(process::exit_code)
+    lab.restrict(&mut command);
+    let measured = parts.run("the benchmark", "what `--help` says", || {
+        process::status("the benchmark", &mut command)
+    });
+    measured.map(process::exit_code)
 }
 
 /// Where charts of these results go: those that the documents show are drawn from the

@@ -1,9 +1,10 @@
 //! `cargo xtask build`: the eBPF object, then the agent with the object in it.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::paths::{BPF_TARGET, Paths};
 use crate::toolchain::{self, Toolchain};
@@ -15,6 +16,32 @@ pub(crate) struct Args {
     /// Have the classifier log each packet's verdict: for debugging in a lab
     #[arg(long)]
     ebpf_log: bool,
+}
+
+/// How cargo builds what runs on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Soon built, and its arithmetic is checked: for tests and the demo.
+    Dev,
+    /// What is installed, and what benchmarks measure.
+    Release,
+}
+
+impl Profile {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Release => "release",
+        }
+    }
+
+    /// Where cargo puts it, below its target directory.
+    pub(crate) const fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
 }
 
 /// The variable that tells the agent's build script where the object is.
@@ -41,47 +68,63 @@ impl Built {
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
-    let built = all(&Paths::find()?, args)?;
-    say::note(&format!("built {}", built.agent.display()));
+    let paths = Paths::find()?;
+    let toolchain = toolchain::ensure(&paths)?;
+    let built = all(&paths, &toolchain, Profile::Release, args, &[])?;
+    let installable = strip(&paths, &built)?;
+    say::note(&format!("built {}", installable.display()));
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds one of the lab's programs, beside the agent that it is to run.
-pub(crate) fn lab_program(paths: &Paths, built: &Built, name: &str) -> Result<()> {
+/// Builds the object, the agent, and these programs of the lab, in one run of cargo.
+///
+/// All members of the workspace are selected, as by the tests: cargo then gives shared
+/// crates the same features in both, and builds them once.
+pub(crate) fn all(
+    paths: &Paths,
+    toolchain: &Toolchain,
+    profile: Profile,
+    args: Args,
+    lab_programs: &[&str],
+) -> Result<Built> {
+    let object = object(paths, toolchain, args)?;
     let mut cargo = process::host_cargo(&paths.root);
     cargo
-        .args(["build", "--release", "--locked"])
-        .args(["--package", "conntrack-tests", "--bin", name])
-        .arg("--target-dir")
-        .arg(&paths.target);
-    built.tell(&mut cargo);
-    process::run(&format!("building {name}"), &mut cargo)
-}
-
-/// Builds the object and the agent.
-pub(crate) fn all(paths: &Paths, args: Args) -> Result<Built> {
-    let toolchain = toolchain::ensure(paths)?;
-    let object = object(paths, &toolchain, args)?;
-    let mut cargo = process::host_cargo(&paths.root);
-    cargo
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--package",
-            "conntrack-agent",
-        ])
+        .args(["build", "--workspace", "--locked"])
+        .args(["--profile", profile.name(), "--bin", "conntrack-agent"])
+        .args(lab_programs.iter().flat_map(|name| ["--bin", name]))
         .arg("--target-dir")
         .arg(&paths.target)
         .env(OBJECT_VARIABLE, &object);
     if args.ebpf_log {
-        cargo.args(["--features", "ebpf-log"]);
+        cargo.args(["--features", "conntrack-agent/ebpf-log"]);
     }
     process::run("building the agent", &mut cargo)?;
     Ok(Built {
         object,
-        agent: paths.release("conntrack-agent"),
+        agent: paths.program(profile, "conntrack-agent"),
     })
+}
+
+/// Copies the agent without its symbols, a seventh of its size, to where it is
+/// installed from. The symbols lie beside it, where gdb(1) finds them by the copy's
+/// `.gnu_debuglink`.
+fn strip(paths: &Paths, built: &Built) -> Result<PathBuf> {
+    let folder = paths.target.join("install");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let program = folder.join("conntrack-agent");
+    let symbols = folder.join("conntrack-agent.debug");
+    let objcopy = |arguments: &[&str], from: &Path, to: &Path| {
+        let mut objcopy = Command::new("objcopy");
+        objcopy.args(arguments).arg(from).arg(to);
+        // The link holds the symbols' name and checksum, not their folder.
+        objcopy.current_dir(&folder);
+        process::run("taking the agent's symbols off", &mut objcopy)
+    };
+    objcopy(&["--only-keep-debug"], &built.agent, &symbols)?;
+    let link = "--add-gnu-debuglink=conntrack-agent.debug";
+    objcopy(&["--strip-all", link], &built.agent, &program)?;
+    Ok(program)
 }
 
 /// Builds the eBPF object alone.

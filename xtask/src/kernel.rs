@@ -17,9 +17,10 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
-use crate::build::{self, Built};
+use crate::build::{self, Built, Profile};
 use crate::paths::Paths;
-use crate::{apt, lab, privilege, process, programs, say};
+use crate::toolchain::Toolchain;
+use crate::{apt, process, programs, say};
 
 use archive::Archive;
 use guest::End;
@@ -56,16 +57,20 @@ const KMOD: (&str, &str) = ("modprobe", "kmod");
 
 /// Boots the kernel and runs the suite, or those of its tests whose name contains
 /// `filter`.
-pub(crate) fn run(release: Release, filter: Option<&str>) -> Result<ExitCode> {
-    privilege::require_root("test")?;
+pub(crate) fn run(
+    paths: &Paths,
+    toolchain: &Toolchain,
+    release: Release,
+    filter: Option<&str>,
+) -> Result<ExitCode> {
     machine::require()?;
-    let paths = Paths::find()?;
-    lab::ensure()?;
     let backports = || Archive::backports(&paths.cache().join("apt-backports"));
     ensure_programs(backports)?;
-    let kernel = image::ensure(&paths, release, backports)?;
-    let built = build::all(&paths, build::Args::default())?;
-    let tests = test_programs(&paths, &built)?;
+    let kernel = image::ensure(paths, release, backports)?;
+    // Emulation is slow enough without an agent that nobody has optimised.
+    let args = build::Args::default();
+    let built = build::all(paths, toolchain, Profile::Release, args, &[])?;
+    let tests = test_programs(paths, &built)?;
 
     let folder = paths.target.join(format!("kernel-{}", release.name()));
     std::fs::create_dir_all(&folder)

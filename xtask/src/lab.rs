@@ -1,43 +1,65 @@
 //! The programs that the lab runs in its namespaces.
 
-use std::path::Path;
+mod table;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
+use crate::paths::Paths;
 use crate::{apt, privilege, programs, say};
+use table::{PROGRAMS, PYTHON};
 
-/// A Python that can make virtual environments, which is more than a program:
-/// Debian has `venv` in a package of its own, and leaves `ensurepip` out of the
-/// interpreter's.
-const VENV: &str = "python3 with venv";
+/// The programs of this machine that tests, demo and benchmarks may run: a folder of
+/// links to those in the table, and nothing else, which is their whole PATH.
+pub(crate) struct Lab {
+    folder: PathBuf,
+}
 
-/// What knows the form of metrics.
-const PROMTOOL: &str = "promtool";
+impl Lab {
+    /// Installs what is missing, and links what is there.
+    pub(crate) fn ensure(paths: &Paths) -> Result<Self> {
+        install_missing()?;
+        let folder = paths.target.join("lab-path");
+        link_all(&folder).with_context(|| format!("linking programs in {}", folder.display()))?;
+        Ok(Self { folder })
+    }
 
-/// A terminal for what is to have one.
-const TMUX: &str = "tmux";
+    /// Has a command, and all that it starts, find these programs alone.
+    pub(crate) fn restrict(&self, command: &mut Command) {
+        command.env("PATH", &self.folder);
+    }
 
-/// Each program, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 17] = [
-    ("ip", "iproute2"),
-    ("nft", "nftables"),
-    ("iptables", "iptables"),
-    ("conntrack", "conntrack"),
-    ("vsftpd", "vsftpd"),
-    ("in.tftpd", "tftpd-hpa"),
-    ("tftp", "tftp-hpa"),
-    ("sipp", "sip-tester"),
-    ("capsh", "libcap2-bin"),
-    ("setpriv", "util-linux"),
-    ("nsenter", "util-linux"),
-    ("curl", "curl"),
-    ("bpftool", "bpftool"),
-    ("faketime", "faketime"),
-    (PROMTOOL, "prometheus"),
-    (TMUX, "tmux"),
-    (VENV, "python3-venv"),
-];
+    /// Has cargo start test programs with this PATH. cargo itself keeps the user's,
+    /// on which it looks for compilers and linkers.
+    pub(crate) fn restrict_tests(&self, cargo: &mut Command) -> Result<()> {
+        let env = programs::find("env").context("env")?;
+        let runner = format!(
+            "target.'cfg(all())'.runner = [{:?}, {:?}]",
+            env.display().to_string(),
+            format!("PATH={}", self.folder.display())
+        );
+        cargo.args(["--config", &runner]);
+        Ok(())
+    }
+}
+
+/// Links each program of the table by its name. What an earlier table had goes.
+fn link_all(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    fs::create_dir_all(folder)?;
+    for program in PROGRAMS {
+        let file = locate(program.name).with_context(|| format!("{} is gone", program.name))?;
+        symlink(file, folder.join(program.name))?;
+    }
+    Ok(())
+}
 
 /// What has to be done about the lab's programs.
 #[derive(Debug, PartialEq)]
@@ -47,19 +69,15 @@ enum Plan {
     Refuse(String),
 }
 
-/// The programs that the lab runs in a guest, by name: no more than its core suite
-/// needs, as a guest has all of them in memory.
-pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
-    let names = PROGRAMS.iter().map(|&(program, _)| program);
-    names.filter(|&program| ![VENV, PROMTOOL, TMUX].contains(&program))
+/// The programs of the table that a guest has too, by name.
+pub(crate) fn in_guest() -> impl Iterator<Item = &'static str> {
+    let shared = PROGRAMS.iter().filter(|program| program.in_guest);
+    shared.map(|program| program.name)
 }
 
 /// Installs what is missing, or says in one message what somebody has to do.
-pub(crate) fn ensure() -> Result<()> {
-    let has = |program: &str| match program {
-        VENV => has_venv(Path::new("/usr/bin/python3")) || has_venv(Path::new("python3")),
-        program => programs::find(program).is_some(),
-    };
+fn install_missing() -> Result<()> {
+    let has = |program: &str| locate(program).is_some();
     match plan(has, privilege::is_root(), apt::is_available()) {
         Plan::Nothing => say::note("lab: all programs found"),
         Plan::Install(packages) => {
@@ -69,6 +87,20 @@ pub(crate) fn ensure() -> Result<()> {
         Plan::Refuse(message) => bail!(message),
     }
     Ok(())
+}
+
+/// Where a program of the table is on this machine.
+fn locate(name: &str) -> Option<PathBuf> {
+    if name != PYTHON {
+        return programs::find(name);
+    }
+    // The distribution's comes first: another one may lack modules.
+    let candidates = [
+        Some(PathBuf::from("/usr/bin/python3")),
+        programs::find(PYTHON),
+    ];
+    let mut candidates = candidates.into_iter().flatten();
+    candidates.find(|python| has_venv(python))
 }
 
 /// Whether this interpreter is there and makes virtual environments with pip.
@@ -82,16 +114,16 @@ fn has_venv(python: &Path) -> bool {
 }
 
 fn plan(has: impl Fn(&str) -> bool, root: bool, apt: bool) -> Plan {
-    let missing = || PROGRAMS.iter().filter(|(program, _)| !has(program));
-    let mut packages: Vec<_> = missing().map(|&(_, package)| package).collect();
-    packages.dedup();
+    let missing = || PROGRAMS.iter().filter(|program| !has(program.name));
+    let packages: BTreeSet<_> = missing().map(|program| program.package).collect();
+    let packages = Vec::from_iter(packages);
     if packages.is_empty() {
         return Plan::Nothing;
     }
     if apt && root {
         return Plan::Install(packages);
     }
-    let programs: Vec<_> = missing().map(|&(program, _)| program).collect();
+    let programs: Vec<_> = missing().map(|program| program.name).collect();
     let programs = programs.join(", ");
     Plan::Refuse(if apt {
         format!(
@@ -148,7 +180,7 @@ mod tests {
         assert!(!has_venv(&python("bare", 1)), "an ImportError");
         assert!(!has_venv(&folder.path().join("none")));
         assert_eq!(
-            plan(lacks(&[VENV]), ROOT, APT),
+            plan(lacks(&[PYTHON]), ROOT, APT),
             Plan::Install(vec!["python3-venv"])
         );
     }
@@ -167,5 +199,28 @@ mod tests {
             panic!("there is nothing to install with");
         };
         assert!(message.starts_with("the lab lacks in.tftpd, tftp, "));
+    }
+
+    #[test]
+    fn the_folder_has_the_tables_programs_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("lab-path");
+        let has_all = PROGRAMS
+            .iter()
+            .all(|program| locate(program.name).is_some());
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("removed-from-the-table"), "").unwrap();
+
+        // Where the lab's programs were never installed it says which one is not there.
+        assert_eq!(link_all(&folder).is_ok(), has_all);
+
+        let entries = fs::read_dir(&folder).unwrap();
+        for entry in entries {
+            let name = entry.unwrap().file_name();
+            assert!(
+                PROGRAMS.iter().any(|program| *program.name == *name),
+                "{name:?}"
+            );
+        }
     }
 }

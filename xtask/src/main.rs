@@ -5,6 +5,7 @@
 mod apt;
 mod bench;
 mod build;
+mod busy;
 mod check;
 mod demo;
 mod fuzz;
@@ -12,6 +13,7 @@ mod kernel;
 mod lab;
 mod leftovers;
 mod manifests;
+mod parts;
 mod paths;
 mod policy_rc_d;
 mod privilege;
@@ -47,7 +49,8 @@ enum Command {
     Setup,
     /// Build the eBPF object, and the agent with the object inside it
     ///
-    /// Leaves one file: target/release/conntrack-agent.
+    /// Leaves one file to install, target/install/conntrack-agent, with its symbols
+    /// beside it.
     Build(build::Args),
     /// Show the agent at work in a lab of network namespaces (needs root)
     Demo,

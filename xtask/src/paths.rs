@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::build::Profile;
+
 /// The BPF target in the host's byte order: the classifier and the agent share
 /// the maps' contents.
 pub(crate) const BPF_TARGET: &str = if cfg!(target_endian = "big") {
@@ -53,8 +55,8 @@ impl Paths {
     }
 
     /// A program that was built for the host.
-    pub(crate) fn release(&self, program: &str) -> PathBuf {
-        self.target.join("release").join(program)
+    pub(crate) fn program(&self, profile: Profile, name: &str) -> PathBuf {
+        self.target.join(profile.folder()).join(name)
     }
 
     /// The user's cache for this project, or a place in the target directory for

@@ -13,21 +13,8 @@ use super::{KMOD, Release, answer, cpio, suite};
 use crate::build::Built;
 use crate::{lab, process, programs};
 
-/// What the guest's init and the tests run beside the lab's programs.
-const PROGRAMS: [&str; 13] = [
-    "sh", "mount", "mkdir", "ln", "stty", "uname", "cat", "env", "prlimit", "true", "false",
-    "sleep", "tc",
-];
-
-/// Programs that the lab calls by other names than those it is asked for.
-const ALIASES: [&str; 6] = [
-    "ip6tables",
-    "iptables-restore",
-    "ip6tables-restore",
-    "iptables-save",
-    "ip6tables-save",
-    KMOD.0,
-];
+/// What the guest's init runs beside the lab's programs.
+const OF_INIT: [&str; 5] = ["ln", "mkdir", "stty", "uname", KMOD.0];
 
 /// Files and folders that programs read: users, services, iptables' matches, and
 /// what sipp asks about its terminal.
@@ -62,12 +49,10 @@ pub(super) fn pack(
     filter: Option<&str>,
 ) -> Result<()> {
     let mut root = Root::default();
-    for name in lab::programs().chain(PROGRAMS).chain(ALIASES) {
-        if let Some(program) = programs::find(name) {
-            root.program(&program)?;
-        } else if PROGRAMS.contains(&name) || name == KMOD.0 {
-            anyhow::bail!("the guest needs {name}, which this machine lacks");
-        }
+    for name in lab::in_guest().chain(OF_INIT) {
+        let program = programs::find(name)
+            .with_context(|| format!("the guest needs {name}, which this machine lacks"))?;
+        root.program(&program)?;
     }
     for path in DATA.map(Path::new) {
         if path.exists() {

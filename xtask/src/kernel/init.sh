@@ -21,7 +21,7 @@ ulimit -n 20000
 # As contrib/modules-load.d has it: the kernel loads the other half of each itself.
 modprobe -a nf_nat_ftp nf_nat_sip nf_nat_tftp
 export CONNTRACK_AGENT_BIN=/tests/conntrack-agent CONNTRACK_EBPF_OBJECT=/tests/classifier
-export RUST_TEST_THREADS=4 RUST_BACKTRACE=0
+export CONNTRACK_TEST_PATIENCE=5 RUST_TEST_THREADS=4 RUST_BACKTRACE=0
 (
     cd /tmp || exit 1
     echo "guest: $(uname -rv)"
