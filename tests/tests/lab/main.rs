@@ -42,4 +42,5 @@ mod sip;
 mod store;
 mod tftp;
 mod top;
+mod unmounted;
 mod xdp;

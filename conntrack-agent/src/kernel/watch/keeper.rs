@@ -54,17 +54,21 @@ impl Keeper {
     /// that wants it will have pinned it again.
     pub fn keep(&self, router: RouterId, pins: &[PathBuf]) {
         // Closed without the lock: that of the last one detaches a program.
-        let old = self.lock().remove(&router);
-        let mut links = old.unwrap_or_default();
-        links.retain_mut(|kept| {
-            !pins.contains(&kept.pin) && !std::mem::replace(&mut kept.is_stray, true)
-        });
+        let mut before = self.lock().remove(&router).unwrap_or_default();
+        let mut links = Vec::with_capacity(pins.len());
         for pin in pins {
-            let Some(permit) = self.budget.take(1) else {
-                break;
-            };
-            match sys::open_pinned(pin) {
-                Ok(link) => {
+            let same = before.iter().position(|kept| kept.pin == *pin);
+            let same = same.map(|at| before.swap_remove(at));
+            match (sys::open_pinned(pin), same) {
+                (Ok(link), Some(kept)) => links.push(Kept {
+                    link,
+                    is_stray: false,
+                    ..kept
+                }),
+                (Ok(link), None) => {
+                    let Some(permit) = self.budget.take(1) else {
+                        continue;
+                    };
                     links.push(Kept {
                         pin: pin.clone(),
                         link,
@@ -72,11 +76,15 @@ impl Keeper {
                         is_stray: false,
                     });
                 }
-                // Gone since it was listed, or no link: nothing to keep, and
-                // whoever removed it has been noticed.
-                Err(error) => debug!(pin = %pin.display(), %error, "not kept open"),
+                // Taken away since it was listed. It may be all that this descriptor's
+                // program runs by, so it isn't let go of.
+                (Err(_), Some(kept)) => before.push(kept),
+                // The same of one that was not kept, or no link.
+                (Err(error), None) => debug!(pin = %pin.display(), %error, "not kept open"),
             }
         }
+        before.retain_mut(|kept| !std::mem::replace(&mut kept.is_stray, true));
+        links.append(&mut before);
         if !links.is_empty() {
             self.lock().insert(router, links);
         }
