@@ -41,9 +41,6 @@ pub enum Reload {
     Refused,
 }
 
-/// Loading ten routers takes well under a second; the rest is a busy machine.
-const LIMIT: Duration = Duration::from_mins(2);
-
 impl Agent {
     /// Writes the lab's configuration and these rules, starts the agent on
     /// them and waits until it is ready.
@@ -131,7 +128,7 @@ impl Agent {
     /// # Errors
     /// How it ended instead.
     pub fn ready(self) -> Result<Self, Exit> {
-        self.ready_within(LIMIT).map(|(agent, _)| agent)
+        self.ready_within(wait::patience()).map(|(agent, _)| agent)
     }
 
     /// The same, waiting for so long at the most; with the line that says so.
@@ -148,7 +145,7 @@ impl Agent {
 
     /// Changes the rules file and has the agent read it again.
     pub fn reload(&mut self, rules: &str) -> Reload {
-        self.reload_within(LIMIT, rules)
+        self.reload_within(wait::patience(), rules)
             .unwrap_or_else(|error| panic!("no answer to SIGHUP: {error}"))
     }
 
@@ -182,9 +179,9 @@ impl Agent {
 
     /// Waits until it has logged a line with `text`.
     pub fn wait_for_log(&self, text: &str) {
-        let logged = self
-            .process
-            .wait_for_line(0, LIMIT, |line| line.contains(text).then_some(()));
+        let logged = self.process.wait_for_line(0, wait::patience(), |line| {
+            line.contains(text).then_some(())
+        });
         logged.unwrap_or_else(|error| panic!("the log lacks {text:?}: {error}"));
     }
 
@@ -204,6 +201,16 @@ impl Agent {
     /// Sends it a signal.
     pub fn signal(&mut self, signal: Signal) {
         self.process.signal(signal);
+    }
+
+    /// Stops it, and waits until it stands still.
+    pub fn pause(&mut self) {
+        self.process.pause();
+    }
+
+    /// Has it go on after `pause`.
+    pub fn resume(&mut self) {
+        self.process.resume();
     }
 
     /// Its process id.
@@ -237,7 +244,7 @@ pub fn run_release_to_exit(lab: &Lab, rules: Option<&str>, release: &Release) ->
 /// Runs another subcommand on the lab's configuration, as it was last written.
 #[must_use]
 pub fn subcommand(lab: &Lab, name: &str) -> Exit {
-    subcommand_within(LIMIT, lab, name)
+    subcommand_within(wait::patience(), lab, name)
 }
 
 /// The same, for so long at the most.
@@ -324,7 +331,7 @@ impl Config {
 #[must_use]
 pub fn listening(lab: &Lab) -> PathBuf {
     let socket = lab.dir().run_dir().join("agent.sock");
-    wait::until(LIMIT, || socket.exists().then_some(())).expect("an agent that listens");
+    wait::until(wait::patience(), || socket.exists().then_some(())).expect("an agent that listens");
     socket
 }
 
@@ -359,7 +366,7 @@ fn launched(launcher: &[&str], command: Command) -> Command {
 }
 
 fn exit(process: &mut Process) -> Exit {
-    exit_within(LIMIT, process)
+    exit_within(wait::patience(), process)
 }
 
 fn exit_within(limit: Duration, process: &mut Process) -> Exit {

@@ -3,27 +3,28 @@
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::curl::Answer;
+use crate::wait;
 
 /// HTTP/1.1 with one request at a time (RFC 9112, 9.3).
 pub struct Connection {
     stream: BufReader<UnixStream>,
 }
 
-/// Against hanging alone.
-const LIMIT: Duration = Duration::from_mins(1);
-
 impl Connection {
     /// Connects.
     #[must_use]
     pub fn open(socket: &Path) -> Self {
         let stream = UnixStream::connect(socket).expect("a connection");
-        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
-        stream.set_write_timeout(Some(LIMIT)).expect("a limit");
+        stream
+            .set_read_timeout(Some(wait::patience()))
+            .expect("a limit");
+        stream
+            .set_write_timeout(Some(wait::patience()))
+            .expect("a limit");
         Self {
             stream: BufReader::new(stream),
         }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::lab::Lab;
+use crate::wait;
 
 /// One message, with when it came.
 #[derive(Clone, Debug)]
@@ -103,8 +104,7 @@ impl Manager {
     /// Waits for a message with this line; those before it are gone.
     #[must_use]
     pub fn wait_for(&self, line: &str) -> Message {
-        const LIMIT: Duration = Duration::from_mins(2);
-        let end = Instant::now() + LIMIT;
+        let end = Instant::now() + wait::patience();
         let mut before = Vec::new();
         while let Some(message) = self.next(end.saturating_duration_since(Instant::now())) {
             if message.has(line) {

@@ -1,6 +1,7 @@
 //! Processes that the lab starts, and ends.
 
-use std::io::{BufRead as _, BufReader, Read};
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -115,6 +116,37 @@ impl Process {
         if self.child.try_wait().expect("its status").is_none() {
             kill_process(self.pid(), signal).expect("a signal to our own child");
         }
+    }
+
+    /// Stops it (SIGSTOP), and waits until it stands still: the signal is sent to the
+    /// process, and each of its threads runs on until it sees it.
+    pub fn pause(&mut self) {
+        self.signal(Signal::STOP);
+        let stopped = wait::until(wait::patience(), || {
+            self.threads()
+                .iter()
+                .all(|state| *state == 'T')
+                .then_some(())
+        });
+        stopped.unwrap_or_else(|| panic!("{} isn't stopped: {:?}", self.name, self.threads()));
+    }
+
+    /// Has it go on after `pause`.
+    pub fn resume(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// The state of each of its threads, as proc_pid_stat(5) has it.
+    fn threads(&self) -> Vec<char> {
+        let tasks = format!("/proc/{}/task", self.pid().as_raw_nonzero());
+        let tasks = fs::read_dir(&tasks).unwrap_or_else(|e| panic!("{tasks}: {e}"));
+        let state = |task: io::Result<fs::DirEntry>| {
+            // A thread may end meanwhile, and has no state then.
+            let stat = fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+            // What comes before is the program's name in parentheses, which may be anything.
+            stat.rsplit_once(") ")?.1.chars().next()
+        };
+        tasks.filter_map(state).collect()
     }
 
     /// Its process id.

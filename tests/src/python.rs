@@ -4,12 +4,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use crate::process::{Process, Stream};
-
-/// What pip may take: against hanging alone.
-const LIMIT: Duration = Duration::from_mins(5);
+use crate::wait;
 
 /// A virtual environment.
 #[derive(Debug)]
@@ -66,7 +63,7 @@ fn must_end_well(command: Command) {
     let shown = format!("{command:?}");
     let mut process = Process::start(None, command);
     let status = process
-        .wait(LIMIT)
+        .wait(2 * wait::patience())
         .unwrap_or_else(|error| panic!("{shown}: {error}: {:?}", process.lines()));
     assert!(
         status.success(),

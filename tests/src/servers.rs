@@ -9,15 +9,12 @@ use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::time::Duration;
 
 use crate::netns::Netns;
 use crate::wait;
 
 /// The file that servers offer.
 pub const FILE: &str = "payload.bin";
-
-const READY: Duration = Duration::from_secs(10);
 
 /// Puts `size` random bytes into a folder as [`FILE`], readable by all.
 pub(crate) fn offer_file(folder: &Path, size: u64) -> Vec<u8> {
@@ -51,6 +48,6 @@ pub(crate) fn wait_for_udp(netns: &Netns, address: SocketAddr) {
         locals.any(|local| local.ends_with(&port)).then_some(())
     };
     netns
-        .run(|| wait::until(READY, bound))
+        .run(|| wait::until(wait::patience(), bound))
         .unwrap_or_else(|| panic!("nothing listens on {address}/udp in {}", netns.name()));
 }

@@ -3,16 +3,12 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use uuid::Uuid;
 
 use crate::lab::Lab;
 use crate::wait;
-
-/// Against hanging alone.
-const LIMIT: Duration = Duration::from_mins(1);
 
 /// A program in a terminal of a tmux server of its own, which ends with this.
 pub struct Tmux {
@@ -95,7 +91,7 @@ impl Tmux {
     /// # Panics
     /// If there is none for a long time.
     pub fn wait_for<T>(&self, what: &str, mut found: impl FnMut(&[String]) -> Option<T>) -> T {
-        wait::until(LIMIT, || found(&self.screen()))
+        wait::until(wait::patience(), || found(&self.screen()))
             .unwrap_or_else(|| panic!("no {what} on the screen:\n{}", self.screen().join("\n")))
     }
 
@@ -116,7 +112,7 @@ impl Tmux {
             let status = succeeded(self.tmux(["display-message", "-p", format]));
             status.trim().parse().ok()
         };
-        wait::until(LIMIT, ended)
+        wait::until(wait::patience(), ended)
             .unwrap_or_else(|| panic!("it doesn't end:\n{}", self.screen().join("\n")))
     }
 

@@ -16,7 +16,6 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use conntrack_tests::agent::{Agent, Config};
 use conntrack_tests::curl::{Answer, curl};
@@ -24,12 +23,10 @@ use conntrack_tests::durable::{BareRouter, stored};
 use conntrack_tests::lab::Lab;
 use conntrack_tests::process::{Process, Stream};
 use conntrack_tests::python;
+use conntrack_tests::wait;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
-
-/// Against hanging: an index that doesn't answer, a request that never ends.
-const LIMIT: Duration = Duration::from_mins(5);
 
 const TOKEN: &str = "b3f0c9e27d5a41688c1e";
 
@@ -260,7 +257,7 @@ expected-statuses = ["2xx", 400, 401, 403, 404, 409]
 fn output(command: Command) -> (Option<i32>, String) {
     let mut process = Process::start(None, command);
     let status = process
-        .wait(LIMIT)
+        .wait(2 * wait::patience())
         .unwrap_or_else(|error| panic!("{error}"));
     let said = process.text(Stream::Out) + &process.text(Stream::Err);
     (status.code(), said)

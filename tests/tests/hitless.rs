@@ -53,9 +53,6 @@ const UPGRADES: usize = 4;
 const FEW: u16 = 4;
 const MANY: u16 = 400;
 
-/// Against hanging alone.
-const LIMIT: Duration = Duration::from_mins(10);
-
 struct Fixture {
     server: FtpServer,
     site: Site,
@@ -310,7 +307,7 @@ fn a_gap_is_seen() {
     let more = |count: usize| {
         let goal = connections.made() + count;
         let enough = || (connections.made() >= goal).then_some(());
-        wait::until(LIMIT, enough).expect("more connections");
+        wait::until(4 * wait::patience(), enough).expect("more connections");
     };
     more(500);
     fixture.kill(agent);
@@ -319,7 +316,7 @@ fn a_gap_is_seen() {
         fs::remove_file(link).expect("a pinned link");
     }
     let detached = || fixture.program().is_empty().then_some(());
-    wait::until(LIMIT, detached).expect("the links are released");
+    wait::until(4 * wait::patience(), detached).expect("the links are released");
     more(500);
     let agent = fixture.start(FEW);
     more(500);

@@ -29,8 +29,6 @@ const ROUNDS: usize = 3;
 const SLOW: usize = 500;
 /// What the agent may hold at its peak, in KiB.
 const MOST_MEMORY: u64 = 256 << 10;
-/// Against hanging.
-const LIMIT: Duration = Duration::from_mins(1);
 
 /// That it has no rule any more, ends as it should, and never panicked.
 fn assert_unharmed(served: Served) {
@@ -48,8 +46,8 @@ struct Connection(BufReader<UnixStream>);
 impl Connection {
     fn open(socket: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        stream.set_write_timeout(Some(LIMIT))?;
+        stream.set_read_timeout(Some(wait::patience()))?;
+        stream.set_write_timeout(Some(wait::patience()))?;
         Ok(Self(BufReader::new(stream)))
     }
 
@@ -200,7 +198,7 @@ impl SlowOnes {
             connected.wait();
             let begun = Instant::now();
             for second in 1.. {
-                if stopped.load(Ordering::Relaxed) || begun.elapsed() > 2 * LIMIT {
+                if stopped.load(Ordering::Relaxed) || begun.elapsed() > 2 * wait::patience() {
                     break;
                 }
                 for (number, client) in slow.iter_mut().enumerate() {
@@ -374,7 +372,9 @@ fn a_thousand_good_clients_are_answered_beside_five_hundred_slow_ones() {
     );
     assert!(peak < MOST_MEMORY, "{peak} KiB at the peak");
     assert!(full > before.0 + SLOW * 3 / 4, "{full} descriptors");
-    let back = wait::until(LIMIT, || (agent.descriptors() <= before.0).then_some(()));
+    let back = wait::until(wait::patience(), || {
+        (agent.descriptors() <= before.0).then_some(())
+    });
     assert!(
         back.is_some(),
         "{} descriptors, {} before",
@@ -408,7 +408,7 @@ fn who_has_too_many_connections_is_told_so_and_the_others_go_on() {
         )
     };
     // The one of `process` may not be gone yet.
-    let begun = wait::until(LIMIT, || {
+    let begun = wait::until(wait::patience(), || {
         let mut connections: Vec<_> = (0..MOST).map(|_| open()).collect();
         let all = connections
             .iter_mut()
@@ -439,16 +439,20 @@ fn who_has_too_many_connections_is_told_so_and_the_others_go_on() {
         .expect("setpriv and curl");
     assert_eq!(String::from_utf8_lossy(&other.stdout), "200", "{other:?}");
     // None of those that were turned away is still held.
-    let back = wait::until(LIMIT, || (agent.descriptors() <= descriptors).then_some(()));
+    let back = wait::until(wait::patience(), || {
+        (agent.descriptors() <= descriptors).then_some(())
+    });
     assert!(back.is_some(), "{} of {descriptors}", agent.descriptors());
     connections.pop();
-    let next = wait::until(LIMIT, || {
+    let next = wait::until(wait::patience(), || {
         let answer = open().ask("GET", "/v2.0", "");
         matches!(answer, Ok((200, _))).then_some(())
     });
     assert!(next.is_some(), "a place that was given back is taken");
     drop(connections);
-    let gone = wait::until(LIMIT, || (agent.descriptors() < descriptors).then_some(()));
+    let gone = wait::until(wait::patience(), || {
+        (agent.descriptors() < descriptors).then_some(())
+    });
     assert!(gone.is_some(), "{} descriptors", agent.descriptors());
     assert_unharmed(served);
 }

@@ -25,11 +25,9 @@ use conntrack_tests::durable::{BareRouter, Rules, said, stored};
 use conntrack_tests::lab::Lab;
 use conntrack_tests::process::{Process, Stream};
 use conntrack_tests::python;
+use conntrack_tests::wait;
 use serde_json::{Value, json};
 use uuid::Uuid;
-
-/// What one command may take; the machine may be busy.
-const LIMIT: Duration = Duration::from_mins(2);
 
 /// An operator's.
 const CI: &str = "c1-0123456789abcdef";
@@ -198,7 +196,7 @@ impl Fixture {
             .env("OS_ENDPOINT", &self.endpoint)
             .env("OS_TOKEN", token)
             .args(words.split_whitespace());
-        Ended::of(command, LIMIT)
+        Ended::of(command, wait::patience())
     }
 
     /// A command about helper rules, as the operator.
@@ -401,7 +399,7 @@ fn a_token_allows_what_its_grant_says() {
             .env("OS_ENDPOINT", &fixture.endpoint)
             .args(["network", "l3", "conntrack", "helper"])
             .args(words.split_whitespace());
-        Ended::of(command, LIMIT)
+        Ended::of(command, wait::patience())
     };
     without(&list).refused(&list, 1, "Unable to find a version discovery document");
     let why = without(&format!("{list} --debug"));
@@ -455,7 +453,7 @@ fn the_version_and_routers_are_found() {
         "endpoint": [version, [2, 0]],
         "resources": ["routers"],
     });
-    assert_eq!(Ended::of(command, LIMIT).json(), expected);
+    assert_eq!(Ended::of(command, wait::patience()).json(), expected);
 
     // The endpoint may name the version, or not. (After "/v2.0/" openstacksdk
     // puts another v2.0, whatever server it is.)
@@ -466,7 +464,11 @@ fn the_version_and_routers_are_found() {
             .args(["--os-endpoint", &format!("{}{end}", fixture.endpoint)])
             .args(["network", "l3", "conntrack", "helper", "list", &router])
             .args(["-f", "json"]);
-        assert_eq!(Ended::of(command, LIMIT).json(), json!([]), "{end}");
+        assert_eq!(
+            Ended::of(command, wait::patience()).json(),
+            json!([]),
+            "{end}"
+        );
     }
 
     let named = |name: &str| {

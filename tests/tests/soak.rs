@@ -34,8 +34,6 @@ use churn::Churn;
 use figures::Figures;
 
 const LENGTH: u64 = 480;
-/// For what was lent to come back.
-const LIMIT: Duration = Duration::from_secs(40);
 
 fn number(variable: &str) -> Option<u64> {
     let text = env::var(variable).ok()?;
@@ -105,7 +103,7 @@ fn churn_beside_traffic_leaves_the_kernel_as_the_store_and_the_agent_as_it_was()
         churn.assert_kernel_is_store();
         churn.settle();
         // What is lent for a while (a thread of the runtime's, say) comes back.
-        let flat = wait::until(LIMIT, || {
+        let flat = wait::until(wait::patience(), || {
             let cold = Figures::least(pid);
             println!("soak: at the end: {cold}");
             cold.is_flat_since(&warm).then_some(())

@@ -9,6 +9,7 @@ use suppaftp::{FtpError, FtpStream};
 
 use crate::netns::Netns;
 use crate::servers::FILE;
+use crate::wait;
 
 /// Who opens the data connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +49,6 @@ impl fmt::Display for Failure {
 /// How long a data connection may take to come about. The negative twins wait
 /// for all of it.
 const DATA: Duration = Duration::from_secs(4);
-/// How long the server may take to answer. Longer than it tries to connect.
-const ANSWER: Duration = Duration::from_secs(20);
 
 /// Fetches the server's file in a session of its own.
 ///
@@ -70,8 +69,8 @@ fn log_in(server: SocketAddr, mode: Mode) -> Result<FtpStream, FtpError> {
     {
         let control = session.get_ref();
         let timeouts = control
-            .set_read_timeout(Some(ANSWER))
-            .and_then(|()| control.set_write_timeout(Some(ANSWER)));
+            .set_read_timeout(Some(wait::patience()))
+            .and_then(|()| control.set_write_timeout(Some(wait::patience())));
         timeouts.map_err(FtpError::ConnectionError)?;
     }
     match (mode, server) {
@@ -87,7 +86,7 @@ fn log_in(server: SocketAddr, mode: Mode) -> Result<FtpStream, FtpError> {
 
 fn connect(address: SocketAddr) -> Result<TcpStream, FtpError> {
     let stream = TcpStream::connect_timeout(&address, DATA).map_err(FtpError::ConnectionError)?;
-    let timeout = stream.set_read_timeout(Some(ANSWER));
+    let timeout = stream.set_read_timeout(Some(wait::patience()));
     timeout.map_err(FtpError::ConnectionError)?;
     Ok(stream)
 }

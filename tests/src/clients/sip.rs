@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::netns::Netns;
 use crate::process::Process;
+use crate::wait;
 
 /// A call in progress.
 pub struct Call {
@@ -25,7 +26,6 @@ pub struct Line {
 
 /// How long a call stays up: media expectations go away with it.
 const TALK: Duration = Duration::from_secs(4);
-const LIMIT: Duration = Duration::from_secs(30);
 
 impl Call {
     /// Calls.
@@ -57,7 +57,7 @@ impl Call {
     /// # Errors
     /// When the signalling failed, with what sipp said.
     pub fn finish(mut self, mut meanwhile: impl FnMut()) -> Result<(), String> {
-        let end = std::time::Instant::now() + LIMIT;
+        let end = std::time::Instant::now() + wait::patience();
         loop {
             meanwhile();
             match self.process.wait(Duration::from_millis(50)) {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{READY, offer_file};
+use super::offer_file;
 use crate::netns::Netns;
 use crate::process::Process;
 use crate::wait;
@@ -39,7 +39,7 @@ impl FtpServer {
         command.arg(&config);
         let process = Process::start(Some(netns), command);
         let connect = || TcpStream::connect(address).ok();
-        let ready = netns.run(|| wait::until(READY, connect));
+        let ready = netns.run(|| wait::until(wait::patience(), connect));
         assert!(
             ready.is_some(),
             "vsftpd doesn't answer on {address}: {:?}",

@@ -10,9 +10,6 @@ use conntrack_tests::wait;
 
 use crate::connections::Source;
 
-/// Against hanging alone.
-const LIMIT: Duration = Duration::from_mins(1);
-
 /// conntrack's own program, which prints an event for each connection as it is
 /// confirmed, with its helper if it has one by then.
 pub(crate) struct Events {
@@ -53,7 +50,7 @@ impl Events {
                 .any(|mut line| line.nth(1) == Some("12") && line.next() == Some(&pid))
                 .then_some(())
         };
-        wait::until(LIMIT, listens).expect("conntrack listens");
+        wait::until(wait::patience(), listens).expect("conntrack listens");
         Self { process, port }
     }
 
@@ -68,7 +65,7 @@ impl Events {
             std::thread::sleep(Duration::from_millis(500));
             (is_quiet && lines >= made.len()).then_some(())
         };
-        if wait::until(LIMIT, all).is_none() {
+        if wait::until(wait::patience(), all).is_none() {
             println!("hitless: conntrack says less than there was");
         }
         let mut seen = Seen::default();

@@ -3,7 +3,6 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use conntrack_agent::kernel::{Instance, Pins, Usable};
 use conntrack_agent::model::Protocol;
@@ -28,8 +27,6 @@ const EACH: u64 = 200_000;
 /// many rules is another one.
 const GROWING: [u16; 4] = [40, 80, 160, 320];
 const MOST: u16 = 640;
-/// Against hanging alone.
-const LIMIT: Duration = Duration::from_mins(2);
 
 /// Counts what comes out of the classifier, by the netdev ingress hook, which is
 /// behind tcx and tc (`__netif_receive_skb_core`, net/core/dev.c), and ends its
@@ -137,7 +134,7 @@ fn counts_are_exact_at_high_rates_and_across_instances() {
                 .all(|sent| sent.load(Ordering::Relaxed) >= least);
             all.then_some(())
         };
-        wait::until(LIMIT, enough).expect("packets");
+        wait::until(wait::patience(), enough).expect("packets");
     };
 
     let (through, agent) = thread::scope(|scope| {
@@ -182,7 +179,7 @@ fn counts_are_exact_at_high_rates_and_across_instances() {
     // What was sent may still be on its way: the receiving side has a queue.
     let arrived = || (counted_by_nft(&world.netns) == through).then_some(());
     assert_eq!(
-        wait::until(LIMIT, arrived),
+        wait::until(wait::patience(), arrived),
         Some(()),
         "nft counts what got through"
     );

@@ -13,8 +13,6 @@ use conntrack_tests::wait;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
 
-const LIMIT: Duration = Duration::from_secs(20);
-
 struct Fixture {
     agent: Agent,
     router: BareRouter,
@@ -74,7 +72,7 @@ impl Fixture {
 fn with_64_descriptors_connections_leave_room_for_the_agents_work() {
     let fixture = Fixture::new(&["prlimit", "--nofile=64:64"]);
     // A connection that has just been given back may still have its place.
-    let held = wait::until(LIMIT, || fixture.hold(16));
+    let held = wait::until(wait::patience(), || fixture.hold(16));
     let mut held = held.expect("a quarter of them");
     for _ in 0..100 {
         let answer = fixture.connect().receive();
@@ -89,7 +87,7 @@ fn with_64_descriptors_connections_leave_room_for_the_agents_work() {
     assert_eq!(answer.status, 201, "{answer:?}");
     fixture.assert_in_force(1);
     drop(held);
-    let again = wait::until(LIMIT, || (fixture.status() == 200).then_some(()));
+    let again = wait::until(wait::patience(), || (fixture.status() == 200).then_some(()));
     assert!(again.is_some(), "places that were given back are taken");
     assert_eq!(fixture.agent.stop().code, Some(0));
 }
@@ -106,7 +104,7 @@ fn wait_for_quiet(pid: Pid) {
         }
         (last.1.elapsed() > Duration::from_secs(2)).then_some(())
     };
-    wait::until(LIMIT, quiet).expect("an agent that has nothing to do");
+    wait::until(wait::patience(), quiet).expect("an agent that has nothing to do");
 }
 
 /// Leaves the process the descriptors that it has; gives the limit it had.
@@ -187,7 +185,7 @@ fn without_a_descriptor_who_knocks_is_told_so_and_a_change_is_refused_whole() {
     assert!(taken < 100, "it goes round in a loop: {taken} ticks");
 
     set(pid, limit);
-    let again = wait::until(LIMIT, || {
+    let again = wait::until(wait::patience(), || {
         let answer = fixture.create(&mut held, 2121);
         (answer.status == 201).then_some(())
     });

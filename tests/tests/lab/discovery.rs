@@ -14,7 +14,7 @@ use conntrack_tests::lab::Lab;
 use conntrack_tests::snapshot::ingress_programs;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 use uuid::Uuid;
 
 use crate::repair::{World, detach, rules_of, soon};
@@ -155,12 +155,12 @@ fn foreign_programs_before_and_after_ours_stay_where_they_are() {
         let theirs = before.iter().copied().find(|id| *id != ours);
 
         // Or it might be there again before it is seen to be gone.
-        agent.signal(Signal::STOP);
+        agent.pause();
         for pin in world.links() {
             detach(&world.netns, &pin);
         }
         assert_eq!(programs(), theirs.as_slice());
-        agent.signal(Signal::CONT);
+        agent.resume();
         soon(
             "ours detached beside a foreign one",
             "attached, in front",
@@ -278,7 +278,7 @@ fn an_agent_that_was_stopped_for_a_while_catches_up() {
     let comes_id = comes.parse().expect("an id");
     let rules = stays.rules() + &goes.rules() + &rules_of(comes_id);
     let mut agent = Agent::start(&lab, &rules);
-    agent.signal(Signal::STOP);
+    agent.pause();
     goes.netns.delete();
     stays.netns.nft("flush ruleset");
     stays
@@ -291,7 +291,7 @@ fn an_agent_that_was_stopped_for_a_while_catches_up() {
     thread::sleep(NOTHING_IN);
     assert!(!stays.is_well() && !comes.is_well(), "it is stopped");
     assert!(!goes.links().is_empty());
-    agent.signal(Signal::CONT);
+    agent.resume();
     soon("agent goes on after a stop", "all as it should be", || {
         stays.is_well() && comes.is_well() && goes.links().is_empty() && goes.program().is_none()
     });

@@ -17,9 +17,6 @@ use serde_json::Value;
 
 use crate::metrics::{sample, scrape};
 
-/// Against hanging alone.
-const LIMIT: Duration = Duration::from_mins(1);
-
 #[test]
 fn events_tell_of_changes_and_repairs_and_who_made_them() {
     let fixture = Served::new();
@@ -77,7 +74,7 @@ fn events_tell_of_failures_and_of_recoveries_whatever_brings_them() {
     // Until one of this kind has come, and which have come with it.
     let mut hear = |until: &str| {
         let mut kinds = Vec::new();
-        let heard = wait::until(LIMIT, || {
+        let heard = wait::until(wait::patience(), || {
             let path = format!("/v1/events?wait=5&after={last}");
             let heard = curl(&socket, "GET", &path, "").body;
             last = heard["last"].as_u64().expect("a number");
@@ -141,12 +138,12 @@ fn so_many_may_wait_and_no_more_and_who_goes_gives_its_place_back() {
         let refused = answers.filter(|answer| answer.contains(&said)).count();
         (refused > 0).then_some(refused)
     };
-    assert_eq!(wait::until(LIMIT, refused), Some(1));
+    assert_eq!(wait::until(wait::patience(), refused), Some(1));
     // Without waiting anybody is answered.
     assert_eq!(fixture.ask("GET", "/v1/events?after=0", "").status, 200);
     let begun = Instant::now();
     drop(clients);
-    let answered = wait::until(LIMIT, || {
+    let answered = wait::until(wait::patience(), || {
         let answer = fixture.ask("GET", "/v1/events?after=0&wait=1", "");
         (answer.status == 200).then_some(())
     });
@@ -180,7 +177,7 @@ fn what_a_start_leaves_for_later_is_no_repair() {
     };
     let at_first = filters();
     assert!(at_first > 0, "the start makes all of them links");
-    wait::until(LIMIT, || (filters() == 0).then_some(())).expect("links alone");
+    wait::until(wait::patience(), || (filters() == 0).then_some(())).expect("links alone");
     let socket = listening(&lab);
     let heard = |path: &str| curl(&socket, "GET", path, "").body["events"].clone();
     let said = heard("/v1/events?after=0");
@@ -194,7 +191,7 @@ fn what_a_start_leaves_for_later_is_no_repair() {
 
     // What somebody does take away is.
     router.netns().nft("flush ruleset");
-    let repair = wait::until(LIMIT, || {
+    let repair = wait::until(wait::patience(), || {
         let heard = heard("/v1/events?after=1&wait=5");
         heard.get(0).cloned()
     });

@@ -22,8 +22,6 @@ use serde_json::Value;
 
 use crate::metrics::{sample, scrape};
 
-/// Against hanging alone.
-const LIMIT: Duration = Duration::from_mins(1);
 const PORT: u16 = 2121;
 const CHAT: u16 = 6667;
 
@@ -76,7 +74,7 @@ impl Fixture {
         let stream = self.site.client.run(|| TcpStream::connect(to));
         let stream = stream.expect("a connection");
         let from = stream.local_addr().expect("its address").to_string();
-        let told = wait::until(LIMIT, || {
+        let told = wait::until(wait::patience(), || {
             let heard = self.ask(&format!("/v1/events?after={after}"));
             let all = heard.body["events"].as_array().expect("events").clone();
             let is_it = |event: &Value| event["kind"] == "connection" && event["source"] == *from;
@@ -114,7 +112,7 @@ fn a_session_that_has_its_helper_is_said_to_have_it() {
     let came = fetch(&site.client, site.published_address(PORT), Mode::Active);
     assert!(came.expect("the transfer") == server.bytes);
     assert_helpers(site.router.netns(), &[(PORT, "ftp")]);
-    let told = wait::until(LIMIT, || {
+    let told = wait::until(wait::patience(), || {
         let heard = fixture.ask("/v1/events?after=0&wait=5").body["events"].clone();
         let all = heard.as_array().expect("events").clone();
         all.into_iter().find(|event| event["kind"] == "connection")
@@ -279,13 +277,13 @@ fn of_a_burst_each_is_told_of_or_counted() {
         (came.unwrap_or(0), told.iter().sum::<u64>(), untold)
     };
     let settled = || {
-        let whole = wait::until(LIMIT, || {
+        let whole = wait::until(wait::patience(), || {
             let (came, told, untold) = accounts();
             (came == told + untold).then_some((told, untold))
         });
         whole.unwrap_or_else(|| panic!("not all: {:?}", accounts()))
     };
-    let (told, untold) = wait::until(LIMIT, || {
+    let (told, untold) = wait::until(wait::patience(), || {
         let (told, untold) = settled();
         if untold == 0 {
             burst();
@@ -309,14 +307,14 @@ fn the_command_follows_over_a_restart() {
         text.lines().map(str::to_owned).collect()
     };
     let has = |words: &[&str]| {
-        wait::until(LIMIT, || {
+        wait::until(wait::patience(), || {
             let is_it = |line: &String| words.iter().all(|word| line.contains(word));
             lines().into_iter().find(is_it)
         })
         .unwrap_or_else(|| panic!("{words:?}: {:?} {:?}", lines(), events.text(Stream::Err)))
     };
     // What comes before it listens is not told.
-    wait::until(LIMIT, || {
+    wait::until(wait::patience(), || {
         drop(fixture.connect(CHAT));
         (!lines().is_empty()).then_some(())
     })
@@ -326,7 +324,7 @@ fn the_command_follows_over_a_restart() {
     has(&["connection", &port, "has its helper"]);
     let ended = fixture.agent.take().map(Agent::stop);
     assert_eq!(ended.and_then(|exit| exit.code), Some(0));
-    wait::until(LIMIT, || {
+    wait::until(wait::patience(), || {
         let said = events.text(Stream::Err);
         said.contains("waiting for it").then_some(())
     })
@@ -334,7 +332,7 @@ fn the_command_follows_over_a_restart() {
     let count = lines().len();
     fixture.agent = Some(Agent::start(&fixture.lab, &fixture.rules));
     drop(fixture.connect(PORT));
-    wait::until(LIMIT, || {
+    wait::until(wait::patience(), || {
         let now = lines();
         let mut new = now.iter().skip(count);
         new.any(|line| line.contains(&port)).then_some(())
@@ -375,7 +373,7 @@ fn an_agent_that_ends_answers_those_who_wait() {
         let [first, ..] = counts[..] else { return None };
         counts.iter().all(|count| *count == first).then_some(first)
     };
-    let before = wait::until(LIMIT, settled).expect("an agent at rest");
+    let before = wait::until(wait::patience(), settled).expect("an agent at rest");
     let mut command = Command::new("curl");
     command
         .args(["--silent", "--unix-socket"])
@@ -383,9 +381,9 @@ fn an_agent_that_ends_answers_those_who_wait() {
         .arg("http://localhost/v1/events?after=0&wait=20");
     let mut waiting = Process::start(None, command);
     let waits = || settled().filter(|now| *now == before + 1);
-    wait::until(LIMIT, waits).expect("one who waits");
+    wait::until(wait::patience(), waits).expect("one who waits");
     let Served { agent, .. } = fixture;
     assert_eq!(agent.stop().code, Some(0));
-    let ended = waiting.wait(LIMIT).expect("an answer");
+    let ended = waiting.wait(wait::patience()).expect("an answer");
     assert!(ended.success(), "{ended:?}");
 }

@@ -14,8 +14,6 @@ use conntrack_tests::snapshot::{Snapshot, assert_same, ingress_programs};
 use conntrack_tests::wait;
 use rustix::process::Signal;
 
-/// Against hanging alone.
-const LIMIT: Duration = Duration::from_mins(1);
 /// How long the agent is interrupted: less than it goes on trying, which is its
 /// 20 pauses of 20 ms.
 const STORM: Duration = Duration::from_millis(250);
@@ -49,7 +47,7 @@ fn a_start_that_is_interrupted_all_the_time_loads_all_the_same() {
         .map(|router| pins.instance(router.id()))
         .collect();
     // An instance's folder comes just before its programs.
-    wait::until(LIMIT, || {
+    wait::until(wait::patience(), || {
         folders.iter().any(|folder| folder.exists()).then_some(())
     })
     .expect("a load begins");

@@ -12,8 +12,6 @@ use conntrack_tests::manager::Manager;
 use conntrack_tests::wait;
 use rustix::process::Signal;
 
-const LIMIT: Duration = Duration::from_secs(20);
-
 /// A lab with a manager and a router, and an nft that a test can hold up.
 struct Fixture {
     manager: Manager,
@@ -74,7 +72,7 @@ fn the_manager_is_told_of_readiness_reload_and_end() {
     let fixture = Fixture::new("env >> environment");
     let manager = &fixture.manager;
     let mut agent = fixture.launch(&[], Some(&fixture.rules(21)));
-    let first = manager.next(LIMIT).expect("a message");
+    let first = manager.next(wait::patience()).expect("a message");
     assert!(first.has("READY=1"), "nothing comes before it: {first:?}");
     let status = "rules: 1, routers: 1, pending: 0, failed: 0";
     assert_eq!(first.value("STATUS"), status);
@@ -88,14 +86,14 @@ fn the_manager_is_told_of_readiness_reload_and_end() {
     let reloading = manager.wait_for("RELOADING=1");
     let time: u64 = reloading.value("MONOTONIC_USEC").parse().expect("a time");
     assert!(time > 0);
-    let done = manager.next(LIMIT).expect("a message");
+    let done = manager.next(wait::patience()).expect("a message");
     assert!(done.has("READY=1"), "the reload has an end: {done:?}");
     assert_eq!(done.value("STATUS"), status);
 
     fs::write(fixture.file("rules.toml"), fixture.rules(65536)).expect("the rules file");
     agent.process().signal(Signal::HUP);
     let _begun = manager.wait_for("RELOADING=1");
-    let refused = manager.next(LIMIT).expect("a message");
+    let refused = manager.next(wait::patience()).expect("a message");
     assert!(refused.has("READY=1"), "this one too: {refused:?}");
     let said = refused.value("STATUS");
     assert!(
@@ -151,7 +149,7 @@ fn the_watchdog_is_told_only_while_the_agents_thread_gets_on() {
     std::thread::scope(|scope| {
         let change = scope.spawn(|| fixture.change(21));
         let held = || fixture.file("held").exists().then_some(());
-        wait::until(LIMIT, held).expect("nft is held up");
+        wait::until(wait::patience(), held).expect("nft is held up");
         // A slow machine may have taken many ticks to get here.
         manager.forget();
         let while_held = manager.all(Duration::from_secs(3));
@@ -192,7 +190,7 @@ fn a_long_pass_is_no_hanging() {
     let begun = manager.wait_for("RELOADING=1").at;
     let mut alive = 0;
     let ended = loop {
-        let message = manager.next(LIMIT).expect("a message");
+        let message = manager.next(wait::patience()).expect("a message");
         if message.has("READY=1") {
             break message.at;
         }
@@ -236,7 +234,7 @@ fn a_start_is_left_where_it_is_when_the_agent_is_told_to_end() {
     fs::write(fixture.file("hold"), "").expect("a file");
     let mut agent = fixture.launch(&[], None);
     let held = || fixture.file("held").exists().then_some(());
-    wait::until(LIMIT, held).expect("nft is held up");
+    wait::until(wait::patience(), held).expect("nft is held up");
     // Neither early signal is lost, and the reload doesn't end it.
     agent.process().signal(Signal::HUP);
     agent.process().signal(Signal::TERM);

@@ -2,7 +2,6 @@
 //! served at once by tc filters, and get their links one router after the other.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use conntrack_agent::kernel::Pins;
 use conntrack_tests::agent::{Agent, Config};
@@ -11,8 +10,6 @@ use conntrack_tests::lab::Lab;
 use conntrack_tests::snapshot::{filter_programs, ingress_programs};
 use conntrack_tests::wait;
 
-/// Against hanging alone.
-const LIMIT: Duration = Duration::from_mins(1);
 /// Of two interfaces each; a start makes 64 links.
 const MANY: usize = 36;
 
@@ -75,7 +72,7 @@ fn many_bare_interfaces_are_served_at_once_and_linked_one_router_after_the_other
     let agent = fixture.start("auto");
     agent.wait_for_log("effects=0");
     let linked = || (fixture.filters() == 0 && fixture.folders() == 0).then_some(());
-    wait::until(LIMIT, linked).expect("links alone");
+    wait::until(wait::patience(), linked).expect("links alone");
     for router in &fixture.routers {
         let qdiscs = router.netns().tool("tc", ["qdisc", "show"], "");
         assert!(!qdiscs.contains("ingress"), "{qdiscs}");

@@ -4,7 +4,6 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
 
 use conntrack_tests::agent::{Agent, Config, listening};
 use conntrack_tests::curl::Caller;
@@ -15,8 +14,6 @@ use conntrack_tests::served::Served;
 use conntrack_tests::site::{Crossing, Plan, Site};
 use conntrack_tests::wait;
 
-/// Against hanging alone.
-const LIMIT: Duration = Duration::from_mins(1);
 const FIRST: u16 = 6969;
 const SECOND: u16 = 6970;
 const UNRULED: u16 = 6971;
@@ -139,7 +136,7 @@ fn work_is_counted_by_what_it_was() {
 
     fixture.router.netns().nft("flush ruleset");
     let repaired = || (repairs() == 1).then_some(());
-    wait::until(LIMIT, repaired).expect("a repair");
+    wait::until(wait::patience(), repaired).expect("a repair");
     assert_eq!(binds(), 2);
 }
 

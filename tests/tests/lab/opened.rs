@@ -25,8 +25,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::repair::{World, rules_of, soon};
 
-/// Against hanging alone.
-const LIMIT: Duration = Duration::from_mins(1);
 /// More than any test here makes events, and than the ring buffer has room for.
 const ALL: usize = 100_000;
 
@@ -134,7 +132,7 @@ fn check_sessions(crossing: Crossing) {
     // Ports without a rule.
     site.client.run(|| {
         let to = site.published_address(UNRULED);
-        TcpStream::connect_timeout(&to, LIMIT).expect("the server")
+        TcpStream::connect_timeout(&to, wait::patience()).expect("the server")
     });
     let to = site.published_address(TFTP_UNRULED);
     site.client
@@ -187,7 +185,7 @@ fn routers_with_the_same_addresses_are_told_apart() {
         let server = FtpServer::start(&site.server, site.server_address(RULED));
         site.client.run(|| {
             let to = site.published_address(RULED);
-            TcpStream::connect_timeout(&to, LIMIT).expect("the server")
+            TcpStream::connect_timeout(&to, wait::patience()).expect("the server")
         });
         drop(server);
     }
@@ -217,7 +215,7 @@ fn send_syns(world: &World, count: u16) {
     world.netns.run(|| {
         let sender = Sender::new("qg-1");
         for from in 1..=count {
-            wait::until(LIMIT, || sender.send(&syn(from)).then_some(())).expect("sent");
+            wait::until(wait::patience(), || sender.send(&syn(from)).then_some(())).expect("sent");
         }
     });
 }
@@ -272,7 +270,7 @@ fn a_ring_buffer_that_nobody_reads_stops_no_classification() {
     let _agent = unread(&world.lab, &world.rules());
     let mut events = reader(&world.lab);
     let mut sent = 0;
-    let filled = wait::until(LIMIT, || {
+    let filled = wait::until(wait::patience(), || {
         send_syns(&world, 200);
         sent += 200;
         assert_eq!(counters(&world).packets, sent, "each is classified");

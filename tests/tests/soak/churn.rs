@@ -24,8 +24,6 @@ use uuid::Builder;
 const ROUTERS: usize = 12;
 /// Ports that rules are for.
 const PORTS: u16 = 40;
-/// Against hanging: a router that failed is tried again within a minute.
-const LIMIT: Duration = Duration::from_secs(90);
 /// An interface beside a router's own.
 const EXTRA: &str = "qr-extra";
 
@@ -237,7 +235,7 @@ impl<'a> Churn<'a> {
             self.ask("PUT", &rules_of(router), Some(&none), &[200, 404]);
         }
         let pins = Pins::new(self.lab.dir().agent_bpffs_dir());
-        let gone = wait::until(LIMIT, || {
+        let gone = wait::until(wait::patience(), || {
             let left = pins.routers().expect("the pins");
             let left = left.iter().any(|router| self.all.contains(router));
             (!left).then_some(())
@@ -257,7 +255,7 @@ impl<'a> Churn<'a> {
         }
         // What is half-way is no state to judge.
         thread::sleep(Duration::from_secs(3));
-        let same = wait::until(LIMIT, || {
+        let same = wait::until(wait::patience(), || {
             let mapping = stored(self.lab.dir()).expect("the store");
             self.all_are(&mapping).then_some(mapping)
         });

@@ -1,21 +1,17 @@
 //! The way that is ours: an agent for each way to run it.
 
-use std::time::Duration;
-
 use conntrack_tests::agent::{Agent, Config};
 use conntrack_tests::attach::Xdp;
 use conntrack_tests::durable::{Rules, rules_file};
 use conntrack_tests::lab::Lab;
 use conntrack_tests::snapshot::{filter_programs, ingress_programs, xdp_on};
+use conntrack_tests::wait;
 
 use crate::configuration::{Attach, Carrier, Ours, Watched, Way};
 use crate::network::{INSIDE, Translation};
 use crate::rig::Router;
 use crate::rules;
 use crate::watchers::{Busy, Watchers};
-
-/// Against hanging alone.
-const LIMIT: Duration = Duration::from_mins(2);
 
 /// Starts an agent on its routers, and waits until their rules are in force, in the way
 /// that was asked for.
@@ -31,7 +27,7 @@ pub(crate) fn serve(lab: &Lab, ours: Ours, routers: &[Router]) -> Served {
     let rules = rules_file(&rules.collect::<Rules>());
     let agent = Agent::spawn(lab, &config(lab, ours), Some(&rules), &[]);
     let (agent, _) = agent
-        .ready_within(LIMIT)
+        .ready_within(wait::patience())
         .unwrap_or_else(|exit| panic!("{}: the agent isn't ready: {}", name(ours), exit.stderr));
     of_it.for_each(|router| assert_served(router, ours));
     Served {

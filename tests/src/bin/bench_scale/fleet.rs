@@ -90,7 +90,7 @@ impl Fleet {
             let mut routers = self.routers.iter();
             routers.all(|(id, _)| is_linked(*id)).then_some(())
         };
-        wait::until(crate::LIMIT, linked).expect("links alone");
+        wait::until(4 * wait::patience(), linked).expect("links alone");
         begun.elapsed()
     }
 

@@ -26,6 +26,7 @@ use conntrack_tests::agent::{Agent, Config, Reload, listening, subcommand_within
 use conntrack_tests::bench::samples::Samples;
 use conntrack_tests::bench::{machine, write};
 use conntrack_tests::connection::Connection;
+use conntrack_tests::wait;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -36,8 +37,6 @@ use crate::report::{Idle, Results, Start};
 
 /// Where the agent keeps its state by default is below this.
 const STATE: &str = "/var/lib";
-/// Against hanging alone.
-const LIMIT: Duration = Duration::from_mins(10);
 /// Through the socket, each on another router, as long as there are others.
 const CHANGES: usize = 300;
 /// One after the other, of all rules each.
@@ -110,7 +109,7 @@ fn measure(routers: usize, state: &TempDir) -> Results {
     let idle = idle(&mut agent, &rules);
     let (exit, end) = (agent.stop(), Instant::now());
     assert_eq!(exit.code, Some(0), "{}", exit.stderr);
-    let ended = subcommand_within(LIMIT, fleet.lab(), "cleanup");
+    let ended = subcommand_within(4 * wait::patience(), fleet.lab(), "cleanup");
     assert_eq!(ended.code, Some(0), "cleanup: {}", ended.stderr);
     let cleanup = end.elapsed();
     fleet.assert_clean();
@@ -139,7 +138,7 @@ fn launch(fleet: &Fleet, config: &Config, rules: &str) -> (Agent, Start) {
     let begun = Instant::now();
     let agent = Agent::spawn(fleet.lab(), config, Some(rules), &[]);
     let (agent, line) = agent
-        .ready_within(LIMIT)
+        .ready_within(4 * wait::patience())
         .unwrap_or_else(|exit| panic!("the agent isn't ready: {}", exit.stderr));
     let time = begun.elapsed();
     let number = |key: &str| {
@@ -219,6 +218,6 @@ fn idle(agent: &mut Agent, rules: &str) -> Idle {
 }
 
 fn reload(agent: &mut Agent, rules: &str) {
-    let reloaded = agent.reload_within(LIMIT, rules);
+    let reloaded = agent.reload_within(4 * wait::patience(), rules);
     assert_eq!(reloaded, Ok(Reload::Done));
 }
