@@ -3,7 +3,6 @@
 use std::fs;
 use std::process::Command;
 
-
 use conntrack_agent::kernel::Pins;
 use conntrack_tests::agent::{Agent, Config, Reload, listening};
 use conntrack_tests::attach;
