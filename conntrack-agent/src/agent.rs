@@ -15,24 +15,24 @@ use std::{
 
 use tracing::{debug, error, info, warn};
 
-pub use connections::{Connections, Family, Fate};
-pub use view::{Condition, Seen, View};
+pub use connections::{AddressFamily, Connections, HelperOutcome};
+pub use view::{Condition, Snapshot, View};
 use view::{Turn, Turns};
 pub use worker::{Applied, Handle, Rejection, Request};
 
 use crate::{
-    audit::{Auditor, Event, Outcome, Peer, RequestId},
-    chronicle::{Chronicle, Happening},
+    audit::{AuditRecord, Auditor, Outcome, Peer, RequestId},
     config::Config,
     daemon::{Rebuild, RunError},
     engine::{Change, Entry, Mapping, Policy},
-    footprint::Bpffs,
-    footprint::Footprint,
+    event_log::{Event, EventLog},
+    heartbeat::Heartbeat,
+    host_state::Bpffs,
+    host_state::HostState,
     input::sentence,
-    kernel::{self, Binding, Edition, MarkBits, News, Nft, Watch},
+    kernel::{self, Binding, Build, DirtyRouters, MarkBits, Nft, Watch},
     metrics::{Metrics, Occasion},
     model::{Helper, HelperRule, Origin, RouterId, RuleId},
-    pulse::Pulse,
     reconcile::{Host, Kernel as _, Reconciler, Summary},
     sources::{RuleSet, rules_file},
     store::{self, Store, StoreError},
@@ -48,7 +48,7 @@ pub(crate) struct Agent {
     view: Arc<View>,
     auditor: Arc<Auditor>,
     metrics: Arc<Metrics>,
-    chronicle: Arc<Chronicle>,
+    chronicle: Arc<EventLog>,
     rules: Option<PathBuf>,
     full_pass: Duration,
     bpffs: Bpffs,
@@ -57,7 +57,7 @@ pub(crate) struct Agent {
     relinking: VecDeque<RouterId>,
     /// Those whose turn has come and that weren't looked at yet.
     relinked: BTreeSet<RouterId>,
-    pulse: Pulse,
+    pulse: Heartbeat,
 }
 
 impl Agent {
@@ -65,9 +65,9 @@ impl Agent {
     /// Where `goes_on` says no, routers that were not looked at yet are left as
     /// they are.
     pub(crate) fn start(
-        edition: &Edition,
+        edition: &Build,
         config: &Config,
-        footprint: &mut Footprint,
+        footprint: &mut HostState,
         auditor: &Arc<Auditor>,
         rules: Option<&Path>,
         rebuild: Option<Rebuild>,
@@ -79,7 +79,7 @@ impl Agent {
         let policy = policy(config, binding.helpers().to_vec());
         let wanted = read_rules(rules, &policy)?;
         let mut host = Host::new(edition.clone(), config, id, bits, binding)?;
-        let pulse = Pulse::default();
+        let pulse = Heartbeat::default();
         host.beat_to(pulse.clone());
         let from = match rebuild {
             None => None,
@@ -127,7 +127,7 @@ impl Agent {
     /// that was lost; or a first one.
     fn open_store(
         config: &Config,
-        footprint: &mut Footprint,
+        footprint: &mut HostState,
         host: &Host,
         rebuild: Option<Mapping>,
     ) -> Result<(Store, Mapping), RunError> {
@@ -162,14 +162,16 @@ impl Agent {
     /// The rules that are in force become the API's, because nothing says whose
     /// they were.
     fn mapping_in_force(host: &Host) -> Result<Mapping, RunError> {
-        let entries = (0..).zip(host.rules_in_force()?).map(|(age, says)| Entry {
-            rule: HelperRule {
-                id: RuleId::random(),
-                says,
-                origin: Origin::Api,
-            },
-            age,
-        });
+        let entries = (0..)
+            .zip(host.rules_in_force()?)
+            .map(|(age, target)| Entry {
+                rule: HelperRule {
+                    id: RuleId::random(),
+                    target,
+                    origin: Origin::Api,
+                },
+                age,
+            });
         Mapping::from_entries(entries).map_err(RunError::Inconsistent)
     }
 
@@ -252,8 +254,8 @@ impl Agent {
             Err(error) => (Vec::new(), Vec::new(), Outcome::Failed(sentence(error))),
         };
         let changed: &[HelperRule] = &[before.as_slice(), after.as_slice()].concat();
-        let routers: BTreeSet<_> = changed.iter().map(|rule| rule.says.router).collect();
-        let event = Event {
+        let routers: BTreeSet<_> = changed.iter().map(|rule| rule.target.router).collect();
+        let event = AuditRecord {
             request: RequestId::random(),
             peer: Peer::RulesFile,
             operation: "rules_file",
@@ -264,7 +266,7 @@ impl Agent {
             took: begun.elapsed(),
         };
         self.auditor.record(&event);
-        let happening = Happening::change(&event);
+        let happening = Event::change(&event);
         self.chronicle.note(happening, event.routers);
     }
 
@@ -282,8 +284,8 @@ impl Agent {
             Ok(summary) => {
                 self.metrics.looked(&summary, Occasion::Wanted);
                 self.tell(self.view.commit(&change, &self.reconciler));
-                for says in change.matches() {
-                    self.keep_watching(says.router);
+                for target in change.matches() {
+                    self.keep_watching(target.router);
                 }
                 Ok(())
             }
@@ -309,10 +311,10 @@ impl Agent {
     }
 
     /// What the kernel's events tell: which routers are to be looked at.
-    fn hear(&mut self, news: &News) {
+    fn hear(&mut self, news: &DirtyRouters) {
         let now = Instant::now();
         for router in &news.routers {
-            self.reconciler.heard(*router, now);
+            self.reconciler.enqueue(*router, now);
         }
         if news.everything {
             self.have_bpffs();
@@ -340,7 +342,7 @@ impl Agent {
 
     /// A router that has nothing and is to have nothing is not watched.
     fn keep_watching(&self, router: RouterId) {
-        if self.mapping.has(router) || self.reconciler.troubles().contains_key(&router) {
+        if self.mapping.has(router) || self.reconciler.failures().contains_key(&router) {
             self.watch.follow(router);
         } else {
             self.watch.leave(router);
@@ -365,7 +367,7 @@ impl Agent {
     fn relink_next(&mut self) {
         if let Some(router) = self.relinking.pop_front() {
             self.host.turn_of(router);
-            self.reconciler.mark(router, Instant::now());
+            self.reconciler.enqueue_now(router, Instant::now());
             self.relinked.insert(router);
         }
     }
@@ -384,7 +386,7 @@ impl Agent {
             };
             self.metrics.looked(&summary, occasion);
             if !is_planned && summary.failed == 0 && summary.effects.total() > 0 {
-                let repair = Happening::repair(router, &summary.effects);
+                let repair = Event::repair(router, &summary.effects);
                 self.chronicle.note(repair, vec![router]);
             }
             self.tell(self.view.note(router, &self.reconciler));
@@ -401,13 +403,13 @@ impl Agent {
     fn tell(&self, turns: Turns) {
         for (router, turn) in turns {
             let router_id = router.to_string();
-            let happening = match (turn, self.reconciler.troubles().get(&router)) {
-                (Turn::Failed, Some(trouble)) => Happening::Failure {
+            let happening = match (turn, self.reconciler.failures().get(&router)) {
+                (Turn::Failed, Some(trouble)) => Event::Failure {
                     router_id,
                     reason: sentence(&trouble.error),
                     failures: trouble.failures,
                 },
-                _ => Happening::Recovery { router_id },
+                _ => Event::Recovery { router_id },
             };
             self.chronicle.note(happening, vec![router]);
         }
@@ -416,8 +418,8 @@ impl Agent {
     fn report(&self, event: &'static str, summary: Summary) {
         for entry in self.mapping.entries() {
             if self.mapping.is_shadowed(entry) {
-                let says = entry.rule.says;
-                warn!(router = %says.router, rule = %says, "shadowed: an older rule has this port");
+                let target = entry.rule.target;
+                warn!(router = %target.router, rule = %target, "shadowed: an older rule has this port");
             }
         }
         info!(

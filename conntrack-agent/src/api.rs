@@ -6,24 +6,24 @@
 //! ([`query`]) asks for; each answer that says no has one form (`error`).
 
 pub mod access;
-mod answers;
 mod app;
+mod authorize;
 mod body;
 mod error;
 mod events;
-mod gate;
 mod metrics;
 mod openapi;
-mod output;
 mod parameters;
-mod place;
+mod path;
 pub mod query;
+mod reserve_fd;
+mod response_budget;
+mod responses;
 mod schemas;
-mod sending;
 mod server;
-mod spare;
 pub mod tokens;
 mod traffic;
+mod views;
 
 pub use access::{Access, AccessError};
 pub use app::{Api, metrics_routes, routes};

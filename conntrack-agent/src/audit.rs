@@ -43,7 +43,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Event, Outcome, Peer, RequestId};
+pub use event::{AuditRecord, Outcome, Peer, RequestId};
 pub(crate) use line::LONGEST_LINE;
 
 use std::{
@@ -59,7 +59,7 @@ use tracing::{error, warn};
 use crate::config::{Audit, AuditTo};
 use file::Lines;
 use journal::Journal;
-use limit::Limiter;
+use limit::RefusalLimiter;
 use line::Line;
 
 /// Why there can be no audit trail.
@@ -121,7 +121,7 @@ impl Auditor {
     fn new(sink: Sink, config: &Audit) -> Self {
         Self(Mutex::new(Trail {
             sink,
-            limiter: Limiter::new(
+            limiter: RefusalLimiter::new(
                 config.refusals_per_second,
                 config.refusals_per_second_in_all,
             ),
@@ -132,7 +132,7 @@ impl Auditor {
 
     /// Records an event. Takes one write; with a journald that has stopped
     /// reading, a fifth of a second, once.
-    pub fn record(&self, event: &Event) {
+    pub fn record(&self, event: &AuditRecord) {
         self.trail()
             .record(event, SystemTime::now(), Instant::now());
     }
@@ -215,14 +215,14 @@ struct Gap {
 #[derive(Debug)]
 struct Trail {
     sink: Sink,
-    limiter: Limiter,
+    limiter: RefusalLimiter,
     /// Whether the last write failed; it was said then.
     failing: bool,
     gap: Option<Gap>,
 }
 
 impl Trail {
-    fn record(&mut self, event: &Event, time: SystemTime, now: Instant) {
+    fn record(&mut self, event: &AuditRecord, time: SystemTime, now: Instant) {
         if event.outcome.is_refusal() && !self.limiter.allows(&event.peer, now) {
             self.gap(time).refusals += 1;
             return;

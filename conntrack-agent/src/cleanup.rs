@@ -9,7 +9,7 @@ use crate::{
     audit,
     config::Config,
     daemon::{RunError, require_capabilities},
-    footprint::{FootprintError, Remains},
+    host_state::{AbandonedState, FootprintError},
     kernel::{self, AgentId, Hooks, Instance, NetnsFolder, Nft, Pins, remove_binding_of, unpin},
     model::RouterId,
 };
@@ -22,7 +22,7 @@ pub enum CleanupError {
     NotPermitted(#[from] RunError),
     /// An agent is running, or its folders can't be had.
     #[error(transparent)]
-    Footprint(#[from] FootprintError),
+    HostState(#[from] FootprintError),
     /// The socket's file can't be removed.
     #[error(transparent)]
     Socket(#[from] ListenError),
@@ -69,7 +69,7 @@ impl fmt::Display for Removed {
 pub fn cleanup(config: &Config) -> Result<Removed, CleanupError> {
     require_capabilities()?;
     // Before anything is looked at: an agent that runs must not lose it.
-    let remains = Remains::of(config)?;
+    let remains = AbandonedState::of(config)?;
     let mut removed = remove_datapath(
         &Nft::new(&config.nft),
         remains.bpffs_dir(config),

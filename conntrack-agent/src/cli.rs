@@ -32,7 +32,7 @@ use self::{
     events::FollowEvents,
     exit::{Failed, Status},
     helper::HelperCommand,
-    output::{Format, Output, Terminal, printable},
+    output::{Output, OutputFormat, Terminal, printable},
     router::RouterCommand,
     top::Top,
 };
@@ -43,7 +43,7 @@ use crate::{
     daemon::{self, Rebuild},
     doctor::examine,
     input::sentence,
-    kernel::Edition,
+    kernel::Build,
     telemetry,
 };
 
@@ -119,8 +119,8 @@ struct Global {
     #[arg(long, global = true, display_order = 100, value_name = "PATH", default_value = DEFAULT_SOCKET, value_hint = ValueHint::FilePath)]
     socket: PathBuf,
     /// The form of the data.
-    #[arg(short, long, global = true, display_order = 100, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
-    output: Format,
+    #[arg(short, long, global = true, display_order = 100, value_enum, value_name = "FORMAT", default_value_t = OutputFormat::Table)]
+    output: OutputFormat,
 }
 
 #[derive(Debug, clap::Args)]
@@ -139,7 +139,7 @@ impl ConfigFile {
 /// Does what the command line says, by an agent of this edition; data goes to
 /// stdout, everything else to stderr.
 #[must_use]
-pub fn main(edition: &Edition) -> ExitCode {
+pub fn main(edition: &Build) -> ExitCode {
     let status = run(
         edition,
         std::env::args_os(),
@@ -152,7 +152,7 @@ pub fn main(edition: &Edition) -> ExitCode {
 
 /// All of [`main`] but the process around it.
 fn run(
-    edition: &Edition,
+    edition: &Build,
     arguments: impl IntoIterator<Item = OsString>,
     stdout: &mut dyn Write,
     terminal: Option<Terminal>,
@@ -182,7 +182,7 @@ fn run(
 }
 
 fn execute(
-    edition: &Edition,
+    edition: &Build,
     cli: Cli,
     output: &mut Output<'_>,
     terminal: Option<Terminal>,
@@ -234,8 +234,8 @@ fn execute(
         Command::Status => {
             let status = Client::new(&socket)?.status()?;
             match format {
-                Format::Json => output.json(&status)?,
-                Format::Table => output.lines(&status::summary(&status))?,
+                OutputFormat::Json => output.json(&status)?,
+                OutputFormat::Table => output.lines(&status::summary(&status))?,
             }
         }
         Command::Events(events) => {

@@ -3,7 +3,7 @@
 
 mod error;
 mod exchange;
-mod patient;
+mod half_open;
 mod resource;
 
 use std::{collections::BTreeMap, path::Path};
@@ -11,18 +11,19 @@ use std::{collections::BTreeMap, path::Path};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-pub use error::{ClientError, Fault};
+pub use error::{ClientError, ResponseFault};
 pub use exchange::Bounds;
 pub use resource::{
-    AgentStatus, Connection, ConnectionCounts, Difference, Event, Events, Namespace, Router,
-    RouterCounts, RouterDetail, RouterTraffic, Rule, RuleCounts, RuleTraffic, Sums, Trouble,
+    AgentStatus, Connection, ConnectionCounts, Difference, EventPageView, EventView, Namespace,
+    Router, RouterCounts, RouterDetail, RouterTraffic, Rule, RuleCounts, RuleTraffic, Sums,
+    Trouble,
 };
 
 use crate::{
     model::{Helper, Port, Protocol, RouterId, RuleId, protocol_name},
     sources::RuleSet,
 };
-use exchange::{Exchange, Question};
+use exchange::{Exchange, HttpRequest};
 
 /// Where the agent listens by default.
 pub const DEFAULT_SOCKET: &str = "/run/conntrack-agent/agent.sock";
@@ -31,7 +32,7 @@ const EVERY_RULE: &str = "/v1/conntrack_helpers";
 
 /// What is to be different about a rule; what is not named stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Update<'a> {
+pub struct RuleUpdate<'a> {
     /// Its protocol.
     pub protocol: Option<Protocol>,
     /// Its port.
@@ -111,7 +112,7 @@ impl Client {
     ) -> Result<Rule, ClientError> {
         let rule = fields(Some(protocol), Some(port), Some(helper), id);
         let body = json!({ "conntrack_helper": rule });
-        let answer: OneRule = self.ask(Question::create(rules_of(router), body))?;
+        let answer: OneRule = self.ask(HttpRequest::create(rules_of(router), body))?;
         Ok(answer.conntrack_helper)
     }
 
@@ -119,10 +120,10 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn update(&self, rule: &Rule, update: Update<'_>) -> Result<Rule, ClientError> {
+    pub fn update(&self, rule: &Rule, update: RuleUpdate<'_>) -> Result<Rule, ClientError> {
         let rule_fields = fields(update.protocol, update.port, update.helper, None);
         let body = json!({ "conntrack_helper": rule_fields });
-        let answer: OneRule = self.ask(Question::replace(path_of(rule), body))?;
+        let answer: OneRule = self.ask(HttpRequest::replace(path_of(rule), body))?;
         Ok(answer.conntrack_helper)
     }
 
@@ -132,7 +133,7 @@ impl Client {
     /// [`ClientError`].
     pub fn delete(&self, rule: &Rule) -> Result<(), ClientError> {
         self.exchange
-            .answer_to(Question::delete(path_of(rule)))?
+            .answer_to(HttpRequest::delete(path_of(rule)))?
             .success()
     }
 
@@ -141,7 +142,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn routers(&self) -> Result<Vec<Router>, ClientError> {
-        let answer: Routers = self.ask(Question::read("/v2.0/routers".into()))?;
+        let answer: Routers = self.ask(HttpRequest::read("/v2.0/routers".into()))?;
         let mut routers = answer.routers;
         routers.sort_by_key(|router| router.id);
         Ok(routers)
@@ -152,7 +153,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; `Refused` where the agent knows no such router.
     pub fn router(&self, id: RouterId) -> Result<Router, ClientError> {
-        let answer: OneRouter = self.ask(Question::read(format!("/v2.0/routers/{id}")))?;
+        let answer: OneRouter = self.ask(HttpRequest::read(format!("/v2.0/routers/{id}")))?;
         Ok(answer.router)
     }
 
@@ -167,7 +168,7 @@ impl Client {
         let gone = there.into_iter().filter(owned).collect();
         let nothing = json!({ "conntrack_helpers": [] });
         self.exchange
-            .answer_to(Question::replace(rules_of(router), nothing))?
+            .answer_to(HttpRequest::replace(rules_of(router), nothing))?
             .success()?;
         Ok(gone)
     }
@@ -177,7 +178,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn replace_all(&self, rules: &RuleSet) -> Result<Difference, ClientError> {
-        self.difference(Question::replace(EVERY_RULE.into(), every(rules)))
+        self.difference(HttpRequest::replace(EVERY_RULE.into(), every(rules)))
     }
 
     /// What [`replace_all`](Self::replace_all) would change; nothing is changed.
@@ -186,7 +187,7 @@ impl Client {
     /// [`ClientError`].
     pub fn compare_all(&self, rules: &RuleSet) -> Result<Difference, ClientError> {
         let path = format!("{EVERY_RULE}?dry_run=true");
-        self.difference(Question::rehearse(path, every(rules)))
+        self.difference(HttpRequest::rehearse(path, every(rules)))
     }
 
     /// How the agent is.
@@ -194,7 +195,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn status(&self) -> Result<AgentStatus, ClientError> {
-        self.ask(Question::read("/v1/status".into()))
+        self.ask(HttpRequest::read("/v1/status".into()))
     }
 
     /// What has happened after the event with this number, to a router or to all.
@@ -209,10 +210,10 @@ impl Client {
         after: u64,
         wait_seconds: u64,
         router: Option<RouterId>,
-    ) -> Result<Events, ClientError> {
+    ) -> Result<EventPageView, ClientError> {
         let of = router.map_or_else(String::new, |router| format!("&router_id={router}"));
         let path = format!("/v1/events?after={after}&wait={wait_seconds}{of}");
-        self.ask(Question::read(path))
+        self.ask(HttpRequest::read(path))
     }
 
     /// What the rules of each router have matched.
@@ -220,7 +221,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn traffic(&self) -> Result<Vec<RouterTraffic>, ClientError> {
-        let answer: Traffic = self.ask(Question::read("/v1/traffic".into()))?;
+        let answer: Traffic = self.ask(HttpRequest::read("/v1/traffic".into()))?;
         Ok(answer.routers)
     }
 
@@ -229,25 +230,25 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; `Refused` where the agent knows no such router.
     pub fn traffic_of(&self, router: RouterId) -> Result<RouterDetail, ClientError> {
-        let answer: OneTraffic = self.ask(Question::read(format!("/v1/traffic/{router}")))?;
+        let answer: OneTraffic = self.ask(HttpRequest::read(format!("/v1/traffic/{router}")))?;
         Ok(answer.router)
     }
 
     fn rules_at(&self, path: &str) -> Result<Vec<Rule>, ClientError> {
-        let answer: Rules = self.ask(Question::read(path.to_owned()))?;
+        let answer: Rules = self.ask(HttpRequest::read(path.to_owned()))?;
         let mut rules = answer.conntrack_helpers;
         rules.sort_by(Rule::by_place);
         Ok(rules)
     }
 
-    fn difference(&self, question: Question) -> Result<Difference, ClientError> {
+    fn difference(&self, question: HttpRequest) -> Result<Difference, ClientError> {
         let mut difference: Difference = self.ask(question)?;
         difference.added.sort_by(Rule::by_place);
         difference.removed.sort_by(Rule::by_place);
         Ok(difference)
     }
 
-    fn ask<T: DeserializeOwned>(&self, question: Question) -> Result<T, ClientError> {
+    fn ask<T: DeserializeOwned>(&self, question: HttpRequest) -> Result<T, ClientError> {
         self.exchange.answer_to(question)?.resource()
     }
 }
@@ -316,11 +317,11 @@ fn fields(
 /// them, and so loses what it has.
 fn every(rules: &RuleSet) -> Value {
     let mut routers: BTreeMap<RouterId, Vec<Value>> = BTreeMap::new();
-    for says in rules.rules() {
-        let helper: Helper = says.helper;
+    for target in rules.rules() {
+        let helper: Helper = target.helper;
         let (protocol, name) = (helper.protocol(), helper.name());
-        let rule = fields(Some(protocol), Some(says.port), Some(name), None);
-        routers.entry(says.router).or_default().push(rule.into());
+        let rule = fields(Some(protocol), Some(target.port), Some(name), None);
+        routers.entry(target.router).or_default().push(rule.into());
     }
     let routers: Vec<_> = routers
         .into_iter()

@@ -223,7 +223,7 @@ pub struct Log {
     /// The least severe level that is logged.
     pub level: Level,
     /// One line of text, or of JSON, an event.
-    pub format: Format,
+    pub format: LogFormat,
 }
 
 /// Severity, as tracing has it.
@@ -242,7 +242,7 @@ pub enum Level {
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
+pub enum LogFormat {
     /// For people.
     #[default]
     Text,

@@ -28,9 +28,9 @@ use crate::{
     agent::{Agent, policy, read_rules},
     cleanup::remove_datapath,
     config::{Config, OnStop},
-    footprint::Footprint,
+    host_state::HostState,
     input::sentence,
-    kernel::{self, AgentId, Edition, Events, Instance, Nft, Pins},
+    kernel::{self, AgentId, Build, EventReader, Instance, Nft, Pins},
     model::Helper,
 };
 
@@ -55,7 +55,7 @@ pub enum Rebuild {
 /// # Errors
 /// [`RunError`] if it can't start; then it has changed nothing.
 pub fn run(
-    edition: &Edition,
+    edition: &Build,
     config: &Config,
     rules: Option<&Path>,
     rebuild: Option<Rebuild>,
@@ -74,7 +74,7 @@ pub fn run(
 }
 
 fn live(
-    edition: &Edition,
+    edition: &Build,
     config: &Config,
     rules: Option<&Path>,
     rebuild: Option<Rebuild>,
@@ -86,7 +86,7 @@ fn live(
     read_rules(rules, &policy(config, Helper::all().collect()))?;
     require_capabilities()?;
     Pins::of(edition, &config.bpffs_dir).require_none_newer()?;
-    let mut footprint = Footprint::claim(config, || pinned_agent(config))?;
+    let mut footprint = HostState::claim(config, || pinned_agent(config))?;
     let mut begin = || {
         let prepared = Prepared::of(config, descriptors)?;
         give_up_privileges()?;
@@ -97,7 +97,7 @@ fn live(
         let auditor = &prepared.auditor;
         let footprint = &mut footprint;
         // Before its programs have packets to tell of.
-        let inherited = Events::inherited(&Pins::new(&config.bpffs_dir));
+        let inherited = EventReader::inherited(&Pins::new(&config.bpffs_dir));
         let agent = Agent::start(
             edition, config, footprint, auditor, rules, rebuild, &goes_on,
         )?;

@@ -14,9 +14,9 @@ mod owner;
 mod parameters;
 mod programs;
 mod reverse_path;
-mod roots;
 mod routers;
 mod rules;
+mod sys_paths;
 
 use std::io;
 
@@ -26,12 +26,12 @@ use crate::{
     kernel::{self, AgentId, Binding, Hooks, MarkBits, Netns, Nft},
 };
 pub use finding::{Finding, Verdict};
-use roots::Roots;
+use sys_paths::SysPaths;
 
 /// Looks at everything.
 #[must_use]
 pub fn examine(config: &Config) -> Vec<Finding> {
-    let roots = Roots::default();
+    let roots = SysPaths::default();
     let mut findings = Vec::new();
     let means = look_at_the_machine(config, &roots, &mut findings);
     look_at_routers(config, &roots, &means, &mut findings);
@@ -40,7 +40,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
 }
 
 /// What routers are looked at with, as far as the machine has it.
-struct Means {
+struct HostProbe {
     /// Whether there is every capability. Without, what the kernel refuses says
     /// nothing.
     may_ask: bool,
@@ -50,7 +50,11 @@ struct Means {
     binding: Option<Binding>,
 }
 
-fn look_at_the_machine(config: &Config, roots: &Roots, findings: &mut Vec<Finding>) -> Means {
+fn look_at_the_machine(
+    config: &Config,
+    roots: &SysPaths,
+    findings: &mut Vec<Finding>,
+) -> HostProbe {
     findings.extend([machine::kernel(roots), machine::compiler(roots)]);
     let missing = kernel::missing();
     let may_ask = missing.as_ref().is_ok_and(Vec::is_empty);
@@ -77,7 +81,7 @@ fn look_at_the_machine(config: &Config, roots: &Roots, findings: &mut Vec<Findin
     findings.extend(carrier::obstacle(config.carrier, binding.as_ref()));
     let hooks = hooks.ok();
     findings.extend(programs::obstacle(hooks.as_ref()));
-    Means {
+    HostProbe {
         may_ask,
         owner,
         hooks,
@@ -86,7 +90,12 @@ fn look_at_the_machine(config: &Config, roots: &Roots, findings: &mut Vec<Findin
 }
 
 /// One after the other, so that few namespaces are open at a time.
-fn look_at_routers(config: &Config, roots: &Roots, means: &Means, findings: &mut Vec<Finding>) {
+fn look_at_routers(
+    config: &Config,
+    roots: &SysPaths,
+    means: &HostProbe,
+    findings: &mut Vec<Finding>,
+) {
     let (names, unlisted) = routers::names(config);
     findings.extend(unlisted);
     let mut programs = programs::Names::default();

@@ -22,26 +22,26 @@
 pub mod agent;
 pub mod api;
 pub mod audit;
-pub mod chronicle;
 pub mod cleanup;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod conntrack_verifier;
 pub mod daemon;
 pub mod doctor;
 pub mod engine;
-pub mod footprint;
+pub mod event_log;
+pub mod heartbeat;
+pub mod host_state;
 mod input;
 pub mod kernel;
 pub mod metrics;
 pub mod model;
 pub mod port_table;
-pub mod pulse;
 pub mod reconcile;
 pub mod sources;
 pub mod store;
 pub mod telemetry;
-pub mod witness;
 
 #[cfg(test)]
 mod review;

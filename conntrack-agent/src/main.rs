@@ -3,8 +3,8 @@
 
 use std::process::ExitCode;
 
-use conntrack_agent::{cli, kernel::Edition};
+use conntrack_agent::{cli, kernel::Build};
 
 fn main() -> ExitCode {
-    cli::main(&Edition::built_in())
+    cli::main(&Build::built_in())
 }

@@ -10,4 +10,4 @@ pub use conntrack_ebpf::abi::{Destination, Protocol};
 pub use helper::{Families, Helper, HelperError, MAX_HELPER_MARK, protocol_name};
 pub use port::{Port, PortError};
 pub use router::{RouterId, RouterIdError};
-pub use rule::{HelperRule, Match, Origin, RuleId, RuleIdError};
+pub use rule::{HelperRule, Origin, RuleId, RuleIdError, RuleTarget};

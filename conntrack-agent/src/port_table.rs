@@ -9,6 +9,6 @@ mod plan;
 
 pub use capacity::{Capacity, TooManyRules};
 pub use edit::{Edit, Write};
-pub use excerpt::{Amendment, Excerpt, TakesMore};
+pub use excerpt::{Amendment, PartialTable, TakesMore};
 pub use image::Image;
 pub use plan::{Wanted, fill, plan};

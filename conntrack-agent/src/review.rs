@@ -13,9 +13,9 @@ use std::{
 use crate::{
     engine::{Limits, Mapping, NewRule, Operation, Policy, Reason},
     kernel::{BindingState, Error},
-    model::{Helper, Match, Origin, Port, Protocol, RouterId, RuleId},
+    model::{Helper, Origin, Port, Protocol, RouterId, RuleId, RuleTarget},
     port_table::{Capacity, Wanted, plan},
-    reconcile::{ApplyError, Effect, Memory, Reconciler, apply, memory::Namespace},
+    reconcile::{ApplyError, Effect, Memory, Reconciler, apply, memory::MemoryNamespace},
 };
 
 fn router(number: u8) -> RouterId {
@@ -23,8 +23,8 @@ fn router(number: u8) -> RouterId {
     text.parse().unwrap()
 }
 
-fn says(number: u8, port: i64) -> Match {
-    Match {
+fn target(number: u8, port: i64) -> RuleTarget {
+    RuleTarget {
         router: router(number),
         port: Port::try_from(port).unwrap(),
         helper: Helper::new("ftp", Protocol::Tcp).unwrap(),
@@ -34,12 +34,12 @@ fn says(number: u8, port: i64) -> Match {
 fn create(number: u8, port: i64) -> Operation {
     Operation::Create(NewRule {
         id: RuleId::random(),
-        says: says(number, port),
+        target: target(number, port),
     })
 }
 
 /// What somebody may do to a namespace, and what to call it.
-type Damage = (&'static str, fn(&mut Namespace));
+type Damage = (&'static str, fn(&mut MemoryNamespace));
 
 /// A mapping engine and a kernel under it, with three routers that have a
 /// namespace of two interfaces each.
@@ -56,7 +56,7 @@ impl Bench {
         let mut kernel = Memory::default();
         for number in 1..=3 {
             let interfaces = [(2, ("qr-1".into(), false)), (3, ("qg-1".into(), false))];
-            let namespace = Namespace {
+            let namespace = MemoryNamespace {
                 binding: None,
                 has_nat: false,
                 interfaces: interfaces.into(),
@@ -128,7 +128,7 @@ fn resync_of_one_router_does_not_forget_the_others() {
         router: router(1),
         rules: vec![NewRule {
             id: RuleId::random(),
-            says: says(1, 990),
+            target: target(1, 990),
         }],
     };
     bench.ask(Origin::Api, &[replace]).unwrap();
@@ -151,7 +151,7 @@ fn a_batch_does_not_stop_at_a_router_that_is_not_here() {
         .kernel
         .router(router(9))
         .namespaces
-        .insert("qrouter-9".into(), Namespace::default());
+        .insert("qrouter-9".into(), MemoryNamespace::default());
     bench.pass();
     assert_eq!(bench.in_force(9), [21]);
 }
@@ -181,15 +181,15 @@ fn cwe_20_every_fault_of_a_batch_is_named_and_nothing_of_it_happens() {
     );
     bench.ask(Origin::Api, &[create(1, 21)]).unwrap();
     let (before, kernel) = (bench.mapping.clone(), bench.kernel.state());
-    let irc = Match {
+    let irc = RuleTarget {
         helper: Helper::new("irc", Protocol::Tcp).unwrap(),
-        ..says(1, 6667)
+        ..target(1, 6667)
     };
     let batch = [
         create(1, 21),
         Operation::Create(NewRule {
             id: RuleId::random(),
-            says: irc,
+            target: irc,
         }),
         Operation::Delete(RuleId::random()),
         create(1, 22),
@@ -303,7 +303,7 @@ fn cwe_391_a_routers_failure_is_seen_retried_and_holds_up_no_other() {
 
     let mut waits = Vec::new();
     for failures in 1..=9 {
-        let trouble = &bench.reconciler.troubles()[&router(2)];
+        let trouble = &bench.reconciler.failures()[&router(2)];
         assert_eq!(trouble.failures, failures);
         assert!(matches!(trouble.error, ApplyError::Effect { .. }));
         waits.push((trouble.retry - bench.now).as_secs());
@@ -414,7 +414,7 @@ fn cwe_697_presence_is_asked_and_just_what_is_missing_comes_back() {
 
     // An entry of the port table: one destination's leaf is emptied.
     let image = bench.kernel.router(router(1)).instance.clone().unwrap();
-    let less = plan(&image, &Wanted::from([(says(1, 21).destination(), 1)])).unwrap();
+    let less = plan(&image, &Wanted::from([(target(1, 21).destination(), 1)])).unwrap();
     let image = bench.kernel.router(router(1)).instance.as_mut().unwrap();
     image.edit(&less);
     assert_eq!(bench.in_force(1), [21]);

@@ -19,12 +19,12 @@ use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDe
 
 use crate::engine::{Change, Entry, Mapping};
 use examination::Examination;
-use record::Record;
+use record::StoredRule;
 
 /// The database's name in the state folder.
 pub const NAME: &str = "mapping.redb";
 
-/// Rule id → [`Record`], as JSON: to be read by people in need, and by agents
+/// Rule id → [`StoredRule`], as JSON: to be read by people in need, and by agents
 /// that know more fields or fewer.
 const RULES: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("rules");
 
@@ -210,13 +210,13 @@ impl Store {
     }
 }
 
-enum Unreadable {
+enum UnreadableStore {
     Damaged(String),
     Newer(u64),
     Other(redb::Error),
 }
 
-impl From<redb::Error> for Unreadable {
+impl From<redb::Error> for UnreadableStore {
     /// What can be the fault of the file's content, and what of its surroundings.
     fn from(error: redb::Error) -> Self {
         use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
@@ -236,12 +236,12 @@ fn load_or_set_aside(path: &Path) -> Result<(Database, Mapping), StoreError> {
     let path = path.to_owned();
     match load(&path) {
         Ok(loaded) => Ok(loaded),
-        Err(Unreadable::Damaged(said)) => {
+        Err(UnreadableStore::Damaged(said)) => {
             let aside = set_aside(&path)?;
             Err(StoreError::Damaged { path, aside, said })
         }
-        Err(Unreadable::Newer(found)) => Err(StoreError::Newer { path, found }),
-        Err(Unreadable::Other(source)) => Err(unusable(&path, "read")(source)),
+        Err(UnreadableStore::Newer(found)) => Err(StoreError::Newer { path, found }),
+        Err(UnreadableStore::Other(source)) => Err(unusable(&path, "read")(source)),
     }
 }
 
@@ -279,7 +279,7 @@ fn count(store: &Path, changes: u64) {
     }
 }
 
-fn load(path: &Path) -> Result<(Database, Mapping), Unreadable> {
+fn load(path: &Path) -> Result<(Database, Mapping), UnreadableStore> {
     examine(path)?;
     let database = open_patiently(path).map_err(redb::Error::from)?;
     let (mapping, _) = read(&database)?;
@@ -287,11 +287,11 @@ fn load(path: &Path) -> Result<(Database, Mapping), Unreadable> {
 }
 
 /// That it is whole; the file stays as it is, whatever it holds.
-fn examine(path: &Path) -> Result<(), Unreadable> {
-    let inaccessible = |error| Unreadable::Other(redb::Error::Io(error));
+fn examine(path: &Path) -> Result<(), UnreadableStore> {
+    let inaccessible = |error| UnreadableStore::Other(redb::Error::Io(error));
     // redb takes an empty file for a new database.
     if fs::metadata(path).map_err(inaccessible)?.len() == 0 {
-        return Err(Unreadable::Damaged("it is empty".into()));
+        return Err(UnreadableStore::Damaged("it is empty".into()));
     }
     let examination = Examination::of(path).map_err(inaccessible)?;
     let database = builder().create_with_backend(examination);
@@ -299,19 +299,19 @@ fn examine(path: &Path) -> Result<(), Unreadable> {
     let counted = counted(path);
     if changes < counted {
         let said = format!("{counted} changes were committed, it knows of {changes}");
-        return Err(Unreadable::Damaged(said));
+        return Err(UnreadableStore::Damaged(said));
     }
     Ok(())
 }
 
-fn read(database: &Database) -> Result<(Mapping, u64), Unreadable> {
-    let damaged = |error: &dyn std::fmt::Display| Unreadable::Damaged(error.to_string());
+fn read(database: &Database) -> Result<(Mapping, u64), UnreadableStore> {
+    let damaged = |error: &dyn std::fmt::Display| UnreadableStore::Damaged(error.to_string());
     let transaction = database.begin_read().map_err(redb::Error::from)?;
     let meta = transaction.open_table(META).map_err(redb::Error::from)?;
     let schema = meta.get(SCHEMA).map_err(redb::Error::from)?;
     match schema.map(|version| version.value()) {
         Some(SCHEMA_VERSION) => {}
-        Some(newer @ SCHEMA_VERSION..) => return Err(Unreadable::Newer(newer)),
+        Some(newer @ SCHEMA_VERSION..) => return Err(UnreadableStore::Newer(newer)),
         other => return Err(damaged(&format!("its schema is {other:?}"))),
     }
     let changes = meta.get(CHANGES).map_err(redb::Error::from)?;
@@ -320,7 +320,7 @@ fn read(database: &Database) -> Result<(Mapping, u64), Unreadable> {
     let mut entries = Vec::new();
     for row in rules.iter().map_err(redb::Error::from)? {
         let (id, record) = row.map_err(redb::Error::from)?;
-        let record: Record =
+        let record: StoredRule =
             serde_json::from_slice(record.value()).map_err(|error| damaged(&error))?;
         entries.push(record.entry(id.value()).map_err(|error| damaged(&error))?);
     }
@@ -377,7 +377,7 @@ fn insert<'a>(
     let mut entries: Vec<_> = entries.into_iter().collect();
     entries.sort_unstable_by_key(|entry| entry.rule.id);
     for entry in entries {
-        let record = serde_json::to_vec(&Record::from(entry)).map_err(io::Error::from)?;
+        let record = serde_json::to_vec(&StoredRule::from(entry)).map_err(io::Error::from)?;
         rules.insert(entry.rule.id.to_bytes(), record.as_slice())?;
     }
     Ok(())

@@ -7,7 +7,7 @@ use tracing_subscriber::{
     Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-use crate::config::{Format, Level, Log};
+use crate::config::{Level, Log, LogFormat};
 
 /// The agent's own events have this prefix, the eBPF object's (if it was built
 /// with any) are under its program's name.
@@ -29,8 +29,8 @@ pub fn init(log: &Log) {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let layer = fmt::layer().with_writer(io::stderr).with_ansi(colour);
     let layer = match log.format {
-        Format::Text => layer.boxed(),
-        Format::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
     tracing_subscriber::registry()
         .with(layer.with_filter(filter))

@@ -12,16 +12,16 @@
 )]
 
 pub mod abi;
-#[cfg(target_arch = "bpf")]
-pub mod copied;
 pub mod event;
-#[cfg(target_arch = "bpf")]
-pub mod frame;
 pub mod handover;
-#[cfg(target_arch = "bpf")]
-pub mod linear;
 pub mod lookup;
 pub mod packet;
 pub mod parse;
 #[cfg(target_arch = "bpf")]
 pub mod skb;
+#[cfg(target_arch = "bpf")]
+pub mod skb_copied;
+#[cfg(target_arch = "bpf")]
+pub mod skb_direct;
+#[cfg(target_arch = "bpf")]
+pub mod xdp_frame;

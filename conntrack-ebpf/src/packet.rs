@@ -136,7 +136,7 @@ pub trait Packet {
     /// packet and takes it out again. Its verifier sees no more what the value may be,
     /// and so doesn't go through all that follows for each: for each length of what is
     /// in front of an offset.
-    fn blurred(&self, value: usize, _: u32) -> usize {
+    fn forget(&self, value: usize, _: u32) -> usize {
         value & BLURRED
     }
 
@@ -160,8 +160,8 @@ pub const NEAR: usize = 1 << 12;
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 #[must_use]
-pub fn near(offset: usize) -> Option<usize> {
-    let offset = hidden(offset);
+pub fn bounded(offset: usize) -> Option<usize> {
+    let offset = opaque(offset);
     (offset <= NEAR).then_some(offset)
 }
 
@@ -169,7 +169,7 @@ pub fn near(offset: usize) -> Option<usize> {
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 #[must_use]
-pub fn hidden(mut value: usize) -> usize {
+pub fn opaque(mut value: usize) -> usize {
     // SAFETY: no instruction at all; the value stays in its register.
     #[expect(unsafe_code, reason = "nothing else is opaque and costs nothing")]
     unsafe {
@@ -200,11 +200,11 @@ pub fn direct<T: Word>(start: usize, end: usize, offset: usize) -> Option<T> {
 /// the longest packet that its header says the length of, behind 40 bytes.
 const BLURRED: usize = (1 << 17) - 1;
 
-/// What [`Packet::blurred`] says.
+/// What [`Packet::forget`] says.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 #[must_use]
-pub fn blurred(mut value: usize, by: u32) -> usize {
+pub fn forget(mut value: usize, by: u32) -> usize {
     // SAFETY: the second instruction takes back what the first does. By the third the
     // verifier has the same bounds for it however often this is done.
     #[expect(unsafe_code, reason = "the compiler would leave out all of it")]

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    packet::{Packet, Word, blurred, direct, near},
+    packet::{Packet, Word, bounded, direct, forget},
     parse::ETHERNET_HEADER,
 };
 
@@ -21,7 +21,7 @@ impl Skb<'_> {
     /// What lies in the part of the packet that the program can read by itself.
     #[inline(always)]
     fn direct<T: Word>(&self, offset: usize) -> Option<T> {
-        direct(self.0.data(), self.0.data_end(), near(offset)?)
+        direct(self.0.data(), self.0.data_end(), bounded(offset)?)
     }
 }
 
@@ -57,8 +57,8 @@ impl Packet for Skb<'_> {
     }
 
     #[inline(always)]
-    fn blurred(&self, value: usize, by: u32) -> usize {
-        blurred(value, by)
+    fn forget(&self, value: usize, by: u32) -> usize {
+        forget(value, by)
     }
 
     #[inline(always)]

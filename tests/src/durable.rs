@@ -7,7 +7,7 @@ use std::fs;
 
 use conntrack_agent::engine::Mapping;
 use conntrack_agent::kernel::{Instance, Pins, TABLE_PREFIX, Usable};
-use conntrack_agent::model::{Destination, Helper, Match, RouterId, protocol_name};
+use conntrack_agent::model::{Destination, Helper, RouterId, RuleTarget, protocol_name};
 use conntrack_agent::port_table::Wanted;
 use conntrack_agent::store::{self, Store, StoreError};
 use uuid::Uuid;
@@ -17,23 +17,23 @@ use crate::netns::Netns;
 use crate::snapshot::ingress_programs;
 
 /// What a rules file asks for.
-pub type Rules = BTreeSet<Match>;
+pub type Rules = BTreeSet<RuleTarget>;
 
 /// The rules file that asks for these, and names no router without any.
 #[must_use]
 pub fn rules_file(rules: &Rules) -> String {
     let mut file = String::new();
     let mut router = None;
-    for says in rules {
-        if router.replace(says.router) != Some(says.router) {
-            let _infallible = writeln!(file, "[[router]]\nid = \"{}\"", says.router);
+    for target in rules {
+        if router.replace(target.router) != Some(target.router) {
+            let _infallible = writeln!(file, "[[router]]\nid = \"{}\"", target.router);
         }
         let _infallible = writeln!(
             file,
             "[[router.helpers]]\nprotocol = \"{}\"\nport = {}\nhelper = \"{}\"",
-            protocol_name(says.helper.protocol()),
-            says.port,
-            says.helper
+            protocol_name(target.helper.protocol()),
+            target.port,
+            target.helper
         );
     }
     file
@@ -42,7 +42,7 @@ pub fn rules_file(rules: &Rules) -> String {
 /// What the rules of a mapping say.
 #[must_use]
 pub fn said(mapping: &Mapping) -> Rules {
-    mapping.entries().map(|entry| entry.rule.says).collect()
+    mapping.entries().map(|entry| entry.rule.target).collect()
 }
 
 /// What the lab's store holds; of an agent that runs, while it is idle.

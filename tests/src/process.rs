@@ -136,7 +136,7 @@ impl Process {
         self.signal(Signal::CONT);
     }
 
-    /// The state of each of its threads, as proc_pid_stat(5) has it.
+    /// The state of each of its threads, as `proc_pid_stat(5)` has it.
     fn threads(&self) -> Vec<char> {
         let tasks = format!("/proc/{}/task", self.pid().as_raw_nonzero());
         let tasks = fs::read_dir(&tasks).unwrap_or_else(|e| panic!("{tasks}: {e}"));

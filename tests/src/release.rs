@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use conntrack_agent::kernel::Edition;
+use conntrack_agent::kernel::Build;
 use sha2::{Digest as _, Sha256};
 
 use crate::lab::Lab;
@@ -29,7 +29,7 @@ impl Release {
     #[must_use]
     pub fn new(lab: &Lab, program: &str, abi: u32, build: u32) -> Self {
         // What follows an ELF file's last section is no part of it.
-        let built_in = Edition::built_in();
+        let built_in = Build::built_in();
         let bytes = [built_in.object(), &build.to_be_bytes()].concat();
         Self::of_object(lab, program, abi, &bytes)
     }

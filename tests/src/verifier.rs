@@ -11,7 +11,7 @@ use std::io;
 
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use conntrack_agent::kernel::{Edition, load_again};
+use conntrack_agent::kernel::{Build, load_again};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -184,7 +184,7 @@ impl fmt::Display for Failure {
 ///
 /// # Errors
 /// [`Failure`] if the kernel takes a program not, or tells nothing of it.
-pub fn measure(edition: &Edition) -> Result<BTreeMap<String, Figures>, Failure> {
+pub fn measure(edition: &Build) -> Result<BTreeMap<String, Figures>, Failure> {
     let mut object = EbpfLoader::new()
         .verifier_log_level(VerifierLogLevel::STATS)
         .load(edition.object())

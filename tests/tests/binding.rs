@@ -18,13 +18,14 @@ use std::{
 use conntrack_agent::{
     config::Config,
     kernel::{
-        self, AgentId, Binding, BindingState, Carrier, Error, MarkBits, NetnsFolder, Nft, Reads,
+        self, AgentId, Binding, BindingCarriers, BindingState, Carrier, Error, MarkBits,
+        NetnsFolder, Nft,
     },
     model::{Families, Helper, protocol_name},
 };
 use conntrack_tests::{lab::Lab, netns::Netns};
 
-const MARK: Reads = Reads::One(Carrier::Mark);
+const MARK: BindingCarriers = BindingCarriers::One(Carrier::Mark);
 const CURRENT: BindingState = BindingState::Reading(MARK);
 
 struct Scene {

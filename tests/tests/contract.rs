@@ -25,11 +25,11 @@ use aya::{maps::MapError, sys::SyscallError};
 use conntrack_agent::{
     config::{Attach, AttachXdp, Config, Interfaces, XdpEntry, XdpInterfaces},
     kernel::{
-        AgentId, Binding, BindingState, Carrier, Edition, Error, Instance, MarkBits, Nft, Pins,
-        Reads, Usable, XdpMode,
+        AgentId, Binding, BindingCarriers, BindingState, Build, Carrier, Error, Instance, MarkBits,
+        Nft, Pins, Usable, XdpMode,
     },
     model::{Destination, Protocol, RouterId},
-    port_table::{Amendment, Capacity, Excerpt, Wanted, Write},
+    port_table::{Amendment, Capacity, PartialTable, Wanted, Write},
     reconcile::{
         Desired, Effect, Host, InstanceState, InterfaceState, Kernel, Memory, Observed, diff,
         memory,
@@ -51,7 +51,7 @@ use std::{
     time::Duration,
 };
 
-const CURRENT: BindingState = BindingState::Reading(Reads::One(Carrier::Mark));
+const CURRENT: BindingState = BindingState::Reading(BindingCarriers::One(Carrier::Mark));
 
 /// A kernel, and what somebody else can do to it.
 trait World {
@@ -81,7 +81,7 @@ trait World {
     /// From now on it is seen by an agent with the next ABI.
     fn next_abi(&mut self);
 
-    fn excerpt(&mut self, of: &Amendment) -> Option<Excerpt> {
+    fn excerpt(&mut self, of: &Amendment) -> Option<PartialTable> {
         let router = self.router();
         let destinations = of.keys().copied().collect();
         let excerpt = self.kernel().excerpt(router, &destinations);
@@ -132,7 +132,7 @@ impl InMemory {
         let router = random_router();
         let mut kernel = Memory::default();
         let interfaces = INTERFACES.map(|(index, name)| (index, (name.to_owned(), false)));
-        let namespace = memory::Namespace {
+        let namespace = memory::MemoryNamespace {
             binding: None,
             has_nat: false,
             interfaces: interfaces.into(),
@@ -143,7 +143,7 @@ impl InMemory {
         Self { kernel, router }
     }
 
-    fn namespace(&mut self) -> &mut memory::Namespace {
+    fn namespace(&mut self) -> &mut memory::MemoryNamespace {
         let namespaces = &mut self.kernel.router(self.router).namespaces;
         namespaces.values_mut().next().expect("the namespace")
     }
@@ -259,7 +259,7 @@ struct Real {
     router: RouterId,
     netns: Netns,
     agent: AgentId,
-    edition: Edition,
+    edition: Build,
     foreign_xdp: Option<ForeignXdp>,
     /// Dropped last.
     lab: Lab,
@@ -284,7 +284,7 @@ impl Real {
         };
         let agent = AgentId::random();
         let binding = Binding::probe(Nft::new(&config.nft), agent, bits(&config)).expect("nft");
-        let edition = Edition::built_in();
+        let edition = Build::built_in();
         Self {
             kernel: host(&edition, &config, agent, &binding),
             config,
@@ -299,7 +299,7 @@ impl Real {
     }
 
     /// Another agent process, with another edition or with the same.
-    fn restart(&mut self, edition: Edition) {
+    fn restart(&mut self, edition: Build) {
         self.kernel = host(&edition, &self.config, self.agent, &self.binding);
         self.edition = edition;
     }
@@ -399,7 +399,7 @@ impl World for Real {
 
     fn rebuild_agent(&mut self) {
         let object = [self.edition.object(), b"\n"].concat();
-        self.restart(Edition::new(self.edition.abi(), object));
+        self.restart(Build::new(self.edition.abi(), object));
     }
 
     fn classify_by_xdp(&mut self, entries: &[(&str, XdpMode)]) {
@@ -426,7 +426,7 @@ impl World for Real {
 
     fn next_abi(&mut self) {
         let object = self.edition.object().to_owned();
-        self.restart(Edition::new(self.edition.abi() + 1, object));
+        self.restart(Build::new(self.edition.abi() + 1, object));
     }
 }
 
@@ -434,7 +434,7 @@ fn bits(config: &Config) -> MarkBits {
     MarkBits::new(config.mark_mask).expect("the default")
 }
 
-fn host(edition: &Edition, config: &Config, agent: AgentId, binding: &Binding) -> Host {
+fn host(edition: &Build, config: &Config, agent: AgentId, binding: &Binding) -> Host {
     let host = Host::new(
         edition.clone(),
         config,

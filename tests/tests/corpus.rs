@@ -17,7 +17,7 @@ use aya::{
     programs::{ProgramError, TestRun as _, TestRunOptions, Xdp},
 };
 use conntrack_agent::{
-    kernel::{AgentId, Carrier, Edition, Instance, MarkBits, Object, Usable, load_again},
+    kernel::{AgentId, Build, Carrier, Instance, MarkBits, Object, Usable, load_again},
     port_table::{Capacity, Wanted, plan},
 };
 use conntrack_ebpf::{
@@ -66,7 +66,7 @@ impl Loaded {
         let router = Uuid::new_v4().to_string().parse().unwrap();
         let carrier = MarkBits::new(MASK).unwrap();
         let mut object = Object::new(
-            Edition::built_in(),
+            Build::built_in(),
             AgentId::random(),
             carrier,
             shared.clone(),
@@ -231,7 +231,7 @@ fn with_xdp(folder: &Path, shared: &Path) -> Ebpf {
     for map in [abi::EVENTS, abi::LIMITER, abi::RECENT] {
         loader.map_pin_path(map, shared.join(map));
     }
-    let mut object = loader.load(Edition::built_in().object()).unwrap();
+    let mut object = loader.load(Build::built_in().object()).unwrap();
     let program: &mut Xdp = object
         .program_mut("classify_xdp")
         .expect("the XDP program")

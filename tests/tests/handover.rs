@@ -12,7 +12,7 @@ use aya::{
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
 use conntrack_agent::{
-    kernel::{AgentId, Carrier, Edition, Instance, MarkBits, Object, Usable, load_again},
+    kernel::{AgentId, Build, Carrier, Instance, MarkBits, Object, Usable, load_again},
     model::RouterId,
     port_table::{Capacity, Wanted, plan},
 };
@@ -60,7 +60,7 @@ impl Loaded {
         let folder = lab.dir().bpf_dir().join("instance");
         let router: RouterId = Uuid::new_v4().to_string().parse().unwrap();
         let mut maker = Object::new(
-            Edition::built_in(),
+            Build::built_in(),
             AgentId::random(),
             MarkBits::new(0xff00_0000).unwrap(),
             lab.dir().bpf_dir().join("shared"),
@@ -84,7 +84,7 @@ impl Loaded {
         for map in [abi::PAGES, abi::SLOTS, abi::IDENTITY] {
             loader.map_pin_path(map, folder.join(map));
         }
-        let mut object = loader.load(Edition::built_in().object()).unwrap();
+        let mut object = loader.load(Build::built_in().object()).unwrap();
         let program = xdp(&mut object);
         load_again(|| program.load()).unwrap();
         let identity = MapData::from_pin(folder.join(abi::IDENTITY)).unwrap();

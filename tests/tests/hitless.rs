@@ -16,7 +16,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conntrack_agent::kernel::{Edition, Instance, Pins, Usable};
+use conntrack_agent::kernel::{Build, Instance, Pins, Usable};
 use conntrack_agent::model::{Destination, RouterId};
 use conntrack_ebpf::abi;
 use conntrack_tests::agent::{Agent, Config, run_release_to_exit};
@@ -166,7 +166,7 @@ impl Fixture {
 
     /// The pins as the release that ran last has them.
     fn pins(&self) -> Pins {
-        let edition = Edition::new(self.abi, Vec::new());
+        let edition = Build::new(self.abi, Vec::new());
         Pins::of(&edition, self.lab.dir().agent_bpffs_dir())
     }
 

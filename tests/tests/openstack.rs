@@ -19,7 +19,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use conntrack_agent::model::{Helper, Match, Port, Protocol};
+use conntrack_agent::model::{Helper, Port, Protocol, RuleTarget};
 use conntrack_tests::agent::{Agent, Config};
 use conntrack_tests::durable::{BareRouter, Rules, said, stored};
 use conntrack_tests::lab::Lab;
@@ -226,7 +226,7 @@ impl Fixture {
     /// That the store says these, and the kernel has them.
     #[track_caller]
     fn assert_settled(&self, rules: &[(&str, Protocol, i64)]) {
-        let rules = rules.iter().map(|(helper, protocol, port)| Match {
+        let rules = rules.iter().map(|(helper, protocol, port)| RuleTarget {
             router: self.router.id(),
             port: Port::try_from(*port).expect("a port"),
             helper: Helper::new(helper, *protocol).expect("a helper"),

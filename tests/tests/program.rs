@@ -12,7 +12,7 @@
 
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions};
 use conntrack_agent::{
-    kernel::{AgentId, Carrier, Edition, Instance, MarkBits, Object, Usable},
+    kernel::{AgentId, Build, Carrier, Instance, MarkBits, Object, Usable},
     port_table::{Capacity, Image, Wanted, plan},
 };
 use conntrack_ebpf::{
@@ -83,7 +83,7 @@ impl Loaded {
         let folder = lab.dir().bpf_dir().join("instance");
         let router = Uuid::new_v4().to_string().parse().unwrap();
         let mut object = Object::new(
-            Edition::built_in(),
+            Build::built_in(),
             AgentId::random(),
             MarkBits::new(MASK).unwrap(),
             lab.dir().bpf_dir().join("shared"),

@@ -11,8 +11,8 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use conntrack_agent::{
     kernel::{
-        AgentId, Attachment, Carrier, Edition, Hooks, Instance, MarkBits, NetnsFolder, Object,
-        Usable, Way,
+        AgentId, AttachMode, Attachment, Build, Carrier, Hooks, Instance, MarkBits, NetnsFolder,
+        Object, Usable,
     },
     port_table::{Capacity, Wanted, plan},
 };
@@ -104,7 +104,7 @@ fn truncated_frames_are_nobodys_and_scattered_ones_are_read() {
     let agent = AgentId::random();
     let carrier = MarkBits::new(MASK).unwrap();
     let shared = lab.dir().bpf_dir().join("shared");
-    let mut object = Object::new(Edition::built_in(), agent, carrier, shared);
+    let mut object = Object::new(Build::built_in(), agent, carrier, shared);
     let id = Uuid::new_v4().to_string().parse().unwrap();
     let folder = lab.dir().bpf_dir().join("instance");
     Instance::create(&mut object, &folder, id, Capacity::DEFAULT, Carrier::Mark).unwrap();
@@ -167,7 +167,7 @@ fn truncated_frames_are_nobodys_and_scattered_ones_are_read() {
     router.tool("nft", ["reset", "counters"], "");
 
     hooks
-        .attach(Way::Tcx, &netns, &attachment, &mut instance)
+        .attach(AttachMode::Tcx, &netns, &attachment, &mut instance)
         .unwrap();
     send(&router, &frames);
     send(&router, &whole_frames);

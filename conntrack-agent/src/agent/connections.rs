@@ -9,7 +9,7 @@ const REMEMBERED: Duration = Duration::from_mins(10);
 
 /// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
+pub enum AddressFamily {
     /// IPv4.
     Four,
     /// IPv6.
@@ -18,11 +18,11 @@ pub enum Family {
 
 /// What became of one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum HelperOutcome {
     /// It has its helper.
-    Helped,
+    Assigned,
     /// It doesn't, for this reason, as far as can be told.
-    Lacking(String),
+    Missing(String),
     /// Conntrack has no such connection, or could not be asked; this is said of it.
     Unknown(String),
 }
@@ -49,21 +49,21 @@ struct Lack {
 
 impl Connections {
     /// One more.
-    pub fn add(&mut self, family: Family, fate: &Fate, now: Instant) {
+    pub fn add(&mut self, family: AddressFamily, fate: &HelperOutcome, now: Instant) {
         let last = &mut self.last[family as usize];
         match fate {
-            Fate::Helped => {
+            HelperOutcome::Assigned => {
                 self.helped += 1;
                 *last = None;
             }
-            Fate::Lacking(reason) => {
+            HelperOutcome::Missing(reason) => {
                 self.lacking += 1;
                 *last = Some(Lack {
                     at: now,
                     reason: reason.clone(),
                 });
             }
-            Fate::Unknown(_) => self.unknown += 1,
+            HelperOutcome::Unknown(_) => self.unknown += 1,
         }
     }
 
@@ -87,15 +87,19 @@ mod tests {
         let begun = Instant::now();
         let mut connections = Connections::default();
         assert_eq!(connections.lack(begun), None);
-        let lacking = Fate::Lacking("why".into());
-        connections.add(Family::Six, &lacking, begun);
+        let lacking = HelperOutcome::Missing("why".into());
+        connections.add(AddressFamily::Six, &lacking, begun);
         assert_eq!(connections.lack(begun), Some("why"));
-        connections.add(Family::Four, &Fate::Helped, begun);
-        connections.add(Family::Six, &Fate::Unknown(String::new()), begun);
+        connections.add(AddressFamily::Four, &HelperOutcome::Assigned, begun);
+        connections.add(
+            AddressFamily::Six,
+            &HelperOutcome::Unknown(String::new()),
+            begun,
+        );
         assert_eq!(connections.lack(begun), Some("why"));
-        connections.add(Family::Six, &Fate::Helped, begun);
+        connections.add(AddressFamily::Six, &HelperOutcome::Assigned, begun);
         assert_eq!(connections.lack(begun), None);
-        connections.add(Family::Four, &lacking, begun);
+        connections.add(AddressFamily::Four, &lacking, begun);
         let shortly_before = begun + (REMEMBERED * 9 / 10);
         assert_eq!(connections.lack(shortly_before), Some("why"));
         assert_eq!(connections.lack(begun + REMEMBERED), None);

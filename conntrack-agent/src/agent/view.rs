@@ -11,11 +11,11 @@ use tokio::sync::Notify;
 
 use super::{
     Connections,
-    connections::{Family, Fate},
+    connections::{AddressFamily, HelperOutcome},
 };
 use crate::{
     engine::{Change, Mapping},
-    model::{Match, RouterId},
+    model::{RouterId, RuleTarget},
     reconcile::Reconciler,
 };
 
@@ -47,26 +47,26 @@ pub(super) type Turns = Vec<(RouterId, Turn)>;
 
 /// A moment of the agent.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct Snapshot {
     /// The rules.
     pub mapping: Mapping,
     /// Routers whose rules are not in force.
     pub conditions: BTreeMap<RouterId, Condition>,
     /// What became of connections, by the rule that they met. Rules that none has
     /// met yet are not in it.
-    pub connections: BTreeMap<Match, Connections>,
+    pub connections: BTreeMap<RuleTarget, Connections>,
 }
 
 /// The agent, as others see it.
 #[derive(Debug, Default)]
 pub struct View {
-    seen: RwLock<Seen>,
+    seen: RwLock<Snapshot>,
     changed: Notify,
 }
 
 impl View {
     /// The present moment, which stays while it is held: not for long.
-    pub fn read(&self) -> RwLockReadGuard<'_, Seen> {
+    pub fn read(&self) -> RwLockReadGuard<'_, Snapshot> {
         self.seen.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -75,24 +75,25 @@ impl View {
         self.changed.notified().await;
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Seen> {
+    fn write(&self) -> RwLockWriteGuard<'_, Snapshot> {
         self.seen.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All is as in this mapping.
     pub(super) fn begin(&self, mapping: &Mapping, reconciler: &Reconciler) -> Turns {
-        let mut seen = Seen {
+        let mut seen = Snapshot {
             mapping: mapping.clone(),
             conditions: self.read().conditions.clone(),
-            ..Seen::default()
+            ..Snapshot::default()
         };
         let mut routers: BTreeSet<_> = seen.conditions.keys().copied().collect();
         routers.extend(mapping.routers());
         let turns = note_all(&mut seen, routers, reconciler);
         let mut now = self.write();
         seen.connections = std::mem::take(&mut now.connections);
-        seen.connections
-            .retain(|says, _| mapping.winner(says.router, says.destination()) == Some(says.helper));
+        seen.connections.retain(|target, _| {
+            mapping.winner(target.router, target.destination()) == Some(target.helper)
+        });
         *now = seen;
         drop(now);
         self.changed.notify_one();
@@ -104,10 +105,10 @@ impl View {
         let mut seen = self.write();
         seen.mapping.commit(change);
         let mut routers = BTreeSet::new();
-        for says in change.matches() {
-            routers.insert(says.router);
+        for target in change.matches() {
+            routers.insert(target.router);
             // A rule that comes again begins anew.
-            seen.connections.remove(&says);
+            seen.connections.remove(&target);
         }
         let turns = note_all(&mut seen, routers, reconciler);
         drop(seen);
@@ -117,13 +118,13 @@ impl View {
 
     /// What became of a connection. Returns whether there still is the rule that
     /// it met; otherwise it is not counted.
-    pub fn met(&self, says: Match, family: Family, fate: &Fate) -> bool {
+    pub fn met(&self, target: RuleTarget, family: AddressFamily, fate: &HelperOutcome) -> bool {
         let mut seen = self.write();
-        let winner = seen.mapping.winner(says.router, says.destination());
-        if winner != Some(says.helper) {
+        let winner = seen.mapping.winner(target.router, target.destination());
+        if winner != Some(target.helper) {
             return false;
         }
-        let connections = seen.connections.entry(says).or_default();
+        let connections = seen.connections.entry(target).or_default();
         connections.add(family, fate, Instant::now());
         true
     }
@@ -136,18 +137,18 @@ impl View {
     }
 }
 
-fn note_all(seen: &mut Seen, routers: BTreeSet<RouterId>, reconciler: &Reconciler) -> Turns {
+fn note_all(seen: &mut Snapshot, routers: BTreeSet<RouterId>, reconciler: &Reconciler) -> Turns {
     let turn = |router| Some((router, note(seen, router, reconciler)?));
     routers.into_iter().filter_map(turn).collect()
 }
 
-fn note(seen: &mut Seen, router: RouterId, reconciler: &Reconciler) -> Option<Turn> {
+fn note(seen: &mut Snapshot, router: RouterId, reconciler: &Reconciler) -> Option<Turn> {
     let failures = |condition: Option<&Condition>| match condition {
         Some(Condition::Failed { failures, .. }) => Some(*failures),
         _ => None,
     };
     let before = failures(seen.conditions.get(&router));
-    let condition = match reconciler.troubles().get(&router) {
+    let condition = match reconciler.failures().get(&router) {
         Some(trouble) => Some(Condition::Failed {
             reason: crate::input::sentence(&trouble.error),
             failures: trouble.failures,

@@ -16,14 +16,14 @@ use tracing::warn;
 
 use super::{Agent, View};
 use crate::{
-    chronicle::Chronicle,
     daemon::RunError,
     engine::{Change, Operation, Policy, Reason, Refusal},
+    event_log::EventLog,
+    heartbeat::Heartbeat,
     input::sentence,
     kernel::Pins,
     metrics::Metrics,
     model::{Origin, RouterId, RuleId},
-    pulse::Pulse,
     sources::RuleSet,
 };
 
@@ -63,7 +63,7 @@ pub enum Rejection {
     Stopping,
 }
 
-enum Command {
+enum AgentCommand {
     Change {
         origin: Origin,
         request: Request,
@@ -82,13 +82,13 @@ enum Command {
 /// Asks the agent, from any thread.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    commands: SyncSender<Command>,
+    commands: SyncSender<AgentCommand>,
     view: Arc<View>,
     policy: Arc<Policy>,
     metrics: Arc<Metrics>,
-    chronicle: Arc<Chronicle>,
+    chronicle: Arc<EventLog>,
     pins: Pins,
-    pulse: Pulse,
+    pulse: Heartbeat,
     /// Work on many routers is to be left where it is.
     stopping: Arc<AtomicBool>,
 }
@@ -114,7 +114,7 @@ impl Handle {
 
     /// What has happened.
     #[must_use]
-    pub const fn chronicle(&self) -> &Arc<Chronicle> {
+    pub const fn chronicle(&self) -> &Arc<EventLog> {
         &self.chronicle
     }
 
@@ -140,7 +140,7 @@ impl Handle {
     /// [`Rejection`]: nothing was changed.
     pub async fn change(&self, origin: Origin, request: Request) -> Result<Applied, Rejection> {
         let (reply, answer) = oneshot::channel();
-        let command = Command::Change {
+        let command = AgentCommand::Change {
             origin,
             request,
             reply,
@@ -161,7 +161,7 @@ impl Handle {
     pub async fn reload(&self) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
         let stopping = || Err(Rejection::Stopping.to_string());
-        match self.commands.try_send(Command::Reload { reply }) {
+        match self.commands.try_send(AgentCommand::Reload { reply }) {
             Ok(()) => answer.await.unwrap_or_else(|_| stopping()),
             Err(TrySendError::Full(_)) => {
                 let why = Rejection::Busy.to_string();
@@ -175,14 +175,14 @@ impl Handle {
     /// What the agent's thread shows that it is alive by: it does so with every
     /// router that it works on.
     #[must_use]
-    pub fn pulse(&self) -> &Pulse {
+    pub fn pulse(&self) -> &Heartbeat {
         &self.pulse
     }
 
     /// Has it show so where it has nothing to do.
-    pub fn poke(&self) {
+    pub fn probe(&self) {
         // Where the queue is full it has something to do.
-        let _ = self.commands.try_send(Command::Beat);
+        let _ = self.commands.try_send(AgentCommand::Beat);
     }
 
     /// Has the agent leave what can be left, before [`Self::stop`].
@@ -193,7 +193,7 @@ impl Handle {
     /// Ends the agent when it has done what it is at. Waits where many changes
     /// wait for their turn.
     pub fn stop(&self) {
-        let _ = self.commands.send(Command::Stop);
+        let _ = self.commands.send(AgentCommand::Stop);
     }
 }
 
@@ -212,7 +212,7 @@ fn decide(
             let stranger = change.added().iter().chain(change.removed());
             let stranger = stranger
                 .map(|entry| entry.rule)
-                .find(|rule| rule.says.router != *router);
+                .find(|rule| rule.target.router != *router);
             match stranger {
                 None => Ok(change),
                 Some(rule) => Err(Rejection::Refused(vec![Refusal {
@@ -251,7 +251,7 @@ impl Agent {
         // A queue that is full needs no waking.
         let bell = handle.commands.clone();
         self.watch.on_news(move || {
-            let _ = bell.try_send(Command::News);
+            let _ = bell.try_send(AgentCommand::News);
         });
         let stopping = Arc::clone(&handle.stopping);
         let (ended, end) = oneshot::channel();
@@ -266,12 +266,16 @@ impl Agent {
 
     /// Requests first, then what is due: a pass over thousands of routers holds
     /// up none.
-    fn work(mut self, queue: &Receiver<Command>, stopping: &AtomicBool) -> Result<(), RunError> {
+    fn work(
+        mut self,
+        queue: &Receiver<AgentCommand>,
+        stopping: &AtomicBool,
+    ) -> Result<(), RunError> {
         let goes_on = || !stopping.load(Ordering::Relaxed);
         let mut next_pass = Instant::now() + self.full_pass;
         let mut next_relinking = Instant::now() + BETWEEN_RELINKINGS;
         loop {
-            self.pulse.beat();
+            self.pulse.tick();
             let news = self.watch.news()?;
             self.hear(&news);
             let now = Instant::now();
@@ -289,7 +293,7 @@ impl Agent {
             }
             let wait = due.min(next_pass).saturating_duration_since(now);
             match receive(queue, wait) {
-                Some(Command::Change {
+                Some(AgentCommand::Change {
                     origin,
                     request,
                     reply,
@@ -297,11 +301,11 @@ impl Agent {
                     // Nobody may wait for it any more.
                     let _ = reply.send(self.serve(origin, &request));
                 }
-                Some(Command::Reload { reply }) => {
+                Some(AgentCommand::Reload { reply }) => {
                     let _ = reply.send(self.reload(&goes_on));
                 }
-                Some(Command::News | Command::Beat) => {}
-                Some(Command::Stop) => return Ok(()),
+                Some(AgentCommand::News | AgentCommand::Beat) => {}
+                Some(AgentCommand::Stop) => return Ok(()),
                 None => self.look(),
             }
         }
@@ -318,17 +322,17 @@ impl Agent {
 }
 
 /// The next command; none if there is none in this time.
-fn receive(queue: &Receiver<Command>, wait: Duration) -> Option<Command> {
+fn receive(queue: &Receiver<AgentCommand>, wait: Duration) -> Option<AgentCommand> {
     if wait.is_zero() {
         return match queue.try_recv() {
             Ok(command) => Some(command),
             Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(Command::Stop),
+            Err(TryRecvError::Disconnected) => Some(AgentCommand::Stop),
         };
     }
     match queue.recv_timeout(wait) {
         Ok(command) => Some(command),
         Err(RecvTimeoutError::Timeout) => None,
-        Err(RecvTimeoutError::Disconnected) => Some(Command::Stop),
+        Err(RecvTimeoutError::Disconnected) => Some(AgentCommand::Stop),
     }
 }

@@ -6,17 +6,17 @@
 //! grants would lock out the one who has to mend it.
 
 mod accounts;
+mod authorization;
 mod grant;
-mod permit;
 
+pub use authorization::{Authorization, Forbidden};
 pub use grant::{Account, Grant, Role};
-pub use permit::{Forbidden, Permit};
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use accounts::{Accounts, Host};
+use accounts::{Accounts, NameService};
+use authorization::Principal;
 use grant::Checked;
-use permit::Who;
 
 use crate::sources::listed;
 
@@ -43,7 +43,7 @@ impl Access {
     /// [`AccessError`] with every fault, among them each name that the host
     /// does not know.
     pub fn new(grants: &[Grant]) -> Result<Self, AccessError> {
-        Self::on(&Host, grants)
+        Self::on(&NameService, grants)
     }
 
     fn on(host: &impl Accounts, grants: &[Grant]) -> Result<Self, AccessError> {
@@ -68,26 +68,26 @@ impl Access {
     ///
     /// Asks the host's name service if a grant names a group, and then blocks.
     #[must_use]
-    pub fn of_peer(&self, uid: u32, gid: u32) -> Permit {
-        self.peer(&Host, uid, gid)
+    pub fn of_peer(&self, uid: u32, gid: u32) -> Authorization {
+        self.peer(&NameService, uid, gid)
     }
 
     /// What the bearer of the token of this name may do.
     #[must_use]
-    pub fn of_token(&self, name: &str) -> Permit {
+    pub fn of_token(&self, name: &str) -> Authorization {
         let grants = self.matching(|grant| grant.tokens.contains(name));
-        Permit::new(Who::Token(name.to_owned()), grants)
+        Authorization::new(Principal::Token(name.to_owned()), grants)
     }
 
     /// What whoever connects to the metrics' own address may do: read them.
     #[must_use]
-    pub const fn of_scraper() -> Permit {
-        Permit::new(Who::Scraper, Vec::new())
+    pub const fn of_scraper() -> Authorization {
+        Authorization::new(Principal::Scraper, Vec::new())
     }
 
-    fn peer(&self, host: &impl Accounts, uid: u32, gid: u32) -> Permit {
+    fn peer(&self, host: &impl Accounts, uid: u32, gid: u32) -> Authorization {
         if uid == 0 {
-            return Permit::new(Who::Root, Vec::new());
+            return Authorization::new(Principal::Root, Vec::new());
         }
         let mut groups = BTreeSet::from([gid]);
         if self.grants.iter().any(|grant| !grant.groups.is_empty()) {
@@ -102,7 +102,7 @@ impl Access {
         }
         let grants =
             self.matching(|grant| grant.users.contains(&uid) || !grant.groups.is_disjoint(&groups));
-        Permit::new(Who::User(uid), grants)
+        Authorization::new(Principal::User(uid), grants)
     }
 
     fn matching(&self, is_for: impl Fn(&Checked) -> bool) -> Vec<Arc<Checked>> {

@@ -18,27 +18,27 @@ use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
 
 use super::{
-    access::Permit,
-    answers::{
-        AppliedAnswer, Link, MadeAnswer, Resource, ResourcesAnswer, RouterAnswer, RouterList,
-        RuleAnswer, RuleList, RulesAnswer, Version, VersionsAnswer,
-    },
-    body::{CreateBody, JsonBody, Object, PAGE, ReplaceAllBody, ReplaceBody, UpdateBody},
+    access::Authorization,
+    authorize::{AuthorizedForAll, AuthorizedRouter},
+    body::{CreateBody, JsonBody, JsonObject, PAGE, ReplaceAllBody, ReplaceBody, UpdateBody},
     error::ApiError,
     events::{Followers, events},
-    gate::{MayChange, MayChangeAll},
     metrics::metrics,
     openapi,
-    output::{
+    parameters::{ROUTER_FIELDS, RULE_FIELDS, RouterParameters, RuleParameters},
+    path::PathParams,
+    query::{Item, ListQuery},
+    responses::{
+        AppliedAnswer, Hyperlink, MadeAnswer, Resource, ResourcesAnswer, RouterAnswer, RouterList,
+        RuleAnswer, RuleList, RulesAnswer, Version, VersionsAnswer,
+    },
+    traffic::{Gathering, traffic, traffic_of},
+    views::{
         ConnectionCounts, RouterCounts, RouterOut, RuleCounts, RuleOut, StatusOut, TroubleOut,
     },
-    parameters::{ROUTER_FIELDS, RULE_FIELDS, RouterParameters, RuleParameters},
-    place::Place,
-    query::{Item, ListQuery},
-    traffic::{Gathering, traffic, traffic_of},
 };
 use crate::{
-    agent::{Condition, Handle, Request, Seen},
+    agent::{Condition, Handle, Request, Snapshot},
     config::{ApiLimits, Config},
     engine::{Change, Entry, Operation},
     kernel::{AgentId, NetnsFolder, names_of},
@@ -72,7 +72,7 @@ pub(super) type Shared = Arc<Api>;
 
 /// What a request did, for the audit trail.
 #[derive(Clone, Debug)]
-pub(super) struct Did {
+pub(super) struct ChangeSummary {
     pub(super) operation: &'static str,
     pub(super) before: Vec<HelperRule>,
     pub(super) after: Vec<HelperRule>,
@@ -156,7 +156,7 @@ impl Api {
         Ok(names.iter().filter_map(router).collect())
     }
 
-    fn knows(&self, seen: &Seen, router: RouterId) -> bool {
+    fn knows(&self, seen: &Snapshot, router: RouterId) -> bool {
         seen.mapping.has(router) || !self.namespaces(router).is_empty()
     }
 
@@ -165,10 +165,10 @@ impl Api {
         &self,
         operation: &'static str,
         request: Request,
-    ) -> Result<(Change, Did), ApiError> {
+    ) -> Result<(Change, ChangeSummary), ApiError> {
         let change = self.agent.change(Origin::Api, request).await?;
         let rules = |entries: &[Entry]| entries.iter().map(|entry| entry.rule).collect();
-        let did = Did {
+        let did = ChangeSummary {
             operation,
             before: rules(change.removed()),
             after: rules(change.added()),
@@ -185,7 +185,7 @@ impl Api {
     }
 }
 
-/// Every resource. Who asks is an extension of the request: a [`Permit`].
+/// Every resource. Who asks is an extension of the request: a [`Authorization`].
 pub fn routes(api: Arc<Api>) -> Router {
     const RULES: &str = "/v2.0/routers/{router_id}/conntrack_helpers";
     const RULE: &str = "/v2.0/routers/{router_id}/conntrack_helpers/{id}";
@@ -252,7 +252,7 @@ async fn versions() -> Json<VersionsAnswer> {
         versions: [Version {
             id: "v2.0",
             status: "CURRENT",
-            links: [Link {
+            links: [Hyperlink {
                 rel: "self",
                 href: "/v2.0/",
             }],
@@ -267,7 +267,7 @@ async fn resources() -> Json<ResourcesAnswer> {
         resources: [Resource {
             name: "router",
             collection: "routers",
-            links: [Link {
+            links: [Hyperlink {
                 rel: "self",
                 href: "/v2.0/routers",
             }],
@@ -281,7 +281,7 @@ async fn resources() -> Json<ResourcesAnswer> {
     responses((status = 200, description = "Routers", body = RouterList)))]
 async fn list_routers(
     State(api): State<Shared>,
-    Extension(permit): Extension<Permit>,
+    Extension(permit): Extension<Authorization>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<RouterList>, ApiError> {
     let query = parsed(query.as_deref(), ROUTER_FIELDS)?;
@@ -304,8 +304,8 @@ async fn list_routers(
     responses((status = 200, description = "The router", body = RouterAnswer)))]
 async fn show_router(
     State(api): State<Shared>,
-    Extension(permit): Extension<Permit>,
-    Place(given): Place<String>,
+    Extension(permit): Extension<Authorization>,
+    PathParams(given): PathParams<String>,
 ) -> Result<Json<RouterAnswer>, ApiError> {
     let router = router_id(&given)?;
     permit.may_read(router).map_err(ApiError::forbidden)?;
@@ -321,8 +321,8 @@ async fn show_router(
     responses((status = 200, description = "Rules", body = RuleList)))]
 async fn list_rules(
     State(api): State<Shared>,
-    Extension(permit): Extension<Permit>,
-    Place(given): Place<String>,
+    Extension(permit): Extension<Authorization>,
+    PathParams(given): PathParams<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<RuleList>, ApiError> {
     let router = router_id(&given)?;
@@ -348,7 +348,7 @@ async fn list_rules(
     responses((status = 200, description = "Rules", body = RuleList)))]
 async fn list_all_rules(
     State(api): State<Shared>,
-    Extension(permit): Extension<Permit>,
+    Extension(permit): Extension<Authorization>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<RuleList>, ApiError> {
     let query = parsed(query.as_deref(), RULE_FIELDS)?;
@@ -356,7 +356,7 @@ async fn list_all_rules(
     let readable = seen
         .mapping
         .entries()
-        .filter(|entry| permit.may_read(entry.rule.says.router).is_ok());
+        .filter(|entry| permit.may_read(entry.rule.target.router).is_ok());
     let rules = readable.map(|entry| as_map(RuleOut::new(&seen, entry)));
     let rules = rules.collect::<Result<_, _>>()?;
     drop(seen);
@@ -370,14 +370,14 @@ async fn list_all_rules(
     responses((status = 201, description = "Made", body = MadeAnswer)))]
 async fn create_rules(
     State(api): State<Shared>,
-    MayChange(router): MayChange,
+    AuthorizedRouter(router): AuthorizedRouter,
     JsonBody(body): JsonBody<CreateBody>,
 ) -> Result<Response, ApiError> {
     let (is_bulk, rules) = match body {
         CreateBody::One(rule) => (false, vec![rule]),
         CreateBody::Several(rules) => (true, rules),
     };
-    let rules = rules.into_iter().map(|Object(rule)| rule.on(router));
+    let rules = rules.into_iter().map(|JsonObject(rule)| rule.on(router));
     let rules = rules.collect::<Result<Vec<_>, _>>()?;
     let ids: Vec<_> = rules.iter().map(|rule| rule.id).collect();
     let batch = rules.into_iter().map(Operation::Create).collect();
@@ -402,13 +402,13 @@ async fn create_rules(
     responses((status = 200, description = "Replaced", body = RulesAnswer)))]
 async fn replace_rules(
     State(api): State<Shared>,
-    MayChange(router): MayChange,
+    AuthorizedRouter(router): AuthorizedRouter,
     JsonBody(body): JsonBody<ReplaceBody>,
 ) -> Result<Response, ApiError> {
     let rules = body
         .conntrack_helpers
         .into_iter()
-        .map(|Object(rule)| rule.on(router));
+        .map(|JsonObject(rule)| rule.on(router));
     let rules = rules.collect::<Result<_, _>>()?;
     let batch = vec![Operation::Replace { router, rules }];
     let (_, did) = api
@@ -428,7 +428,7 @@ async fn replace_rules(
     responses((status = 200, description = "Replaced", body = AppliedAnswer)))]
 async fn replace_all_rules(
     State(api): State<Shared>,
-    MayChangeAll: MayChangeAll,
+    AuthorizedForAll: AuthorizedForAll,
     RawQuery(query): RawQuery,
     JsonBody(body): JsonBody<ReplaceAllBody>,
 ) -> Result<Response, ApiError> {
@@ -442,13 +442,13 @@ async fn replace_all_rules(
         }
     };
     let mut wanted = RuleSet::default();
-    for Object(router) in body.routers {
+    for JsonObject(router) in body.routers {
         let id = router.id.0;
         wanted.name(id);
-        for Object(rule) in router.conntrack_helpers {
-            let says = rule.on(id)?.says;
-            if !wanted.insert(says) {
-                let message = format!("router {id} has {says} twice in the body");
+        for JsonObject(rule) in router.conntrack_helpers {
+            let target = rule.on(id)?.target;
+            if !wanted.insert(target) {
+                let message = format!("router {id} has {target} twice in the body");
                 return Err(ApiError::new(
                     StatusCode::BAD_REQUEST,
                     "BadRequest",
@@ -486,8 +486,8 @@ async fn replace_all_rules(
     responses((status = 200, description = "The rule", body = RuleAnswer)))]
 async fn show_rule(
     State(api): State<Shared>,
-    Extension(permit): Extension<Permit>,
-    Place((router, id)): Place<(String, String)>,
+    Extension(permit): Extension<Authorization>,
+    PathParams((router, id)): PathParams<(String, String)>,
 ) -> Result<Json<RuleAnswer>, ApiError> {
     let router = router_id(&router)?;
     permit.may_read(router).map_err(ApiError::forbidden)?;
@@ -503,13 +503,13 @@ async fn show_rule(
     responses((status = 200, description = "Changed", body = RuleAnswer)))]
 async fn update_rule(
     State(api): State<Shared>,
-    MayChange(router): MayChange,
-    Place((_, given)): Place<(String, String)>,
+    AuthorizedRouter(router): AuthorizedRouter,
+    PathParams((_, given)): PathParams<(String, String)>,
     JsonBody(body): JsonBody<UpdateBody>,
 ) -> Result<Response, ApiError> {
     let entry = rule_of(&api.agent.view().read(), router, &given)?;
     let id = entry.rule.id;
-    let (port, helper) = body.conntrack_helper.0.from(entry.rule.says)?;
+    let (port, helper) = body.conntrack_helper.0.from(entry.rule.target)?;
     let router_of_rule = Some(router);
     let batch = vec![Operation::Update {
         id,
@@ -534,8 +534,8 @@ async fn update_rule(
     responses((status = 204, description = "Removed")))]
 async fn delete_rule(
     State(api): State<Shared>,
-    MayChange(router): MayChange,
-    Place((_, given)): Place<(String, String)>,
+    AuthorizedRouter(router): AuthorizedRouter,
+    PathParams((_, given)): PathParams<(String, String)>,
 ) -> Result<Response, ApiError> {
     let entry = rule_of(&api.agent.view().read(), router, &given)?;
     let batch = vec![Operation::Delete(entry.rule.id)];
@@ -550,7 +550,7 @@ async fn delete_rule(
     responses((status = 200, description = "The agent", body = StatusOut)))]
 async fn status(
     State(api): State<Shared>,
-    Extension(permit): Extension<Permit>,
+    Extension(permit): Extension<Authorization>,
 ) -> Result<Json<StatusOut>, ApiError> {
     permit.may_read_all().map_err(ApiError::forbidden)?;
     let seen = api.agent.view().read();
@@ -580,10 +580,10 @@ pub(super) fn router_id(given: &str) -> Result<RouterId, ApiError> {
 }
 
 /// The rule with this id, if the router has one.
-fn rule_of(seen: &Seen, router: RouterId, given: &str) -> Result<Entry, ApiError> {
+fn rule_of(seen: &Snapshot, router: RouterId, given: &str) -> Result<Entry, ApiError> {
     let id: Option<RuleId> = given.parse().ok();
     let entry = id.and_then(|id| seen.mapping.get(id));
-    let entry = entry.filter(|entry| entry.rule.says.router == router);
+    let entry = entry.filter(|entry| entry.rule.target.router == router);
     entry.copied().ok_or_else(|| ApiError::no_rule(given))
 }
 

@@ -27,7 +27,7 @@ use utoipa::{
 use super::{app::Shared, error::ApiError, schemas};
 use crate::{
     engine::NewRule,
-    model::{Helper, Match, Port, Protocol, RouterId, RuleId},
+    model::{Helper, Port, Protocol, RouterId, RuleId, RuleTarget},
 };
 
 /// What the room for bodies is counted in, in bytes.
@@ -55,7 +55,7 @@ impl<T: DeserializeOwned> FromRequest<Shared> for JsonBody<T> {
         })??;
         let parsed = serde_json::from_slice(&received.bytes);
         parsed
-            .map(|Object(body)| Self(body))
+            .map(|JsonObject(body)| Self(body))
             .map_err(|error| ApiError::invalid(refusal(&error)))
     }
 }
@@ -172,7 +172,7 @@ impl RuleIn {
         let helper = Helper::new(&self.helper, self.protocol.0)?;
         Ok(NewRule {
             id: self.id.map_or_else(RuleId::random, |id| id.0),
-            says: Match {
+            target: RuleTarget {
                 router,
                 port: self.port.0,
                 helper,
@@ -201,7 +201,7 @@ pub(super) struct RuleChangeIn {
 
 impl RuleChangeIn {
     /// The port and the helper that it is to have, given what it says now.
-    pub(super) fn from(self, now: Match) -> Result<(Option<Port>, Option<Helper>), ApiError> {
+    pub(super) fn from(self, now: RuleTarget) -> Result<(Option<Port>, Option<Helper>), ApiError> {
         let helper = if self.helper.is_none() && self.protocol.is_none() {
             None
         } else {
@@ -217,8 +217,8 @@ impl RuleChangeIn {
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "CreateFields")]
 pub(super) enum CreateBody {
-    One(Object<RuleIn>),
-    Several(Vec<Object<RuleIn>>),
+    One(JsonObject<RuleIn>),
+    Several(Vec<JsonObject<RuleIn>>),
 }
 
 impl PartialSchema for CreateBody {
@@ -248,9 +248,9 @@ impl ToSchema for CreateBody {
 #[serde(deny_unknown_fields)]
 struct CreateFields {
     #[serde(default, deserialize_with = "not_null")]
-    conntrack_helper: Option<Object<RuleIn>>,
+    conntrack_helper: Option<JsonObject<RuleIn>>,
     #[serde(default, deserialize_with = "not_null")]
-    conntrack_helpers: Option<Vec<Object<RuleIn>>>,
+    conntrack_helpers: Option<Vec<JsonObject<RuleIn>>>,
 }
 
 /// serde would take null for a field that is not there.
@@ -277,7 +277,7 @@ impl TryFrom<CreateFields> for CreateBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct UpdateBody {
     #[schema(value_type = RuleChangeIn)]
-    pub(super) conntrack_helper: Object<RuleChangeIn>,
+    pub(super) conntrack_helper: JsonObject<RuleChangeIn>,
 }
 
 /// The body of a `PUT` of a router's set.
@@ -285,7 +285,7 @@ pub(super) struct UpdateBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplaceBody {
     #[schema(value_type = Vec<RuleIn>)]
-    pub(super) conntrack_helpers: Vec<Object<RuleIn>>,
+    pub(super) conntrack_helpers: Vec<JsonObject<RuleIn>>,
 }
 
 /// The body of a `PUT` of everything.
@@ -293,7 +293,7 @@ pub(super) struct ReplaceBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplaceAllBody {
     #[schema(value_type = Vec<RouterIn>)]
-    pub(super) routers: Vec<Object<RouterIn>>,
+    pub(super) routers: Vec<JsonObject<RouterIn>>,
 }
 
 /// A router, and all rules that it is to have.
@@ -303,14 +303,14 @@ pub(super) struct RouterIn {
     #[schema(value_type = String, format = Uuid)]
     pub(super) id: RouterIdIn,
     #[schema(value_type = Vec<RuleIn>)]
-    pub(super) conntrack_helpers: Vec<Object<RuleIn>>,
+    pub(super) conntrack_helpers: Vec<JsonObject<RuleIn>>,
 }
 
 /// A JSON object. serde would take an array for a struct too, field by field.
 #[derive(Debug)]
-pub(super) struct Object<T>(pub(super) T);
+pub(super) struct JsonObject<T>(pub(super) T);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fields<T>(PhantomData<T>);
         impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {

@@ -48,7 +48,7 @@ struct ErrorDetail {
 
 /// The sentence of an answer, for the audit trail.
 #[derive(Clone, Debug)]
-pub(super) struct Said {
+pub(super) struct ErrorSummary {
     pub(super) sentence: String,
     /// Whether the request was right and the agent could not do it. Nobody can
     /// bring that about at will, so all of these are recorded.
@@ -95,7 +95,7 @@ fn short(given: &str) -> String {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let said = Said {
+        let said = ErrorSummary {
             sentence: self.message.clone(),
             is_failure: self.kind == FAILED,
         };

@@ -16,9 +16,9 @@ use serde::Serialize;
 use tokio::{sync::Semaphore, time::Instant};
 use utoipa::ToSchema;
 
-use super::{access::Permit, app::Shared, error::ApiError};
+use super::{access::Authorization, app::Shared, error::ApiError};
 use crate::{
-    chronicle::{Entry, Happening},
+    event_log::{Event, LoggedEvent},
     model::RouterId,
 };
 
@@ -86,7 +86,7 @@ pub(super) struct EventOut {
     time: String,
     /// What it was.
     #[serde(flatten)]
-    what: Happening,
+    what: Event,
 }
 
 impl Wanted {
@@ -130,7 +130,7 @@ impl Wanted {
 }
 
 impl EventOut {
-    fn new(entry: &Entry) -> Self {
+    fn new(entry: &LoggedEvent) -> Self {
         Self {
             sequence: entry.sequence,
             time: humantime::format_rfc3339_millis(entry.at).to_string(),
@@ -145,7 +145,7 @@ impl EventOut {
     responses((status = 200, description = "Events", body = EventsOut)))]
 pub(super) async fn events(
     State(api): State<Shared>,
-    Extension(permit): Extension<Permit>,
+    Extension(permit): Extension<Authorization>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<EventsOut>, ApiError> {
     let wanted = Wanted::parse(query.as_deref()).map_err(ApiError::invalid)?;
@@ -153,7 +153,7 @@ pub(super) async fn events(
     let after = wanted.after.unwrap_or(0);
     let sees_all = permit.may_read_all().is_ok();
     // What is about no router is about all of them.
-    let is_for = |entry: &Entry| match (&entry.routers[..], wanted.router_id) {
+    let is_for = |entry: &LoggedEvent| match (&entry.routers[..], wanted.router_id) {
         ([], None) => sees_all,
         ([], Some(_)) => false,
         (routers, wanted) => {

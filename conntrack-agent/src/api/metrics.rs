@@ -19,18 +19,18 @@ use prometheus_client::{
 use tokio::task::spawn_blocking;
 use tracing::debug;
 
-use self::fullness::Namespace;
+use self::fullness::NamespaceFullness;
 use super::{
-    access::Permit,
+    access::Authorization,
     app::{Api, Shared},
     error::ApiError,
-    output::{RouterCounts, RuleCounts},
+    views::{RouterCounts, RuleCounts},
 };
 use crate::{
     agent::{Condition, Connections},
     kernel::{Tally, matched},
     metrics::Exposition,
-    model::{Match, Port, protocol_name},
+    model::{Port, RuleTarget, protocol_name},
 };
 
 /// All metrics, in OpenMetrics if it is asked for.
@@ -39,7 +39,7 @@ use crate::{
         (String = "text/plain"), (String = "application/openmetrics-text")))))]
 pub(super) async fn metrics(
     State(api): State<Shared>,
-    Extension(permit): Extension<Permit>,
+    Extension(permit): Extension<Authorization>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     permit.may_read_metrics().map_err(ApiError::forbidden)?;
@@ -72,11 +72,11 @@ pub(super) async fn metrics(
 struct Gathered {
     rules: RuleCounts,
     routers: RouterCounts,
-    matched: Vec<(Match, Counters)>,
+    matched: Vec<(RuleTarget, Counters)>,
     /// What became of connections, rule by rule.
-    connections: Vec<(Match, Connections)>,
+    connections: Vec<(RuleTarget, Connections)>,
     /// How full the routers' namespaces are.
-    namespaces: Vec<Namespace>,
+    namespaces: Vec<NamespaceFullness>,
     /// How many connections may be expected in each.
     most_expected: Option<u64>,
     /// Routers whose counters could not be read.
@@ -98,7 +98,7 @@ impl Gathered {
             .map(|router| (router, seen.mapping.winners(router)))
             .collect();
         let connections = seen.connections.iter();
-        let connections = connections.map(|(says, counts)| (*says, counts.clone()));
+        let connections = connections.map(|(target, counts)| (*target, counts.clone()));
         let connections = connections.collect();
         // The agent must not wait for the view while maps are read.
         drop(seen);
@@ -118,7 +118,7 @@ impl Gathered {
                 if let (Some(helper), Ok(port)) = (winners.get(&destination), port) {
                     let helper = *helper;
                     all.push((
-                        Match {
+                        RuleTarget {
                             router,
                             port,
                             helper,
@@ -128,7 +128,7 @@ impl Gathered {
                 }
             }
         }
-        all.sort_unstable_by_key(|(says, _)| *says);
+        all.sort_unstable_by_key(|(target, _)| *target);
         let told = Tally::read(pins).unwrap_or_else(|error| {
             debug!(%error, "what the programs told of cannot be read");
             None
@@ -216,8 +216,8 @@ impl Gathered {
         count: fn(&Counters) -> u64,
     ) -> fmt::Result {
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (says, counters) in &self.matched {
-            let labels = labels(says);
+        for (target, counters) in &self.matched {
+            let labels = labels(target);
             ConstCounter::new(count(counters)).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
@@ -230,14 +230,14 @@ impl Gathered {
             None,
             MetricType::Counter,
         )?;
-        for (says, connections) in &self.connections {
+        for (target, connections) in &self.connections {
             let fates = [
                 ("yes", connections.helped),
                 ("no", connections.lacking),
                 ("unknown", connections.unknown),
             ];
             for (has_helper, count) in fates {
-                let [router, protocol, port, helper] = labels(says);
+                let [router, protocol, port, helper] = labels(target);
                 let has_helper = ("has_helper", has_helper.to_owned());
                 let labels = [router, protocol, port, helper, has_helper];
                 ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
@@ -248,12 +248,15 @@ impl Gathered {
 }
 
 /// What tells a rule from any other.
-fn labels(says: &Match) -> [(&'static str, String); 4] {
+fn labels(target: &RuleTarget) -> [(&'static str, String); 4] {
     [
-        ("router", says.router.to_string()),
-        ("protocol", protocol_name(says.helper.protocol()).to_owned()),
-        ("port", says.port.get().to_string()),
-        ("helper", says.helper.name().to_owned()),
+        ("router", target.router.to_string()),
+        (
+            "protocol",
+            protocol_name(target.helper.protocol()).to_owned(),
+        ),
+        ("port", target.port.get().to_string()),
+        ("helper", target.helper.name().to_owned()),
     ]
 }
 

@@ -139,10 +139,10 @@ const REFUSALS: [(&str, &str, &str, &[When]); 9] = [
 impl Modify for Refusals {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let components = document.components.get_or_insert_default();
-        for (status, name, says, _) in REFUSALS {
+        for (status, name, target, _) in REFUSALS {
             components
                 .responses
-                .insert(name.to_owned(), refusal(status, says).into());
+                .insert(name.to_owned(), refusal(status, target).into());
         }
         for path in document.paths.paths.values_mut() {
             let changing = [&mut path.put, &mut path.post, &mut path.delete];
@@ -156,11 +156,11 @@ impl Modify for Refusals {
     }
 }
 
-fn refusal(status: &str, says: &str) -> utoipa::openapi::Response {
+fn refusal(status: &str, target: &str) -> utoipa::openapi::Response {
     let schema = Ref::from_schema_name("ErrorBody");
     let content = ContentBuilder::new().schema(Some(schema)).build();
     let response = ResponseBuilder::new()
-        .description(says)
+        .description(target)
         .content("application/json", content);
     if status != "503" {
         return response.build();
@@ -198,8 +198,8 @@ struct Token;
 impl Modify for Token {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let components = document.components.get_or_insert_with(Components::default);
-        let says = "Wanted over TCP; over the Unix socket it has no meaning.";
-        let key = ApiKeyValue::with_description("X-Auth-Token", says);
+        let target = "Wanted over TCP; over the Unix socket it has no meaning.";
+        let key = ApiKeyValue::with_description("X-Auth-Token", target);
         components.add_security_scheme("token", SecurityScheme::ApiKey(ApiKey::Header(key)));
         let nothing: [&str; 0] = [];
         let token = SecurityRequirement::new("token", nothing);

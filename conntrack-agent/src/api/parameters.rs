@@ -53,8 +53,8 @@ impl IntoParams for RouterParameters {
 
 fn of_list(fields: &[&str]) -> Vec<Parameter> {
     let filter = |field: &&str| {
-        let says = format!("Only those of which {field} is this; if repeated, one of these.");
-        parameter(field, &says, several(String::schema()))
+        let target = format!("Only those of which {field} is this; if repeated, one of these.");
+        parameter(field, &target, several(String::schema()))
     };
     let limit = ObjectBuilder::new()
         .schema_type(Type::Integer)
@@ -92,12 +92,12 @@ fn of_list(fields: &[&str]) -> Vec<Parameter> {
     parameters
 }
 
-fn parameter(name: &str, says: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
+fn parameter(name: &str, target: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
     ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Query)
         .required(Required::False)
-        .description(Some(says))
+        .description(Some(target))
         .schema(Some(schema))
         .build()
 }
@@ -108,7 +108,7 @@ fn several(item: impl Into<RefOr<Schema>>) -> RefOr<Schema> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::output, *};
+    use super::{super::views, *};
 
     fn properties_of(schema: RefOr<Schema>) -> Vec<String> {
         match schema {
@@ -124,10 +124,10 @@ mod tests {
             fields.sort_unstable();
             fields
         };
-        let mut rule = properties_of(output::RuleOut::schema());
+        let mut rule = properties_of(views::RuleOut::schema());
         rule.sort_unstable();
         assert_eq!(rule, sorted(RULE_FIELDS));
-        let mut router = properties_of(output::RouterOut::schema());
+        let mut router = properties_of(views::RouterOut::schema());
         router.sort_unstable();
         assert_eq!(router, sorted(ROUTER_FIELDS));
     }

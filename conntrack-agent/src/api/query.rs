@@ -15,7 +15,7 @@ use axum::{
 };
 use serde_json::{Map, Value};
 
-use order::{Direction, Order};
+use order::{Direction, SortOrder};
 
 /// The longest query, in bytes: some hundred ids to filter by.
 const MAX_LENGTH: usize = 16 << 10;
@@ -39,7 +39,7 @@ pub struct ListQuery {
     filters: BTreeMap<&'static str, BTreeSet<String>>,
     /// The fields that are shown; none named: all.
     fields: BTreeSet<&'static str>,
-    order: Order,
+    order: SortOrder,
     limit: Option<usize>,
     /// The id of the item that the page is next to.
     marker: Option<String>,
@@ -166,7 +166,7 @@ impl ListQuery {
                 directions: directions.len(),
             });
         }
-        list.order = Order::new(keys.into_iter().zip(directions));
+        list.order = SortOrder::new(keys.into_iter().zip(directions));
         (list.limit, list.marker) = (limit, marker);
         list.reverse = reverse.unwrap_or(false);
         Ok(list)

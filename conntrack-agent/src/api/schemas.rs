@@ -30,9 +30,9 @@ pub(super) fn protocol_or_null() -> Object {
 pub(super) fn helper() -> Object {
     // Some are there for both protocols.
     let names: BTreeSet<_> = Helper::all().map(Helper::name).collect();
-    let says = "The conntrack helper. Not all go with either protocol, and the agent's \
+    let target = "The conntrack helper. Not all go with either protocol, and the agent's \
                 configuration may allow fewer.";
-    one_of(names).description(Some(says)).build()
+    one_of(names).description(Some(target)).build()
 }
 
 /// The same, or null.
@@ -48,9 +48,9 @@ pub(super) fn origin() -> Object {
 }
 
 pub(super) fn router_status() -> Object {
-    let says = "ACTIVE, PENDING (no namespace on this host) or ERROR.";
+    let target = "ACTIVE, PENDING (no namespace on this host) or ERROR.";
     one_of(["ACTIVE", "PENDING", "ERROR"])
-        .description(Some(says))
+        .description(Some(target))
         .build()
 }
 

@@ -1,8 +1,8 @@
 //! Connections: who may have one, for how long, and who is at its other end.
 
 mod answer;
-mod conversation;
-mod doors;
+mod connection;
+mod connection_limits;
 mod listeners;
 mod refusal;
 
@@ -17,14 +17,14 @@ use tokio::{
 use tracing::{info, warn};
 
 use self::{
-    conversation::converse,
-    doors::Doors,
+    connection::serve_connection,
+    connection_limits::ConnectionLimits,
     refusal::{Stream, refuse},
 };
-use super::{access::Access, sending::Room, tokens::Tokens};
+use super::{access::Access, response_budget::ByteBudget, tokens::Tokens};
 use crate::{
-    agent::Handle, audit::Auditor, chronicle::Chronicle, config::ApiLimits, metrics::Metrics,
-    pulse::Pulse,
+    agent::Handle, audit::Auditor, config::ApiLimits, event_log::EventLog, heartbeat::Heartbeat,
+    metrics::Metrics,
 };
 
 use listeners::Listening;
@@ -54,35 +54,35 @@ pub struct Service {
     /// Who did what.
     auditor: Arc<Auditor>,
     /// The same, for whoever follows what happens.
-    chronicle: Arc<Chronicle>,
+    chronicle: Arc<EventLog>,
     /// What came of how many requests.
     metrics: Arc<Metrics>,
     /// How much there may be of everything.
     limits: ApiLimits,
     /// Room for who may use the API.
-    api: Lane,
+    api: Quota,
     /// Room for whoever reads metrics by their own address, which is anybody on this
     /// host: it is nobody else's that they can take up.
-    metrics_lane: Lane,
+    metrics_lane: Quota,
 }
 
 /// Room for some of the requests.
 #[derive(Debug)]
-struct Lane {
+struct Quota {
     /// How many may be answered at one time.
     most: usize,
     /// For those that are.
     requests: Semaphore,
     /// For what is being sent.
-    answers: Room,
+    answers: ByteBudget,
 }
 
-impl Lane {
+impl Quota {
     fn new(most: usize, answer_bytes: usize) -> Self {
         Self {
             most,
             requests: Semaphore::new(most),
-            answers: Room::new(answer_bytes),
+            answers: ByteBudget::new(answer_bytes),
         }
     }
 }
@@ -107,23 +107,23 @@ impl Service {
             auditor,
             chronicle: Arc::clone(agent.chronicle()),
             metrics: Arc::clone(agent.metrics()),
-            api: Lane::new(limits.requests, limits.answer_bytes),
-            metrics_lane: Lane::new(SCRAPES, limits.answer_bytes / 4),
+            api: Quota::new(limits.requests, limits.answer_bytes),
+            metrics_lane: Quota::new(SCRAPES, limits.answer_bytes / 4),
             limits,
         }
     }
 
-    const fn lane(&self, origin: Origin) -> &Lane {
+    const fn lane(&self, origin: Transport) -> &Quota {
         match origin {
-            Origin::Local { .. } | Origin::Tcp { .. } => &self.api,
-            Origin::Metrics { .. } => &self.metrics_lane,
+            Transport::Local { .. } | Transport::Tcp { .. } => &self.api,
+            Transport::Metrics { .. } => &self.metrics_lane,
         }
     }
 }
 
 /// Who is at the other end, as far as the connection itself tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Origin {
+enum Transport {
     /// As the kernel says (`SO_PEERCRED`, unix(7)).
     Local { pid: i32, uid: u32, gid: u32 },
     /// Anybody on this host; the token tells.
@@ -132,20 +132,20 @@ enum Origin {
     Metrics { address: SocketAddr },
 }
 
-impl Origin {
+impl Transport {
     /// Whose connections are counted together.
-    const fn account(self) -> Account {
+    const fn account(self) -> PeerAccount {
         match self {
-            Self::Local { uid, .. } => Account::User(uid),
-            Self::Tcp { .. } => Account::Tokens,
-            Self::Metrics { .. } => Account::Metrics,
+            Self::Local { uid, .. } => PeerAccount::User(uid),
+            Self::Tcp { .. } => PeerAccount::Tokens,
+            Self::Metrics { .. } => PeerAccount::Metrics,
         }
     }
 }
 
 /// Those whose connections are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Account {
+enum PeerAccount {
     User(u32),
     Tokens,
     Metrics,
@@ -155,18 +155,18 @@ enum Account {
 #[derive(Debug, Default)]
 pub struct Probe {
     asked: Notify,
-    pulse: Pulse,
+    pulse: Heartbeat,
 }
 
 impl Probe {
     /// What [`serve`] shows that it is alive by, when it is poked.
     #[must_use]
-    pub fn pulse(&self) -> &Pulse {
+    pub fn pulse(&self) -> &Heartbeat {
         &self.pulse
     }
 
     /// Has it show so.
-    pub fn poke(&self) {
+    pub fn probe(&self) {
         self.asked.notify_one();
     }
 }
@@ -178,7 +178,7 @@ pub async fn serve(
     mut stop: watch::Receiver<bool>,
     probe: Arc<Probe>,
 ) {
-    let doors = Doors::new(service.limits);
+    let doors = ConnectionLimits::new(service.limits);
     let mut is_short = false;
     let mut audit = interval(CATCH_UP);
     let mut connections = JoinSet::new();
@@ -191,7 +191,7 @@ pub async fn serve(
                 continue;
             }
             () = probe.asked.notified() => {
-                probe.pulse.beat();
+                probe.pulse.tick();
                 continue;
             }
             _ = stop.wait_for(|stop| *stop) => break,
@@ -216,12 +216,16 @@ pub async fn serve(
         }
         let service = Arc::clone(&service);
         let stop = stop.clone();
-        match doors.enter(origin) {
+        match doors.admit(origin) {
             Ok(entry) => {
                 connections.spawn(async move {
                     match stream {
-                        Stream::Unix(stream) => converse(stream, origin, service, stop).await,
-                        Stream::Tcp(stream) => converse(stream, origin, service, stop).await,
+                        Stream::Unix(stream) => {
+                            serve_connection(stream, origin, service, stop).await;
+                        }
+                        Stream::Tcp(stream) => {
+                            serve_connection(stream, origin, service, stop).await;
+                        }
                     }
                     drop(entry);
                 });

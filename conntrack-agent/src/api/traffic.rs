@@ -17,17 +17,17 @@ use tracing::debug;
 use utoipa::ToSchema;
 
 use super::{
-    access::Permit,
+    access::Authorization,
     app::{Api, Shared, router_id},
     error::ApiError,
-    output::{RouterOut, RuleOut, RuleStatus},
-    place::Place,
+    path::PathParams,
+    views::{RouterOut, RuleOut, RuleStatus},
 };
 use crate::{
-    agent::{Connections, Seen},
+    agent::{Connections, Snapshot},
     engine::Entry,
     kernel::{Conntrack, Fullness, matched},
-    model::{Destination, Match, RouterId, protocol_name},
+    model::{Destination, RouterId, RuleTarget, protocol_name},
 };
 
 /// Connections that are listed of one namespace.
@@ -196,10 +196,10 @@ impl Sums {
         unknown: 0,
     };
 
-    fn of(matched: Option<&Matched>, seen: &Seen, says: &Match) -> Self {
-        let counters = matched.map(|all| all.get(&says.destination()).copied());
+    fn of(matched: Option<&Matched>, seen: &Snapshot, target: &RuleTarget) -> Self {
+        let counters = matched.map(|all| all.get(&target.destination()).copied());
         let counters = counters.map(Option::unwrap_or_default);
-        let connections = seen.connections.get(says);
+        let connections = seen.connections.get(target);
         let of = |count: fn(&Connections) -> u64| connections.map_or(0, count);
         Self {
             packets: counters.map(|counters| counters.packets),
@@ -225,7 +225,7 @@ impl Sums {
 /// A router's rules with their status, and what each came to: of one that another
 /// shadows that is nothing, as the counters are the winner's.
 fn each<'a>(
-    seen: &'a Seen,
+    seen: &'a Snapshot,
     router: RouterId,
     matched: Option<&'a Matched>,
 ) -> impl Iterator<Item = (&'a Entry, RuleStatus, Sums)> {
@@ -233,14 +233,14 @@ fn each<'a>(
         let status = RuleStatus::of(seen, entry);
         let sums = match status {
             RuleStatus::Shadowed => Sums::NOTHING,
-            _ => Sums::of(matched, seen, &entry.rule.says),
+            _ => Sums::of(matched, seen, &entry.rule.target),
         };
         (entry, status, sums)
     })
 }
 
 impl RouterTraffic {
-    fn of(seen: &Seen, router: RouterId, matched: Option<&Matched>) -> Self {
+    fn of(seen: &Snapshot, router: RouterId, matched: Option<&Matched>) -> Self {
         let mut traffic = Self {
             id: router.to_string(),
             status: RouterOut::status(seen, router),
@@ -262,7 +262,7 @@ impl RouterTraffic {
     responses((status = 200, description = "Routers", body = TrafficOut)))]
 pub(super) async fn traffic(
     State(api): State<Shared>,
-    Extension(permit): Extension<Permit>,
+    Extension(permit): Extension<Authorization>,
 ) -> Result<Json<TrafficOut>, ApiError> {
     let _room = api.gathering().of_all()?;
     let from = Arc::clone(&api);
@@ -290,8 +290,8 @@ pub(super) async fn traffic(
     responses((status = 200, description = "The router", body = OneRouterOut)))]
 pub(super) async fn traffic_of(
     State(api): State<Shared>,
-    Extension(permit): Extension<Permit>,
-    Place(given): Place<String>,
+    Extension(permit): Extension<Authorization>,
+    PathParams(given): PathParams<String>,
 ) -> Result<Json<OneRouterOut>, ApiError> {
     let router = router_id(&given)?;
     permit.may_read(router).map_err(ApiError::forbidden)?;

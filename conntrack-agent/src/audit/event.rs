@@ -66,6 +66,26 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The word for it in the trail, in events and in metrics.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::NotAllowed(_) => "not_allowed",
+            Self::Refused(_) => "refused",
+            Self::Failed(_) => "failed",
+        }
+    }
+
+    /// Why the request was not done.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Done => None,
+            Self::NotAllowed(reason) | Self::Refused(reason) | Self::Failed(reason) => Some(reason),
+        }
+    }
+
     /// Whether it changed nothing because it was not to. Anybody can have as
     /// many of these as they like, so they are recorded up to a limit.
     #[must_use]
@@ -76,7 +96,7 @@ impl Outcome {
 
 /// One request, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct AuditRecord {
     /// Its name.
     pub request: RequestId,
     /// Who asked.

@@ -59,7 +59,7 @@ impl Rate {
 
 /// Says of each refusal whether it is recorded.
 #[derive(Debug)]
-pub(super) struct Limiter {
+pub(super) struct RefusalLimiter {
     per_peer: Rate,
     in_all: Rate,
     /// Only peers that have used something of their share: what all may have
@@ -68,7 +68,7 @@ pub(super) struct Limiter {
     all: Option<Instant>,
 }
 
-impl Limiter {
+impl RefusalLimiter {
     /// So many refusals a second.
     pub(super) fn new(per_peer: u32, in_all: u32) -> Self {
         Self {
@@ -111,13 +111,13 @@ mod tests {
     }
 
     /// How many of very many at one time are allowed.
-    fn allowed(limiter: &mut Limiter, peer: &Peer, now: Instant) -> usize {
+    fn allowed(limiter: &mut RefusalLimiter, peer: &Peer, now: Instant) -> usize {
         (0..5000).filter(|_| limiter.allows(peer, now)).count()
     }
 
     #[test]
     fn a_peer_has_ten_seconds_worth_at_once_and_then_its_rate() {
-        let mut limiter = Limiter::new(2, 1000);
+        let mut limiter = RefusalLimiter::new(2, 1000);
         let start = Instant::now();
         let peer = local(1, 1000);
         assert_eq!(allowed(&mut limiter, &peer, start), 20);
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn one_peer_does_not_use_up_the_share_of_another() {
-        let mut limiter = Limiter::new(1, 1000);
+        let mut limiter = RefusalLimiter::new(1, 1000);
         let now = Instant::now();
         for peer in [local(1, 1000), token("a"), token("b"), local(1, 0)] {
             assert_eq!(allowed(&mut limiter, &peer, now), 10, "{peer:?}");
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_new_process_or_connection_is_no_new_peer() {
-        let mut limiter = Limiter::new(1, 1000);
+        let mut limiter = RefusalLimiter::new(1, 1000);
         let now = Instant::now();
         let unknown = |port| Peer::Unknown {
             address: ([127, 0, 0, 1], port).into(),
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn all_peers_together_have_a_limit_and_it_bounds_what_is_remembered() {
-        let mut limiter = Limiter::new(5, 3);
+        let mut limiter = RefusalLimiter::new(5, 3);
         let start = Instant::now();
         let mut count = 0;
         for uid in 0..1000 {
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_operator_is_not_limited() {
-        let mut limiter = Limiter::new(1, 1);
+        let mut limiter = RefusalLimiter::new(1, 1);
         let now = Instant::now();
         assert_eq!(allowed(&mut limiter, &local(1, 1), now), 10);
         assert_eq!(allowed(&mut limiter, &Peer::RulesFile, now), 5000);

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::{Event, Outcome, Peer};
+use super::{AuditRecord, Peer};
 use crate::model::{HelperRule, protocol_name};
 
 /// Routers, rules before and rules after that one event lists; of more it says
@@ -35,7 +35,7 @@ pub(super) struct Line {
 enum What {
     Request(Box<RequestLine>),
     /// That there is something which the trail does not have.
-    LeftOut(Missing),
+    LeftOut(MissingEntries),
 }
 
 #[derive(Debug, Serialize)]
@@ -75,7 +75,7 @@ struct RuleLine {
 
 /// What is not in the trail.
 #[derive(Debug, Serialize)]
-pub(super) struct Missing {
+pub(super) struct MissingEntries {
     since: String,
     refusals: u64,
     unwritten: u64,
@@ -90,13 +90,7 @@ pub(super) enum Severity {
 }
 
 impl Line {
-    pub(super) fn request(event: &Event, time: SystemTime) -> Self {
-        let (outcome, reason) = match &event.outcome {
-            Outcome::Done => ("done", None),
-            Outcome::NotAllowed(reason) => ("not_allowed", Some(reason)),
-            Outcome::Refused(reason) => ("refused", Some(reason)),
-            Outcome::Failed(reason) => ("failed", Some(reason)),
-        };
+    pub(super) fn request(event: &AuditRecord, time: SystemTime) -> Self {
         let routers = event.routers.iter().take(MOST_LISTED);
         let request = RequestLine {
             request: event.request.to_string(),
@@ -108,8 +102,11 @@ impl Line {
             before_count: event.before.len(),
             after: listed(&event.after),
             after_count: event.after.len(),
-            outcome,
-            reason: reason.map(|reason| harmless(reason, LONGEST_REASON)),
+            outcome: event.outcome.word(),
+            reason: event
+                .outcome
+                .reason()
+                .map(|reason| harmless(reason, LONGEST_REASON)),
             took_us: u64::try_from(event.took.as_micros()).unwrap_or(u64::MAX),
         };
         Self {
@@ -128,7 +125,7 @@ impl Line {
     ) -> Self {
         Self {
             time: text(time),
-            what: What::LeftOut(Missing {
+            what: What::LeftOut(MissingEntries {
                 since: text(since),
                 refusals,
                 unwritten,
@@ -202,13 +199,13 @@ impl From<&Peer> for PeerLine {
 
 impl From<&HelperRule> for RuleLine {
     fn from(rule: &HelperRule) -> Self {
-        let says = rule.says;
+        let target = rule.target;
         Self {
             id: rule.id.to_string(),
-            router_id: says.router.to_string(),
-            protocol: protocol_name(says.helper.protocol()),
-            port: says.port.get(),
-            helper: says.helper.name(),
+            router_id: target.router.to_string(),
+            protocol: protocol_name(target.helper.protocol()),
+            port: target.port.get(),
+            helper: target.helper.name(),
             origin: rule.origin.to_string(),
         }
     }
@@ -251,10 +248,11 @@ fn text(time: SystemTime) -> String {
 mod tests {
     use serde_json::json;
 
+    use super::super::Outcome;
     use super::*;
     use crate::audit::testing::{event, rule, time};
 
-    fn value(event: &Event) -> serde_json::Value {
+    fn value(event: &AuditRecord) -> serde_json::Value {
         serde_json::to_value(Line::request(event, time())).unwrap()
     }
 
@@ -365,7 +363,7 @@ mod tests {
         };
         event.before = (1..=10_000).map(rule).collect();
         event.after = (1..=100).map(rule).collect();
-        event.routers = vec![rule(1).says.router; 10_000];
+        event.routers = vec![rule(1).target.router; 10_000];
         let value = value(&event);
         let length = |field: &str| value[field].as_array().unwrap().len();
         assert_eq!((length("before"), length("after")), (100, 100));

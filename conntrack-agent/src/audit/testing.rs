@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Event, Outcome, Peer, RequestId};
-use crate::model::{Helper, HelperRule, Match, Origin, Port, Protocol, RouterId, RuleId};
+use super::{AuditRecord, Outcome, Peer, RequestId};
+use crate::model::{Helper, HelperRule, Origin, Port, Protocol, RouterId, RuleId, RuleTarget};
 
 /// 2027-01-15 08:00 UTC.
 pub(super) fn time() -> SystemTime {
@@ -17,7 +17,7 @@ fn router() -> RouterId {
 pub(super) fn rule(port: u16) -> HelperRule {
     HelperRule {
         id: RuleId::random(),
-        says: Match {
+        target: RuleTarget {
             router: router(),
             port: Port::try_from(i64::from(port)).unwrap(),
             helper: Helper::new("ftp", Protocol::Tcp).unwrap(),
@@ -26,8 +26,8 @@ pub(super) fn rule(port: u16) -> HelperRule {
     }
 }
 
-pub(super) fn event(outcome: Outcome) -> Event {
-    Event {
+pub(super) fn event(outcome: Outcome) -> AuditRecord {
+    AuditRecord {
         request: RequestId::random(),
         peer: Peer::Local {
             pid: 7,

@@ -22,7 +22,7 @@ fn config() -> Audit {
     }
 }
 
-fn refused() -> Event {
+fn refused() -> AuditRecord {
     event(Outcome::Refused("too much".into()))
 }
 
@@ -273,7 +273,7 @@ fn threads_write_whole_lines() {
             scope.spawn(|| {
                 for _ in 0..EVENTS {
                     let request = RequestId::random();
-                    auditor.record(&Event {
+                    auditor.record(&AuditRecord {
                         request,
                         ..event.clone()
                     });

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     exit::Failed,
-    output::{Format, Output, printable},
+    output::{Output, OutputFormat, printable},
     show,
 };
 use crate::{
@@ -36,7 +36,7 @@ impl Apply {
         &self,
         rules: &RuleSet,
         client: &Client,
-        format: Format,
+        format: OutputFormat,
         output: &mut Output<'_>,
     ) -> Result<(), Failed> {
         let difference = if self.dry_run {
@@ -45,8 +45,8 @@ impl Apply {
             client.replace_all(rules)?
         };
         match format {
-            Format::Json => output.json(&difference),
-            Format::Table => output.lines(&summary(&difference, self.dry_run)),
+            OutputFormat::Json => output.json(&difference),
+            OutputFormat::Table => output.lines(&summary(&difference, self.dry_run)),
         }
     }
 }

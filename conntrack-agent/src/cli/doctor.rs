@@ -2,7 +2,7 @@
 
 use super::{
     exit::{Failed, Status},
-    output::{Format, Output, printable},
+    output::{Output, OutputFormat, printable},
 };
 use crate::doctor::{Finding, Verdict};
 
@@ -12,12 +12,12 @@ const PLACES: usize = 4;
 /// Prints findings. What is wrong is a failure.
 pub(super) fn show(
     output: &mut Output<'_>,
-    format: Format,
+    format: OutputFormat,
     findings: &[Finding],
 ) -> Result<(), Failed> {
     match format {
-        Format::Json => output.json(&findings)?,
-        Format::Table => output.lines(&lines(findings))?,
+        OutputFormat::Json => output.json(&findings)?,
+        OutputFormat::Table => output.lines(&lines(findings))?,
     }
     match count(findings, Verdict::Wrong) {
         0 => Ok(()),
@@ -112,7 +112,7 @@ mod tests {
         }
     }
 
-    fn show_them(format: Format, findings: &[Finding]) -> (bool, String) {
+    fn show_them(format: OutputFormat, findings: &[Finding]) -> (bool, String) {
         let mut text = Vec::new();
         let done = show(&mut Output::new(&mut text, None), format, findings);
         (done.is_ok(), String::from_utf8(text).unwrap())
@@ -130,19 +130,22 @@ mod tests {
                         remedy: do it\n\
                         unknown  marks: so it is [there]\n\
                         1 ok, 1 warnings, 0 wrong, 1 unknown\n";
-        assert_eq!(show_them(Format::Table, &findings), (true, expected.into()));
+        assert_eq!(
+            show_them(OutputFormat::Table, &findings),
+            (true, expected.into())
+        );
     }
 
     #[test]
     fn what_is_wrong_is_a_failure_and_is_shown_all_the_same() {
         let findings = [finding(Verdict::Wrong, Some("here"), Some("do it"))];
-        let (is_good, text) = show_them(Format::Table, &findings);
+        let (is_good, text) = show_them(OutputFormat::Table, &findings);
         assert!(!is_good);
         assert!(
             text.starts_with("WRONG    marks: so it is [here]\n"),
             "{text}"
         );
-        let (is_good, json) = show_them(Format::Json, &findings);
+        let (is_good, json) = show_them(OutputFormat::Json, &findings);
         assert!(!is_good);
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         let expected = serde_json::json!([{
@@ -159,7 +162,7 @@ mod tests {
             .iter()
             .map(|place| finding(Verdict::Ok, Some(place), None))
             .collect();
-        let (_, text) = show_them(Format::Table, &findings);
+        let (_, text) = show_them(OutputFormat::Table, &findings);
         let line = "ok       marks: so it is \
                     [ns-0, ns-1, ns-2, ns-3, and 6 more]\n";
         assert_eq!(
@@ -167,7 +170,7 @@ mod tests {
             format!("{line}10 ok, 0 warnings, 0 wrong, 0 unknown\n")
         );
         assert!(
-            show_them(Format::Table, &findings[..4])
+            show_them(OutputFormat::Table, &findings[..4])
                 .1
                 .contains("ns-3]\n")
         );
@@ -176,7 +179,7 @@ mod tests {
     #[test]
     fn what_others_named_is_no_command_to_a_terminal() {
         let findings = [finding(Verdict::Warn, Some("a\u{1b}[2J"), Some("b\u{7}"))];
-        let (_, text) = show_them(Format::Table, &findings);
+        let (_, text) = show_them(OutputFormat::Table, &findings);
         assert!(
             text.chars().all(|it| it == '\n' || !it.is_control()),
             "{text:?}"

@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use super::{
     exit::Failed,
-    output::{Format, Output, printable},
+    output::{Output, OutputFormat, printable},
 };
 use crate::{
-    chronicle::{Happening, Has, RuleText},
-    client::{Client, ClientError, Event, Events},
+    client::{Client, ClientError, EventPageView, EventView},
+    event_log::{Event, HelperState, RuleText},
     model::RouterId,
 };
 
@@ -41,7 +41,7 @@ impl FollowEvents {
     pub(super) fn execute(
         &self,
         client: &Client,
-        format: Format,
+        format: OutputFormat,
         output: &mut Output<'_>,
         stderr: &mut dyn Write,
     ) -> Result<(), Failed> {
@@ -101,8 +101,8 @@ impl FollowEvents {
 }
 
 fn print(
-    heard: &Events,
-    format: Format,
+    heard: &EventPageView,
+    format: OutputFormat,
     output: &mut Output<'_>,
     stderr: &mut dyn Write,
 ) -> Result<(), Failed> {
@@ -113,9 +113,9 @@ fn print(
     let mut lines = Vec::new();
     for event in &heard.events {
         lines.push(match format {
-            Format::Json => serde_json::to_string(event).map_err(anyhow::Error::from)?,
-            Format::Table => {
-                let happening = Happening::deserialize(Value::Object(event.what.clone()));
+            OutputFormat::Json => serde_json::to_string(event).map_err(anyhow::Error::from)?,
+            OutputFormat::Table => {
+                let happening = Event::deserialize(Value::Object(event.what.clone()));
                 printable(&line(event, happening.ok().as_ref())).into_owned()
             }
         });
@@ -129,7 +129,7 @@ fn say(stderr: &mut dyn Write, what: &str) {
 }
 
 /// One event as people read it.
-fn line(event: &Event, happening: Option<&Happening>) -> String {
+fn line(event: &EventView, happening: Option<&Event>) -> String {
     let what = match happening {
         Some(happening) => text(happening),
         // Of an agent newer than this client.
@@ -140,15 +140,15 @@ fn line(event: &Event, happening: Option<&Happening>) -> String {
 
 /// An event as `top` shows it, in short: none of a connection that has its helper.
 /// And whether it is one that somebody should look at.
-pub(super) fn news(event: &Event) -> Option<(String, bool)> {
-    let happening = Happening::deserialize(Value::Object(event.what.clone())).ok()?;
+pub(super) fn news(event: &EventView) -> Option<(String, bool)> {
+    let happening = Event::deserialize(Value::Object(event.what.clone())).ok()?;
     // The time of day.
     let time = event.time.get(11..19).unwrap_or(&event.time);
     let (what, is_bad) = match &happening {
-        Happening::Connection {
+        Event::Connection {
             rule,
             source,
-            has_helper: Has::No,
+            has_helper: HelperState::No,
             reason,
             ..
         } => {
@@ -161,40 +161,40 @@ pub(super) fn news(event: &Event) -> Option<(String, bool)> {
                 true,
             )
         }
-        Happening::Connection { .. } => return None,
+        Event::Connection { .. } => return None,
         other => {
-            let is_bad = matches!(other, Happening::Failure { .. } | Happening::Untold { .. });
+            let is_bad = matches!(other, Event::Failure { .. } | Event::Untold { .. });
             (text(other), is_bad)
         }
     };
     Some((format!("{time} {what}"), is_bad))
 }
 
-fn text(happening: &Happening) -> String {
+fn text(happening: &Event) -> String {
     match happening {
-        Happening::Connection {
+        Event::Connection {
             rule,
             source,
             destination,
             has_helper,
             reason,
         } => {
-            let says = match has_helper {
-                Has::Yes => "has its helper",
-                Has::No => "HAS NO HELPER",
-                Has::Unknown => "helper unknown",
+            let target = match has_helper {
+                HelperState::Yes => "has its helper",
+                HelperState::No => "HAS NO HELPER",
+                HelperState::Unknown => "helper unknown",
             };
             let reason = because(reason.as_deref());
             format!(
-                "connection  router {}: {} {source} -> {destination} {says}{reason}",
+                "connection  router {}: {} {source} -> {destination} {target}{reason}",
                 rule.router_id,
                 rule_text(rule)
             )
         }
-        Happening::Untold { count } => {
+        Event::Untold { count } => {
             format!("connection  {count} more than could be told of")
         }
-        Happening::Change {
+        Event::Change {
             by,
             operation,
             routers,
@@ -224,19 +224,19 @@ fn text(happening: &Happening) -> String {
                 because(reason.as_deref())
             )
         }
-        Happening::Repair { router_id, effects } => {
+        Event::Repair { router_id, effects } => {
             let effects = effects.iter();
             let effects: Vec<_> = effects
                 .map(|(kind, count)| format!("{kind} {count}"))
                 .collect();
             format!("repair      router {router_id}: {}", effects.join(", "))
         }
-        Happening::Failure {
+        Event::Failure {
             router_id,
             reason,
             failures,
         } => format!("failure     router {router_id}, {failures} in a row: {reason}"),
-        Happening::Recovery { router_id } => {
+        Event::Recovery { router_id } => {
             format!("recovery    router {router_id} is what it should be")
         }
     }
@@ -260,8 +260,8 @@ mod tests {
         let event = json!({ "sequence": 1, "time": "2026-11-22T05:00:00.000Z" });
         let mut event = event.as_object().unwrap().clone();
         event.extend(what.as_object().unwrap().clone());
-        let event: Event = serde_json::from_value(Value::Object(event)).unwrap();
-        let happening = Happening::deserialize(Value::Object(event.what.clone())).ok();
+        let event: EventView = serde_json::from_value(Value::Object(event)).unwrap();
+        let happening = Event::deserialize(Value::Object(event.what.clone())).ok();
         line(&event, happening.as_ref())
     }
 

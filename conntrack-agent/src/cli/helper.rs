@@ -4,12 +4,12 @@ use clap::Subcommand;
 
 use super::{
     exit::{Failed, Status},
-    output::{Format, Output, printable},
+    output::{Output, OutputFormat, printable},
     show,
     values::{self, HelperName},
 };
 use crate::{
-    client::{Client, Update},
+    client::{Client, RuleUpdate},
     model::{Port, Protocol, RouterId, RuleId},
 };
 
@@ -94,7 +94,7 @@ impl HelperCommand {
     pub(super) fn execute(
         self,
         client: &Client,
-        format: Format,
+        format: OutputFormat,
         output: &mut Output<'_>,
     ) -> Result<(), Failed> {
         match self {
@@ -117,7 +117,7 @@ impl HelperCommand {
             }
             Self::Show { id } => show::rule(output, format, &client.rule(id)?),
             Self::Set { id, changes } => {
-                let update = Update {
+                let update = RuleUpdate {
                     protocol: changes.protocol,
                     port: changes.port,
                     helper: changes.helper.as_ref().map(HelperName::as_str),
@@ -128,7 +128,7 @@ impl HelperCommand {
             Self::Delete { id } => {
                 let rule = client.rule(id)?;
                 client.delete(&rule)?;
-                if format == Format::Json {
+                if format == OutputFormat::Json {
                     return output.json(&rule);
                 }
                 let said = show::sentence(&rule);

@@ -16,7 +16,7 @@ use super::{
 
 /// The form of the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
+pub(super) enum OutputFormat {
     /// For people.
     Table,
     /// For programs: the API's own resources.

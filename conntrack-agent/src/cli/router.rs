@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::{
     exit::Failed,
-    output::{Format, Output},
+    output::{Output, OutputFormat},
     show,
 };
 use crate::{client::Client, model::RouterId};
@@ -34,7 +34,7 @@ impl RouterCommand {
     pub(super) fn execute(
         self,
         client: &Client,
-        format: Format,
+        format: OutputFormat,
         output: &mut Output<'_>,
     ) -> Result<(), Failed> {
         match self {
@@ -42,7 +42,7 @@ impl RouterCommand {
             Self::Show { id } => show::router(output, format, &client.router(id)?),
             Self::Clear { id } => {
                 let gone = client.clear(id)?;
-                if format == Format::Json {
+                if format == OutputFormat::Json {
                     return output.json(&gone);
                 }
                 match gone.len() {

@@ -2,14 +2,18 @@
 
 use super::{
     exit::Failed,
-    output::{Format, Output},
+    output::{Output, OutputFormat},
     table::{Column, Row},
 };
 use crate::client::{Router, Rule};
 
 /// Rules, in one table where that fits, else in one for each router.
-pub(super) fn rules(output: &mut Output<'_>, format: Format, rules: &[Rule]) -> Result<(), Failed> {
-    if format == Format::Json {
+pub(super) fn rules(
+    output: &mut Output<'_>,
+    format: OutputFormat,
+    rules: &[Rule],
+) -> Result<(), Failed> {
+    if format == OutputFormat::Json {
         return output.json(&rules);
     }
     let columns = [
@@ -46,8 +50,12 @@ pub(super) fn rules(output: &mut Output<'_>, format: Format, rules: &[Rule]) -> 
 }
 
 /// One rule.
-pub(super) fn rule(output: &mut Output<'_>, format: Format, rule: &Rule) -> Result<(), Failed> {
-    if format == Format::Json {
+pub(super) fn rule(
+    output: &mut Output<'_>,
+    format: OutputFormat,
+    rule: &Rule,
+) -> Result<(), Failed> {
+    if format == OutputFormat::Json {
         return output.json(rule);
     }
     output.details(&[
@@ -65,10 +73,10 @@ pub(super) fn rule(output: &mut Output<'_>, format: Format, rule: &Rule) -> Resu
 /// Routers.
 pub(super) fn routers(
     output: &mut Output<'_>,
-    format: Format,
+    format: OutputFormat,
     routers: &[Router],
 ) -> Result<(), Failed> {
-    if format == Format::Json {
+    if format == OutputFormat::Json {
         return output.json(&routers);
     }
     let columns = [
@@ -97,10 +105,10 @@ pub(super) fn routers(
 /// One router.
 pub(super) fn router(
     output: &mut Output<'_>,
-    format: Format,
+    format: OutputFormat,
     router: &Router,
 ) -> Result<(), Failed> {
-    if format == Format::Json {
+    if format == OutputFormat::Json {
         return output.json(router);
     }
     output.details(&[

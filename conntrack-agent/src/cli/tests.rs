@@ -21,8 +21,8 @@ use self::{
 };
 use super::{Cli, Status, output::Terminal, run};
 use crate::{
-    client::{Bounds, Client, ClientError, Fault},
-    kernel::Edition,
+    client::{Bounds, Client, ClientError, ResponseFault},
+    kernel::Build,
 };
 
 /// What a command left behind.
@@ -68,13 +68,7 @@ fn on(terminal: Option<Terminal>, socket: &Path, arguments: &[&str]) -> Done {
         .chain(arguments.iter().map(OsString::from))
         .chain(global);
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let status = run(
-        &Edition::built_in(),
-        arguments,
-        &mut out,
-        terminal,
-        &mut err,
-    );
+    let status = run(&Build::built_in(), arguments, &mut out, terminal, &mut err);
     Done {
         status,
         out: String::from_utf8(out).unwrap(),
@@ -515,7 +509,7 @@ fn an_answer_is_read_up_to_its_bound_and_waited_for_no_longer() {
     let late = matches!(
         error,
         ClientError::NoAnswer {
-            fault: Fault::Late(_),
+            fault: ResponseFault::Late(_),
             changes: false
         }
     );
@@ -536,7 +530,7 @@ fn an_answer_is_read_up_to_its_bound_and_waited_for_no_longer() {
         error.contains(&format!("larger than {} bytes", list.len() - 1)),
         "{error}"
     );
-    let usual = Fault::TooLarge(Bounds::default().answer).to_string();
+    let usual = ResponseFault::TooLarge(Bounds::default().answer).to_string();
     assert!(usual.contains("larger than 64 MiB"), "{usual}");
     assert_eq!(Bounds::default().time.as_secs(), 120);
 }
@@ -702,20 +696,14 @@ fn a_closed_stdout_is_a_failure_and_a_closed_stderr_no_panic() {
         let arguments = || arguments.iter().map(OsString::from);
         let mut err = Vec::new();
         assert_eq!(
-            run(
-                &Edition::built_in(),
-                arguments(),
-                &mut Closed,
-                None,
-                &mut err
-            ),
+            run(&Build::built_in(), arguments(), &mut Closed, None, &mut err),
             Status::Failure
         );
         let err = String::from_utf8(err).unwrap();
         assert!(err.contains("stdout cannot be written"), "{err}");
         assert_eq!(
             run(
-                &Edition::built_in(),
+                &Build::built_in(),
                 arguments(),
                 &mut Closed,
                 None,

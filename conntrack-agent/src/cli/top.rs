@@ -21,14 +21,14 @@ use ratatui::{
 
 use self::{
     draw::{Look, draw},
-    state::{Sample, State, Wish},
+    state::{Sample, TopState, Wish},
 };
 use super::{
     exit::{Failed, Status},
-    output::{Format, Output, Terminal as Screen},
+    output::{Output, OutputFormat, Terminal as Screen},
 };
 use crate::{
-    client::{Bounds, Client, ClientError, Event},
+    client::{Bounds, Client, ClientError, EventView},
     model::RouterId,
 };
 
@@ -63,11 +63,11 @@ impl Top {
     pub(super) fn execute(
         &self,
         socket: &Path,
-        format: Format,
+        format: OutputFormat,
         output: &mut Output<'_>,
         terminal: Option<Screen>,
     ) -> Result<(), Failed> {
-        if format == Format::Json {
+        if format == OutputFormat::Json {
             return self.resources(socket, output);
         }
         let bounds = Bounds {
@@ -79,7 +79,7 @@ impl Top {
             run: String::new(),
             last: 0,
         };
-        let mut state = State::new();
+        let mut state = TopState::new();
         state.inside = self.router;
         // Whoever can't be asked at first can't be for another reason than a
         // restart.
@@ -122,7 +122,7 @@ impl Top {
         &self,
         screen: &mut DefaultTerminal,
         source: &mut Source,
-        state: &mut State,
+        state: &mut TopState,
         look: Look,
     ) -> anyhow::Result<()> {
         let interval = Duration::from_secs(self.interval);
@@ -176,7 +176,7 @@ impl Source {
     }
 
     /// What has happened since this was asked last.
-    fn news(&mut self) -> Result<Vec<Event>, ClientError> {
+    fn news(&mut self) -> Result<Vec<EventView>, ClientError> {
         /// More than a daemon keeps: whatever comes meanwhile waits for the next time.
         const ANSWERS: usize = 8;
         let mut news = Vec::new();
@@ -198,7 +198,7 @@ impl Source {
 }
 
 /// As large as the terminal, or as a terminal usually is.
-fn one_frame(state: &State, look: Look) -> anyhow::Result<Vec<String>> {
+fn one_frame(state: &TopState, look: Look) -> anyhow::Result<Vec<String>> {
     const USUAL: (u16, u16) = (80, 24);
     let size = io::stdout()
         .is_terminal()

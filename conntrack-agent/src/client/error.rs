@@ -52,7 +52,7 @@ pub enum ClientError {
     #[error("{fault}{}", if *.changes { "; whether the change was made is not known" } else { "" })]
     NoAnswer {
         /// What became of it.
-        fault: Fault,
+        fault: ResponseFault,
         /// Whether the request was to change something.
         changes: bool,
     },
@@ -60,7 +60,7 @@ pub enum ClientError {
 
 /// What became of an answer that can't be used.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum ResponseFault {
     /// It took too long.
     #[error("the daemon gave no whole answer within {} seconds", .0.as_secs_f32())]
     Late(Duration),

@@ -23,7 +23,7 @@ use tokio::{
     runtime::{Builder, Runtime},
 };
 
-use super::{ClientError, Fault, patient::Patient};
+use super::{ClientError, ResponseFault, half_open::ReadAfterEpipe};
 
 /// How much is waited for and read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Default for Bounds {
 
 /// What is asked.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct HttpRequest {
     method: Method,
     path: String,
     body: Option<Value>,
@@ -55,7 +55,7 @@ pub(super) struct Question {
     changes: bool,
 }
 
-impl Question {
+impl HttpRequest {
     pub(super) const fn read(path: String) -> Self {
         Self {
             method: Method::GET,
@@ -117,7 +117,7 @@ impl Question {
 
 /// An answer, whole.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Response {
     status: StatusCode,
     body: Bytes,
     changes: bool,
@@ -125,17 +125,17 @@ pub(super) struct Answer {
 
 /// The API's form of an error (Neutron's).
 #[derive(Deserialize)]
-struct Refusal {
+struct NeutronError {
     #[serde(rename = "NeutronError")]
-    error: Reason,
+    error: ErrorText,
 }
 
 #[derive(Deserialize)]
-struct Reason {
+struct ErrorText {
     message: String,
 }
 
-impl Answer {
+impl Response {
     /// That it was done.
     ///
     /// # Errors
@@ -145,18 +145,18 @@ impl Answer {
             return Ok(());
         }
         let status = self.status;
-        let said: Option<Refusal> = serde_json::from_slice(&self.body).ok();
+        let said: Option<NeutronError> = serde_json::from_slice(&self.body).ok();
         let message = said.map(|refusal| refusal.error.message);
         let message = message.filter(|message| !message.trim().is_empty());
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            let message = message.unwrap_or_else(|| Fault::NoReason(status).to_string());
+            let message = message.unwrap_or_else(|| ResponseFault::NoReason(status).to_string());
             return Err(ClientError::NotPermitted { message });
         }
         let refused = status.is_client_error() || status.is_server_error();
         Err(match message.filter(|_| refused) {
             Some(message) => ClientError::Refused { status, message },
             None => ClientError::NoAnswer {
-                fault: Fault::NoReason(status),
+                fault: ResponseFault::NoReason(status),
                 // A refusal changes nothing, whether it has a reason or not.
                 changes: self.changes && !status.is_client_error(),
             },
@@ -170,7 +170,7 @@ impl Answer {
     pub(super) fn resource<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         self.success()?;
         serde_json::from_slice(&self.body).map_err(|error| ClientError::NoAnswer {
-            fault: Fault::NotUnderstood(error),
+            fault: ResponseFault::NotUnderstood(error),
             changes: self.changes,
         })
     }
@@ -194,11 +194,11 @@ impl Exchange {
         })
     }
 
-    pub(super) fn answer_to(&self, question: Question) -> Result<Answer, ClientError> {
+    pub(super) fn answer_to(&self, question: HttpRequest) -> Result<Response, ClientError> {
         self.runtime.block_on(self.within_bounds(question))
     }
 
-    async fn within_bounds(&self, question: Question) -> Result<Answer, ClientError> {
+    async fn within_bounds(&self, question: HttpRequest) -> Result<Response, ClientError> {
         let changes = question.changes;
         let request = question.request().map_err(ClientError::NotAsked)?;
         let stream = UnixStream::connect(&self.socket).await;
@@ -206,10 +206,10 @@ impl Exchange {
         let asked = ask(stream, request, self.bounds.answer);
         let answer = match tokio::time::timeout(self.bounds.time, asked).await {
             Ok(answer) => answer,
-            Err(_) => Err(Fault::Late(self.bounds.time)),
+            Err(_) => Err(ResponseFault::Late(self.bounds.time)),
         };
         let (status, body) = answer.map_err(|fault| ClientError::NoAnswer { fault, changes })?;
-        Ok(Answer {
+        Ok(Response {
             status,
             body,
             changes,
@@ -230,8 +230,8 @@ async fn ask(
     stream: UnixStream,
     request: Request<Full<Bytes>>,
     limit: usize,
-) -> Result<(StatusCode, Bytes), Fault> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(Patient(stream)))
+) -> Result<(StatusCode, Bytes), ResponseFault> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(ReadAfterEpipe(stream)))
         .await
         .map_err(broken)?;
     let mut answer = pin!(async {
@@ -251,19 +251,19 @@ async fn ask(
     answer.await
 }
 
-fn unread(error: Box<dyn Error + Send + Sync>, limit: usize) -> Fault {
+fn unread(error: Box<dyn Error + Send + Sync>, limit: usize) -> ResponseFault {
     match error.downcast::<hyper::Error>() {
         Ok(error) => broken(*error),
         // The other error that a limited body has is `LengthLimitError`.
-        Err(_) => Fault::TooLarge(limit),
+        Err(_) => ResponseFault::TooLarge(limit),
     }
 }
 
-fn broken(error: hyper::Error) -> Fault {
+fn broken(error: hyper::Error) -> ResponseFault {
     if error.is_parse() {
-        Fault::NotHttp(error)
+        ResponseFault::NotHttp(error)
     } else {
-        Fault::Closed(error)
+        ResponseFault::Closed(error)
     }
 }
 

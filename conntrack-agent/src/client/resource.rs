@@ -111,11 +111,11 @@ pub struct AgentStatus {
 
 /// What has happened since something that was told before.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Events {
+pub struct EventPageView {
     /// Which run of the agent the numbers are of.
     pub run: String,
     /// The oldest first.
-    pub events: Vec<Event>,
+    pub events: Vec<EventView>,
     /// How many came before them that are not kept any more.
     pub missed: u64,
     /// What to ask for next.
@@ -127,7 +127,7 @@ pub struct Events {
 
 /// Something that has happened.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Event {
+pub struct EventView {
     /// Its number.
     pub sequence: u64,
     /// When it was.

@@ -6,7 +6,7 @@ use crate::{
     api::{AccessError, ListenError, TokensError},
     audit::AuditError,
     engine::{Inconsistent, Refusal},
-    footprint::FootprintError,
+    host_state::FootprintError,
     kernel,
     reconcile::ApplyError,
     sources::{listed, rules_file::RulesFileError},
@@ -21,7 +21,7 @@ pub enum RunError {
     Rules(#[from] RulesFileError),
     /// It may not do what it has to.
     #[error("the agent lacks {}", list(.0))]
-    Capabilities(Vec<kernel::Missing>),
+    Capabilities(Vec<kernel::MissingCapability>),
     /// Its own capabilities could not be read.
     #[error("the agent's capabilities cannot be read")]
     Unknown(#[source] io::Error),
@@ -30,7 +30,7 @@ pub enum RunError {
     Kernel(#[from] kernel::Error),
     /// A folder could not be had.
     #[error(transparent)]
-    Footprint(#[from] FootprintError),
+    HostState(#[from] FootprintError),
     /// A change of the rules could not be applied; it was taken back.
     #[error("the rules cannot be applied; those in force stay")]
     Apply(#[source] Box<ApplyError>),
@@ -90,7 +90,7 @@ pub enum RunError {
     OnStop(#[source] kernel::Error),
 }
 
-fn list(missing: &[kernel::Missing]) -> String {
+fn list(missing: &[kernel::MissingCapability]) -> String {
     let needs = missing
         .iter()
         .map(|missing| format!("{} (to {})", missing.name, missing.needed_for));

@@ -14,15 +14,15 @@ use super::{
     RunError,
     notify::Notify,
     prepared::Prepared,
-    signals::{Told, Waiting},
+    signals::{SignalStream, Told},
     watchdog::Watchdog,
 };
 use crate::{
-    agent::{Agent, Condition, Handle, Seen},
+    agent::{Agent, Condition, Handle, Snapshot},
     api::{Api, Probe, Service, metrics_routes, routes, serve},
     config::{Config, OnStop},
+    conntrack_verifier::ConntrackVerifier,
     kernel::{AgentId, Inherited},
-    witness::Witness,
 };
 
 /// The status changes at most once in this time.
@@ -38,7 +38,7 @@ pub(super) async fn answer(
     agent: Agent,
     prepared: Prepared,
     inherited: Option<Inherited>,
-    mut signals: Waiting,
+    mut signals: SignalStream,
     notify: &mut Notify,
 ) -> Result<(), RunError> {
     let listening = prepared.listeners.listen()?;
@@ -55,7 +55,7 @@ pub(super) async fn answer(
     ));
     let witness = config
         .follow_connections
-        .then(|| Witness::start(config, handle.clone(), inherited));
+        .then(|| ConntrackVerifier::start(config, handle.clone(), inherited));
     let witness = witness.transpose().map_err(RunError::Thread)?;
     let (stop, stopped) = watch::channel(false);
     let probe = Arc::new(Probe::default());
@@ -95,14 +95,14 @@ pub(super) async fn answer(
 struct Running<'a> {
     handle: &'a Handle,
     probe: &'a Probe,
-    witness: Option<Witness>,
+    witness: Option<ConntrackVerifier>,
     notify: &'a mut Notify,
 }
 
 impl Running<'_> {
     async fn until_told(
         &mut self,
-        signals: &mut Waiting,
+        signals: &mut SignalStream,
         end: &mut oneshot::Receiver<RunError>,
         server: &mut JoinHandle<()>,
     ) -> Result<(), RunError> {
@@ -148,8 +148,8 @@ impl Running<'_> {
                     }
                     // After it was looked at: what comes from here on is for
                     // the next tick.
-                    self.handle.poke();
-                    self.probe.poke();
+                    self.handle.probe();
+                    self.probe.probe();
                 }
                 reason = &mut *end => {
                     return Err(reason.unwrap_or(RunError::Ended("the agent")));
@@ -171,7 +171,7 @@ impl Running<'_> {
     }
 }
 
-async fn ended(witness: &mut Option<Witness>) {
+async fn ended(witness: &mut Option<ConntrackVerifier>) {
     match witness {
         Some(witness) => witness.ended().await,
         None => std::future::pending().await,
@@ -189,7 +189,7 @@ async fn finished(reload: &mut Option<JoinHandle<Result<(), String>>>) -> Result
 }
 
 /// One line: what the agent has, and what is not in force.
-fn summary(seen: &Seen) -> String {
+fn summary(seen: &Snapshot) -> String {
     let conditions = seen.conditions.values();
     let failed = conditions
         .filter(|condition| matches!(condition, Condition::Failed { .. }))

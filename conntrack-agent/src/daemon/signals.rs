@@ -61,8 +61,8 @@ impl Signals {
 
     /// From here on they are the runtime's, in whose context this is called, on
     /// the thread that has taken them.
-    pub(super) fn wait(self) -> io::Result<Waiting> {
-        let waiting = Waiting {
+    pub(super) fn wait(self) -> io::Result<SignalStream> {
+        let waiting = SignalStream {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -77,7 +77,7 @@ impl Signals {
 
 /// The same, in a runtime.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct SignalStream {
     hangup: unix::Signal,
     terminate: unix::Signal,
     interrupt: unix::Signal,
@@ -86,7 +86,7 @@ pub(super) struct Waiting {
     stop: bool,
 }
 
-impl Waiting {
+impl SignalStream {
     /// The next that comes, or has come already.
     pub(super) async fn next(&mut self) -> Told {
         if self.stop {

@@ -5,18 +5,18 @@ use std::{future::pending, time::Duration};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tracing::warn;
 
-use crate::pulse::Pulse;
+use crate::heartbeat::Heartbeat;
 
 /// A part of the agent that must show life.
-struct Part {
+struct WatchedPart {
     name: &'static str,
     seen: u64,
     is_late: bool,
 }
 
-impl Part {
+impl WatchedPart {
     /// Whether it has beaten since it was asked last.
-    fn is_alive(&mut self, pulse: &Pulse) -> bool {
+    fn is_alive(&mut self, pulse: &Heartbeat) -> bool {
         let count = pulse.count();
         let is_alive = count != self.seen;
         if !is_alive && !self.is_late {
@@ -32,7 +32,7 @@ impl Part {
 /// for that), or never.
 pub(super) struct Watchdog {
     ticks: Option<Interval>,
-    parts: [Part; 2],
+    parts: [WatchedPart; 2],
 }
 
 impl Watchdog {
@@ -43,7 +43,7 @@ impl Watchdog {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks
         });
-        let part = |name| Part {
+        let part = |name| WatchedPart {
             name,
             // What no pulse is at: both have just started, and are alive.
             seen: u64::MAX,
@@ -66,7 +66,7 @@ impl Watchdog {
     }
 
     /// Whether every part has beaten since the last tick.
-    pub(super) fn is_alive(&mut self, pulses: [&Pulse; 2]) -> bool {
+    pub(super) fn is_alive(&mut self, pulses: [&Heartbeat; 2]) -> bool {
         let both = self.parts.iter_mut().zip(pulses);
         both.fold(true, |all, (part, pulse)| part.is_alive(pulse) && all)
     }
@@ -79,16 +79,16 @@ mod tests {
     #[test]
     fn one_part_that_hangs_is_enough_to_say_nothing() {
         let mut watchdog = Watchdog::new(None);
-        let [agent, server] = [Pulse::default(), Pulse::default()];
+        let [agent, server] = [Heartbeat::default(), Heartbeat::default()];
         assert!(watchdog.is_alive([&agent, &server]), "just started");
         for (agent_beats, server_beats) in
             [(true, true), (false, true), (true, false), (false, false)]
         {
             if agent_beats {
-                agent.beat();
+                agent.tick();
             }
             if server_beats {
-                server.beat();
+                server.tick();
             }
             let alive = watchdog.is_alive([&agent, &server]);
             assert_eq!(alive, agent_beats && server_beats);

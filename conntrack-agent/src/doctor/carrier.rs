@@ -2,18 +2,18 @@
 
 use super::{
     Finding,
-    routers::{InForce, Router},
+    routers::{InForce, LocalRouter},
 };
 use crate::{
     config::{CarrierChoice, Nat},
     input::sentence,
-    kernel::{Binding, BindingState, Carrier, Error, Netns, Reads, carrier_name},
+    kernel::{Binding, BindingCarriers, BindingState, Carrier, Error, Netns, carrier_name},
 };
 
 const CHECK: &str = "carrier";
 
 /// A namespace as it was found.
-struct Seen {
+struct NamespaceFindings {
     has_nat: bool,
     table: BindingState,
 }
@@ -48,7 +48,7 @@ pub(super) struct Due {
 pub(super) fn look(
     choice: CarrierChoice,
     binding: &Binding,
-    router: &Router,
+    router: &LocalRouter,
 ) -> (Option<Due>, Vec<Finding>) {
     let namespaces = router.namespaces.iter();
     let seen: Result<Vec<_>, Error> = namespaces
@@ -65,7 +65,7 @@ pub(super) fn look(
     let nat = Nat(seen.iter().map(|(_, seen)| seen.has_nat).collect());
     let carrier = choice.of(&nat, nat_chains);
     let why = why(choice, &nat, nat_chains);
-    let judge = |(netns, seen): &(&Netns, Seen)| {
+    let judge = |(netns, seen): &(&Netns, NamespaceFindings)| {
         judge(router.in_force, carrier, why, choice, seen).at(netns.name())
     };
     let due = Due {
@@ -77,11 +77,12 @@ pub(super) fn look(
 
 /// As a start asks for it: what can't change back and forth isn't used.
 fn has_nat_chains(binding: &Binding) -> bool {
-    binding.can_read(Reads::One(Carrier::Priority)) && binding.can_read(Reads::Both)
+    binding.can_read(BindingCarriers::One(Carrier::Priority))
+        && binding.can_read(BindingCarriers::Both)
 }
 
-fn see(binding: &Binding, netns: &Netns) -> Result<Seen, Error> {
-    Ok(Seen {
+fn see(binding: &Binding, netns: &Netns) -> Result<NamespaceFindings, Error> {
+    Ok(NamespaceFindings {
         has_nat: binding.is_beside_nat(netns)?,
         table: binding.observe(netns)?,
     })
@@ -107,7 +108,7 @@ fn judge(
     wanted: Carrier,
     why: &str,
     choice: CarrierChoice,
-    seen: &Seen,
+    seen: &NamespaceFindings,
 ) -> Finding {
     const AGAIN: &str = "start the agent, or reload it: it puts back what is missing";
     // A reload reads the rules anew, and not the configuration.
@@ -182,9 +183,9 @@ mod tests {
     use super::*;
     use crate::doctor::Verdict;
 
-    const MARK: BindingState = BindingState::Reading(Reads::One(Carrier::Mark));
-    const PRIORITY: BindingState = BindingState::Reading(Reads::One(Carrier::Priority));
-    const BOTH: BindingState = BindingState::Reading(Reads::Both);
+    const MARK: BindingState = BindingState::Reading(BindingCarriers::One(Carrier::Mark));
+    const PRIORITY: BindingState = BindingState::Reading(BindingCarriers::One(Carrier::Priority));
+    const BOTH: BindingState = BindingState::Reading(BindingCarriers::Both);
 
     #[track_caller]
     fn check(
@@ -198,7 +199,7 @@ mod tests {
             count: 1,
             carrier: used,
         };
-        let seen = Seen { has_nat, table };
+        let seen = NamespaceFindings { has_nat, table };
         let why = why(choice, &nat, true);
         let finding = judge(in_force, choice.of(&nat, true), why, choice, &seen);
         assert_eq!(finding.result, expected, "{finding:?}");
@@ -240,7 +241,7 @@ mod tests {
                 count: 1,
                 carrier: Some(Carrier::Priority),
             };
-            let seen = Seen { has_nat, table };
+            let seen = NamespaceFindings { has_nat, table };
             let finding = judge(in_force, choice.of(&nat, true), "so", choice, &seen);
             finding.remedy.unwrap()
         };

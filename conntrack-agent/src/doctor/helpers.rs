@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, io};
 
-use super::{Finding, roots::Roots, routers::Router};
+use super::{Finding, routers::LocalRouter, sys_paths::SysPaths};
 use crate::{
     input::sentence,
     kernel::{Binding, Error, Netns, Nft},
@@ -89,7 +89,7 @@ fn among(present: &[Helper], allowed: &[Helper]) -> Finding {
 /// lets clients open ports by themselves
 /// (Documentation/networking/nf_conntrack-sysctl.rst; gone as of Linux 6.0, and off
 /// by default since 4.7).
-pub(super) fn automatic(roots: &Roots, router: &Router) -> Vec<Finding> {
+pub(super) fn automatic(roots: &SysPaths, router: &LocalRouter) -> Vec<Finding> {
     let check = |netns: &Netns| {
         let value = super::within(netns, || roots.number(AUTOMATIC));
         judge_automatic(value).at(netns.name())
@@ -119,7 +119,7 @@ fn judge_automatic(value: io::Result<u64>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::{Verdict, roots::testing::with};
+    use crate::doctor::{Verdict, sys_paths::testing::with};
 
     #[test]
     fn a_helper_that_the_kernel_lacks_is_named_if_rules_may_use_it() {

@@ -4,8 +4,8 @@ use std::io;
 
 use super::{
     Finding,
-    roots::Roots,
-    routers::{InForce, Router},
+    routers::{InForce, LocalRouter},
+    sys_paths::SysPaths,
 };
 use crate::{
     engine::Limits,
@@ -41,7 +41,7 @@ pub(super) fn of_routers(limits: Limits, with_rules: usize) -> Finding {
 
 /// How many rules a router has; those that others shadow aren't in the kernel, and
 /// not counted.
-pub(super) fn of_rules(limits: Limits, router: &Router) -> Option<Finding> {
+pub(super) fn of_rules(limits: Limits, router: &LocalRouter) -> Option<Finding> {
     let InForce::Rules { count, .. } = router.in_force else {
         return None;
     };
@@ -56,7 +56,7 @@ fn number(count: usize) -> u64 {
 
 /// Those of connection tracking, which count for each namespace by itself: what is
 /// above them is dropped (`__nf_conntrack_alloc`, `nf_ct_expect_related_report`).
-pub(super) fn of_the_kernel(roots: &Roots, router: &Router) -> Vec<Finding> {
+pub(super) fn of_the_kernel(roots: &SysPaths, router: &LocalRouter) -> Vec<Finding> {
     let mut findings = Vec::new();
     for netns in &router.namespaces {
         let read = || {

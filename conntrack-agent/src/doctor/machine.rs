@@ -2,18 +2,18 @@
 
 use std::{fs, io};
 
-use super::{Finding, roots::Roots};
+use super::{Finding, sys_paths::SysPaths};
 use crate::{
     config::{Attach, Config},
     input::sentence,
-    kernel::{Error, Hooks, Missing, is_bpffs},
+    kernel::{Error, Hooks, MissingCapability, is_bpffs},
 };
 
 /// The oldest kernel that the agent is tested on.
 const OLDEST: (u32, u32) = (6, 1);
 
 /// Which kernel it is.
-pub(super) fn kernel(roots: &Roots) -> Finding {
+pub(super) fn kernel(roots: &SysPaths) -> Finding {
     const CHECK: &str = "kernel";
     let release = match roots.sysctl("kernel/osrelease") {
         Ok(release) => release,
@@ -40,7 +40,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
 
 /// Whether eBPF programs are compiled: 0 has them interpreted, at many times the
 /// cost; 1 and 2 don't (Documentation/admin-guide/sysctl/net.rst).
-pub(super) fn compiler(roots: &Roots) -> Finding {
+pub(super) fn compiler(roots: &SysPaths) -> Finding {
     const CHECK: &str = "bpf-jit";
     match roots.number("net/core/bpf_jit_enable") {
         Ok(0) => Finding::warn(
@@ -56,7 +56,7 @@ pub(super) fn compiler(roots: &Roots) -> Finding {
 }
 
 /// What the agent may do; here that is what its operator may.
-pub(super) fn capabilities(missing: io::Result<Vec<Missing>>) -> Vec<Finding> {
+pub(super) fn capabilities(missing: io::Result<Vec<MissingCapability>>) -> Vec<Finding> {
     const CHECK: &str = "capabilities";
     match missing {
         Err(error) => vec![Finding::unknown(CHECK, error.to_string())],
@@ -64,7 +64,7 @@ pub(super) fn capabilities(missing: io::Result<Vec<Missing>>) -> Vec<Finding> {
             vec![Finding::ok(CHECK, "all that the agent needs are there")]
         }
         Ok(missing) => {
-            let wrong = |Missing { name, needed_for }| {
+            let wrong = |MissingCapability { name, needed_for }| {
                 // The kernel would take CAP_SYS_ADMIN for CAP_BPF (`bpf_capable`,
                 // include/linux/capability.h); the agent wants both.
                 let what = format!(
@@ -151,7 +151,7 @@ pub(super) fn attach(wanted: Attach, hooks: Result<&Hooks, &Error>, may_ask: boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::{Verdict, roots::testing::with};
+    use crate::doctor::{Verdict, sys_paths::testing::with};
 
     #[test]
     fn a_kernel_is_judged_by_its_version() {
@@ -190,7 +190,7 @@ mod tests {
             let findings = capabilities(missing).into_iter();
             findings.map(|finding| finding.result).collect::<Vec<_>>()
         };
-        let one = |name| Missing {
+        let one = |name| MissingCapability {
             name,
             needed_for: "do it",
         };

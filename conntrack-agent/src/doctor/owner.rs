@@ -5,7 +5,7 @@ use std::io;
 use super::Finding;
 use crate::{
     config::Config,
-    footprint::{Footprint, FootprintError},
+    host_state::{FootprintError, HostState},
     input::sentence,
     kernel::{self, AgentId, Instance, Pins},
 };
@@ -15,7 +15,7 @@ const CHECK: &str = "agent";
 /// The agent's name, as its footprint says it or what is pinned; and whether an
 /// agent would start on both.
 pub(super) fn find(config: &Config) -> (Option<AgentId>, Finding) {
-    let known = Footprint::known(config);
+    let known = HostState::known(config);
     let pinned = pinned(config);
     let owner = known.as_ref().ok().copied().flatten();
     let owner = owner.or_else(|| {

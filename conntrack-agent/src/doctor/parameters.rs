@@ -5,7 +5,7 @@
 
 use std::io;
 
-use super::{Finding, roots::Roots};
+use super::{Finding, sys_paths::SysPaths};
 use crate::model::Helper;
 
 const CHECK: &str = "parameters";
@@ -60,7 +60,7 @@ const PARAMETERS: [Parameter; 4] = [
 ];
 
 /// Those of the helpers that rules may use.
-pub(super) fn check(roots: &Roots, allowed: &[Helper]) -> Vec<Finding> {
+pub(super) fn check(roots: &SysPaths, allowed: &[Helper]) -> Vec<Finding> {
     let is_used = |parameter: &&Parameter| {
         let mut names = allowed.iter().map(|helper| helper.name());
         names.any(|name| parameter.helpers.contains(&name))
@@ -69,7 +69,7 @@ pub(super) fn check(roots: &Roots, allowed: &[Helper]) -> Vec<Finding> {
     used.map(|parameter| judge(parameter, roots)).collect()
 }
 
-fn judge(parameter: &Parameter, roots: &Roots) -> Finding {
+fn judge(parameter: &Parameter, roots: &SysPaths) -> Finding {
     let Parameter {
         module,
         name,
@@ -107,7 +107,7 @@ fn is_same(value: &str, safe: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::{Verdict, roots::testing::with};
+    use crate::doctor::{Verdict, sys_paths::testing::with};
 
     const FTP: &str = "sys/module/nf_conntrack_ftp/parameters/loose";
     const SIGNALLING: &str = "sys/module/nf_conntrack_sip/parameters/sip_direct_signalling";

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Finding, routers::Router};
+use super::{Finding, routers::LocalRouter};
 use crate::{
     config::Config,
     input::sentence,
-    kernel::{Hooks, Kind, Netns, Occupant, OnHook, program_names},
+    kernel::{Hooks, LinkKind, Netns, Occupant, OnHook, program_names},
 };
 
 const CHECK: &str = "programs";
@@ -22,7 +22,7 @@ pub(super) fn obstacle(hooks: Option<&Hooks>) -> Option<Finding> {
 pub(super) fn check(
     hooks: &Hooks,
     config: &Config,
-    router: &Router,
+    router: &LocalRouter,
     names: &mut Names,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -44,7 +44,7 @@ pub(super) fn check(
 fn look(
     hooks: &Hooks,
     config: &Config,
-    router: &Router,
+    router: &LocalRouter,
     netns: &Netns,
     names: &mut Names,
 ) -> Vec<Finding> {
@@ -55,7 +55,7 @@ fn look(
     let (interfaces, xdp) = (config.interfaces(), config.xdp());
     let mut findings = Vec::new();
     for (interface, occupants) in occupants {
-        if interface.kind != Kind::Ethernet || !interfaces.has(&interface.name) {
+        if interface.kind != LinkKind::Ethernet || !interfaces.has(&interface.name) {
             continue;
         }
         let wants_xdp = xdp.mode_of(&interface.name).is_some();

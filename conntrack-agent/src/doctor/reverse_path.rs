@@ -4,7 +4,7 @@
 
 use std::{fs, io};
 
-use super::{Finding, roots::Roots, routers::Router};
+use super::{Finding, routers::LocalRouter, sys_paths::SysPaths};
 use crate::{config::Interfaces, kernel::Netns};
 
 const CHECK: &str = "rp-filter";
@@ -15,7 +15,11 @@ const DEFAULT: &str = "default";
 const LOOPBACK: &str = "lo";
 
 /// Of the interfaces that are classified.
-pub(super) fn check(roots: &Roots, interfaces: &Interfaces, router: &Router) -> Vec<Finding> {
+pub(super) fn check(
+    roots: &SysPaths,
+    interfaces: &Interfaces,
+    router: &LocalRouter,
+) -> Vec<Finding> {
     let check = |netns: &Netns| {
         let strict = super::within(netns, || strict(roots, interfaces));
         judge(strict).at(netns.name())
@@ -25,7 +29,7 @@ pub(super) fn check(roots: &Roots, interfaces: &Interfaces, router: &Router) -> 
 
 /// The interfaces whose filter is strict: the greater one of their own value and
 /// that of all counts, and 1 is strict (Documentation/networking/ip-sysctl.rst).
-fn strict(roots: &Roots, interfaces: &Interfaces) -> io::Result<Vec<String>> {
+fn strict(roots: &SysPaths, interfaces: &Interfaces) -> io::Result<Vec<String>> {
     let value = |name: &str| roots.number(&format!("net/ipv4/conf/{name}/rp_filter"));
     let all = value(ALL)?;
     let mut strict = Vec::new();
@@ -65,7 +69,7 @@ fn judge(strict: io::Result<Vec<String>>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::{Verdict, roots::testing::with};
+    use crate::doctor::{Verdict, sys_paths::testing::with};
 
     #[track_caller]
     fn check_values(values: &[(&str, &str)], expected: Option<&[&str]>) {

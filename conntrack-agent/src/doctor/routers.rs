@@ -13,7 +13,7 @@ use crate::{
 const CHECK: &str = "routers";
 
 /// A router that has a namespace here.
-pub(super) struct Router {
+pub(super) struct LocalRouter {
     pub(super) id: RouterId,
     /// Opened, so that they stay what they are until all has been asked.
     pub(super) namespaces: Vec<Netns>,
@@ -39,7 +39,7 @@ pub(super) enum InForce {
     },
 }
 
-impl Router {
+impl LocalRouter {
     /// Whether rules of the agent's are at work.
     pub(super) fn has_rules(&self) -> bool {
         match self.in_force {
@@ -76,12 +76,12 @@ pub(super) fn open(
     id: RouterId,
     names: &[String],
     may_ask: bool,
-) -> (Router, Vec<Finding>) {
+) -> (LocalRouter, Vec<Finding>) {
     let mut findings = Vec::new();
     let mut unknown = |place: &str, what: String| {
         findings.push(Finding::unknown(CHECK, what).at(place));
     };
-    let mut router = Router {
+    let mut router = LocalRouter {
         id,
         namespaces: Vec::new(),
         programs: BTreeSet::new(),
@@ -141,7 +141,7 @@ fn router_of(name: &str, prefixes: &[String]) -> Option<RouterId> {
 }
 
 /// What is pinned of the router, by whichever ABI.
-fn read_pins(config: &Config, router: &mut Router) -> Result<(), Error> {
+fn read_pins(config: &Config, router: &mut LocalRouter) -> Result<(), Error> {
     let id = router.id;
     for pins in Pins::of_all_versions(&config.bpffs_dir)? {
         let folders = pins.instances(id);

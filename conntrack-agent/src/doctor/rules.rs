@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{Finding, carrier::Due, routers::Router};
+use super::{Finding, carrier::Due, routers::LocalRouter};
 use crate::{
     input::sentence,
     kernel::{
-        AgentId, Carrier, Deed, Entrance, Rule, Ruleset, TABLE_PREFIX, TableName, ruleset_of,
+        AgentId, Carrier, ForeignRule, Hook, RuleAction, Ruleset, TABLE_PREFIX, TableName,
+        ruleset_of,
     },
 };
 
@@ -42,7 +43,7 @@ pub(super) fn check(
     owner: Option<AgentId>,
     mask: u32,
     due: Option<Due>,
-    router: &Router,
+    router: &LocalRouter,
 ) -> Vec<Finding> {
     let due = due.unwrap_or(Due {
         carrier: Carrier::Mark,
@@ -120,9 +121,9 @@ const NEUTRON_REMEDY: &str = "take conntrack_helper out of `extensions` in [agen
 struct Givers(BTreeSet<(TableName, String, String)>);
 
 impl Givers {
-    fn note(&mut self, rule: &Rule) {
+    fn note(&mut self, rule: &ForeignRule) {
         for deed in &rule.deeds {
-            if let Deed::GivesHelper(helper) = deed {
+            if let RuleAction::GivesHelper(helper) = deed {
                 let helper = helper.clone().unwrap_or_else(|| "by a map".into());
                 let giver = (rule.table.clone(), rule.chain.clone(), helper);
                 self.0.insert(giver);
@@ -155,23 +156,23 @@ fn named(mut all: Vec<String>) -> Option<String> {
 fn conflicts(ruleset: &Ruleset, due: Due, mask: u32) -> Vec<Finding> {
     let carrier = due.carrier;
     let is_before = |entrance| match (entrance, carrier) {
-        (Entrance::Ingress, _) => true,
-        (Entrance::Prerouting(priority), Carrier::Mark) => priority <= BIND,
-        (Entrance::Prerouting(priority), Carrier::Priority) => priority <= NAT,
-        (Entrance::Nat(priority), Carrier::Priority) => priority <= BIND_FIRST,
-        (Entrance::Nat(_), Carrier::Mark) | (Entrance::Elsewhere, _) => false,
+        (Hook::Ingress, _) => true,
+        (Hook::Prerouting(priority), Carrier::Mark) => priority <= BIND,
+        (Hook::Prerouting(priority), Carrier::Priority) => priority <= NAT,
+        (Hook::Nat(priority), Carrier::Priority) => priority <= BIND_FIRST,
+        (Hook::Nat(_), Carrier::Mark) | (Hook::Elsewhere, _) => false,
     };
     let (mut writers, mut readers) = (BTreeSet::new(), BTreeSet::new());
-    let mut note = |rule: &Rule, deed: &Deed| {
+    let mut note = |rule: &ForeignRule, deed: &RuleAction| {
         let chain = format!("{} {}", rule.table, rule.chain);
         match (deed, carrier) {
-            (Deed::WritesMark(bits), Carrier::Mark) if bits & mask != 0 => {
+            (RuleAction::WritesMark(bits), Carrier::Mark) if bits & mask != 0 => {
                 writers.insert(format!("{chain} (bits {:#010x})", bits & mask));
             }
-            (Deed::ReadsMark(bits), Carrier::Mark) if bits & mask != 0 => {
+            (RuleAction::ReadsMark(bits), Carrier::Mark) if bits & mask != 0 => {
                 readers.insert(format!("{chain} (bits {:#010x})", bits & mask));
             }
-            (Deed::WritesPriority, Carrier::Priority) => {
+            (RuleAction::WritesPriority, Carrier::Priority) => {
                 writers.insert(chain);
             }
             _ => {}
@@ -183,7 +184,7 @@ fn conflicts(ruleset: &Ruleset, due: Due, mask: u32) -> Vec<Finding> {
     let is_tracked = |entrance| is_before(entrance) && has_connections(entrance);
     for rule in ruleset.met_from(is_tracked) {
         for deed in &rule.deeds {
-            if let Deed::WithConnection(deed) = deed {
+            if let RuleAction::WithConnection(deed) = deed {
                 note(rule, deed);
             }
         }
@@ -245,11 +246,11 @@ const BEHIND: &str =
     "move those rules behind priority -160: those of iptables into the mangle table";
 
 /// Whether packets that come in so may have connections.
-const fn has_connections(entrance: Entrance) -> bool {
+const fn has_connections(entrance: Hook) -> bool {
     match entrance {
-        Entrance::Prerouting(priority) => priority >= CONNTRACK,
-        Entrance::Nat(_) => true,
-        Entrance::Ingress | Entrance::Elsewhere => false,
+        Hook::Prerouting(priority) => priority >= CONNTRACK,
+        Hook::Nat(_) => true,
+        Hook::Ingress | Hook::Elsewhere => false,
     }
 }
 
@@ -260,7 +261,7 @@ mod tests {
 
     const MASK: u32 = 0xff00_0000;
 
-    fn ruleset(chain: &str, entrance: Option<Entrance>, deed: Deed) -> Ruleset {
+    fn ruleset(chain: &str, entrance: Option<Hook>, deed: RuleAction) -> Ruleset {
         let table = TableName {
             family: "ip",
             name: "raw".into(),
@@ -271,7 +272,7 @@ mod tests {
                 name: chain.into(),
                 entrance,
             }],
-            rules: vec![Rule {
+            rules: vec![ForeignRule {
                 table,
                 chain: chain.into(),
                 deeds: vec![deed],
@@ -285,12 +286,16 @@ mod tests {
 
     #[test]
     fn neutrons_chains_are_told_from_others() {
-        let raw = Some(Entrance::Prerouting(-300));
-        let gives = || Deed::GivesHelper(Some("ftp".into()));
+        let raw = Some(Hook::Prerouting(-300));
+        let gives = || RuleAction::GivesHelper(Some("ftp".into()));
         let neutron = ruleset("neutron-l3-agent-cth-0000000", raw, gives());
         let other = ruleset("mine", raw, gives());
         let unreached = ruleset("neutron-l3-agent-cth-0000000", None, gives());
-        let mark = ruleset("neutron-l3-agent-PREROUTING", raw, Deed::WritesMark(1));
+        let mark = ruleset(
+            "neutron-l3-agent-PREROUTING",
+            raw,
+            RuleAction::WritesMark(1),
+        );
         for (ruleset, has_rules, expected) in [
             (&neutron, true, [Verdict::Wrong, Verdict::Ok]),
             (&neutron, false, [Verdict::Warn, Verdict::Ok]),
@@ -321,7 +326,7 @@ mod tests {
     };
 
     #[track_caller]
-    fn check_mark(entrance: Entrance, deed: Deed, expected: Verdict) {
+    fn check_mark(entrance: Hook, deed: RuleAction, expected: Verdict) {
         let ruleset = ruleset("c", Some(entrance), deed);
         let found = conflicts(&ruleset, BY_MARK, MASK);
         assert_eq!(results(&found), [expected], "{found:?}");
@@ -329,40 +334,36 @@ mod tests {
 
     #[test]
     fn our_bits_of_the_mark_are_ours_until_the_binding_has_read_them() {
-        use Deed::{ReadsMark, WritesMark};
-        let raw = Entrance::Prerouting(-300);
+        use RuleAction::{ReadsMark, WritesMark};
+        let raw = Hook::Prerouting(-300);
         check_mark(raw, WritesMark(u32::MAX), Verdict::Wrong);
         check_mark(raw, WritesMark(0x0100_0000), Verdict::Wrong);
-        check_mark(Entrance::Ingress, WritesMark(MASK), Verdict::Wrong);
-        check_mark(Entrance::Prerouting(-160), WritesMark(MASK), Verdict::Wrong);
+        check_mark(Hook::Ingress, WritesMark(MASK), Verdict::Wrong);
+        check_mark(Hook::Prerouting(-160), WritesMark(MASK), Verdict::Wrong);
         check_mark(raw, WritesMark(0xffff), Verdict::Ok);
         check_mark(raw, ReadsMark(u32::MAX), Verdict::Warn);
         check_mark(raw, ReadsMark(0xffff), Verdict::Ok);
         // Neutron's mangle rules have all bits, later.
-        check_mark(
-            Entrance::Prerouting(-150),
-            WritesMark(u32::MAX),
-            Verdict::Ok,
-        );
-        check_mark(Entrance::Elsewhere, WritesMark(u32::MAX), Verdict::Ok);
-        check_mark(raw, Deed::WritesPriority, Verdict::Ok);
-        check_mark(Entrance::Nat(-190), WritesMark(u32::MAX), Verdict::Ok);
+        check_mark(Hook::Prerouting(-150), WritesMark(u32::MAX), Verdict::Ok);
+        check_mark(Hook::Elsewhere, WritesMark(u32::MAX), Verdict::Ok);
+        check_mark(raw, RuleAction::WritesPriority, Verdict::Ok);
+        check_mark(Hook::Nat(-190), WritesMark(u32::MAX), Verdict::Ok);
     }
 
     /// Before conntrack (-200) there is nothing to restore a mark from, or to save it
     /// to.
     #[test]
     fn what_takes_a_connection_counts_where_packets_have_one() {
-        use Deed::{ReadsMark, WithConnection, WritesMark};
+        use RuleAction::{ReadsMark, WithConnection, WritesMark};
         let restore = || WithConnection(Box::new(WritesMark(MASK)));
         let save = || WithConnection(Box::new(ReadsMark(MASK)));
         for (entrance, restored, saved) in [
-            (Entrance::Ingress, Verdict::Ok, Verdict::Ok),
-            (Entrance::Prerouting(-300), Verdict::Ok, Verdict::Ok),
-            (Entrance::Prerouting(-201), Verdict::Ok, Verdict::Ok),
-            (Entrance::Prerouting(-200), Verdict::Wrong, Verdict::Warn),
-            (Entrance::Prerouting(-170), Verdict::Wrong, Verdict::Warn),
-            (Entrance::Prerouting(-150), Verdict::Ok, Verdict::Ok),
+            (Hook::Ingress, Verdict::Ok, Verdict::Ok),
+            (Hook::Prerouting(-300), Verdict::Ok, Verdict::Ok),
+            (Hook::Prerouting(-201), Verdict::Ok, Verdict::Ok),
+            (Hook::Prerouting(-200), Verdict::Wrong, Verdict::Warn),
+            (Hook::Prerouting(-170), Verdict::Wrong, Verdict::Warn),
+            (Hook::Prerouting(-150), Verdict::Ok, Verdict::Ok),
         ] {
             check_mark(entrance, restore(), restored);
             check_mark(entrance, save(), saved);
@@ -371,8 +372,8 @@ mod tests {
 
     #[test]
     fn the_other_carrier_is_named_where_it_suits() {
-        let raw = Some(Entrance::Prerouting(-300));
-        let ruleset = ruleset("c", raw, Deed::WritesMark(MASK));
+        let raw = Some(Hook::Prerouting(-300));
+        let ruleset = ruleset("c", raw, RuleAction::WritesMark(MASK));
         for suits_priority in [true, false] {
             let due = Due {
                 suits_priority,
@@ -395,23 +396,17 @@ mod tests {
             };
             results(&conflicts(&ruleset, due, MASK))
         };
-        let write = || Deed::WritesPriority;
-        assert_eq!(
-            result(Entrance::Prerouting(-150), write()),
-            [Verdict::Wrong]
-        );
-        assert_eq!(result(Entrance::Ingress, write()), [Verdict::Wrong]);
+        let write = || RuleAction::WritesPriority;
+        assert_eq!(result(Hook::Prerouting(-150), write()), [Verdict::Wrong]);
+        assert_eq!(result(Hook::Ingress, write()), [Verdict::Wrong]);
         // The one of two at -100 that came last is met first.
-        assert_eq!(
-            result(Entrance::Prerouting(-100), write()),
-            [Verdict::Wrong]
-        );
-        assert_eq!(result(Entrance::Prerouting(-99), write()), [Verdict::Ok]);
+        assert_eq!(result(Hook::Prerouting(-100), write()), [Verdict::Wrong]);
+        assert_eq!(result(Hook::Prerouting(-99), write()), [Verdict::Ok]);
         // Nat chains are in order among themselves.
-        assert_eq!(result(Entrance::Nat(-110), write()), [Verdict::Wrong]);
-        assert_eq!(result(Entrance::Nat(-100), write()), [Verdict::Ok]);
-        assert_eq!(result(Entrance::Elsewhere, write()), [Verdict::Ok]);
-        let mark = Deed::WritesMark(u32::MAX);
-        assert_eq!(result(Entrance::Prerouting(-300), mark), [Verdict::Ok]);
+        assert_eq!(result(Hook::Nat(-110), write()), [Verdict::Wrong]);
+        assert_eq!(result(Hook::Nat(-100), write()), [Verdict::Ok]);
+        assert_eq!(result(Hook::Elsewhere, write()), [Verdict::Ok]);
+        let mark = RuleAction::WritesMark(u32::MAX);
+        assert_eq!(result(Hook::Prerouting(-300), mark), [Verdict::Ok]);
     }
 }

@@ -1,7 +1,7 @@
 //! What a request changes, decided and not yet done.
 
 use super::Entry;
-use crate::model::Match;
+use crate::model::RuleTarget;
 
 /// The difference between the mapping before a request and after it. It can be
 /// made durable, brought to the kernel, and turned round.
@@ -31,9 +31,9 @@ impl Change {
     }
 
     /// What every entry says that goes or comes.
-    pub fn matches(&self) -> impl Iterator<Item = Match> {
+    pub fn matches(&self) -> impl Iterator<Item = RuleTarget> {
         let entries = self.removed.iter().chain(&self.added);
-        entries.map(|entry| entry.rule.says)
+        entries.map(|entry| entry.rule.target)
     }
 
     /// The change that takes this one back.

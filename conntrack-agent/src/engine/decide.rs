@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Change, Entry, Mapping, NewRule, Operation, Policy, Reason, Refusal, mapping::Ranked};
-use crate::model::{Destination, HelperRule, Match, Origin, RouterId, RuleId};
+use crate::model::{Destination, HelperRule, Origin, RouterId, RuleId, RuleTarget};
 
 impl Mapping {
     /// What the batch changes, asked for by `origin`; nothing is changed yet.
@@ -21,7 +21,7 @@ impl Mapping {
         origin: Origin,
         batch: &[Operation],
     ) -> Result<Change, Vec<Refusal>> {
-        let mut sheet = Sheet {
+        let mut sheet = Transaction {
             mapping: self,
             policy,
             origin,
@@ -46,7 +46,7 @@ impl Mapping {
     }
 }
 
-struct Sheet<'a> {
+struct Transaction<'a> {
     mapping: &'a Mapping,
     policy: &'a Policy,
     origin: Origin,
@@ -62,7 +62,7 @@ struct Sheet<'a> {
     refusals: Vec<Refusal>,
 }
 
-impl Sheet<'_> {
+impl Transaction<'_> {
     fn carry_out(&mut self, operation: &Operation) {
         match operation {
             Operation::Create(rule) => self.create(*rule),
@@ -73,17 +73,20 @@ impl Sheet<'_> {
                 helper,
             } => {
                 let Some(entry) = self.own(*id) else { return };
-                let of = entry.rule.says.router;
+                let of = entry.rule.target.router;
                 if let Some(given) = router.filter(|given| *given != of) {
                     self.refuse(Reason::OtherRouter { id: *id, of, given });
                 }
-                let says = Match {
+                let target = RuleTarget {
                     router: of,
-                    port: port.unwrap_or(entry.rule.says.port),
-                    helper: helper.unwrap_or(entry.rule.says.helper),
+                    port: port.unwrap_or(entry.rule.target.port),
+                    helper: helper.unwrap_or(entry.rule.target.helper),
                 };
-                if self.may_say(says, Some(*id)) {
-                    let rule = HelperRule { says, ..entry.rule };
+                if self.may_say(target, Some(*id)) {
+                    let rule = HelperRule {
+                        target,
+                        ..entry.rule
+                    };
                     self.stage(*id, Some(Entry { rule, ..entry }));
                 }
             }
@@ -106,11 +109,11 @@ impl Sheet<'_> {
         if taken {
             self.refuse(Reason::IdTaken(rule.id));
         }
-        if self.may_say(rule.says, None) && !taken {
+        if self.may_say(rule.target, None) && !taken {
             let entry = Entry {
                 rule: HelperRule {
                     id: rule.id,
-                    says: rule.says,
+                    target: rule.target,
                     origin: self.origin,
                 },
                 age: self.next_age,
@@ -124,7 +127,7 @@ impl Sheet<'_> {
         let mut keep = BTreeSet::new();
         let mut create = Vec::new();
         for rule in rules {
-            let given = rule.says.router;
+            let given = rule.target.router;
             if given != router {
                 self.refuse(Reason::OtherRouter {
                     id: rule.id,
@@ -133,15 +136,15 @@ impl Sheet<'_> {
                 });
                 continue;
             }
-            match self.saying(rule.says) {
+            match self.saying(rule.target) {
                 // Twice in the set that is asked for is once too often.
                 Some(by) if !keep.insert(by) => self.refuse(Reason::Duplicate {
-                    says: rule.says,
+                    target: rule.target,
                     by,
                 }),
                 // It stays, if it would be let in today.
                 Some(_) => {
-                    if let Some(reason) = self.policy.objection(rule.says.helper) {
+                    if let Some(reason) = self.policy.objection(rule.target.helper) {
                         self.refuse(reason);
                     }
                 }
@@ -160,10 +163,10 @@ impl Sheet<'_> {
 
     /// Checks everything about what a rule is to say; `of` is the rule itself,
     /// if it is there already.
-    fn may_say(&mut self, says: Match, of: Option<RuleId>) -> bool {
-        let mut reasons: Vec<_> = self.policy.objection(says.helper).into_iter().collect();
-        if let Some(by) = self.saying(says).filter(|by| Some(*by) != of) {
-            reasons.push(Reason::Duplicate { says, by });
+    fn may_say(&mut self, target: RuleTarget, of: Option<RuleId>) -> bool {
+        let mut reasons: Vec<_> = self.policy.objection(target.helper).into_iter().collect();
+        if let Some(by) = self.saying(target).filter(|by| Some(*by) != of) {
+            reasons.push(Reason::Duplicate { target, by });
         }
         let fine = reasons.is_empty();
         for reason in reasons {
@@ -174,17 +177,17 @@ impl Sheet<'_> {
 
     /// The origin's rule that says just this. What two origins say in common is
     /// no duplicate: neither could change the other's.
-    fn saying(&self, says: Match) -> Option<RuleId> {
-        let destination = says.destination();
-        let there = self.mapping.ranked(says.router, destination);
-        let staged = self.fresh.get(&(says.router, destination));
+    fn saying(&self, target: RuleTarget) -> Option<RuleId> {
+        let destination = target.destination();
+        let there = self.mapping.ranked(target.router, destination);
+        let staged = self.fresh.get(&(target.router, destination));
         there
             .into_iter()
             .flat_map(Ranked::ids)
             .chain(staged.into_iter().flatten().copied())
             .find(|id| {
                 self.get(*id).is_some_and(|entry| {
-                    entry.rule.says == says && entry.rule.origin == self.origin
+                    entry.rule.target == target && entry.rule.origin == self.origin
                 })
             })
     }
@@ -211,7 +214,7 @@ impl Sheet<'_> {
         let ids: BTreeSet<_> = there.chain(staged.copied()).collect();
         let own = |id: &RuleId| {
             self.get(*id).is_some_and(|entry| {
-                entry.rule.says.router == router && entry.rule.origin == self.origin
+                entry.rule.target.router == router && entry.rule.origin == self.origin
             })
         };
         ids.into_iter().filter(own).collect()
@@ -225,16 +228,16 @@ impl Sheet<'_> {
     }
 
     fn stage(&mut self, id: RuleId, entry: Option<Entry>) {
-        for says in [self.get(id), entry]
+        for target in [self.get(id), entry]
             .into_iter()
             .flatten()
-            .map(|entry| entry.rule.says)
+            .map(|entry| entry.rule.target)
         {
-            self.touched.insert(says.router, self.operation);
+            self.touched.insert(target.router, self.operation);
         }
         if let Some(Entry { rule, .. }) = entry {
-            let router = rule.says.router;
-            let place = (router, rule.says.destination());
+            let router = rule.target.router;
+            let place = (router, rule.target.destination());
             self.fresh.entry(place).or_default().push(id);
             self.fresh_of.entry(router).or_default().push(id);
         }
@@ -254,12 +257,12 @@ impl Sheet<'_> {
         for (id, staged) in &self.staged {
             // A rule stays with its router, so the one count takes both.
             if let Some(before) = self.mapping.get(*id)
-                && let Some(count) = counts.get_mut(&before.rule.says.router)
+                && let Some(count) = counts.get_mut(&before.rule.target.router)
             {
                 *count -= 1;
             }
             if let Some(after) = staged
-                && let Some(count) = counts.get_mut(&after.rule.says.router)
+                && let Some(count) = counts.get_mut(&after.rule.target.router)
             {
                 *count += 1;
             }

@@ -44,7 +44,7 @@ impl Ranked {
 
 /// The rules of one router.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Router {
+pub(super) struct RouterRules {
     /// No list in it is empty.
     pub(super) destinations: BTreeMap<Destination, Ranked>,
     /// Rules in all lists.
@@ -59,7 +59,7 @@ pub(super) struct Router {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mapping {
     entries: HashMap<RuleId, Entry>,
-    routers: BTreeMap<RouterId, Router>,
+    routers: BTreeMap<RouterId, RouterRules>,
     next_age: u64,
 }
 
@@ -139,7 +139,7 @@ impl Mapping {
     pub fn routers_of(&self, origin: Origin) -> BTreeSet<RouterId> {
         let rules = self.entries.values().map(|entry| entry.rule);
         let own = rules.filter(|rule| rule.origin == origin);
-        own.map(|rule| rule.says.router).collect()
+        own.map(|rule| rule.target.router).collect()
     }
 
     /// All entries, in no order.
@@ -191,8 +191,8 @@ impl Mapping {
     /// Whether an older rule has this one's destination.
     #[must_use]
     pub fn is_shadowed(&self, entry: &Entry) -> bool {
-        let says = entry.rule.says;
-        self.ranked(says.router, says.destination())
+        let target = entry.rule.target;
+        self.ranked(target.router, target.destination())
             .and_then(Ranked::oldest)
             .is_some_and(|(oldest, _)| oldest < entry.age)
     }
@@ -215,38 +215,38 @@ impl Mapping {
 
     fn oldest(&self, ranked: &Ranked) -> Option<Helper> {
         let (_, id) = ranked.oldest()?;
-        Some(self.entries.get(&id)?.rule.says.helper)
+        Some(self.entries.get(&id)?.rule.target.helper)
     }
 
     fn insert(&mut self, entry: Entry) {
-        let says = entry.rule.says;
+        let target = entry.rule.target;
         self.next_age = self.next_age.max(entry.age.saturating_add(1));
         self.entries.insert(entry.rule.id, entry);
-        let router = self.routers.entry(says.router).or_default();
+        let router = self.routers.entry(target.router).or_default();
         router.rules += 1;
         router
             .destinations
-            .entry(says.destination())
+            .entry(target.destination())
             .or_default()
             .insert(entry.age, entry.rule.id);
     }
 
     fn remove(&mut self, entry: &Entry) {
-        let says = entry.rule.says;
+        let target = entry.rule.target;
         self.entries.remove(&entry.rule.id);
-        let Some(router) = self.routers.get_mut(&says.router) else {
+        let Some(router) = self.routers.get_mut(&target.router) else {
             return;
         };
-        if let Some(ranked) = router.destinations.get_mut(&says.destination())
+        if let Some(ranked) = router.destinations.get_mut(&target.destination())
             && ranked.remove(entry.age)
         {
             router.rules -= 1;
             if ranked.0.is_empty() {
-                router.destinations.remove(&says.destination());
+                router.destinations.remove(&target.destination());
             }
         }
         if router.rules == 0 {
-            self.routers.remove(&says.router);
+            self.routers.remove(&target.router);
         }
     }
 }

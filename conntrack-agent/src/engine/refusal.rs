@@ -1,6 +1,6 @@
 //! Why a request is refused.
 
-use crate::model::{Helper, Match, Origin, RouterId, RuleId};
+use crate::model::{Helper, Origin, RouterId, RuleId, RuleTarget};
 
 /// One reason, and the operation of the batch that it is about.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,10 +32,10 @@ pub enum Reason {
     #[error("there is a rule {0} already")]
     IdTaken(RuleId),
     /// The origin has a rule that says the same.
-    #[error("router {router} has {says} already, as rule {by}", router = .says.router)]
+    #[error("router {router} has {target} already, as rule {by}", router = .target.router)]
     Duplicate {
         /// What both say.
-        says: Match,
+        target: RuleTarget,
         /// The rule that is there.
         by: RuleId,
     },

@@ -1,6 +1,6 @@
 //! What can be asked of the mapping.
 
-use crate::model::{Helper, Match, Port, RouterId, RuleId};
+use crate::model::{Helper, Port, RouterId, RuleId, RuleTarget};
 
 /// A rule that is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub struct NewRule {
     /// Its name: the requester's, or a random one made where the request came in.
     pub id: RuleId,
     /// What it says.
-    pub says: Match,
+    pub target: RuleTarget,
 }
 
 /// One change that is asked for, on behalf of one origin. A request is a batch

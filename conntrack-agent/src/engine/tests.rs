@@ -7,7 +7,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select, test_runner:
 
 use super::*;
 use crate::{
-    model::{Destination, Helper, Match, Origin, Port, Protocol, RouterId, RuleId},
+    model::{Destination, Helper, Origin, Port, Protocol, RouterId, RuleId, RuleTarget},
     port_table::{Capacity, Image, Wanted, plan},
 };
 
@@ -57,8 +57,8 @@ fn policy() -> Policy {
     )
 }
 
-fn says(number: u8, port_number: i64, helper: Helper) -> Match {
-    Match {
+fn target(number: u8, port_number: i64, helper: Helper) -> RuleTarget {
+    RuleTarget {
         router: router(number),
         port: port(port_number),
         helper,
@@ -87,7 +87,7 @@ impl Naive {
             rules
                 .0
                 .iter()
-                .map(|r| r.says.router)
+                .map(|r| r.target.router)
                 .collect::<BTreeSet<_>>()
                 .len()
         };
@@ -108,21 +108,21 @@ impl Naive {
                     return false;
                 };
                 let old = self.0[at];
-                let says = Match {
-                    router: old.says.router,
-                    port: port.unwrap_or(old.says.port),
-                    helper: helper.unwrap_or(old.says.helper),
+                let target = RuleTarget {
+                    router: old.target.router,
+                    port: port.unwrap_or(old.target.port),
+                    helper: helper.unwrap_or(old.target.helper),
                 };
                 let twin = self
                     .0
                     .iter()
-                    .any(|r| r.id != *id && r.origin == origin && r.says == says);
-                let same_router = router.is_none_or(|router| router == old.says.router);
-                self.0[at].says = says;
+                    .any(|r| r.id != *id && r.origin == origin && r.target == target);
+                let same_router = router.is_none_or(|router| router == old.target.router);
+                self.0[at].target = target;
                 old.origin == origin
                     && same_router
                     && !twin
-                    && policy().objection(says.helper).is_none()
+                    && policy().objection(target.helper).is_none()
             }
             Operation::Delete(id) => {
                 let before = self.0.len();
@@ -132,27 +132,27 @@ impl Naive {
             }
             Operation::Clear(of) => {
                 self.0
-                    .retain(|rule| rule.says.router != *of || rule.origin != origin);
+                    .retain(|rule| rule.target.router != *of || rule.origin != origin);
                 true
             }
             Operation::Replace { router, rules } => {
-                let wanted: Vec<_> = rules.iter().map(|rule| rule.says).collect();
+                let wanted: Vec<_> = rules.iter().map(|rule| rule.target).collect();
                 let distinct: BTreeSet<_> = wanted.iter().collect();
                 let mut fine = distinct.len() == wanted.len()
-                    && wanted.iter().all(|says| says.router == *router)
+                    && wanted.iter().all(|target| target.router == *router)
                     && wanted
                         .iter()
-                        .all(|says| policy().objection(says.helper).is_none());
+                        .all(|target| policy().objection(target.helper).is_none());
                 self.0.retain(|rule| {
-                    rule.says.router != *router
+                    rule.target.router != *router
                         || rule.origin != origin
-                        || wanted.contains(&rule.says)
+                        || wanted.contains(&rule.target)
                 });
                 for new in rules {
                     if !self
                         .0
                         .iter()
-                        .any(|r| r.origin == origin && r.says == new.says)
+                        .any(|r| r.origin == origin && r.target == new.target)
                     {
                         fine &= self.create(origin, *new);
                     }
@@ -167,37 +167,41 @@ impl Naive {
         let twin = self
             .0
             .iter()
-            .any(|r| r.origin == origin && r.says == new.says);
+            .any(|r| r.origin == origin && r.target == new.target);
         let rule = HelperRuleOf {
             id: new.id,
-            says: new.says,
+            target: new.target,
             origin,
         };
         self.0.push(rule);
-        !taken && !twin && policy().objection(new.says.helper).is_none()
+        !taken && !twin && policy().objection(new.target.helper).is_none()
     }
 
     fn of(&self, router: RouterId) -> impl Iterator<Item = &HelperRuleOf> {
-        self.0.iter().filter(move |rule| rule.says.router == router)
+        self.0
+            .iter()
+            .filter(move |rule| rule.target.router == router)
     }
 
     fn winner(&self, router: RouterId, at: Destination) -> Option<Helper> {
-        let mut rules = self.of(router).filter(|rule| rule.says.destination() == at);
-        rules.next().map(|rule| rule.says.helper)
+        let mut rules = self
+            .of(router)
+            .filter(|rule| rule.target.destination() == at);
+        rules.next().map(|rule| rule.target.helper)
     }
 }
 
-fn any_says() -> impl Strategy<Value = Match> {
+fn any_says() -> impl Strategy<Value = RuleTarget> {
     // The last two of the helpers, which are refused, less often.
     let helper = prop_oneof![20 => 0_usize..4, 1 => 4_usize..6];
     (0..ROUTERS, select(vec![21, 69, 300, 301, 5060]), helper)
-        .prop_map(|(router, port, helper)| says(router, port, helpers()[helper]))
+        .prop_map(|(router, port, helper)| target(router, port, helpers()[helper]))
 }
 
 fn any_rule() -> impl Strategy<Value = NewRule> {
-    (any::<u8>(), any_says()).prop_map(|(number, says)| NewRule {
+    (any::<u8>(), any_says()).prop_map(|(number, target)| NewRule {
         id: id(number),
-        says,
+        target,
     })
 }
 
@@ -211,18 +215,18 @@ fn any_operation() -> impl Strategy<Value = Operation> {
     let replace = (0..ROUTERS, vec(any_rule(), 0..4), any::<u8>());
     prop_oneof![
         6 => any_rule().prop_map(Operation::Create),
-        3 => update.prop_map(|(number, to, says, (port, helper))| Operation::Update {
+        3 => update.prop_map(|(number, to, target, (port, helper))| Operation::Update {
             id: id(number),
             router: to.map(router),
-            port: port.then_some(says.port),
-            helper: helper.then_some(says.helper),
+            port: port.then_some(target.port),
+            helper: helper.then_some(target.helper),
         }),
         2 => any::<u8>().prop_map(|number| Operation::Delete(id(number))),
         1 => (0..ROUTERS).prop_map(|number| Operation::Clear(router(number))),
         2 => replace.prop_map(|(number, mut rules, stray)| {
             // Now and then a rule of another router among them.
             for rule in rules.iter_mut().skip(usize::from(stray % 16 == 0)) {
-                rule.says.router = router(number);
+                rule.target.router = router(number);
             }
             Operation::Replace { router: router(number), rules }
         }),
@@ -261,7 +265,7 @@ fn check_invariants(mapping: &Mapping, naive: &Naive) {
         let of: Vec<_> = mapping.of(router).copied().collect();
         assert!(!of.is_empty(), "a router without rules is not there");
         assert_eq!(of.len(), mapping.rules_of(router));
-        assert!(of.iter().all(|entry| entry.rule.says.router == router));
+        assert!(of.iter().all(|entry| entry.rule.target.router == router));
         by_router.extend(of);
     }
     let mut by_id: Vec<_> = mapping.entries().copied().collect();
@@ -312,7 +316,7 @@ fn check_tables(mapping: &Mapping, naive: &Naive, tables: &mut BTreeMap<RouterId
         for entry in mapping.of(router) {
             let oldest = naive
                 .of(router)
-                .find(|rule| rule.says.destination() == entry.rule.says.destination());
+                .find(|rule| rule.target.destination() == entry.rule.target.destination());
             let wins = oldest.is_some_and(|rule| rule.id == entry.rule.id);
             assert_eq!(mapping.is_shadowed(entry), !wins);
         }

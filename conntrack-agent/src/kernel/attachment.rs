@@ -22,7 +22,7 @@ pub use xdp::{XdpMode, XdpOutcome, XdpPin, XdpProgram};
 
 /// How programs get onto an interface's ingress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum AttachMode {
     /// By a tcx link.
     Tcx,
     /// By a tc filter.
@@ -57,12 +57,12 @@ impl Ingress {
     /// Whether the program with this id is on it in this way, and by nothing
     /// else; with the pin in place that keeps it.
     #[must_use]
-    pub fn has(&self, way: Way, program: u32, pin: Pin) -> bool {
+    pub fn has(&self, way: AttachMode, program: u32, pin: Pin) -> bool {
         match (way, pin) {
-            (Way::Tcx, Pin::Link(link)) => {
+            (AttachMode::Tcx, Pin::Link(link)) => {
                 self.links.contains(&(program, link)) && self.filters.is_empty()
             }
-            (Way::Clsact, Pin::Filter) => self.filters == [program],
+            (AttachMode::Clsact, Pin::Filter) => self.filters == [program],
             _ => false,
         }
     }

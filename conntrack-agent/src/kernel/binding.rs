@@ -7,11 +7,11 @@ use std::io;
 
 use serde_json::Value;
 
-use self::chains::Chain;
+use self::chains::BindingChain;
 use super::{
-    AgentId, Carrier, Error, MarkBits, Netns, Nft, Reads,
-    netfilter::{self, Dump, Found},
-    nft::{Change, Family, Object, Refusal},
+    AgentId, BindingCarriers, Carrier, Error, MarkBits, Netns, Nft,
+    netfilter::{self, Dump, TableState},
+    nft::{NftChange, NftFailure, NftObject, TableFamily},
     wait_for_programs,
 };
 use crate::model::{Families, Helper, protocol_name};
@@ -33,7 +33,7 @@ pub struct Binding {
 /// The table as it reads some of the carriers.
 #[derive(Clone, Debug, PartialEq)]
 struct Form {
-    reads: Reads,
+    reads: BindingCarriers,
     /// How the kernel tells of this very table.
     dump: Dump,
     /// How nft lists it.
@@ -49,7 +49,7 @@ pub enum BindingState {
     /// Nothing.
     Absent,
     /// The binding, as it reads these.
-    Reading(Reads),
+    Reading(BindingCarriers),
     /// A table of ours that is no binding.
     Different,
 }
@@ -73,9 +73,9 @@ impl Binding {
             forms: Vec::new(),
         };
         Netns::scratch(move || {
-            const MARK: Reads = Reads::One(Carrier::Mark);
-            const PRIORITY: Reads = Reads::One(Carrier::Priority);
-            let refused = |refusal: Refusal| refusal.in_place(PLACE);
+            const MARK: BindingCarriers = BindingCarriers::One(Carrier::Mark);
+            const PRIORITY: BindingCarriers = BindingCarriers::One(Carrier::Priority);
+            let refused = |refusal: NftFailure| refusal.in_place(PLACE);
             if binding.nft.transact(&binding.creation(MARK))?.is_err() {
                 binding.helpers = binding.present_helpers()?;
                 let made = binding.nft.transact(&binding.creation(MARK))?;
@@ -99,10 +99,10 @@ impl Binding {
     /// set of a rule the lowest number that is free (`nf_tables_set_alloc_name`). So
     /// every step is taken until none leads to anything new.
     fn note_forms(&mut self) -> Result<(), Error> {
-        const WAYS: [[Reads; 5]; 2] = {
-            const MARK: Reads = Reads::One(Carrier::Mark);
-            const PRIORITY: Reads = Reads::One(Carrier::Priority);
-            const BOTH: Reads = Reads::Both;
+        const WAYS: [[BindingCarriers; 5]; 2] = {
+            const MARK: BindingCarriers = BindingCarriers::One(Carrier::Mark);
+            const PRIORITY: BindingCarriers = BindingCarriers::One(Carrier::Priority);
+            const BOTH: BindingCarriers = BindingCarriers::Both;
             [
                 [MARK, BOTH, PRIORITY, BOTH, MARK],
                 [PRIORITY, BOTH, MARK, BOTH, PRIORITY],
@@ -124,13 +124,13 @@ impl Binding {
     }
 
     /// Remembers how the table looks that was just made in a scratch namespace.
-    fn note_form(&mut self, reads: Reads) -> Result<(), Error> {
+    fn note_form(&mut self, reads: BindingCarriers) -> Result<(), Error> {
         let listing = self.nft.list_table(&self.table)?;
         let listing = listing.map_err(|refusal| refusal.in_place(PLACE))?;
         let dump = match look_up(&self.table, PLACE)? {
-            Found::Table(dump) => dump,
+            TableState::Table(dump) => dump,
             // Nobody else is in that namespace to change or remove it.
-            Found::Absent | Found::Changing => {
+            TableState::Absent | TableState::Changing => {
                 return Err(Error::Table {
                     place: PLACE.into(),
                     table: self.table.clone(),
@@ -151,7 +151,7 @@ impl Binding {
 
     /// Whether this kernel can have a binding that reads these.
     #[must_use]
-    pub fn can_read(&self, reads: Reads) -> bool {
+    pub fn can_read(&self, reads: BindingCarriers) -> bool {
         self.forms.iter().any(|form| form.reads == reads)
     }
 
@@ -179,13 +179,13 @@ impl Binding {
     /// [`Error`] if that can't be told.
     pub fn observe_here(&self, place: &str) -> Result<BindingState, Error> {
         match look_up(&self.table, place)? {
-            Found::Absent => return Ok(BindingState::Absent),
-            Found::Table(dump) => {
+            TableState::Absent => return Ok(BindingState::Absent),
+            TableState::Table(dump) => {
                 if let Some(form) = self.forms.iter().find(|form| form.dump == dump) {
                     return Ok(BindingState::Reading(form.reads));
                 }
             }
-            Found::Changing => {}
+            TableState::Changing => {}
         }
         match self.nft.list_table(&self.table)? {
             Ok(listing) => {
@@ -212,7 +212,7 @@ impl Binding {
         &self,
         netns: &Netns,
         instead_of: BindingState,
-        reads: Reads,
+        reads: BindingCarriers,
     ) -> Result<(), Error> {
         let commands = match instead_of {
             // A deletion has the kernel wait until no packet meets the table
@@ -253,9 +253,9 @@ impl Binding {
         remove_table(&self.nft, netns, &self.table).map(|_| ())
     }
 
-    fn table(&self) -> Object {
-        Object::Table {
-            family: Family::Inet,
+    fn table(&self) -> NftObject {
+        NftObject::Table {
+            family: TableFamily::Inet,
             name: self.table.clone(),
         }
     }
@@ -264,9 +264,9 @@ impl Binding {
         let mut present = Vec::new();
         for helper in Helper::all() {
             let alone = [
-                Change::Add(self.table()),
-                Change::Add(self.helper(helper)),
-                Change::Delete(self.table()),
+                NftChange::Add(self.table()),
+                NftChange::Add(self.helper(helper)),
+                NftChange::Delete(self.table()),
             ];
             if self.nft.transact(&alone)?.is_ok() {
                 present.push(helper);
@@ -276,9 +276,12 @@ impl Binding {
     }
 
     /// In the place of one that may be there.
-    fn replacement(&self, reads: Reads) -> Vec<Change> {
+    fn replacement(&self, reads: BindingCarriers) -> Vec<NftChange> {
         // Added first so that there is one to delete.
-        let mut commands = vec![Change::Add(self.table()), Change::Delete(self.table())];
+        let mut commands = vec![
+            NftChange::Add(self.table()),
+            NftChange::Delete(self.table()),
+        ];
         commands.extend(self.creation(reads));
         commands
     }
@@ -289,46 +292,46 @@ impl Binding {
     /// is (`nft_do_chain`, `net/netfilter/nf_tables_core.c`; `nft_genmask_cur`). In a
     /// table that was replaced whole, one connection in some 100,000 missed its
     /// helper.
-    fn step(&self, before: Reads, reads: Reads) -> Vec<Change> {
-        let differs = |wanted: Reads, other: Reads| {
+    fn step(&self, before: BindingCarriers, reads: BindingCarriers) -> Vec<NftChange> {
+        let differs = |wanted: BindingCarriers, other: BindingCarriers| {
             let carriers = [Carrier::Mark, Carrier::Priority].into_iter();
             carriers.filter(move |carrier| wanted.has(*carrier) && !other.has(*carrier))
         };
         let added = differs(reads, before).flat_map(|carrier| self.chain(carrier));
         let removed = differs(before, reads).map(|carrier| {
-            let chain = Chain::of(carrier, self.bits, &self.helpers);
-            Change::Delete(chain.named(&self.table))
+            let chain = BindingChain::of(carrier, self.bits, &self.helpers);
+            NftChange::Delete(chain.named(&self.table))
         });
         added.chain(removed).collect()
     }
 
     /// A chain that is not there yet.
-    fn chain(&self, carrier: Carrier) -> impl Iterator<Item = Change> {
-        let chain = Chain::of(carrier, self.bits, &self.helpers);
+    fn chain(&self, carrier: Carrier) -> impl Iterator<Item = NftChange> {
+        let chain = BindingChain::of(carrier, self.bits, &self.helpers);
         let objects = chain.objects(&self.table).into_iter();
         objects.enumerate().map(|(place, object)| match place {
-            0 => Change::Create(object),
-            _ => Change::Add(object),
+            0 => NftChange::Create(object),
+            _ => NftChange::Add(object),
         })
     }
 
-    fn creation(&self, reads: Reads) -> Vec<Change> {
+    fn creation(&self, reads: BindingCarriers) -> Vec<NftChange> {
         let mut objects: Vec<_> = self.helpers.iter().map(|each| self.helper(*each)).collect();
         for carrier in [Carrier::Mark, Carrier::Priority] {
             if reads.has(carrier) {
-                let chain = Chain::of(carrier, self.bits, &self.helpers);
+                let chain = BindingChain::of(carrier, self.bits, &self.helpers);
                 objects.extend(chain.objects(&self.table));
             }
         }
         // Not added: what would be there already would stay.
-        let table = Change::Create(self.table());
-        let objects = objects.into_iter().map(Change::Add);
+        let table = NftChange::Create(self.table());
+        let objects = objects.into_iter().map(NftChange::Add);
         std::iter::once(table).chain(objects).collect()
     }
 
-    fn helper(&self, helper: Helper) -> Object {
-        Object::CtHelper {
-            family: Family::Inet,
+    fn helper(&self, helper: Helper) -> NftObject {
+        NftObject::CtHelper {
+            family: TableFamily::Inet,
             table: self.table.clone(),
             name: object_name(helper),
             kind: helper.name(),
@@ -351,21 +354,21 @@ pub fn remove_binding_of(nft: &Nft, netns: &Netns, owner: AgentId) -> Result<boo
 }
 
 fn remove_table(nft: &Nft, netns: &Netns, name: &str) -> Result<bool, Error> {
-    let table = Change::Delete(Object::Table {
-        family: Family::Inet,
+    let table = NftChange::Delete(NftObject::Table {
+        family: TableFamily::Inet,
         name: name.to_owned(),
     });
     netns.enter(|| {
-        if look_up(name, netns.name())? == Found::Absent {
+        if look_up(name, netns.name())? == TableState::Absent {
             return Ok(false);
         }
-        let refused = |refusal: Refusal| refusal.in_place(netns.name());
+        let refused = |refusal: NftFailure| refusal.in_place(netns.name());
         nft.transact(&[table])?.map_err(refused)?;
         Ok(true)
     })
 }
 
-fn look_up(table: &str, place: &str) -> Result<Found, Error> {
+fn look_up(table: &str, place: &str) -> Result<TableState, Error> {
     netfilter::table(table).map_err(|source| Error::Table {
         place: place.to_owned(),
         table: table.to_owned(),

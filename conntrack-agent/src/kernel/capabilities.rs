@@ -10,7 +10,7 @@ use rustix::thread::{
 
 /// A capability that the agent lacks, and what it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Missing {
+pub struct MissingCapability {
     /// Its name in capabilities(7).
     pub name: &'static str,
     /// What can't be done without.
@@ -36,12 +36,12 @@ const NEEDED: [(CapabilitySet, &str, &str); 3] = [
 ///
 /// # Errors
 /// What capget(2) says.
-pub fn missing() -> io::Result<Vec<Missing>> {
+pub fn missing() -> io::Result<Vec<MissingCapability>> {
     let effective = capabilities(None)?.effective;
     Ok(NEEDED
         .into_iter()
         .filter(|(capability, ..)| !effective.contains(*capability))
-        .map(|(_, name, needed_for)| Missing { name, needed_for })
+        .map(|(_, name, needed_for)| MissingCapability { name, needed_for })
         .collect())
 }
 

@@ -51,14 +51,14 @@ impl MarkBits {
 
 /// Which carriers a binding reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reads {
+pub enum BindingCarriers {
     /// One.
     One(Carrier),
     /// Both: while classifiers change from one to the other.
     Both,
 }
 
-impl Reads {
+impl BindingCarriers {
     /// Each that there is.
     pub const ALL: [Self; 3] = [
         Self::One(Carrier::Mark),
@@ -79,7 +79,7 @@ impl Reads {
     }
 }
 
-impl fmt::Display for Reads {
+impl fmt::Display for BindingCarriers {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::One(carrier) => name(*carrier),
@@ -122,8 +122,10 @@ mod tests {
     #[test]
     fn both_is_either() {
         for carrier in [Carrier::Mark, Carrier::Priority] {
-            assert!(Reads::Both.has(carrier));
-            let reading = Reads::ALL.iter().filter(|reads| reads.has(carrier));
+            assert!(BindingCarriers::Both.has(carrier));
+            let reading = BindingCarriers::ALL
+                .iter()
+                .filter(|reads| reads.has(carrier));
             assert_eq!(reading.count(), 2, "{}", name(carrier));
         }
     }

@@ -13,7 +13,7 @@ use netlink_sys::{Socket, SocketAddr as Peer, protocols::NETLINK_NETFILTER};
 
 use super::netlink::{part, receive_from_kernel};
 use crate::model::Protocol;
-use message::{Question, question};
+use message::{ConntrackQuery, question};
 pub use message::{Tracked, Usage};
 
 /// As much as the kernel puts into one datagram of a dump, if it is let
@@ -22,7 +22,7 @@ const DATAGRAM: usize = 32 * 1024;
 
 /// Who talks to whom, as the connection's first packet says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Flow {
+pub struct OriginalTuple {
     /// The transport protocol.
     pub protocol: Protocol,
     /// Where the packet comes from.
@@ -70,9 +70,9 @@ impl Conntrack {
     ///
     /// # Errors
     /// netlink(7): EPERM without `CAP_NET_ADMIN`; an answer that can't be read.
-    pub fn find(&mut self, flow: &Flow) -> io::Result<Option<Tracked>> {
+    pub fn find(&mut self, flow: &OriginalTuple) -> io::Result<Option<Tracked>> {
         let mut found = None;
-        let asked = self.ask(Question::Connection(flow), |attributes| {
+        let asked = self.ask(ConntrackQuery::Connection(flow), |attributes| {
             found = Tracked::read(attributes)?;
             Ok(())
         });
@@ -87,9 +87,9 @@ impl Conntrack {
     ///
     /// # Errors
     /// As [`Self::find`].
-    pub fn with_helper(&mut self, most: usize) -> io::Result<Vec<(Flow, Tracked)>> {
+    pub fn with_helper(&mut self, most: usize) -> io::Result<Vec<(OriginalTuple, Tracked)>> {
         let mut all = Vec::new();
-        self.ask(Question::WithHelper, |attributes| {
+        self.ask(ConntrackQuery::WithHelper, |attributes| {
             if all.len() < most
                 && let Some(tracked) = Tracked::read(attributes)?
                 && tracked.helper.is_some()
@@ -115,7 +115,7 @@ impl Conntrack {
 
     fn usage(&mut self) -> io::Result<Usage> {
         let mut usage = Usage::default();
-        self.ask(Question::Usage, |attributes| {
+        self.ask(ConntrackQuery::Usage, |attributes| {
             usage = Usage::read(attributes)?;
             Ok(())
         })?;
@@ -124,7 +124,7 @@ impl Conntrack {
 
     fn expected(&mut self) -> io::Result<usize> {
         let mut count = 0;
-        self.ask(Question::Expectations, |_| {
+        self.ask(ConntrackQuery::Expectations, |_| {
             count += 1;
             Ok(())
         })?;
@@ -134,7 +134,7 @@ impl Conntrack {
     /// Gives each answer's attributes to `take`.
     fn ask(
         &mut self,
-        what: Question<'_>,
+        what: ConntrackQuery<'_>,
         mut take: impl FnMut(&[u8]) -> Result<(), netlink_packet_core::DecodeError>,
     ) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);

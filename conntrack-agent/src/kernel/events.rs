@@ -25,7 +25,7 @@ type RawLimiter = [u64; size_of::<Limiter>() / size_of::<u64>()];
 /// first UDP packet of a flow in two minutes, as far as the CPU remembers that
 /// it met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Opened {
+pub struct NewConnection {
     /// When it came: the time since the host started, without what it slept
     /// (`CLOCK_MONOTONIC`), as fine as the kernel's tick.
     pub at: Duration,
@@ -44,7 +44,7 @@ pub struct Opened {
     pub mark: u32,
 }
 
-impl Opened {
+impl NewConnection {
     /// What its rule is for.
     #[must_use]
     pub const fn rule(&self) -> Destination {
@@ -57,7 +57,7 @@ impl Opened {
 
 /// An entry of the ring buffer is none that a program of this ABI writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
+pub enum UnreadableEvent {
     /// It is too long or too short.
     #[error("it has {0} bytes and not {size}", size = event::Opened::SIZE)]
     Length(usize),
@@ -69,11 +69,11 @@ pub enum Unreadable {
     Protocol(u8),
 }
 
-impl TryFrom<&[u8]> for Opened {
-    type Error = Unreadable;
+impl TryFrom<&[u8]> for NewConnection {
+    type Error = UnreadableEvent;
 
-    fn try_from(entry: &[u8]) -> Result<Self, Unreadable> {
-        let event = event::Opened::from_bytes(entry).ok_or(Unreadable::Length(entry.len()))?;
+    fn try_from(entry: &[u8]) -> Result<Self, UnreadableEvent> {
+        let event = event::Opened::from_bytes(entry).ok_or(UnreadableEvent::Length(entry.len()))?;
         let [s0, s1, d0, d1] = event.flow.addresses;
         let address = |words: [u64; 2]| address(event.family, words);
         let [f0, f1, t0, t1] = event.flow.ports.to_ne_bytes();
@@ -85,7 +85,7 @@ impl TryFrom<&[u8]> for Opened {
             protocol: match event.protocol {
                 TCP => Protocol::Tcp,
                 UDP => Protocol::Udp,
-                other => return Err(Unreadable::Protocol(other)),
+                other => return Err(UnreadableEvent::Protocol(other)),
             },
             source: SocketAddr::new(address([s0, s1])?, from),
             destination: SocketAddr::new(address([d0, d1])?, to),
@@ -98,7 +98,7 @@ const TCP: u8 = Protocol::Tcp as u8;
 const UDP: u8 = Protocol::Udp as u8;
 
 /// Of the words that hold its bytes; IPv4 has the first four of them.
-fn address(family: u8, words: [u64; 2]) -> Result<IpAddr, Unreadable> {
+fn address(family: u8, words: [u64; 2]) -> Result<IpAddr, UnreadableEvent> {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(words.map(u64::to_ne_bytes).as_flattened());
     match family {
@@ -107,7 +107,7 @@ fn address(family: u8, words: [u64; 2]) -> Result<IpAddr, Unreadable> {
             Ok(Ipv4Addr::new(a, b, c, d).into())
         }
         6 => Ok(Ipv6Addr::from(bytes).into()),
-        other => Err(Unreadable::Family(other)),
+        other => Err(UnreadableEvent::Family(other)),
     }
 }
 
@@ -166,7 +166,7 @@ pub struct Inherited {
 /// There must be one at a time: what one has read the others never see, and two
 /// that read at once see some twice. Its descriptor ([`AsFd`]) is readable when
 /// there is something to be read (poll(2)).
-pub struct Events {
+pub struct EventReader {
     ring: RingBuf<MapData>,
     ring_id: u32,
     limiter: PerCpuArray<MapData, RawLimiter>,
@@ -174,7 +174,7 @@ pub struct Events {
     unreadable: u64,
 }
 
-impl Events {
+impl EventReader {
     /// Opens what is pinned; none if nothing is, as no router has rules. What
     /// was sent before and that nobody has read comes first.
     ///
@@ -231,11 +231,11 @@ impl Events {
     /// Takes what there is, of at most so many entries, the oldest first. Never
     /// waits; fewer than `most` is all there was, but for entries that could not
     /// be read.
-    pub fn read(&mut self, most: usize) -> Vec<Opened> {
+    pub fn read(&mut self, most: usize) -> Vec<NewConnection> {
         let mut all = Vec::new();
         for _ in 0..most {
             let Some(entry) = self.ring.next() else { break };
-            match Opened::try_from(&*entry) {
+            match NewConnection::try_from(&*entry) {
                 Ok(opened) => all.push(opened),
                 Err(error) => {
                     // Once: if there is one there are thousands.
@@ -264,13 +264,13 @@ impl Events {
     }
 }
 
-impl AsFd for Events {
+impl AsFd for EventReader {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.ring.as_fd()
     }
 }
 
-impl fmt::Debug for Events {
+impl fmt::Debug for EventReader {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Events")
@@ -330,8 +330,8 @@ mod tests {
 
     #[test]
     fn an_entry_says_who_talks_to_whom() {
-        let opened = Opened::try_from(&*entry(4, 6, v4([10, 0, 1, 2]), v4([10, 0, 2, 2])));
-        let expected = Opened {
+        let opened = NewConnection::try_from(&*entry(4, 6, v4([10, 0, 1, 2]), v4([10, 0, 2, 2])));
+        let expected = NewConnection {
             at: Duration::from_millis(1_500),
             router: ROUTER.parse().unwrap(),
             interface: 7,
@@ -350,7 +350,8 @@ mod tests {
         );
 
         let [client, server] = ["fd00:1::2", "fd00:2::2"].map(|ip| ip.parse::<Ipv6Addr>().unwrap());
-        let opened = Opened::try_from(&*entry(6, 17, client.octets(), server.octets())).unwrap();
+        let opened =
+            NewConnection::try_from(&*entry(6, 17, client.octets(), server.octets())).unwrap();
         assert_eq!(opened.protocol, Protocol::Udp);
         assert_eq!(opened.source, "[fd00:1::2]:40000".parse().unwrap());
         assert_eq!(opened.destination, "[fd00:2::2]:2121".parse().unwrap());
@@ -359,21 +360,21 @@ mod tests {
     #[test]
     fn what_no_program_writes_is_no_event() {
         let good = entry(4, 17, [1; 16], [2; 16]);
-        assert!(Opened::try_from(&*good).is_ok());
-        let refused = |entry: &[u8]| Opened::try_from(entry).unwrap_err();
-        assert_eq!(refused(&[]), Unreadable::Length(0));
-        assert_eq!(refused(&good[1..]), Unreadable::Length(71));
+        assert!(NewConnection::try_from(&*good).is_ok());
+        let refused = |entry: &[u8]| NewConnection::try_from(entry).unwrap_err();
+        assert_eq!(refused(&[]), UnreadableEvent::Length(0));
+        assert_eq!(refused(&good[1..]), UnreadableEvent::Length(71));
         let longer = [&good[..], &[0]].concat();
-        assert_eq!(refused(&longer), Unreadable::Length(73));
+        assert_eq!(refused(&longer), UnreadableEvent::Length(73));
         for family in [0, 5, 7, 255] {
             let entry = entry(family, 17, [1; 16], [2; 16]);
-            assert_eq!(refused(&entry), Unreadable::Family(family));
+            assert_eq!(refused(&entry), UnreadableEvent::Family(family));
         }
         for protocol in [0, 1, 132, 136] {
             let entry = entry(6, protocol, [1; 16], [2; 16]);
-            assert_eq!(refused(&entry), Unreadable::Protocol(protocol));
+            assert_eq!(refused(&entry), UnreadableEvent::Protocol(protocol));
         }
-        let text = Unreadable::Length(3).to_string();
+        let text = UnreadableEvent::Length(3).to_string();
         assert_eq!(text, "it has 3 bytes and not 72");
     }
 
@@ -397,6 +398,10 @@ mod tests {
     #[test]
     fn where_nothing_is_pinned_there_are_no_events() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(Events::open(&Pins::new(folder.path())).unwrap().is_none());
+        assert!(
+            EventReader::open(&Pins::new(folder.path()))
+                .unwrap()
+                .is_none()
+        );
     }
 }

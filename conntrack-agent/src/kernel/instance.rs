@@ -24,7 +24,7 @@ use aya::{
 use conntrack_ebpf::abi::{self, COUNTER_GROUP, Destination, Globals, Identity, Page, Slot};
 
 use super::{AgentId, Carrier, Error, Object, pins::entries, shared, sys};
-use crate::port_table::{Capacity, Edit, Excerpt, Image, Write};
+use crate::port_table::{Capacity, Edit, Image, PartialTable, Write};
 
 /// The pin of the program, made last: an instance that has it is whole.
 pub(super) const PROGRAM: &str = "classify";
@@ -117,7 +117,7 @@ impl Instance {
     ///
     /// # Errors
     /// [`Error`] if the kernel can't be asked.
-    pub fn tells_where(&self, object: &Object) -> Result<bool, Error> {
+    pub fn shares_current_maps(&self, object: &Object) -> Result<bool, Error> {
         let maps = self.program.info().and_then(|info| info.map_ids());
         let maps = maps.map_err(Error::program("the classifier's maps cannot be listed"))?;
         shared::are_among(object.shared(), &maps.unwrap_or_default())
@@ -204,7 +204,7 @@ impl Instance {
         &self,
         destinations: &BTreeSet<Destination>,
         candidates: impl IntoIterator<Item = u16>,
-    ) -> Result<Excerpt, Error> {
+    ) -> Result<PartialTable, Error> {
         let page = |number: u16| {
             let page = self.pages.get(&number.into(), 0);
             page.map_err(Error::map("reading", abi::PAGES))
@@ -214,7 +214,7 @@ impl Instance {
             let slot = slot.map_err(Error::map("reading", abi::SLOTS));
             slot.map(Slot::from_bits)
         };
-        Excerpt::read(self.capacity(), destinations, page, slot, candidates)
+        PartialTable::read(self.capacity(), destinations, page, slot, candidates)
     }
 
     /// Carries out all writes, or none: where one is refused, those before it

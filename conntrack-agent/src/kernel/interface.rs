@@ -38,12 +38,12 @@ pub struct Interface {
     /// Its name, at the moment when it was asked for.
     pub name: String,
     /// What kind of link it is.
-    pub kind: Kind,
+    pub kind: LinkKind,
 }
 
 /// What matters about a link's layer 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum LinkKind {
     /// Packets start with an Ethernet header.
     Ethernet,
     /// The loopback: nothing of a router's traffic enters there.
@@ -110,10 +110,10 @@ fn xdp(attributes: &[u8]) -> Result<Option<XdpProgram>, DecodeError> {
     Ok(Some(XdpProgram { id, mode }))
 }
 
-const fn kind(layer: LinkLayerType) -> Kind {
+const fn kind(layer: LinkLayerType) -> LinkKind {
     match layer {
-        LinkLayerType::Ether => Kind::Ethernet,
-        LinkLayerType::Loopback => Kind::Loopback,
-        _ => Kind::Other,
+        LinkLayerType::Ether => LinkKind::Ethernet,
+        LinkLayerType::Loopback => LinkKind::Loopback,
+        _ => LinkKind::Other,
     }
 }

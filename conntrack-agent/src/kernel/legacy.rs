@@ -19,7 +19,7 @@ use std::{
 use super::{
     Error,
     nft::{LIMIT, converse},
-    ruleset::{Chain, Deed, Entrance, Rule, Ruleset, TableName},
+    ruleset::{Chain, ForeignRule, Hook, RuleAction, Ruleset, TableName},
 };
 
 /// What lists a family's tables in the calling thread's namespace, one a line
@@ -120,15 +120,15 @@ fn read(table: &TableName, text: &str) -> Ruleset {
                 name: name.to_owned(),
                 entrance: match (name, policy) {
                     (_, Some("-") | None) => None,
-                    ("PREROUTING", _) => Some(Entrance::Prerouting(RAW_PRIORITY)),
-                    _ => Some(Entrance::Elsewhere),
+                    ("PREROUTING", _) => Some(Hook::Prerouting(RAW_PRIORITY)),
+                    _ => Some(Hook::Elsewhere),
                 },
             });
         } else if line.starts_with("-A ") {
             let words = words(line);
             let deeds = deeds(&words);
             if let (Some(chain), false) = (words.get(1), deeds.is_empty()) {
-                found.rules.push(Rule {
+                found.rules.push(ForeignRule {
                     table: table.clone(),
                     chain: chain.clone(),
                     deeds,
@@ -141,7 +141,7 @@ fn read(table: &TableName, text: &str) -> Ruleset {
 
 /// What a rule does, by its words (`mark_tg_save`, `connmark_tg_save_v2`,
 /// `mark_mt_save` and `ct_save_v1` in iptables' extensions/).
-fn deeds(words: &[String]) -> Vec<Deed> {
+fn deeds(words: &[String]) -> Vec<RuleAction> {
     let mut deeds = Vec::new();
     let (mut matching, mut target) = ("", "");
     let mut rest = words.iter().map(String::as_str);
@@ -152,19 +152,19 @@ fn deeds(words: &[String]) -> Vec<Deed> {
             "-j" | "-g" => {
                 target = rest.next().unwrap_or_default();
                 // Targets and chains have no name in common.
-                deeds.push(Deed::Jumps(target.to_owned()));
+                deeds.push(RuleAction::Jumps(target.to_owned()));
             }
             "--helper" if target == "CT" => {
-                deeds.push(Deed::GivesHelper(rest.next().map(str::to_owned)));
+                deeds.push(RuleAction::GivesHelper(rest.next().map(str::to_owned)));
             }
             "--mark" if matching == "mark" && target.is_empty() => {
                 let mask = rest.next().and_then(masked).map(|[_, mask]| mask);
-                deeds.push(Deed::ReadsMark(mask.unwrap_or(u32::MAX)));
+                deeds.push(RuleAction::ReadsMark(mask.unwrap_or(u32::MAX)));
             }
             "--set-xmark" if target == "MARK" => {
                 let masked = rest.next().and_then(masked);
                 let bits = masked.map_or(u32::MAX, |[mark, mask]| mark | mask);
-                deeds.push(Deed::WritesMark(bits));
+                deeds.push(RuleAction::WritesMark(bits));
             }
             "--restore-mark" if target == "CONNMARK" => masks = Some([u32::MAX; 2]),
             "--nfmask" | "--ctmask" => {
@@ -182,8 +182,8 @@ fn deeds(words: &[String]) -> Vec<Deed> {
         }
     }
     if let Some([here, there]) = masks {
-        let write = Deed::WritesMark(here | there);
-        deeds.push(Deed::WithConnection(Box::new(write)));
+        let write = RuleAction::WritesMark(here | there);
+        deeds.push(RuleAction::WithConnection(Box::new(write)));
     }
     deeds
 }
@@ -236,9 +236,9 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(rule: &str, expected: &[Deed]) {
+    fn check(rule: &str, expected: &[RuleAction]) {
         let found = read(&table(), &format!("-A PREROUTING {rule}\n"));
-        let jumps = |deed: &Deed| !matches!(deed, Deed::Jumps(_));
+        let jumps = |deed: &RuleAction| !matches!(deed, RuleAction::Jumps(_));
         let deeds = found.rules.into_iter().flat_map(|rule| rule.deeds);
         assert_eq!(deeds.filter(jumps).collect::<Vec<_>>(), expected, "{rule}");
     }
@@ -247,7 +247,7 @@ mod tests {
     fn rules_do_what_their_words_say() {
         check(
             "-p tcp -m tcp --dport 21 -j CT --helper ftp",
-            &[Deed::GivesHelper(Some("ftp".into()))],
+            &[RuleAction::GivesHelper(Some("ftp".into()))],
         );
         check("-j CT --notrack", &[]);
         check(
@@ -256,22 +256,27 @@ mod tests {
         );
         check(
             "-j MARK --set-xmark 0x1000000/0xff000000",
-            &[Deed::WritesMark(0xff00_0000)],
+            &[RuleAction::WritesMark(0xff00_0000)],
         );
-        check("-j MARK --set-xmark 0x1/0x0", &[Deed::WritesMark(1)]);
-        check("-j MARK --set-xmark what", &[Deed::WritesMark(u32::MAX)]);
+        check("-j MARK --set-xmark 0x1/0x0", &[RuleAction::WritesMark(1)]);
+        check(
+            "-j MARK --set-xmark what",
+            &[RuleAction::WritesMark(u32::MAX)],
+        );
         check(
             "-j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xf00",
-            &[Deed::WithConnection(Box::new(Deed::WritesMark(0xfff)))],
+            &[RuleAction::WithConnection(Box::new(
+                RuleAction::WritesMark(0xfff),
+            ))],
         );
         check("-j CONNMARK --save-mark --nfmask 0xff --ctmask 0xff", &[]);
         check(
             "-m mark --mark 0x1/0xffff -j ACCEPT",
-            &[Deed::ReadsMark(0xffff)],
+            &[RuleAction::ReadsMark(0xffff)],
         );
         check(
             "-m mark ! --mark 0x1 -j ACCEPT",
-            &[Deed::ReadsMark(u32::MAX)],
+            &[RuleAction::ReadsMark(u32::MAX)],
         );
         check("-m connmark --mark 0x1 -j ACCEPT", &[]);
     }
@@ -294,8 +299,8 @@ mod tests {
                     -A PREROUTING -j own\n-A own -j CT --helper tftp\nCOMMIT\n";
         let found = read(&table(), text);
         let entrances: Vec<_> = found.chains.iter().map(|chain| chain.entrance).collect();
-        let prerouting = Some(Entrance::Prerouting(-300));
-        assert_eq!(entrances, [prerouting, Some(Entrance::Elsewhere), None]);
+        let prerouting = Some(Hook::Prerouting(-300));
+        assert_eq!(entrances, [prerouting, Some(Hook::Elsewhere), None]);
         let met = found.met_from(|entrance| Some(entrance) == prerouting);
         let chains: Vec<_> = met.map(|rule| rule.chain.as_str()).collect();
         assert_eq!(chains, ["PREROUTING", "own"]);

@@ -18,7 +18,7 @@ use std::io;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 use super::netlink::receive_from_kernel;
-use message::{Answer, Kind, Part, answers, request, write_attribute};
+use message::{DumpPart, ObjectKind, Reply, answers, request, write_attribute};
 pub(super) use nat::has_nat;
 pub(super) use rules::ruleset;
 
@@ -35,7 +35,7 @@ pub(super) struct Dump(Vec<u8>);
 
 /// What there is by a table's name.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum TableState {
     Absent,
     Table(Dump),
     /// It changed each time while it was read.
@@ -46,17 +46,17 @@ pub(super) enum Found {
 ///
 /// # Errors
 /// netlink(7): EPERM without `CAP_NET_ADMIN`; an answer that can't be read.
-pub(super) fn table(name: &str) -> io::Result<Found> {
+pub(super) fn table(name: &str) -> io::Result<TableState> {
     for _ in 0..ATTEMPTS {
         let mut reading = Reading::new(name)?;
         return match reading.read() {
-            Ok(()) => Ok(Found::Table(Dump(reading.dump))),
-            Err(Stop::Absent) => Ok(Found::Absent),
+            Ok(()) => Ok(TableState::Table(Dump(reading.dump))),
+            Err(Stop::Absent) => Ok(TableState::Absent),
             Err(Stop::Failed(error)) => Err(error),
             Err(Stop::Changed) => continue,
         };
     }
-    Ok(Found::Changing)
+    Ok(TableState::Changing)
 }
 
 /// Why a reading ends early.
@@ -101,11 +101,16 @@ impl<'a> Reading<'a> {
 
     fn read(&mut self) -> Result<(), Stop> {
         let mut dump = Vec::new();
-        self.each(Kind::Table, None, |part| part.write(&mut dump))?;
+        self.each(ObjectKind::Table, None, |part| part.write(&mut dump))?;
         let mut sets = Vec::new();
-        for kind in [Kind::Chain, Kind::Object, Kind::Set, Kind::Rule] {
+        for kind in [
+            ObjectKind::Chain,
+            ObjectKind::Object,
+            ObjectKind::Set,
+            ObjectKind::Rule,
+        ] {
             self.each(kind, None, |part| {
-                if let (Kind::Set, Some(name)) = (kind, part.attribute(message::SET)?) {
+                if let (ObjectKind::Set, Some(name)) = (kind, part.attribute(message::SET)?) {
                     sets.push(name.to_vec());
                 }
                 part.write(&mut dump)
@@ -113,7 +118,7 @@ impl<'a> Reading<'a> {
         }
         for set in sets {
             let mut elements = Vec::new();
-            self.each(Kind::Element, Some(&set), |part| {
+            self.each(ObjectKind::Element, Some(&set), |part| {
                 elements.extend(part.elements()?.into_iter().map(<[u8]>::to_vec));
                 Ok(())
             })?;
@@ -132,9 +137,9 @@ impl<'a> Reading<'a> {
     /// Asks for the table's things of one kind, and gives each to `take`.
     fn each(
         &mut self,
-        kind: Kind,
+        kind: ObjectKind,
         set: Option<&[u8]>,
-        mut take: impl FnMut(&Part<'_>) -> io::Result<()>,
+        mut take: impl FnMut(&DumpPart<'_>) -> io::Result<()>,
     ) -> Result<(), Stop> {
         self.sequence += 1;
         self.ask(&request(kind, self.table, set, self.sequence))?;
@@ -142,10 +147,10 @@ impl<'a> Reading<'a> {
             self.receive()?;
             for answer in answers(&self.buffer, kind, self.sequence) {
                 let part = match answer? {
-                    Answer::Part(part) => part,
-                    Answer::Done => return Ok(()),
-                    Answer::Interrupted => return Err(Stop::Changed),
-                    Answer::Refused(error) => return Err(refused(kind, error)),
+                    Reply::Part(part) => part,
+                    Reply::Done => return Ok(()),
+                    Reply::Interrupted => return Err(Stop::Changed),
+                    Reply::Refused(error) => return Err(refused(kind, error)),
                 };
                 // Chains come from all tables of the family.
                 if !part.is_of(self.table)? {
@@ -156,7 +161,7 @@ impl<'a> Reading<'a> {
                 }
                 take(&part)?;
                 // The one answer that is no dump, and so has no end.
-                if kind == Kind::Table {
+                if kind == ObjectKind::Table {
                     return Ok(());
                 }
             }
@@ -175,9 +180,9 @@ impl<'a> Reading<'a> {
 }
 
 /// The table, or a set whose elements were asked for, is not there (any more).
-fn refused(kind: Kind, error: io::Error) -> Stop {
+fn refused(kind: ObjectKind, error: io::Error) -> Stop {
     match (error.kind(), kind) {
-        (io::ErrorKind::NotFound, Kind::Table) => Stop::Absent,
+        (io::ErrorKind::NotFound, ObjectKind::Table) => Stop::Absent,
         (io::ErrorKind::NotFound, _) => Stop::Changed,
         _ => Stop::Failed(error),
     }

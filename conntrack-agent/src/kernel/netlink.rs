@@ -143,7 +143,7 @@ pub(super) fn receive_from_kernel(socket: &Socket, buffer: &mut Vec<u8>) -> io::
 
 /// A part of what the kernel answers.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct MessagePart {
     pub(super) is_last: bool,
     /// Nothing changed while it was made.
     is_whole: bool,
@@ -157,8 +157,8 @@ pub(super) fn part(
     buffer: &[u8],
     sequence: u32,
     mut each: impl FnMut(&[u8]) -> Result<(), DecodeError>,
-) -> io::Result<Part> {
-    let mut part = Part {
+) -> io::Result<MessagePart> {
+    let mut part = MessagePart {
         is_last: false,
         is_whole: true,
     };
@@ -241,7 +241,7 @@ mod tests {
         bytes
     }
 
-    fn read(buffer: &[u8]) -> (io::Result<Part>, Vec<Vec<u8>>) {
+    fn read(buffer: &[u8]) -> (io::Result<MessagePart>, Vec<Vec<u8>>) {
         let mut seen = Vec::new();
         let part = part(buffer, 7, |payload| {
             seen.push(payload.to_vec());
@@ -250,8 +250,8 @@ mod tests {
         (part, seen)
     }
 
-    fn of(is_last: bool, is_whole: bool) -> Part {
-        Part { is_last, is_whole }
+    fn of(is_last: bool, is_whole: bool) -> MessagePart {
+        MessagePart { is_last, is_whole }
     }
 
     #[test]

@@ -102,9 +102,9 @@ impl NetnsFolder {
     ///
     /// # Errors
     /// [`Error::Namespace`] if that can't be told.
-    pub fn identity(&self, name: &str) -> Result<Option<Identity>, Error> {
+    pub fn identity(&self, name: &str) -> Result<Option<NetnsIdentity>, Error> {
         match fs::metadata(self.0.join(name)) {
-            Ok(metadata) => Ok(Some(Identity::of(&metadata))),
+            Ok(metadata) => Ok(Some(NetnsIdentity::of(&metadata))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(Error::Namespace {
                 name: name.to_owned(),
@@ -144,12 +144,12 @@ impl NetnsFolder {
 /// Tells one namespace from another that has or had its name (namespaces(7):
 /// the device and inode numbers of the file that it is mounted on).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct NetnsIdentity {
     device: u64,
     inode: u64,
 }
 
-impl Identity {
+impl NetnsIdentity {
     pub(super) fn of(metadata: &fs::Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -178,7 +178,7 @@ impl Netns {
     #[must_use]
     pub fn is_gone(&self) -> bool {
         match (fs::metadata(&self.path), self.identity()) {
-            (Ok(named), Ok(held)) => Identity::of(&named) != held,
+            (Ok(named), Ok(held)) => NetnsIdentity::of(&named) != held,
             _ => true,
         }
     }
@@ -187,13 +187,13 @@ impl Netns {
     ///
     /// # Errors
     /// [`Error::Namespace`] if that can't be told.
-    pub fn identity(&self) -> Result<Identity, Error> {
+    pub fn identity(&self) -> Result<NetnsIdentity, Error> {
         let metadata = self.file.metadata().map_err(|source| Error::Namespace {
             name: self.name.clone(),
             what: "cannot be examined",
             source,
         })?;
-        Ok(Identity::of(&metadata))
+        Ok(NetnsIdentity::of(&metadata))
     }
 
     /// Does `work` inside the namespace.

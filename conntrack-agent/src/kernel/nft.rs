@@ -37,13 +37,13 @@ pub struct Nft(PathBuf);
 
 /// What nft said when it failed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct NftFailure {
     /// None if a signal ended it.
     code: Option<i32>,
     said: String,
 }
 
-impl Refusal {
+impl NftFailure {
     /// Whether nft itself said that what was to be listed does not exist, and
     /// not, say, the dynamic linker of a library.
     pub(super) fn is_not_found(&self) -> bool {
@@ -77,7 +77,7 @@ impl Nft {
 
     /// Carries out all commands in one transaction, in the calling thread's
     /// network namespace: all of them hold, or none.
-    pub(super) fn transact(&self, commands: &[Change]) -> Result<Result<(), Refusal>, Error> {
+    pub(super) fn transact(&self, commands: &[NftChange]) -> Result<Result<(), NftFailure>, Error> {
         let input = serde_json::json!({ "nftables": commands }).to_string();
         let output = self.run(&["-j", "-f", "-"], &input)?;
         Ok(output.map(|_| ()))
@@ -85,10 +85,10 @@ impl Nft {
 
     /// The listing of a table in family inet, in the calling thread's network
     /// namespace, without what differs between two equal tables.
-    pub(super) fn list_table(&self, table: &str) -> Result<Result<Value, Refusal>, Error> {
+    pub(super) fn list_table(&self, table: &str) -> Result<Result<Value, NftFailure>, Error> {
         let output = self.run(&["-j", "list", "table", "inet", table], "")?;
         Ok(output.and_then(|json| {
-            let mut listing: Value = serde_json::from_str(&json).map_err(|error| Refusal {
+            let mut listing: Value = serde_json::from_str(&json).map_err(|error| NftFailure {
                 code: None,
                 said: format!("its listing is not JSON: {error}"),
             })?;
@@ -97,7 +97,7 @@ impl Nft {
         }))
     }
 
-    fn run(&self, arguments: &[&str], input: &str) -> Result<Result<String, Refusal>, Error> {
+    fn run(&self, arguments: &[&str], input: &str) -> Result<Result<String, NftFailure>, Error> {
         // Out of descriptors or of processes, say, it is there all the same.
         let not_run = |source: io::Error| {
             let program = self.0.clone();
@@ -135,7 +135,7 @@ impl Nft {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.lines().find(|line| !line.trim().is_empty());
         let said = said.map_or_else(|| output.status.to_string(), |line| line.trim().to_owned());
-        Ok(Err(Refusal {
+        Ok(Err(NftFailure {
             code: output.status.code(),
             said,
         }))
@@ -216,21 +216,21 @@ fn drop_handles(value: &mut Value) {
 
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Change {
+pub(super) enum NftChange {
     /// Of what may be there already.
-    Add(Object),
+    Add(NftObject),
     /// Of what must not be there.
-    Create(Object),
-    Delete(Object),
+    Create(NftObject),
+    Delete(NftObject),
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub(super) enum Object {
+pub(super) enum NftObject {
     #[serde(rename = "table")]
-    Table { family: Family, name: String },
+    Table { family: TableFamily, name: String },
     #[serde(rename = "ct helper")]
     CtHelper {
-        family: Family,
+        family: TableFamily,
         table: String,
         name: String,
         #[serde(rename = "type")]
@@ -240,7 +240,7 @@ pub(super) enum Object {
     },
     #[serde(rename = "chain")]
     Chain {
-        family: Family,
+        family: TableFamily,
         table: String,
         name: &'static str,
         #[serde(rename = "type")]
@@ -252,13 +252,13 @@ pub(super) enum Object {
     /// One that is there, by its name alone.
     #[serde(rename = "chain")]
     ChainNamed {
-        family: Family,
+        family: TableFamily,
         table: String,
         name: &'static str,
     },
     #[serde(rename = "rule")]
     Rule {
-        family: Family,
+        family: TableFamily,
         table: String,
         chain: &'static str,
         expr: Vec<Statement>,
@@ -267,7 +267,7 @@ pub(super) enum Object {
 
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Family {
+pub(super) enum TableFamily {
     Inet,
 }
 
@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn not_found_is_nfts_own_word_alone() {
-        let refusal = |code, said: &str| Refusal {
+        let refusal = |code, said: &str| NftFailure {
             code,
             said: said.into(),
         };

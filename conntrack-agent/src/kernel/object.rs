@@ -10,7 +10,7 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use conntrack_ebpf::abi::{self, Globals};
 use uuid::Uuid;
 
-use super::{Edition, Error, MarkBits, shared};
+use super::{Build, Error, MarkBits, shared};
 use crate::port_table::Capacity;
 
 /// The maps of an instance; each is pinned under its name.
@@ -58,7 +58,7 @@ pub struct Object {
     /// Kept for the life of the process: making one reads and parses the
     /// kernel's BTF, 5.5 MB, which takes twenty times as long as a load.
     loader: EbpfLoader<'static>,
-    edition: Edition,
+    edition: Build,
     globals: Globals,
     /// Where the maps are that all instances share.
     shared: PathBuf,
@@ -69,7 +69,7 @@ impl Object {
     /// A loader for one agent's instances of this edition. The maps that all of
     /// them share are pinned in the folder `shared`, by the first that is loaded.
     #[must_use]
-    pub fn new(edition: Edition, agent: AgentId, bits: MarkBits, shared: PathBuf) -> Self {
+    pub fn new(edition: Build, agent: AgentId, bits: MarkBits, shared: PathBuf) -> Self {
         let globals = Globals {
             mark_mask: bits.mask(),
             mark_shift: bits.shift(),

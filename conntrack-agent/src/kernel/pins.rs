@@ -22,7 +22,7 @@ use std::{
 
 use conntrack_ebpf::abi;
 
-use super::{Edition, Error, instance::Instance, unpin};
+use super::{Build, Error, instance::Instance, unpin};
 use crate::model::RouterId;
 
 /// The folder with the pins of one ABI version.
@@ -44,7 +44,7 @@ impl Pins {
 
     /// Those that an agent of this edition would make.
     #[must_use]
-    pub fn of(edition: &Edition, bpffs_dir: impl Into<PathBuf>) -> Self {
+    pub fn of(edition: &Build, bpffs_dir: impl Into<PathBuf>) -> Self {
         Self {
             abi: edition.abi(),
             ..Self::new(bpffs_dir)

@@ -27,7 +27,7 @@ impl fmt::Display for TableName {
 
 /// From where a base chain gets its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entrance {
+pub enum Hook {
     /// From an interface, before they have a connection: behind the classifier
     /// (`sch_handle_ingress` comes before `nf_ingress` in
     /// `__netif_receive_skb_core`, net/core/dev.c).
@@ -50,12 +50,12 @@ pub struct Chain {
     /// Its name.
     pub name: String,
     /// None for one that only others jump to.
-    pub entrance: Option<Entrance>,
+    pub entrance: Option<Hook>,
 }
 
 /// What a rule does that concerns the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum RuleAction {
     /// It gives a connection this helper; none for one that depends on the packet.
     GivesHelper(Option<String>),
     /// It may change these bits of `skb->mark`.
@@ -66,7 +66,7 @@ pub enum Deed {
     WritesPriority,
     /// It does this to packets alone that have a connection: `meta mark set ct mark`,
     /// say.
-    WithConnection(Box<Deed>),
+    WithConnection(Box<RuleAction>),
     /// It hands packets to this chain of its table.
     Jumps(String),
     /// It hands packets to chains that depend on the packet.
@@ -75,13 +75,13 @@ pub enum Deed {
 
 /// A rule that does anything of this.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub struct ForeignRule {
     /// Its table.
     pub table: TableName,
     /// Its chain.
     pub chain: String,
     /// What it does, first to last.
-    pub deeds: Vec<Deed>,
+    pub deeds: Vec<RuleAction>,
 }
 
 /// A namespace's chains, and those of its rules that concern the agent.
@@ -90,7 +90,7 @@ pub struct Ruleset {
     /// The chains.
     pub chains: Vec<Chain>,
     /// The rules.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<ForeignRule>,
 }
 
 impl Ruleset {
@@ -113,9 +113,9 @@ impl Ruleset {
     /// The rules that packets may meet which come into base chains by such entrances.
     ///
     /// A jump that depends on the packet may lead to each chain of its table.
-    pub fn met_from(&self, is_wanted: impl Fn(Entrance) -> bool) -> impl Iterator<Item = &Rule> {
+    pub fn met_from(&self, is_wanted: impl Fn(Hook) -> bool) -> impl Iterator<Item = &ForeignRule> {
         type Key<'a> = (&'a TableName, &'a str);
-        let mut rules: BTreeMap<Key<'_>, Vec<&Rule>> = BTreeMap::new();
+        let mut rules: BTreeMap<Key<'_>, Vec<&ForeignRule>> = BTreeMap::new();
         for rule in &self.rules {
             let key = (&rule.table, rule.chain.as_str());
             rules.entry(key).or_default().push(rule);
@@ -137,8 +137,8 @@ impl Ruleset {
                 found.push(*rule);
                 for deed in &rule.deeds {
                     match deed {
-                        Deed::Jumps(to) => left.push((key.0, to)),
-                        Deed::JumpsByMap => left.extend(
+                        RuleAction::Jumps(to) => left.push((key.0, to)),
+                        RuleAction::JumpsByMap => left.extend(
                             self.chains
                                 .iter()
                                 .filter(|chain| chain.table == *key.0 && chain.entrance.is_none())
@@ -180,7 +180,7 @@ mod tests {
         }
     }
 
-    fn chain(name: &str, entrance: Option<Entrance>) -> Chain {
+    fn chain(name: &str, entrance: Option<Hook>) -> Chain {
         Chain {
             table: table("t"),
             name: name.into(),
@@ -188,26 +188,25 @@ mod tests {
         }
     }
 
-    fn rule(chain: &str, deed: Deed) -> Rule {
-        Rule {
+    fn rule(chain: &str, deed: RuleAction) -> ForeignRule {
+        ForeignRule {
             table: table("t"),
             chain: chain.into(),
             deeds: vec![deed],
         }
     }
 
-    fn met(rules: Vec<Rule>) -> Vec<String> {
+    fn met(rules: Vec<ForeignRule>) -> Vec<String> {
         let ruleset = Ruleset {
             chains: vec![
-                chain("early", Some(Entrance::Prerouting(-300))),
-                chain("late", Some(Entrance::Prerouting(0))),
+                chain("early", Some(Hook::Prerouting(-300))),
+                chain("late", Some(Hook::Prerouting(0))),
                 chain("a", None),
                 chain("b", None),
             ],
             rules,
         };
-        let early =
-            |entrance| matches!(entrance, Entrance::Prerouting(priority) if priority < -160);
+        let early = |entrance| matches!(entrance, Hook::Prerouting(priority) if priority < -160);
         let met = ruleset.met_from(early);
         let mut met: Vec<_> = met.map(|rule| rule.chain.clone()).collect();
         met.sort();
@@ -216,8 +215,8 @@ mod tests {
 
     #[test]
     fn rules_are_met_by_jumps_from_where_packets_come_in() {
-        let write = |chain| rule(chain, Deed::WritesMark(1));
-        let jump = |chain, to: &str| rule(chain, Deed::Jumps(to.into()));
+        let write = |chain| rule(chain, RuleAction::WritesMark(1));
+        let jump = |chain, to: &str| rule(chain, RuleAction::Jumps(to.into()));
         assert_eq!(met(vec![write("late"), write("a")]), [""; 0]);
         assert_eq!(met(vec![write("early")]), ["early"]);
         let by_two = vec![jump("early", "a"), jump("a", "b"), write("b")];
@@ -226,7 +225,11 @@ mod tests {
         assert_eq!(met(round), ["a", "early"]);
         let from_late = vec![jump("late", "a"), write("a")];
         assert_eq!(met(from_late), [""; 0]);
-        let by_map = vec![rule("early", Deed::JumpsByMap), write("b"), write("late")];
+        let by_map = vec![
+            rule("early", RuleAction::JumpsByMap),
+            write("b"),
+            write("late"),
+        ];
         assert_eq!(met(by_map), ["b", "early"]);
     }
 
@@ -234,7 +237,7 @@ mod tests {
     fn a_table_can_be_left_out() {
         let ruleset = Ruleset {
             chains: vec![chain("a", None)],
-            rules: vec![rule("a", Deed::WritesPriority)],
+            rules: vec![rule("a", RuleAction::WritesPriority)],
         };
         assert_eq!(ruleset.clone().without(&table("t")), Ruleset::default());
         assert_eq!(ruleset.clone().without(&table("u")), ruleset);

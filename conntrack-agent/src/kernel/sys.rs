@@ -248,7 +248,7 @@ pub(super) fn link_by_id(id: u32) -> io::Result<OwnedFd> {
 /// What `BPF_OBJ_*` commands read of `union bpf_attr`.
 #[derive(Debug)]
 #[repr(C)]
-struct Place {
+struct ObjAttr {
     pathname: u64,
     bpf_fd: u32,
     file_flags: u32,
@@ -260,7 +260,7 @@ struct Place {
 /// bpf(2).
 pub(super) fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut place = Place {
+    let mut place = ObjAttr {
         pathname: path.as_ptr().addr() as u64,
         bpf_fd: 0,
         file_flags: 0,
@@ -280,7 +280,7 @@ pub(super) fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
 /// bpf(2): EEXIST if there is something at `path`.
 pub(super) fn pin(descriptor: &impl AsFd, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut place = Place {
+    let mut place = ObjAttr {
         pathname: path.as_ptr().addr() as u64,
         bpf_fd: descriptor.as_fd().as_raw_fd().cast_unsigned(),
         file_flags: 0,
@@ -394,13 +394,13 @@ pub(super) fn make_xdp_link(
 pub(super) fn update_link(link: &impl AsFd, program: BorrowedFd<'_>) -> io::Result<()> {
     /// `struct { … } link_update` of `union bpf_attr`.
     #[repr(C)]
-    struct Update {
+    struct LinkUpdateAttr {
         link: u32,
         program: u32,
         flags: u32,
         old_program: u32,
     }
-    let mut attributes = Update {
+    let mut attributes = LinkUpdateAttr {
         link: link.as_fd().as_raw_fd().cast_unsigned(),
         program: program.as_raw_fd().cast_unsigned(),
         flags: 0,

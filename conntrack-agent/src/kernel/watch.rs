@@ -7,12 +7,12 @@
 //! event tells, a link that is detached by force, is asked for.
 
 mod budget;
+mod dirty_set;
+mod event_loop;
 mod files;
-mod keeper;
-mod mailbox;
 mod message;
 mod namespaces;
-mod round;
+mod pinned_links;
 
 use std::{
     collections::BTreeSet,
@@ -22,10 +22,10 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-pub use keeper::Keeper;
-pub use mailbox::News;
-use mailbox::{Mailbox, Order};
-use round::Round;
+pub use dirty_set::DirtyRouters;
+use dirty_set::{Mailbox, WatchCommand};
+use event_loop::EventLoop;
+pub use pinned_links::PinnedLinks;
 
 use super::Pins;
 use crate::model::RouterId;
@@ -88,12 +88,12 @@ impl Watch {
     /// [`WatchError`] if the system refuses.
     pub fn start(
         places: Places,
-        keeper: Arc<Keeper>,
+        keeper: Arc<PinnedLinks>,
         routers: BTreeSet<RouterId>,
     ) -> Result<Self, WatchError> {
         let mailbox = Mailbox::new().map_err(WatchError::system("eventfd"))?;
         let mailbox = Arc::new(mailbox);
-        let round = Round::new(places, Arc::clone(&mailbox), keeper, routers)?;
+        let round = EventLoop::new(places, Arc::clone(&mailbox), keeper, routers)?;
         let end = End(Arc::clone(&mailbox));
         let thread = thread::Builder::new().name("watch".into()).spawn(move || {
             if let Err(error) = round.run() {
@@ -116,18 +116,18 @@ impl Watch {
     ///
     /// # Errors
     /// [`WatchError`] if there will be no more news.
-    pub fn news(&self) -> Result<News, WatchError> {
+    pub fn news(&self) -> Result<DirtyRouters, WatchError> {
         self.mailbox.news()
     }
 
     /// Watches a router too; of one that is watched, what it has now.
     pub fn follow(&self, router: RouterId) {
-        self.mailbox.order(router, Order::Follow);
+        self.mailbox.order(router, WatchCommand::Follow);
     }
 
     /// Watches a router no more.
     pub fn leave(&self, router: RouterId) {
-        self.mailbox.order(router, Order::Leave);
+        self.mailbox.order(router, WatchCommand::Leave);
     }
 }
 

@@ -19,14 +19,14 @@ pub enum Families {
 pub struct Helper(usize);
 
 /// One helper that the kernel can have.
-struct Entry {
+struct HelperSpec {
     name: &'static str,
     protocol: Protocol,
     families: Families,
 }
 
-const fn entry(name: &'static str, protocol: Protocol, families: Families) -> Entry {
-    Entry {
+const fn entry(name: &'static str, protocol: Protocol, families: Families) -> HelperSpec {
+    HelperSpec {
         name,
         protocol,
         families,
@@ -38,7 +38,7 @@ const fn entry(name: &'static str, protocol: Protocol, families: Families) -> En
 ///
 /// A helper's position, from 1, is its helper mark. Marks lie in pinned maps
 /// and in bindings that outlive the agent: append only, never reorder.
-const HELPERS: [Entry; 12] = [
+const HELPERS: [HelperSpec; 12] = [
     entry("ftp", Protocol::Tcp, Families::Both),
     entry("tftp", Protocol::Udp, Families::Both),
     entry("sip", Protocol::Udp, Families::Both),

@@ -80,7 +80,7 @@ impl fmt::Display for Origin {
 /// What a rule says: traffic of `router` for the helper's protocol and `port`
 /// gets the helper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Match {
+pub struct RuleTarget {
     /// The router whose traffic it is for.
     pub router: RouterId,
     /// The destination port of the control connection.
@@ -89,7 +89,7 @@ pub struct Match {
     pub helper: Helper,
 }
 
-impl Match {
+impl RuleTarget {
     /// What the classifier looks its packets up by.
     #[must_use]
     pub fn destination(&self) -> Destination {
@@ -100,7 +100,7 @@ impl Match {
     }
 }
 
-impl fmt::Display for Match {
+impl fmt::Display for RuleTarget {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let protocol = protocol_name(self.helper.protocol());
         write!(
@@ -117,7 +117,7 @@ pub struct HelperRule {
     /// Its name.
     pub id: RuleId,
     /// What it says.
-    pub says: Match,
+    pub target: RuleTarget,
     /// Whose it is.
     pub origin: Origin,
 }

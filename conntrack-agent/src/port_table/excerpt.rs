@@ -21,7 +21,7 @@ pub type Amendment = BTreeMap<Destination, Option<u32>>;
 
 /// The part of a port table that concerns some destinations.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Excerpt {
+pub struct PartialTable {
     capacity: Capacity,
     /// Both roots, and the destinations' leaves.
     pages: BTreeMap<u16, Page>,
@@ -37,7 +37,7 @@ pub struct Excerpt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TakesMore;
 
-impl Excerpt {
+impl PartialTable {
     /// The excerpt for `destinations`, read by `page` and `slot`, which give none
     /// for a number that the maps don't have. Slots that may be free come from
     /// `candidates`; one that isn't is passed over.
@@ -209,7 +209,7 @@ impl Excerpt {
     }
 }
 
-impl PortTable for Excerpt {
+impl PortTable for PartialTable {
     fn page(&self, index: u16) -> Option<&Page> {
         self.pages.get(&index)
     }
@@ -240,9 +240,9 @@ mod tests {
         collection::btree_map(destination(), mark, 0..6)
     }
 
-    fn excerpt(image: &Image, amendment: &Amendment) -> Excerpt {
+    fn excerpt(image: &Image, amendment: &Amendment) -> PartialTable {
         let destinations = amendment.keys().copied().collect();
-        let read: Result<_, Infallible> = Excerpt::read(
+        let read: Result<_, Infallible> = PartialTable::read(
             image.capacity(),
             &destinations,
             |number| Ok(image.page_at(number)),

@@ -23,7 +23,7 @@ pub type Wanted = BTreeMap<Destination, u32>;
 /// The capacity that is needed, if the image's maps are too small.
 pub fn plan(image: &Image, wanted: &Wanted) -> Result<Edit, Capacity> {
     let needed = Capacity::for_table(wanted).unwrap_or(Capacity::MAX);
-    let target = Layout::of(image, wanted)
+    let target = TableLayout::of(image, wanted)
         .and_then(|layout| layout.image(wanted))
         .ok_or(needed)?;
     let mut edit = Edit::default();
@@ -50,14 +50,14 @@ pub fn fill(capacity: Capacity, wanted: &Wanted) -> Result<Edit, Capacity> {
 pub(super) type LeafKey = (Protocol, u8);
 
 /// Which leaf and which slot each destination has.
-struct Layout {
+struct TableLayout {
     capacity: Capacity,
     leaves: BTreeMap<LeafKey, u16>,
     /// In the order of the destinations.
     slots: Vec<u16>,
 }
 
-impl Layout {
+impl TableLayout {
     /// What the image has and can stay, then the lowest that is free. None if
     /// the maps are full.
     fn of(image: &Image, wanted: &Wanted) -> Option<Self> {

@@ -1,10 +1,10 @@
 //! The difference between desired and observed, as effects. Pure.
 
-mod carriage;
+mod carrier_switch;
 
 use super::{Effect, InstanceState, InterfaceState, NamespaceState, Observed};
 use crate::{
-    kernel::{Attachment, BindingState, Carrier, Reads},
+    kernel::{Attachment, BindingCarriers, BindingState, Carrier},
     port_table::{Capacity, TooManyRules, Wanted, fill, plan},
 };
 
@@ -40,11 +40,11 @@ pub fn diff(observed: &Observed, desired: &Desired) -> Result<Vec<Effect>, Unrea
     } else {
         let carrier = observed.carrier.wanted;
         instance(&observed.instance, desired, carrier, &mut effects)?;
-        carriage::before(observed, &mut effects);
+        carrier_switch::before(observed, &mut effects);
         for namespace in &observed.namespaces {
             presence(namespace, &mut effects);
         }
-        carriage::after(observed, &mut effects);
+        carrier_switch::after(observed, &mut effects);
     }
     if observed.has_predecessor {
         effects.push(Effect::RemovePredecessor);
@@ -174,7 +174,7 @@ fn removal(observed: &Observed, effects: &mut Vec<Effect>) {
         let reads = match namespace.binding {
             BindingState::Absent => continue,
             BindingState::Reading(reads) => reads,
-            BindingState::Different => Reads::Both,
+            BindingState::Different => BindingCarriers::Both,
         };
         effects.push(Effect::Unbind {
             namespace: namespace.name.clone(),
@@ -192,13 +192,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        kernel::{Attachment, Interface, Kind},
+        kernel::{Attachment, Interface, LinkKind},
         model::{Destination, Protocol},
         port_table::Image,
         reconcile::{CarrierState, InterfaceState, XdpState},
     };
 
-    const CURRENT: BindingState = BindingState::Reading(Reads::One(Carrier::Mark));
+    const CURRENT: BindingState = BindingState::Reading(BindingCarriers::One(Carrier::Mark));
     const BY_MARK: CarrierState = CarrierState {
         present: Some(Carrier::Mark),
         wanted: Carrier::Mark,
@@ -230,7 +230,7 @@ mod tests {
                     interface: Interface {
                         index: 2,
                         name: "qr-1".into(),
-                        kind: Kind::Ethernet,
+                        kind: LinkKind::Ethernet,
                     },
                     pin: "/links/qrouter-1:2".into(),
                 },

@@ -4,7 +4,7 @@
 use std::{fmt, path::PathBuf};
 
 use crate::{
-    kernel::{Attachment, BindingState, Carrier, Reads, XdpMode, carrier_name},
+    kernel::{Attachment, BindingCarriers, BindingState, Carrier, XdpMode, carrier_name},
     port_table::{Capacity, Edit, Wanted},
 };
 
@@ -28,10 +28,10 @@ pub enum Effect {
         /// What is there in its place now.
         instead_of: BindingState,
         /// The carriers that it reads.
-        reads: Reads,
+        reads: BindingCarriers,
     },
     /// Have the instance's programs use a carrier.
-    Carry {
+    SetCarrier {
         /// What they use now; none if it is none that is known.
         instead_of: Option<Carrier>,
         /// What they are to use.
@@ -87,7 +87,7 @@ pub enum Effect {
         /// The namespace.
         namespace: String,
         /// The carriers that it reads now.
-        reads: Reads,
+        reads: BindingCarriers,
     },
     /// Remove the instance, and with it what its rules have counted.
     RemoveInstance,
@@ -101,7 +101,7 @@ impl Effect {
     pub(super) fn undo_of_bind(
         namespace: &str,
         instead_of: BindingState,
-        reads: Reads,
+        reads: BindingCarriers,
     ) -> Option<Self> {
         let namespace = namespace.to_owned();
         match instead_of {
@@ -147,7 +147,7 @@ impl fmt::Display for Effect {
                 formatter,
                 "install the binding in {namespace}, which reads {reads}"
             ),
-            Self::Carry { carrier, .. } => {
+            Self::SetCarrier { carrier, .. } => {
                 write!(formatter, "carry by {}", carrier_name(*carrier))
             }
             Self::Attach {

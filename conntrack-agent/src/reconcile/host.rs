@@ -1,10 +1,10 @@
 //! The real kernel, router by router: observes one, and carries effects out.
 
+mod abi_upgrade;
+mod attach_planner;
 mod effects;
 mod look;
 mod renewal;
-mod succession;
-mod ways;
 mod xdp;
 
 use std::{
@@ -15,18 +15,18 @@ use std::{
 
 use tracing::warn;
 
-use self::{ways::Ways, xdp::Obstacles};
+use self::{attach_planner::AttachPlanner, xdp::Obstacles};
 use super::{Effect, InstanceState, Kernel, Observed};
 use crate::{
     config::{CarrierChoice, Config, Interfaces, XdpInterfaces},
+    heartbeat::Heartbeat,
     kernel::{
-        AgentId, Binding, Carrier, Edition, Error, Hooks, Identity, Instance, Keeper, MarkBits,
-        Netns, NetnsFolder, Object, Pin, Pins, Places, Reads, TABLE_PREFIX, Usable,
+        AgentId, Binding, BindingCarriers, Build, Carrier, Error, Hooks, Instance, MarkBits, Netns,
+        NetnsFolder, NetnsIdentity, Object, Pin, PinnedLinks, Pins, Places, TABLE_PREFIX, Usable,
         require_mounted,
     },
-    model::{Destination, Helper, Match, Port, RouterId},
-    port_table::Excerpt,
-    pulse::Pulse,
+    model::{Destination, Helper, Port, RouterId, RuleTarget},
+    port_table::PartialTable,
 };
 
 /// What the agent works on.
@@ -37,7 +37,7 @@ pub struct Host {
     binding: Binding,
     carrier: CarrierChoice,
     hooks: Hooks,
-    ways: Ways,
+    ways: AttachPlanner,
     interfaces: Interfaces,
     /// Which of them get an XDP program too.
     xdp: XdpInterfaces,
@@ -47,12 +47,12 @@ pub struct Host {
     prefixes: Vec<String>,
     /// Where a bpffs should be mounted.
     bpffs: PathBuf,
-    keeper: Arc<Keeper>,
+    keeper: Arc<PinnedLinks>,
     /// What is open of routers that are being worked on.
     held: BTreeMap<RouterId, Held>,
     /// Hints from the last observation of each router that has an instance.
     hints: BTreeMap<RouterId, Hint>,
-    pulse: Pulse,
+    pulse: Heartbeat,
 }
 
 /// What is open of a router, from its observation to the last effect.
@@ -69,7 +69,7 @@ struct Held {
 /// before the kernel was asked whether it still holds.
 struct Hint {
     /// The router's namespaces.
-    namespaces: BTreeMap<String, Identity>,
+    namespaces: BTreeMap<String, NetnsIdentity>,
     /// Slots of the port table that were in nobody's use.
     free_slots: BTreeSet<u16>,
 }
@@ -93,10 +93,10 @@ impl Kernel for Host {
     }
 
     fn observe(&mut self, router: RouterId) -> Result<Observed, Error> {
-        self.pulse.beat();
+        self.pulse.tick();
         require_mounted(&self.bpffs)?;
         self.hints.remove(&router);
-        self.settle(router)?;
+        self.resume_upgrade(router)?;
         let (observed, held) = self.look(router)?;
         self.note_obstacles(router, &observed);
         self.held.insert(router, held);
@@ -110,7 +110,7 @@ impl Kernel for Host {
         &mut self,
         router: RouterId,
         destinations: &BTreeSet<Destination>,
-    ) -> Result<Option<Excerpt>, Error> {
+    ) -> Result<Option<PartialTable>, Error> {
         require_mounted(&self.bpffs)?;
         let Some(hint) = self.hints.get(&router) else {
             return Ok(None);
@@ -132,7 +132,7 @@ impl Kernel for Host {
     }
 
     fn run(&mut self, router: RouterId, effect: &Effect) -> Result<Option<Effect>, Error> {
-        self.pulse.beat();
+        self.pulse.tick();
         self.carry_out(router, effect)
     }
 
@@ -172,7 +172,7 @@ impl Host {
     /// [`Error::NoTcx`] if tcx is wanted and the kernel has none,
     /// [`Error::NoNatChains`] if those are; [`Error`] if it can't be asked.
     pub fn new(
-        edition: Edition,
+        edition: Build,
         config: &Config,
         agent: AgentId,
         bits: MarkBits,
@@ -186,7 +186,7 @@ impl Host {
         let object = Object::new(edition, agent, bits, pins.shared());
         Ok(Self {
             agent,
-            ways: Ways::new(config.attach, hooks.has_tcx())?,
+            ways: AttachPlanner::new(config.attach, hooks.has_tcx())?,
             hooks,
             interfaces: config.interfaces(),
             object: if config.xdp.is_empty() {
@@ -203,10 +203,10 @@ impl Host {
             netns_dir: config.netns_dir.clone(),
             prefixes: config.namespace_prefixes.clone(),
             bpffs: config.bpffs_root().to_owned(),
-            keeper: Keeper::new(),
+            keeper: PinnedLinks::new(),
             held: BTreeMap::new(),
             hints: BTreeMap::new(),
-            pulse: Pulse::default(),
+            pulse: Heartbeat::default(),
         })
     }
 
@@ -249,13 +249,13 @@ impl Host {
 
     /// What keeps the links of routers that are as they should be.
     #[must_use]
-    pub const fn keeper(&self) -> &Arc<Keeper> {
+    pub const fn keeper(&self) -> &Arc<PinnedLinks> {
         &self.keeper
     }
 
     /// Has every look and every effect seen: a change of thousands of routers
     /// takes its time, and is no hanging.
-    pub fn beat_to(&mut self, pulse: Pulse) {
+    pub fn beat_to(&mut self, pulse: Heartbeat) {
         self.pulse = pulse;
     }
 
@@ -264,7 +264,7 @@ impl Host {
     /// # Errors
     /// [`Error`] if they can't be read: [`Error::OlderAbi`] where they are, or
     /// may be, those of an agent with an older ABI.
-    pub fn rules_in_force(&self) -> Result<Vec<Match>, Error> {
+    pub fn rules_in_force(&self) -> Result<Vec<RuleTarget>, Error> {
         if let Some(older) = self.pins.older()?.last() {
             return Err(Error::OlderAbi {
                 pinned: older.abi(),
@@ -273,7 +273,7 @@ impl Host {
         }
         let mut rules = Vec::new();
         for router in self.pins.routers()? {
-            self.settle(router)?;
+            self.resume_upgrade(router)?;
             let Usable::Whole(instance) = Instance::open(&self.pins.instance(router))? else {
                 continue;
             };
@@ -281,7 +281,7 @@ impl Host {
             rules.extend(table.into_iter().filter_map(|(to, mark)| {
                 let helper = Helper::with_mark(mark).filter(|h| h.protocol() == to.protocol)?;
                 let port = Port::try_from(i64::from(to.port)).ok()?;
-                Some(Match {
+                Some(RuleTarget {
                     router,
                     port,
                     helper,
@@ -355,5 +355,6 @@ impl Host {
 
 /// Whether routers may change to `priority` and back.
 fn has_nat_chains(binding: &Binding) -> bool {
-    binding.can_read(Reads::One(Carrier::Priority)) && binding.can_read(Reads::Both)
+    binding.can_read(BindingCarriers::One(Carrier::Priority))
+        && binding.can_read(BindingCarriers::Both)
 }

@@ -6,7 +6,7 @@ use super::{Effect, Observed};
 use crate::{
     kernel::Error,
     model::{Destination, RouterId},
-    port_table::Excerpt,
+    port_table::PartialTable,
 };
 
 /// A kernel, router by router. Two implementations: [`Host`](super::Host), and
@@ -44,7 +44,7 @@ pub trait Kernel {
         &mut self,
         router: RouterId,
         destinations: &BTreeSet<Destination>,
-    ) -> Result<Option<Excerpt>, Error>;
+    ) -> Result<Option<PartialTable>, Error>;
 
     /// Carries out one effect on a router that was looked at; gives the effect
     /// that takes it back, if there is one.

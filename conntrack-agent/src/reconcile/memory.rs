@@ -20,9 +20,9 @@ use super::{
 };
 use crate::{
     config::{CarrierChoice, Interfaces, Nat, XdpInterfaces},
-    kernel::{Attachment, BindingState, Carrier, Error, Interface, Kind, XdpMode},
+    kernel::{Attachment, BindingState, Carrier, Error, Interface, LinkKind, XdpMode},
     model::{Destination, RouterId},
-    port_table::{Edit, Excerpt, Image, Write, fill},
+    port_table::{Edit, Image, PartialTable, Write, fill},
 };
 
 /// Decides before each effect whether it is refused.
@@ -31,7 +31,7 @@ type Fault = Box<dyn FnMut(RouterId, &Effect) -> Result<(), Error>>;
 /// A kernel in memory.
 #[derive(Default)]
 pub struct Memory {
-    routers: BTreeMap<RouterId, Router>,
+    routers: BTreeMap<RouterId, MemoryRouter>,
     /// The namespaces that routers had when they were observed, but for those
     /// that have had another instance since.
     seen: BTreeMap<RouterId, BTreeSet<String>>,
@@ -47,13 +47,13 @@ pub struct Memory {
 
 /// All that there is of one router; public so that a test can meddle with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Router {
+pub struct MemoryRouter {
     /// Its maps, if an instance is loaded.
     pub instance: Option<Image>,
     /// What that uses; none if it is none that is known, or none is loaded.
     pub carrier: Option<Carrier>,
     /// Its namespaces, by name.
-    pub namespaces: BTreeMap<String, Namespace>,
+    pub namespaces: BTreeMap<String, MemoryNamespace>,
     /// Links whose interface is gone.
     pub dead_links: BTreeSet<PathBuf>,
     /// Whether its instance is of another program than would be loaded now.
@@ -67,7 +67,7 @@ pub struct Router {
 
 /// A namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Namespace {
+pub struct MemoryNamespace {
     /// What is in the binding's place; none for nothing.
     pub binding: Option<BindingState>,
     /// Whether it has NAT for IPv4.
@@ -95,13 +95,13 @@ pub enum Xdp {
 
 impl Memory {
     /// The router, made if there is none.
-    pub fn router(&mut self, router: RouterId) -> &mut Router {
+    pub fn router(&mut self, router: RouterId) -> &mut MemoryRouter {
         self.routers.entry(router).or_default()
     }
 
     /// All that there is, to be compared.
     #[must_use]
-    pub fn state(&self) -> BTreeMap<RouterId, Router> {
+    pub fn state(&self) -> BTreeMap<RouterId, MemoryRouter> {
         self.routers.clone()
     }
 
@@ -171,7 +171,7 @@ impl Memory {
         format!("/older/{router}/{namespace}:{index}").into()
     }
 
-    fn namespace(&mut self, router: RouterId, name: &str) -> Result<&mut Namespace, Error> {
+    fn namespace(&mut self, router: RouterId, name: &str) -> Result<&mut MemoryNamespace, Error> {
         let namespaces = &mut self.routers.entry(router).or_default().namespaces;
         namespaces
             .get_mut(name)
@@ -295,7 +295,7 @@ impl Memory {
                 self.namespace(router, namespace)?.binding = Some(BindingState::Reading(*reads));
                 Effect::undo_of_bind(namespace, *instead_of, *reads)
             }
-            Effect::Carry {
+            Effect::SetCarrier {
                 instead_of,
                 carrier,
             } => {
@@ -303,7 +303,7 @@ impl Memory {
                     return Err(Error::Missing("instance of the router"));
                 }
                 this.carrier = Some(*carrier);
-                instead_of.map(|before| Effect::Carry {
+                instead_of.map(|before| Effect::SetCarrier {
                     instead_of: Some(*carrier),
                     carrier: before,
                 })
@@ -422,7 +422,7 @@ fn write(image: &mut Image, edit: &Edit) -> Result<(), Error> {
 
 impl Kernel for Memory {
     fn routers(&self) -> Result<BTreeSet<RouterId>, Error> {
-        let held = |router: &Router| {
+        let held = |router: &MemoryRouter| {
             router.instance.is_some()
                 || router.predecessor.is_some()
                 || !router.dead_links.is_empty()
@@ -442,7 +442,7 @@ impl Kernel for Memory {
     }
 
     fn observe(&mut self, router: RouterId) -> Result<Observed, Error> {
-        let Router {
+        let MemoryRouter {
             instance,
             carrier,
             namespaces,
@@ -476,7 +476,7 @@ impl Kernel for Memory {
                     interface: Interface {
                         index,
                         name: interface,
-                        kind: Kind::Ethernet,
+                        kind: LinkKind::Ethernet,
                     },
                 },
                 attached: attached && loaded,
@@ -514,8 +514,8 @@ impl Kernel for Memory {
         &mut self,
         router: RouterId,
         destinations: &BTreeSet<Destination>,
-    ) -> Result<Option<Excerpt>, Error> {
-        let Some(Router {
+    ) -> Result<Option<PartialTable>, Error> {
+        let Some(MemoryRouter {
             instance: Some(image),
             namespaces,
             is_outdated: false,
@@ -528,7 +528,7 @@ impl Kernel for Memory {
         if !seen.is_some_and(|seen| seen.iter().eq(namespaces.keys())) {
             return Ok(None);
         }
-        Excerpt::read(
+        PartialTable::read(
             image.capacity(),
             destinations,
             |page| Ok(image.page_at(page)),

@@ -59,7 +59,7 @@ pub struct Summary {
 /// What is to be looked at again, and what was said already.
 #[derive(Debug, Default)]
 pub struct Reconciler {
-    troubles: BTreeMap<RouterId, Trouble>,
+    failures: BTreeMap<RouterId, Trouble>,
     pending: BTreeSet<RouterId>,
     /// Routers that were as they should be when they were last looked at whole,
     /// and of which nobody has heard anything since.
@@ -96,13 +96,13 @@ impl Reconciler {
         goes_on: &dyn Fn() -> bool,
     ) -> Result<Summary, Error> {
         let routers = concerned(kernel, mapping)?;
-        self.troubles.retain(|router, _| routers.contains(router));
+        self.failures.retain(|router, _| routers.contains(router));
         Ok(self.each(kernel, mapping, &routers, now, goes_on))
     }
 
     /// Looks at the routers whose time has come.
     pub fn look(&mut self, kernel: &mut impl Kernel, mapping: &Mapping, now: Instant) -> Summary {
-        let retries = self.troubles.iter();
+        let retries = self.failures.iter();
         let retries = retries.map(|(router, trouble)| (router, &trouble.retry));
         let due = retries.chain(&self.due).filter(|(_, time)| **time <= now);
         let due = due.map(|(router, _)| *router).collect();
@@ -117,7 +117,7 @@ impl Reconciler {
         mapping: &Mapping,
         now: Instant,
     ) -> Option<(RouterId, Summary)> {
-        let retries = self.troubles.iter();
+        let retries = self.failures.iter();
         let retries = retries.map(|(router, trouble)| (trouble.retry, *router));
         let due = self.due.iter().map(|(router, time)| (*time, *router));
         let (time, router) = retries.chain(due).min()?;
@@ -141,11 +141,11 @@ impl Reconciler {
     ) -> Result<(), Error> {
         let mut routers = concerned(kernel, mapping)?;
         routers.extend(kernel.present()?);
-        self.troubles.retain(|router, _| routers.contains(router));
+        self.failures.retain(|router, _| routers.contains(router));
         self.looked.retain(|router, _| routers.contains(router));
         for router in routers {
             // One that fails has its own time.
-            if !self.troubles.contains_key(&router) {
+            if !self.failures.contains_key(&router) {
                 self.due.entry(router).or_insert(now);
             }
         }
@@ -161,7 +161,7 @@ impl Reconciler {
     /// When [`Self::look`] has something to do; none if nothing is wrong.
     #[must_use]
     pub fn next_look(&self) -> Option<Instant> {
-        let retries = self.troubles.values().map(|trouble| trouble.retry);
+        let retries = self.failures.values().map(|trouble| trouble.retry);
         retries.chain(self.due.values().copied()).min()
     }
 
@@ -179,16 +179,16 @@ impl Reconciler {
         now: Instant,
     ) -> Result<Summary, ApplyError> {
         let mut scopes = BTreeMap::new();
-        for says in change.matches() {
-            let scope = scopes.entry(says.router).or_insert_with(|| {
-                if self.sound.contains(&says.router) {
+        for target in change.matches() {
+            let scope = scopes.entry(target.router).or_insert_with(|| {
+                if self.sound.contains(&target.router) {
                     Scope::Part(BTreeSet::new())
                 } else {
                     Scope::Whole
                 }
             });
             if let Scope::Part(destinations) = scope {
-                destinations.insert(says.destination());
+                destinations.insert(target.destination());
             }
         }
         match apply(kernel, mapping, &scopes) {
@@ -201,7 +201,7 @@ impl Reconciler {
             }
             Err(error) => {
                 for router in scopes.keys() {
-                    self.mark(*router, now);
+                    self.enqueue_now(*router, now);
                 }
                 Err(error)
             }
@@ -209,7 +209,7 @@ impl Reconciler {
     }
 
     /// Something has happened to this router: it is to be looked at.
-    pub fn mark(&mut self, router: RouterId, now: Instant) {
+    pub fn enqueue_now(&mut self, router: RouterId, now: Instant) {
         self.sound.remove(&router);
         self.due.insert(router, now);
     }
@@ -217,9 +217,9 @@ impl Reconciler {
     /// An event came from this router: it is to be looked at, not for each of
     /// many events, and one that fails not for events that its own failures
     /// cause.
-    pub fn heard(&mut self, router: RouterId, now: Instant) {
+    pub fn enqueue(&mut self, router: RouterId, now: Instant) {
         self.sound.remove(&router);
-        let failures = self.troubles.get(&router);
+        let failures = self.failures.get(&router);
         if failures.is_some_and(|trouble| trouble.failures > 1) {
             return;
         }
@@ -241,15 +241,15 @@ impl Reconciler {
         now: Instant,
     ) -> Result<(), Error> {
         for router in concerned(kernel, mapping)? {
-            self.heard(router, now);
+            self.enqueue(router, now);
         }
         Ok(())
     }
 
     /// The routers that are not what they should be.
     #[must_use]
-    pub const fn troubles(&self) -> &BTreeMap<RouterId, Trouble> {
-        &self.troubles
+    pub const fn failures(&self) -> &BTreeMap<RouterId, Trouble> {
+        &self.failures
     }
 
     fn each(
@@ -299,7 +299,7 @@ impl Reconciler {
             self.pending.remove(&router);
             summary.active += usize::from(mapping.has(router));
         }
-        if self.troubles.remove(&router).is_some() {
+        if self.failures.remove(&router).is_some() {
             info!(%router, "is as it should be again");
         }
         if done.is_partial {
@@ -313,7 +313,7 @@ impl Reconciler {
 
     fn note(&mut self, router: RouterId, error: ApplyError, now: Instant) {
         let failures = self
-            .troubles
+            .failures
             .get(&router)
             .map_or(0, |trouble| trouble.failures)
             + 1;
@@ -327,7 +327,7 @@ impl Reconciler {
             retry: now + wait,
         };
         self.sound.remove(&router);
-        self.troubles.insert(router, trouble);
+        self.failures.insert(router, trouble);
     }
 }
 

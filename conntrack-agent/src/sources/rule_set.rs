@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     engine::{Mapping, NewRule, Operation},
-    model::{Match, Origin, RouterId, RuleId},
+    model::{Origin, RouterId, RuleId, RuleTarget},
 };
 
 /// For each router that a source names, all rules that it is to have from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleSet {
-    routers: BTreeMap<RouterId, Vec<Match>>,
+    routers: BTreeMap<RouterId, Vec<RuleTarget>>,
     /// The same rules, to find a duplicate among many thousands.
-    rules: BTreeSet<Match>,
+    rules: BTreeSet<RuleTarget>,
 }
 
 impl RuleSet {
@@ -22,16 +22,16 @@ impl RuleSet {
     }
 
     /// Adds a rule. Returns false if it is there already.
-    pub fn insert(&mut self, says: Match) -> bool {
-        let new = self.rules.insert(says);
+    pub fn insert(&mut self, target: RuleTarget) -> bool {
+        let new = self.rules.insert(target);
         if new {
-            self.routers.entry(says.router).or_default().push(says);
+            self.routers.entry(target.router).or_default().push(target);
         }
         new
     }
 
     /// All rules.
-    pub fn rules(&self) -> impl Iterator<Item = &Match> {
+    pub fn rules(&self) -> impl Iterator<Item = &RuleTarget> {
         self.routers.values().flatten()
     }
 
@@ -47,9 +47,9 @@ impl RuleSet {
         let gone = gone.filter(|router| !self.routers.contains_key(router));
         let mut batch: Vec<_> = gone.map(Operation::Clear).collect();
         batch.extend(self.routers.iter().map(|(router, rules)| {
-            let rules = rules.iter().map(|says| NewRule {
+            let rules = rules.iter().map(|target| NewRule {
                 id: new_id(),
-                says: *says,
+                target: *target,
             });
             Operation::Replace {
                 router: *router,

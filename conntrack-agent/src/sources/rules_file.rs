@@ -20,7 +20,7 @@ use super::listed;
 use crate::{
     engine::Policy,
     input::read_text,
-    model::{Helper, Match, Port, Protocol, RouterId},
+    model::{Helper, Port, Protocol, RouterId, RuleTarget},
 };
 
 /// The largest rules file that is read, in bytes: a million rules or so.
@@ -191,15 +191,15 @@ impl Reader<'_> {
         else {
             return;
         };
-        let says = Match {
+        let target = RuleTarget {
             router,
             port,
             helper,
         };
-        if !self.rules.insert(says) {
+        if !self.rules.insert(target) {
             self.fault(
                 &span,
-                format!("duplicate: router {router} already has {says}"),
+                format!("duplicate: router {router} already has {target}"),
             );
         }
     }

@@ -5,15 +5,15 @@ use serde::{Deserialize, Serialize};
 use crate::{
     engine::Entry,
     model::{
-        Helper, HelperError, HelperRule, Match, Origin, Port, PortError, Protocol, RouterIdError,
-        RuleId, protocol_name,
+        Helper, HelperError, HelperRule, Origin, Port, PortError, Protocol, RouterIdError, RuleId,
+        RuleTarget, protocol_name,
     },
 };
 
 /// Everything but the rule's id, which is the key. Helpers by their names: the
 /// numbers of helper marks are the kernel side's business.
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct Record {
+pub(super) struct StoredRule {
     router: String,
     protocol: String,
     port: i64,
@@ -35,14 +35,14 @@ pub(super) enum RecordError {
     Protocol(String),
 }
 
-impl Record {
+impl StoredRule {
     /// The entry that it was made from.
     pub(super) fn entry(self, id: [u8; 16]) -> Result<Entry, RecordError> {
         let protocol = [Protocol::Tcp, Protocol::Udp]
             .into_iter()
             .find(|protocol| protocol_name(*protocol) == self.protocol)
             .ok_or(RecordError::Protocol(self.protocol))?;
-        let says = Match {
+        let target = RuleTarget {
             router: self.router.parse()?,
             port: Port::try_from(self.port)?,
             helper: Helper::new(&self.helper, protocol)?,
@@ -50,7 +50,7 @@ impl Record {
         Ok(Entry {
             rule: HelperRule {
                 id: RuleId::from_bytes(id),
-                says,
+                target,
                 origin: self.origin,
             },
             age: self.age,
@@ -58,13 +58,13 @@ impl Record {
     }
 }
 
-impl From<&Entry> for Record {
+impl From<&Entry> for StoredRule {
     fn from(entry: &Entry) -> Self {
-        let Match {
+        let RuleTarget {
             router,
             port,
             helper,
-        } = entry.rule.says;
+        } = entry.rule.target;
         Self {
             router: router.to_string(),
             protocol: protocol_name(helper.protocol()).to_owned(),

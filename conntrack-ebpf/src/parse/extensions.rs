@@ -56,7 +56,7 @@ pub(super) fn skip<P: Packet + ?Sized>(
             AUTHENTICATION => (usize::from(units) + 2) * 4,
             _ => (usize::from(units) + 1) * 8,
         };
-        offset = packet.blurred(offset + length, header);
+        offset = packet.forget(offset + length, header);
         number = next;
     }
     Err(NotOurs::TooManyHeaders)

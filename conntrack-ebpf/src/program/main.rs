@@ -17,13 +17,13 @@
     reason = "what the macros want a program to be, and what they make of it"
 )]
 
-mod announce;
-mod carry;
-mod hand_over;
+mod emit_event;
+mod fast_path;
 mod maps;
-mod plain;
 mod seen;
-mod whole;
+mod slow_path;
+mod write_mark;
+mod xdp_metadata;
 
 use aya_ebpf::{
     bindings::{TC_ACT_UNSPEC, xdp_action::XDP_PASS},
@@ -31,15 +31,15 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use conntrack_ebpf::{
-    frame::Frame,
     handover::{Found, Handover},
     lookup::{Hit, lookup},
     packet::Packet,
     parse,
+    xdp_frame::Frame,
 };
 
+use fast_path::NotPlain;
 use maps::Maps;
-use plain::NotPlain;
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
@@ -51,7 +51,7 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 /// and programs behind this one on the hook see it too.
 #[classifier]
 pub fn classify(context: TcContext) -> i32 {
-    let seen = plain::see(&context).unwrap_or_else(|NotPlain| whole::see(&context));
+    let seen = fast_path::see(&context).unwrap_or_else(|NotPlain| slow_path::see(&context));
     let found = seen.and_then(|seen| {
         let hit = lookup(&Maps, seen.control.destination)?;
         Some((seen, hit, maps::identity()?))
@@ -59,10 +59,10 @@ pub fn classify(context: TcContext) -> i32 {
     if let Some((seen, hit, identity)) = found {
         log_verdict(&context, hit);
         maps::count(hit.slot, u64::from(context.len()) - seen.network as u64);
-        announce::announce(&context, identity, &seen, hit);
-        carry::carry(&context, identity, hit.mark.get());
+        emit_event::emit_event(&context, identity, &seen, hit);
+        write_mark::write_mark(&context, identity, hit.mark.get());
     } else {
-        carry::clear(&context);
+        write_mark::clear(&context);
     }
     TC_ACT_UNSPEC
 }
@@ -76,7 +76,7 @@ pub fn classify_xdp(context: XdpContext) -> u32 {
     if let Some(identity) = maps::identity().filter(|identity| identity.token != 0) {
         let frame = Frame(&context);
         let (ethertype, network) = parse::ethernet(&frame);
-        let network = frame.blurred(network, ethertype.into());
+        let network = frame.forget(network, ethertype.into());
         #[expect(clippy::cast_possible_truncation, reason = "a __u32, widened")]
         let interface = context.ingress_ifindex() as u32;
         let handover = |found| Handover {
@@ -90,7 +90,7 @@ pub fn classify_xdp(context: XdpContext) -> u32 {
             Some(found) => handover(Some(found)).to_raw(),
             None => handover(None).to_raw(),
         };
-        hand_over::leave(&context, raw);
+        xdp_metadata::leave(&context, raw);
     }
     XDP_PASS
 }

@@ -3,7 +3,7 @@
 
 use std::{env, fs, process::ExitCode};
 
-use conntrack_agent::{cli, kernel::Edition};
+use conntrack_agent::{cli, kernel::Build};
 use conntrack_tests::release::{ABI, OBJECT};
 
 fn main() -> ExitCode {
@@ -16,10 +16,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn edition() -> Result<Edition, String> {
+fn edition() -> Result<Build, String> {
     let abi = env::var(ABI).map_err(|error| format!("{ABI}: {error}"))?;
     let abi = abi.parse().map_err(|error| format!("{ABI}: {error}"))?;
     let path = env::var_os(OBJECT).ok_or_else(|| format!("{OBJECT} is not set"))?;
     let object = fs::read(path).map_err(|error| format!("{OBJECT}: {error}"))?;
-    Ok(Edition::new(abi, object))
+    Ok(Build::new(abi, object))
 }

@@ -3,11 +3,11 @@
 
 use std::process::ExitCode;
 
-use conntrack_agent::kernel::Edition;
+use conntrack_agent::kernel::Build;
 use conntrack_tests::verifier::{Figures, measure};
 
 fn main() -> ExitCode {
-    let all = match measure(&Edition::built_in()) {
+    let all = match measure(&Build::built_in()) {
         Ok(all) => all,
         Err(failure) => {
             eprintln!("verifier: {failure}");

@@ -1,11 +1,11 @@
 //! What carries helper marks, and how it changes.
 
-use conntrack_agent::kernel::{BindingState, Carrier, Reads};
+use conntrack_agent::kernel::{BindingCarriers, BindingState, Carrier};
 
 use super::{World, desired};
 
-const MARK: BindingState = BindingState::Reading(Reads::One(Carrier::Mark));
-const PRIORITY: BindingState = BindingState::Reading(Reads::One(Carrier::Priority));
+const MARK: BindingState = BindingState::Reading(BindingCarriers::One(Carrier::Mark));
+const PRIORITY: BindingState = BindingState::Reading(BindingCarriers::One(Carrier::Priority));
 
 /// What the instance uses, and what the one namespace's binding is.
 fn state(world: &mut impl World) -> (Option<Carrier>, BindingState) {

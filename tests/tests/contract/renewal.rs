@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use aya::maps::MapData;
 use conntrack_agent::{
     config::Attach,
-    kernel::{Carrier, Edition, Hooks, Instance, NetnsFolder, Object, Pins, Usable},
+    kernel::{Build, Carrier, Hooks, Instance, NetnsFolder, Object, Pins, Usable},
     model::{Destination, Protocol},
     port_table::Capacity,
     reconcile::{Kernel as _, diff},
@@ -196,7 +196,7 @@ fn a_renewal_that_stops_anywhere_goes_on(attach: Attach) {
         pass_packet(&mut old);
         let (maps, program) = (world.maps(), old.program_id());
         let object = [world.edition.object(), b"\n"].concat();
-        world.edition = Edition::new(world.edition.abi(), object);
+        world.edition = Build::new(world.edition.abi(), object);
         for (_, step) in &steps[..=last] {
             step(&world, &mut old);
         }

@@ -5,9 +5,7 @@ use std::fs;
 use std::ops::Deref;
 use std::time::Duration;
 
-use conntrack_agent::kernel::{
-    AgentId, Carrier, Edition, Instance, MarkBits, Object, Pins, Usable,
-};
+use conntrack_agent::kernel::{AgentId, Build, Carrier, Instance, MarkBits, Object, Pins, Usable};
 use conntrack_agent::port_table::Capacity;
 use conntrack_tests::agent::{Agent, Config, Reload, rewrite_config, run_to_exit, subcommand};
 use conntrack_tests::counters::rule_counters;
@@ -54,7 +52,7 @@ impl Fixture {
     fn load(&self, folder: &std::path::Path, agent: AgentId) {
         let carrier = MarkBits::new(0xff00_0000).expect("the default");
         let shared = self.pins().shared();
-        let mut object = Object::new(Edition::built_in(), agent, carrier, shared);
+        let mut object = Object::new(Build::built_in(), agent, carrier, shared);
         let id = self.site.router.id().to_string();
         let id = id.parse().expect("a router id");
         Instance::create(&mut object, folder, id, Capacity::DEFAULT, Carrier::Mark)

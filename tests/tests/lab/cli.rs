@@ -119,9 +119,9 @@ impl Fixture {
 }
 
 fn said_by(mapping: &Mapping) -> Vec<(u16, String)> {
-    let says = mapping.entries().map(|entry| entry.rule.says);
-    let mut said: Vec<_> = says
-        .map(|says| (says.port.get(), says.helper.name().to_owned()))
+    let target = mapping.entries().map(|entry| entry.rule.target);
+    let mut said: Vec<_> = target
+        .map(|target| (target.port.get(), target.helper.name().to_owned()))
         .collect();
     said.sort_unstable();
     said

@@ -73,7 +73,7 @@ impl Fixture {
         let entries = mapping.entries().map(|entry| entry.rule);
         let of_api = entries.filter(|rule| rule.origin == Origin::Api);
         let kept: Rules = of_api
-            .map(|rule| (rule.id.to_string(), rule.says.port.get()))
+            .map(|rule| (rule.id.to_string(), rule.target.port.get()))
             .collect();
         assert_eq!(kept, wanted, "the store has what the answers said");
         self.router.assert_has(&mapping);
@@ -414,7 +414,7 @@ fn changes_and_reloads_do_not_undo_each_other() {
     let entries = mapping.entries().map(|entry| entry.rule);
     let mut of_file: Vec<_> = entries
         .filter(|rule| rule.origin == Origin::File)
-        .map(|rule| rule.says.port.get())
+        .map(|rule| rule.target.port.get())
         .collect();
     of_file.sort_unstable();
     assert_eq!(Some(&of_file[..]), last);

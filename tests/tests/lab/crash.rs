@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use conntrack_agent::engine::Mapping;
-use conntrack_agent::model::{Helper, Match, Origin, Port, RouterId};
+use conntrack_agent::model::{Helper, Origin, Port, RouterId, RuleTarget};
 use conntrack_agent::store::StoreError;
 use conntrack_tests::agent::{Agent, Config, Reload};
 use conntrack_tests::durable::{BareRouter, Rules, rules_file, said, stored};
@@ -262,7 +262,7 @@ impl Victim {
     }
 
     fn acknowledge(&mut self, rules: Rules) {
-        self.kept.retain(|says| rules.contains(says));
+        self.kept.retain(|target| rules.contains(target));
         self.acknowledged = rules;
     }
 
@@ -271,8 +271,8 @@ impl Victim {
     fn learn(&mut self, mapping: Mapping) {
         let kept = |mapping: &Mapping| -> BTreeSet<_> {
             let entries = mapping.entries().map(|entry| entry.rule);
-            let kept = entries.filter(|rule| self.kept.contains(&rule.says));
-            kept.map(|rule| (rule.says, rule.id, mapping.get(rule.id).map(|e| e.age)))
+            let kept = entries.filter(|rule| self.kept.contains(&rule.target));
+            kept.map(|rule| (rule.target, rule.id, mapping.get(rule.id).map(|e| e.age)))
                 .collect()
         };
         assert_eq!(kept(&mapping), kept(&self.known));
@@ -308,7 +308,10 @@ impl Victim {
 /// Changes the rules of one router: all away, some or many others, or a few more
 /// and a few less.
 fn change(rng: &mut Rng, rules: &mut Rules, router: RouterId) {
-    let own: Vec<_> = rules.iter().filter(|says| says.router == router).collect();
+    let own: Vec<_> = rules
+        .iter()
+        .filter(|target| target.router == router)
+        .collect();
     let mut own: Vec<_> = own.into_iter().copied().collect();
     rng.shuffle(&mut own);
     let kind = rng.u8(..20);
@@ -319,8 +322,8 @@ fn change(rng: &mut Rng, rules: &mut Rules, router: RouterId) {
         8 => (own.len(), 150),
         _ => (own.len().saturating_sub(rng.usize(..4)), rng.usize(..4)),
     };
-    for says in &own[stay..] {
-        rules.remove(says);
+    for target in &own[stay..] {
+        rules.remove(target);
     }
     for _ in 0..come {
         rules.insert(any_rule(rng, router));
@@ -329,14 +332,14 @@ fn change(rng: &mut Rng, rules: &mut Rules, router: RouterId) {
 
 /// Few ports, so that rules come again and shadow each other; some of them far
 /// apart, so that the table gets pages.
-pub(crate) fn any_rule(rng: &mut Rng, router: RouterId) -> Match {
+pub(crate) fn any_rule(rng: &mut Rng, router: RouterId) -> RuleTarget {
     let helpers: Vec<_> = ["ftp", "tftp", "sip"]
         .iter()
         .filter_map(|name| Helper::named(name).ok())
         .flatten()
         .collect();
     let port = rng.i64(1..=40) * rng.choice([1, 1, 1, 1000]).unwrap_or(1);
-    Match {
+    RuleTarget {
         router,
         port: Port::try_from(port).expect("a port"),
         helper: *rng.choice(&helpers).expect("a helper"),

@@ -4,7 +4,7 @@ use std::slice;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conntrack_agent::kernel::{Edition, Pins};
+use conntrack_agent::kernel::{Build, Pins};
 use conntrack_ebpf::abi;
 use conntrack_tests::agent::{Agent, Config, run_release_to_exit};
 use conntrack_tests::durable::BareRouter;
@@ -77,7 +77,7 @@ fn a_program_that_is_refused_is_refused_with_the_reason() {
     const LOOKUP: [u8; 8] = [0x85, 0, 0, 0, 1, 0, 0, 0];
     /// Of a helper that there will hardly be.
     const NONSENSE: [u8; 8] = [0x85, 0, 0, 0, 0, 0, 0, 0x40];
-    let mut object = Edition::built_in().object().to_vec();
+    let mut object = Build::built_in().object().to_vec();
     let call = object.windows(8).position(|bytes| bytes == LOOKUP);
     let call = call.expect("a look-up in the classifier");
     object

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use conntrack_agent::kernel::{Events, Instance, Opened, Pins, Tally, Usable};
+use conntrack_agent::kernel::{EventReader, Instance, NewConnection, Pins, Tally, Usable};
 use conntrack_agent::model::{Destination, Helper, Protocol as Transport, RouterId};
 use conntrack_ebpf::abi::Counters;
 use conntrack_tests::agent::{Agent, Config, Reload, subcommand};
@@ -38,13 +38,13 @@ fn unread(lab: &Lab, rules: &str) -> Agent {
     Agent::start_with(lab, &config, rules)
 }
 
-fn reader(lab: &Lab) -> Events {
-    let events = Events::open(&pins(lab)).expect("the events");
+fn reader(lab: &Lab) -> EventReader {
+    let events = EventReader::open(&pins(lab)).expect("the events");
     events.expect("pinned, as a router has rules")
 }
 
 /// As poll(2) says it, which is what a reader waits by.
-fn is_readable(events: &Events) -> bool {
+fn is_readable(events: &EventReader) -> bool {
     let mut one = [PollFd::new(events, PollFlags::IN)];
     let at_once = Timespec::default();
     poll(&mut one, Some(&at_once)).expect("poll") == 1
@@ -86,7 +86,7 @@ fn check_sessions(crossing: Crossing) {
     let mut events = reader(&lab);
     assert_eq!(events.read(ALL), [], "nothing has begun");
     assert!(!is_readable(&events));
-    let check = |opened: &Opened, name, protocol, port| {
+    let check = |opened: &NewConnection, name, protocol, port| {
         assert_eq!(opened.router, id_of(&site));
         assert_eq!(opened.protocol, protocol);
         assert_eq!(opened.rule(), Destination { protocol, port });
@@ -235,7 +235,7 @@ fn counters(world: &World) -> Counters {
 
 /// Every packet that an event was due for is in one of the three counts.
 #[track_caller]
-fn assert_accounted(world: &World, events: &Events) -> Tally {
+fn assert_accounted(world: &World, events: &EventReader) -> Tally {
     let tally = events.tally().expect("the tally");
     let counted = counters(world).packets;
     assert_eq!(tally.sent + tally.lost(), counted, "{tally:?}");
@@ -339,7 +339,7 @@ fn what_is_shared_goes_with_the_last_router() {
     assert_eq!(agent.reload(""), Reload::Done);
     assert!(!shared.exists(), "nobody does");
     assert!(!events.is_pinned());
-    assert!(Events::open(&pins(&lab)).expect("no error").is_none());
+    assert!(EventReader::open(&pins(&lab)).expect("no error").is_none());
 
     assert_eq!(agent.reload(&both), Reload::Done);
     assert_eq!(names().len(), 3);
@@ -410,7 +410,7 @@ const HARMS: [Harm; 4] = [
 
 /// The routers that somebody who comes now and reads what is pinned hears of.
 fn heard(worlds: &[World; 2]) -> BTreeSet<RouterId> {
-    let Ok(Some(mut events)) = Events::open(&pins(&worlds[0].lab)) else {
+    let Ok(Some(mut events)) = EventReader::open(&pins(&worlds[0].lab)) else {
         return BTreeSet::new();
     };
     for world in worlds {
@@ -448,6 +448,6 @@ fn shared_pins_that_somebody_takes_are_mended() {
 
 /// Whether the three are there, and are what they should be.
 fn are_whole(lab: &Lab) -> bool {
-    let is_opened = Events::open(&pins(lab)).is_ok_and(|events| events.is_some());
+    let is_opened = EventReader::open(&pins(lab)).is_ok_and(|events| events.is_some());
     is_opened && pins(lab).shared().join("RECENT").exists()
 }

@@ -144,7 +144,7 @@ fn a_rules_file_that_only_others_may_read_is_refused_and_the_old_rules_stay() {
     router.assert_has(&mapping);
     let ports: Vec<_> = mapping
         .entries()
-        .map(|entry| entry.rule.says.port.get())
+        .map(|entry| entry.rule.target.port.get())
         .collect();
     assert_eq!(ports, [21]);
     // The twin: root's own.

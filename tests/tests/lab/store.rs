@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use conntrack_agent::engine::Mapping;
-use conntrack_agent::model::{Helper, Match};
+use conntrack_agent::model::{Helper, RuleTarget};
 use conntrack_agent::store::{NAME, Store, StoreError};
 use conntrack_tests::agent::{Agent, Config, Exit, Reload};
 use conntrack_tests::durable::{BareRouter, InKernel, Rules, rules_file, said, stored};
@@ -464,7 +464,7 @@ impl Disk {
 fn many(fixture: &Fixture, count: u16) -> Rules {
     let ports = move |router: &BareRouter| {
         let id = router.id();
-        (1..=count).map(move |port| Match {
+        (1..=count).map(move |port| RuleTarget {
             router: id,
             port: i64::from(port).try_into().expect("a port"),
             helper: Helper::with_mark(1).expect("a helper"),

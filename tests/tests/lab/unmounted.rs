@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use conntrack_agent::kernel::Keeper;
+use conntrack_agent::kernel::PinnedLinks;
 use conntrack_tests::agent::{Agent, Config};
 use conntrack_tests::attach;
 use conntrack_tests::frames::Sender;
@@ -159,7 +159,7 @@ fn a_link_that_is_held_is_not_let_go_of_for_a_pin_that_is_gone() {
     };
     assert_eq!(programs(), pins.len());
 
-    let keeper = Keeper::new();
+    let keeper = PinnedLinks::new();
     keeper.keep(world.id, &pins);
     unmount_lazily(&world);
     keeper.keep(world.id, &pins);

@@ -86,8 +86,8 @@ pub(crate) fn announced(grammar: &mut Grammar<'_>) -> (Step, Flow) {
     talk.say(grammar, true, PSH | ACK, b"220 here\r\n");
     talk.say(grammar, false, PSH | ACK, b"USER one\r\n");
     let active = grammar.rng.bool();
-    let says = announcement(active, &flow, data);
-    talk.say(grammar, !active, PSH | ACK, says.as_bytes());
+    let target = announcement(active, &flow, data);
+    talk.say(grammar, !active, PSH | ACK, target.as_bytes());
 
     // From the server in active mode, to it in passive mode.
     let ports = Ports {

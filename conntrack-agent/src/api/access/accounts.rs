@@ -18,9 +18,9 @@ pub(super) trait Accounts {
 }
 
 /// What the host's name service says: files, a directory, whatever is set up.
-pub(super) struct Host;
+pub(super) struct NameService;
 
-impl Accounts for Host {
+impl Accounts for NameService {
     fn user(&self, name: &str) -> nix::Result<Option<u32>> {
         Ok(known(User::from_name(name))?.map(|user| user.uid.as_raw()))
     }
@@ -55,18 +55,18 @@ mod tests {
 
     #[test]
     fn root_is_known_by_both_names_and_is_in_its_group() {
-        assert_eq!(Host.user("root"), Ok(Some(0)));
-        assert_eq!(Host.group("root"), Ok(Some(0)));
-        assert!(Host.groups_of(0).unwrap().contains(&0));
+        assert_eq!(NameService.user("root"), Ok(Some(0)));
+        assert_eq!(NameService.group("root"), Ok(Some(0)));
+        assert!(NameService.groups_of(0).unwrap().contains(&0));
     }
 
     #[test]
     fn a_name_that_nobody_has_is_no_account() {
         for name in ["conntrack-agent-has-no-such-account", "", "ro\0ot"] {
-            assert_eq!(Host.user(name), Ok(None), "{name:?}");
-            assert_eq!(Host.group(name), Ok(None), "{name:?}");
+            assert_eq!(NameService.user(name), Ok(None), "{name:?}");
+            assert_eq!(NameService.group(name), Ok(None), "{name:?}");
         }
-        assert_eq!(Host.groups_of(3_999_999_999), Ok(BTreeSet::new()));
+        assert_eq!(NameService.groups_of(3_999_999_999), Ok(BTreeSet::new()));
     }
 
     #[test]

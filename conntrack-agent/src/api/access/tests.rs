@@ -72,7 +72,7 @@ fn access(text: &str) -> Access {
     Access::on(&Small, &grants(text).unwrap()).unwrap()
 }
 
-fn peer(text: &str, uid: u32, gid: u32) -> Permit {
+fn peer(text: &str, uid: u32, gid: u32) -> Authorization {
     access(text).peer(&Small, uid, gid)
 }
 
@@ -81,7 +81,7 @@ fn sentence(decision: Result<(), Forbidden>) -> String {
 }
 
 /// read, change, read all, change all.
-fn allowed(permit: &Permit, router: RouterId) -> [bool; 4] {
+fn allowed(permit: &Authorization, router: RouterId) -> [bool; 4] {
     [
         permit.may_read(router).is_ok(),
         permit.may_change(router).is_ok(),
@@ -218,9 +218,9 @@ fn cwe_284_a_refusal_names_the_grant_that_refuses() {
         }
     }
     let nobody = peer(&text, 1001, 1001);
-    let says = "no grant names uid 1001 or a group that it is in";
-    assert_eq!(sentence(nobody.may_read(asked)), says);
-    assert_eq!(sentence(nobody.may_change_all()), says);
+    let target = "no grant names uid 1001 or a group that it is in";
+    assert_eq!(sentence(nobody.may_read(asked)), target);
+    assert_eq!(sentence(nobody.may_change_all()), target);
     let nobody = access(&text).of_token("cd");
     assert_eq!(sentence(nobody.may_enter()), "no grant names token \"cd\"");
 }

@@ -20,20 +20,20 @@ const MOST_EXPECTED: &str = "/proc/sys/net/netfilter/nf_conntrack_expect_max";
 
 /// How full one is.
 #[derive(Debug)]
-pub(super) struct Namespace {
+pub(super) struct NamespaceFullness {
     name: String,
     fullness: Fullness,
 }
 
 /// Those of these routers, in which nothing stays open.
-pub(super) fn of(api: &Api, routers: impl Iterator<Item = RouterId>) -> Vec<Namespace> {
+pub(super) fn of(api: &Api, routers: impl Iterator<Item = RouterId>) -> Vec<NamespaceFullness> {
     let names: Vec<_> = routers.flat_map(|router| api.names(router)).collect();
     let visited = api.netns().visit(&names, |name, entered| {
         let asked = entered
             .map_err(io::Error::other)
             .and_then(|()| Conntrack::open()?.fullness());
         match asked {
-            Ok(fullness) => Some(Namespace {
+            Ok(fullness) => Some(NamespaceFullness {
                 name: name.to_owned(),
                 fullness,
             }),
@@ -58,13 +58,13 @@ pub(super) fn most_expected() -> Option<u64> {
 
 pub(super) fn encode(
     encoder: &mut DescriptorEncoder<'_>,
-    namespaces: &[Namespace],
+    namespaces: &[NamespaceFullness],
     most_expected: Option<u64>,
 ) -> fmt::Result {
     let per_namespace = |encoder: &mut DescriptorEncoder<'_>,
                          name: &str,
                          help: &str,
-                         value: fn(&Namespace) -> u64| {
+                         value: fn(&NamespaceFullness) -> u64| {
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for namespace in namespaces {
             let labels = [("namespace", namespace.name.as_str())];

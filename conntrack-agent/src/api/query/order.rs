@@ -15,11 +15,11 @@ pub(super) enum Direction {
 /// By which fields items are sorted, the first one first; by their ids where
 /// all of these are equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Order {
+pub(super) struct SortOrder {
     keys: Vec<(&'static str, Direction)>,
 }
 
-impl Order {
+impl SortOrder {
     pub(super) fn new(keys: impl Iterator<Item = (&'static str, Direction)>) -> Self {
         Self {
             keys: keys.collect(),

@@ -10,15 +10,15 @@ use axum::{
 use hyper::body::Incoming;
 use tower::ServiceExt as _;
 
-use super::{Origin, Service};
+use super::{Service, Transport};
 use crate::{
     api::{
-        access::{Access, Permit},
-        app::Did,
-        error::{ApiError, Said},
+        access::{Access, Authorization},
+        app::ChangeSummary,
+        error::{ApiError, ErrorSummary},
     },
-    audit::{Event, Outcome, Peer, RequestId},
-    chronicle::Happening,
+    audit::{AuditRecord, Outcome, Peer, RequestId},
+    event_log::Event,
     model::RouterId,
 };
 
@@ -33,14 +33,15 @@ pub(super) fn waits<T>(request: &Request<T>) -> bool {
 /// Answers one request.
 pub(super) async fn answer(
     request: Request<Incoming>,
-    origin: Origin,
-    permit: Option<Permit>,
+    origin: Transport,
+    permit: Option<Authorization>,
     service: &Service,
 ) -> Response<Body> {
     let begun = std::time::Instant::now();
     let id = RequestId::random();
     let lane = service.lane(origin);
-    let is_scrape = matches!(origin, Origin::Metrics { .. }) || request.uri().path() == "/metrics";
+    let is_scrape =
+        matches!(origin, Transport::Metrics { .. }) || request.uri().path() == "/metrics";
     let operation = operation(request.method());
     // By names of their own: they take longer than reads do, or as long as is waited.
     let counted = match request.uri().path() {
@@ -70,8 +71,8 @@ pub(super) async fn answer(
                 request.extensions_mut().insert(permit);
                 // The router never fails.
                 let resources = match origin {
-                    Origin::Metrics { .. } => &service.metrics_routes,
-                    Origin::Local { .. } | Origin::Tcp { .. } => &service.routes,
+                    Transport::Metrics { .. } => &service.metrics_routes,
+                    Transport::Local { .. } | Transport::Tcp { .. } => &service.routes,
                 };
                 match resources.clone().oneshot(request).await {
                     Ok(response) => response,
@@ -82,7 +83,7 @@ pub(super) async fn answer(
         },
         Err(error) => error.into_response(),
     };
-    let did = response.extensions_mut().remove::<Did>();
+    let did = response.extensions_mut().remove::<ChangeSummary>();
     // What was done is said, whatever room there is: it is as large as the request.
     if did.is_none() {
         response = lane.answers.reserve(response);
@@ -92,26 +93,23 @@ pub(super) async fn answer(
             .headers_mut()
             .insert("x-openstack-request-id", value);
     }
-    let said = response.extensions_mut().remove::<Said>();
-    let became = match (response.status().as_u16(), &said) {
-        (401 | 403, Some(_)) => "not_allowed",
-        (_, Some(said)) if said.is_failure => "failed",
-        (_, Some(_)) => "refused",
-        _ => "done",
-    };
-    service.metrics.answered(counted, became, begun.elapsed());
-    // Whoever knocks there can ask for nothing, and so leaves no trace.
-    if matches!(origin, Origin::Metrics { .. }) {
-        return response;
-    }
+    let said = response.extensions_mut().remove::<ErrorSummary>();
     let outcome = match (response.status().as_u16(), said) {
         (401 | 403, Some(said)) => Outcome::NotAllowed(said.sentence),
         (_, Some(said)) if said.is_failure => Outcome::Failed(said.sentence),
         (_, Some(said)) => Outcome::Refused(said.sentence),
-        // Who only reads leaves no trace.
-        _ if did.is_none() => return response,
-        _ => Outcome::Done,
+        (_, None) => Outcome::Done,
     };
+    let took = begun.elapsed();
+    service.metrics.answered(counted, outcome.word(), took);
+    // Whoever knocks there can ask for nothing, and so leaves no trace.
+    if matches!(origin, Transport::Metrics { .. }) {
+        return response;
+    }
+    // Who only reads leaves no trace.
+    if outcome == Outcome::Done && did.is_none() {
+        return response;
+    }
     let (operation, before, after) = match did {
         Some(did) => (did.operation, did.before, did.after),
         None => (operation, Vec::new(), Vec::new()),
@@ -119,12 +117,12 @@ pub(super) async fn answer(
     let mut routers: Vec<_> = before
         .iter()
         .chain(&after)
-        .map(|rule| rule.says.router)
+        .map(|rule| rule.target.router)
         .collect();
     routers.extend(router);
     routers.sort_unstable();
     routers.dedup();
-    let event = Event {
+    let event = AuditRecord {
         request: id,
         peer,
         operation,
@@ -132,12 +130,12 @@ pub(super) async fn answer(
         before,
         after,
         outcome,
-        took: begun.elapsed(),
+        took,
     };
     service.auditor.record(&event);
     // Anybody can have as many refusals as they like, and would push out all else.
     if !event.outcome.is_refusal() {
-        let happening = Happening::change(&event);
+        let happening = Event::change(&event);
         service.chronicle.note(happening, event.routers);
     }
     response
@@ -146,18 +144,20 @@ pub(super) async fn answer(
 /// Who it is, and what that one may do.
 fn who_asks(
     request: &Request<Incoming>,
-    origin: Origin,
-    permit: Option<Permit>,
+    origin: Transport,
+    permit: Option<Authorization>,
     service: &Service,
-) -> (Peer, Result<Permit, ApiError>) {
+) -> (Peer, Result<Authorization, ApiError>) {
     match (origin, permit) {
-        (Origin::Local { pid, uid, gid }, Some(permit)) => {
+        (Transport::Local { pid, uid, gid }, Some(permit)) => {
             (Peer::Local { pid, uid, gid }, Ok(permit))
         }
-        (Origin::Tcp { address }, _) => by_token(request, address, service),
-        (Origin::Metrics { address }, _) => (Peer::Unknown { address }, Ok(Access::of_scraper())),
+        (Transport::Tcp { address }, _) => by_token(request, address, service),
+        (Transport::Metrics { address }, _) => {
+            (Peer::Unknown { address }, Ok(Access::of_scraper()))
+        }
         // A local peer always has its permit.
-        (Origin::Local { pid, uid, gid }, None) => (
+        (Transport::Local { pid, uid, gid }, None) => (
             Peer::Local { pid, uid, gid },
             Ok(service.access.of_peer(uid, gid)),
         ),
@@ -185,7 +185,7 @@ fn by_token(
     request: &Request<Incoming>,
     address: SocketAddr,
     service: &Service,
-) -> (Peer, Result<Permit, ApiError>) {
+) -> (Peer, Result<Authorization, ApiError>) {
     let presented = request.headers().get("x-auth-token");
     let name = presented
         .zip(service.tokens.as_ref())

@@ -15,10 +15,10 @@ use tokio::{
 use tracing::warn;
 
 use super::{
-    Origin,
+    Transport,
     refusal::{Stream, refuse},
 };
-use crate::{api::spare::Spare, config::Config};
+use crate::{api::reserve_fd::ReserveFd, config::Config};
 
 /// The socket's name in the runtime folder.
 pub const SOCKET: &str = "agent.sock";
@@ -60,7 +60,7 @@ pub struct Listeners {
     tcp: Option<std::net::TcpListener>,
     metrics: Option<std::net::TcpListener>,
     file: SocketFile,
-    spare: Spare,
+    spare: ReserveFd,
 }
 
 /// Removed when it is dropped.
@@ -74,7 +74,7 @@ pub struct Listening {
     tcp: Option<TcpListener>,
     metrics: Option<TcpListener>,
     _file: SocketFile,
-    spare: Spare,
+    spare: ReserveFd,
 }
 
 impl Listeners {
@@ -110,7 +110,7 @@ impl Listeners {
             tcp: tcp.transpose()?,
             metrics: metrics.transpose()?,
             file,
-            spare: Spare::new(),
+            spare: ReserveFd::new(),
         })
     }
 
@@ -176,10 +176,10 @@ pub fn remove_socket(path: &Path) -> Result<(), ListenError> {
 
 impl Listening {
     /// The next who knocks, and who that is, if the kernel can tell.
-    pub(super) async fn accept(&self) -> io::Result<(Stream, io::Result<Origin>)> {
+    pub(super) async fn accept(&self) -> io::Result<(Stream, io::Result<Transport>)> {
         tokio::select! {
             accepted = self.unix.accept() => accepted.map(|(stream, _)| {
-                let origin = stream.peer_cred().map(|peer| Origin::Local {
+                let origin = stream.peer_cred().map(|peer| Transport::Local {
                     pid: peer.pid().unwrap_or(0),
                     uid: peer.uid(),
                     gid: peer.gid(),
@@ -187,10 +187,10 @@ impl Listening {
                 (Stream::Unix(stream), origin)
             }),
             accepted = accept_by(self.tcp.as_ref()) => accepted.map(|(stream, address)| {
-                (Stream::Tcp(stream), Ok(Origin::Tcp { address }))
+                (Stream::Tcp(stream), Ok(Transport::Tcp { address }))
             }),
             accepted = accept_by(self.metrics.as_ref()) => accepted.map(|(stream, address)| {
-                (Stream::Tcp(stream), Ok(Origin::Metrics { address }))
+                (Stream::Tcp(stream), Ok(Transport::Metrics { address }))
             }),
         }
     }

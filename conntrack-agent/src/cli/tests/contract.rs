@@ -112,7 +112,7 @@ fn reply(rules: &mut Vec<Value>, next: &mut u64, (method, uri, body): &Asked) ->
 }
 
 fn replace_all(rules: &mut Vec<Value>, next: &mut u64, body: &Value, dry_run: bool) -> Reply {
-    let says =
+    let target =
         |rule: &Value| ["router_id", "protocol", "port", "helper"].map(|key| rule[key].clone());
     let wanted: Vec<Value> = body["routers"]
         .as_array()
@@ -129,7 +129,8 @@ fn replace_all(rules: &mut Vec<Value>, next: &mut u64, body: &Value, dry_run: bo
         .iter()
         .cloned()
         .partition(|rule| rule["origin"] == "api");
-    let among = |rules: &[Value], rule: &Value| rules.iter().any(|other| says(other) == says(rule));
+    let among =
+        |rules: &[Value], rule: &Value| rules.iter().any(|other| target(other) == target(rule));
     let added: Vec<_> = wanted
         .iter()
         .filter(|rule| !among(&owned, rule))

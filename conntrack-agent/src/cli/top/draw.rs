@@ -10,7 +10,7 @@ use ratatui::{
 
 use super::{
     history::{History, human},
-    state::State,
+    state::TopState,
 };
 use crate::{cli::output::printable, client::RouterDetail};
 
@@ -59,7 +59,7 @@ impl Look {
 }
 
 /// Draws it.
-pub(super) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) {
+pub(super) fn draw(frame: &mut Frame<'_>, state: &TopState, look: Look) {
     let area = frame.area();
     // News have a fourth of what is left of the screen.
     let news = (area.height.saturating_sub(6) / 4).clamp(1, 12);
@@ -90,7 +90,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) {
     frame.render_widget(Paragraph::new(text).style(style), keys);
 }
 
-fn heading(state: &State, look: Look) -> Vec<Line<'static>> {
+fn heading(state: &TopState, look: Look) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     match &state.status {
         None => lines.push(Line::raw("conntrack-agent")),
@@ -145,7 +145,7 @@ fn header(names: &'static [(&'static str, usize)]) -> Row<'static> {
     Row::new(cells).style(Style::new().add_modifier(Modifier::BOLD))
 }
 
-fn routers(frame: &mut Frame<'_>, area: Rect, state: &State, look: Look) {
+fn routers(frame: &mut Frame<'_>, area: Rect, state: &TopState, look: Look) {
     let graph = usize::from(area.width.saturating_sub(71)).clamp(8, 60);
     let shown = state.shown();
     let rows = shown.iter().map(|(router, history)| {
@@ -184,7 +184,7 @@ fn routers(frame: &mut Frame<'_>, area: Rect, state: &State, look: Look) {
     frame.render_stateful_widget(table, area, &mut place);
 }
 
-fn inside(frame: &mut Frame<'_>, area: Rect, state: &State, detail: &RouterDetail, look: Look) {
+fn inside(frame: &mut Frame<'_>, area: Rect, state: &TopState, detail: &RouterDetail, look: Look) {
     let mut lines = vec![Line::from(vec![
         Span::raw(format!("router {} ", detail.traffic.id)),
         Span::styled(
@@ -282,7 +282,7 @@ fn known(count: Option<u64>) -> String {
 }
 
 /// The last of what has happened, the newest at the end.
-fn latest(state: &State, height: u16, look: Look) -> Vec<Line<'static>> {
+fn latest(state: &TopState, height: u16, look: Look) -> Vec<Line<'static>> {
     let room = usize::from(height.saturating_sub(1));
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let mut lines = vec![Line::styled("LATELY", bold)];

@@ -11,7 +11,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::history::History;
 use crate::{
     cli::events,
-    client::{AgentStatus, Event, RouterDetail, RouterTraffic},
+    client::{AgentStatus, EventView, RouterDetail, RouterTraffic},
     model::RouterId,
 };
 
@@ -22,7 +22,7 @@ const NEWS: usize = 32;
 pub(super) struct Sample {
     pub(super) status: AgentStatus,
     pub(super) routers: Vec<RouterTraffic>,
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<EventView>,
     /// Of the router that is looked into; none if there is none any more.
     pub(super) detail: Option<RouterDetail>,
 }
@@ -70,7 +70,7 @@ pub(super) enum Wish {
 }
 
 /// All of it.
-pub(super) struct State {
+pub(super) struct TopState {
     pub(super) status: Option<AgentStatus>,
     /// Why there is no newer sample.
     pub(super) away: Option<String>,
@@ -89,7 +89,7 @@ pub(super) struct State {
     rules: BTreeMap<(String, u16), History>,
 }
 
-impl State {
+impl TopState {
     pub(super) const fn new() -> Self {
         Self {
             status: None,
@@ -292,18 +292,18 @@ mod tests {
         }
     }
 
-    fn order(state: &State) -> String {
+    fn order(state: &TopState) -> String {
         let first = |(router, _): &&(RouterTraffic, History)| router.id.to_string().remove(0);
         state.shown().iter().map(first).collect()
     }
 
-    fn press(state: &mut State, keys: &[KeyCode]) -> Wish {
+    fn press(state: &mut TopState, keys: &[KeyCode]) -> Wish {
         let press = |key: &KeyCode| state.key(KeyEvent::new(*key, KeyModifiers::NONE));
         keys.iter().map(press).last().unwrap()
     }
 
-    fn filled() -> State {
-        let mut state = State::new();
+    fn filled() -> TopState {
+        let mut state = TopState::new();
         let begun = Instant::now();
         state.take(
             sample(&[

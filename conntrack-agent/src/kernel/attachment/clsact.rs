@@ -17,7 +17,7 @@ use tracing::warn;
 use super::{
     Pin,
     filter::{INGRESS, Seat, add_qdisc, delete, delete_qdisc, filters, name, qdiscs, set},
-    hooks::Place,
+    hooks::Target,
     pin,
 };
 use crate::kernel::{
@@ -36,7 +36,7 @@ const ATTEMPTS: usize = 4;
 pub(super) fn attach(
     route: &mut Route,
     agent: AgentId,
-    place: &Place<'_>,
+    place: &Target<'_>,
     instance: &mut Instance,
 ) -> Result<bool, Error> {
     let index = place.index();
@@ -69,7 +69,7 @@ pub(super) fn attach(
 /// Sees to it that there is a qdisc to put a filter on.
 fn prepare(
     route: &mut Route,
-    place: &Place<'_>,
+    place: &Target<'_>,
     before: Pin,
     made_qdisc: &mut bool,
 ) -> Result<(), Error> {

@@ -6,7 +6,9 @@ use std::{io, path::Path};
 
 use rustix::io::Errno;
 
-use super::{Attachment, Ingress, Pin, Way, XdpMode, XdpOutcome, clsact, filter, pin, tcx, xdp};
+use super::{
+    AttachMode, Attachment, Ingress, Pin, XdpMode, XdpOutcome, clsact, filter, pin, tcx, xdp,
+};
 use crate::kernel::{
     AgentId, Error, Instance, Netns, NetnsFolder,
     interface::{Listed, interfaces},
@@ -114,7 +116,7 @@ impl Hooks {
     /// [`Error`] if the kernel refuses; then what was there before is still.
     pub fn attach(
         &self,
-        way: Way,
+        way: AttachMode,
         netns: &Netns,
         attachment: &Attachment,
         instance: &mut Instance,
@@ -122,16 +124,16 @@ impl Hooks {
         let index = attachment.interface.index;
         netns.enter(|| {
             let mut route = open(netns)?;
-            let place = Place { netns, attachment };
+            let place = Target { netns, attachment };
             match way {
-                Way::Tcx => {
+                AttachMode::Tcx => {
                     let made_qdisc = pin::made_qdisc(&attachment.pin);
                     let was_there = tcx::attach(&place, instance)?;
                     let removed = clsact::remove(&mut route, self.agent, index, made_qdisc)
                         .map_err(place.failed("rid of the tc filter"))?;
                     Ok(was_there || removed)
                 }
-                Way::Clsact => clsact::attach(&mut route, self.agent, &place, instance),
+                AttachMode::Clsact => clsact::attach(&mut route, self.agent, &place, instance),
             }
         })
     }
@@ -152,7 +154,7 @@ impl Hooks {
         instance: &Instance,
     ) -> Result<(XdpOutcome, u32), Error> {
         netns.enter(|| {
-            let place = Place { netns, attachment };
+            let place = Target { netns, attachment };
             let Listed { mtu, xdp, .. } = listed(&place)?;
             let outcome = xdp::attach(&place, xdp, mode, instance)?;
             Ok((outcome, mtu))
@@ -271,12 +273,12 @@ impl Hooks {
 const LOOPBACK: u32 = 1;
 
 /// The interface that is being worked on, in its namespace.
-pub(super) struct Place<'a> {
+pub(super) struct Target<'a> {
     pub(super) netns: &'a Netns,
     attachment: &'a Attachment,
 }
 
-impl Place<'_> {
+impl Target<'_> {
     pub(super) fn index(&self) -> u32 {
         self.attachment.interface.index
     }
@@ -309,7 +311,7 @@ impl Place<'_> {
 }
 
 /// The interface as it is now.
-fn listed(place: &Place<'_>) -> Result<Listed, Error> {
+fn listed(place: &Target<'_>) -> Result<Listed, Error> {
     let listed = interfaces(&mut open(place.netns)?);
     let listed = listed.map_err(place.failed("asked for its XDP program"))?;
     let mut listed = listed.into_iter();

@@ -18,7 +18,7 @@ use aya::{
 use nix::net::if_::if_indextoname;
 use rustix::io::Errno;
 
-use super::{Pin, hooks::Place, pin};
+use super::{Pin, hooks::Target, pin};
 use crate::kernel::{Error, Instance, netlink::is, sys};
 
 /// How long a link may take to leave that nothing holds any more: the kernel
@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// was one.
 ///
 /// The interface's namespace is the calling thread's.
-pub(super) fn attach(place: &Place<'_>, instance: &mut Instance) -> Result<bool, Error> {
+pub(super) fn attach(place: &Target<'_>, instance: &mut Instance) -> Result<bool, Error> {
     let path = place.pin();
     let found = Pin::at(path)?;
     if let Pin::Link(pinned) = found
@@ -69,7 +69,7 @@ enum Link {
 /// A link that runs the instance's program on the interface: the kernel takes
 /// no program twice on one hook (`bpf_mprog_attach`, kernel/bpf/mprog.c), so
 /// one that lost its pin is found again, or waited for until it is gone.
-fn link(place: &Place<'_>, instance: &mut Instance) -> Result<Link, Error> {
+fn link(place: &Target<'_>, instance: &mut Instance) -> Result<Link, Error> {
     let program = instance.program_id();
     let start = Instant::now();
     loop {
@@ -89,7 +89,7 @@ fn link(place: &Place<'_>, instance: &mut Instance) -> Result<Link, Error> {
     }
 }
 
-fn make(place: &Place<'_>, instance: &mut Instance) -> Result<FdLink, Error> {
+fn make(place: &Target<'_>, instance: &mut Instance) -> Result<FdLink, Error> {
     // The name that it has now: it may have been renamed since it was listed.
     let name = if_indextoname(place.index()).map_err(|_| place.gone())?;
     let name = name.to_string_lossy();
@@ -116,7 +116,7 @@ fn make(place: &Place<'_>, instance: &mut Instance) -> Result<FdLink, Error> {
     })
 }
 
-fn on_hook(place: &Place<'_>) -> Result<Vec<(u32, u32)>, Error> {
+fn on_hook(place: &Target<'_>) -> Result<Vec<(u32, u32)>, Error> {
     sys::tcx_ingress(place.index()).map_err(place.failed("asked for its tcx programs"))
 }
 

@@ -17,7 +17,7 @@ use aya::programs::{links::LinkInfo, loaded_links};
 use nix::net::if_::if_indextoname;
 use rustix::io::Errno;
 
-use super::{hooks::Place, pin};
+use super::{hooks::Target, pin};
 use crate::kernel::{Error, Instance, netlink::is, sys};
 
 /// How long a link may take to leave that nothing holds any more: the kernel
@@ -113,7 +113,7 @@ pub enum XdpOutcome {
 ///
 /// The interface's namespace is the calling thread's.
 pub(super) fn attach(
-    place: &Place<'_>,
+    place: &Target<'_>,
     there: Option<XdpProgram>,
     mode: XdpMode,
     instance: &Instance,

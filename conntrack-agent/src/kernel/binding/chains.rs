@@ -6,13 +6,13 @@ use super::object_name;
 use crate::{
     kernel::{
         Carrier, MarkBits,
-        nft::{Expression, Family, Object, Statement},
+        nft::{Expression, NftObject, Statement, TableFamily},
     },
     model::Helper,
 };
 
 /// What reads one carrier.
-pub(super) struct Chain {
+pub(super) struct BindingChain {
     name: &'static str,
     /// nft(8): "filter" chains see every packet, "nat" chains the first of each
     /// connection alone (`nf_nat_inet_fn`, `net/netfilter/nf_nat_core.c`).
@@ -21,7 +21,7 @@ pub(super) struct Chain {
     rules: Vec<Vec<Statement>>,
 }
 
-impl Chain {
+impl BindingChain {
     pub(super) fn of(carrier: Carrier, bits: MarkBits, helpers: &[Helper]) -> Self {
         match carrier {
             Carrier::Mark => by_mark(bits, helpers),
@@ -30,24 +30,24 @@ impl Chain {
     }
 
     /// The chain by its name, in this table.
-    pub(super) fn named(&self, table: &str) -> Object {
-        Object::ChainNamed {
-            family: Family::Inet,
+    pub(super) fn named(&self, table: &str) -> NftObject {
+        NftObject::ChainNamed {
+            family: TableFamily::Inet,
             table: table.to_owned(),
             name: self.name,
         }
     }
 
     /// The chain and its rules, in this table.
-    pub(super) fn objects(self, table: &str) -> Vec<Object> {
+    pub(super) fn objects(self, table: &str) -> Vec<NftObject> {
         let Self {
             name,
             kind,
             priority,
             rules,
         } = self;
-        let mut objects = vec![Object::Chain {
-            family: Family::Inet,
+        let mut objects = vec![NftObject::Chain {
+            family: TableFamily::Inet,
             table: table.to_owned(),
             name,
             kind,
@@ -55,8 +55,8 @@ impl Chain {
             prio: priority,
             policy: "accept",
         }];
-        objects.extend(rules.into_iter().map(|expr| Object::Rule {
-            family: Family::Inet,
+        objects.extend(rules.into_iter().map(|expr| NftObject::Rule {
+            family: TableFamily::Inet,
             table: table.to_owned(),
             chain: name,
             expr,
@@ -72,11 +72,11 @@ impl Chain {
 /// Most packets have no mark and leave at the first rule. Setting and
 /// clearing are rules of their own: a mark that the map has no entry for
 /// ends its rule, and must be cleared all the same.
-fn by_mark(bits: MarkBits, helpers: &[Helper]) -> Chain {
+fn by_mark(bits: MarkBits, helpers: &[Helper]) -> BindingChain {
     let mark = || Expression::Meta { key: "mark" };
     let and = |bits| Expression::And(Box::new(mark()), Box::new(Expression::Number(bits)));
     let ours = bits.mask();
-    Chain {
+    BindingChain {
         name: "bind",
         kind: "filter",
         priority: -160,
@@ -104,9 +104,9 @@ fn by_mark(bits: MarkBits, helpers: &[Helper]) -> Chain {
 ///
 /// Neutron's rules do nothing with `skb->priority`, and IPv4 forwarding sets it
 /// anew from the TOS (`ip_forward`), so nothing has to clear it.
-fn by_priority(helpers: &[Helper]) -> Chain {
+fn by_priority(helpers: &[Helper]) -> BindingChain {
     let priority = Expression::Meta { key: "priority" };
-    Chain {
+    BindingChain {
         name: "bind-first",
         kind: "nat",
         priority: -110,

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use netlink_packet_core::{DecodeError, NLA_F_NESTED, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
 
-use super::Flow;
+use super::OriginalTuple;
 use crate::{kernel::netlink::attribute, model::Protocol};
 
 /// `sizeof(struct nfgenmsg)`: family, version and `res_id`.
@@ -49,9 +49,9 @@ const HAS_HELPER: u32 = 1 << 13;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Question<'a> {
+pub(super) enum ConntrackQuery<'a> {
     /// The connection that began so.
-    Connection(&'a Flow),
+    Connection(&'a OriginalTuple),
     /// Those that the ruleset gave a helper.
     WithHelper,
     /// How many there are.
@@ -106,7 +106,7 @@ impl Usage {
 }
 
 /// How a connection began; none if it is neither TCP nor UDP.
-pub(super) fn flow(attributes: &[u8]) -> Result<Option<Flow>, DecodeError> {
+pub(super) fn flow(attributes: &[u8]) -> Result<Option<OriginalTuple>, DecodeError> {
     let tuple = attribute(attributes, ORIGINAL)?.unwrap_or_default();
     let addresses = attribute(tuple, ADDRESSES)?.unwrap_or_default();
     let transport = attribute(tuple, TRANSPORT)?.unwrap_or_default();
@@ -128,7 +128,7 @@ pub(super) fn flow(attributes: &[u8]) -> Result<Option<Flow>, DecodeError> {
     let source = end([1, 3], SOURCE_PORT)?;
     let destination = end([2, 4], DESTINATION_PORT)?;
     let ends = source.zip(destination);
-    Ok(ends.map(|(source, destination)| Flow {
+    Ok(ends.map(|(source, destination)| OriginalTuple {
         protocol,
         source,
         destination,
@@ -136,11 +136,11 @@ pub(super) fn flow(attributes: &[u8]) -> Result<Option<Flow>, DecodeError> {
 }
 
 /// The message that asks it.
-pub(super) fn question(what: Question<'_>, sequence: u32) -> Vec<u8> {
+pub(super) fn question(what: ConntrackQuery<'_>, sequence: u32) -> Vec<u8> {
     // An answer that is one message is followed by an acknowledgement, which says
     // that it was all.
     let (kind, flags, family, attributes) = match what {
-        Question::Connection(flow) => {
+        ConntrackQuery::Connection(flow) => {
             let family = if flow.destination.is_ipv4() {
                 INET
             } else {
@@ -148,13 +148,13 @@ pub(super) fn question(what: Question<'_>, sequence: u32) -> Vec<u8> {
             };
             (CONNECTIONS | GET, NLM_F_ACK, family, tuple(flow))
         }
-        Question::WithHelper => {
+        ConntrackQuery::WithHelper => {
             let bits = HAS_HELPER.to_be_bytes();
             let status = [one(STATUS, &bits), one(STATUS_MASK, &bits)].concat();
             (CONNECTIONS | GET, NLM_F_DUMP, ANY, status)
         }
-        Question::Usage => (CONNECTIONS | GET_STATS, NLM_F_ACK, ANY, Vec::new()),
-        Question::Expectations => (EXPECTATIONS | GET, NLM_F_DUMP, ANY, Vec::new()),
+        ConntrackQuery::Usage => (CONNECTIONS | GET_STATS, NLM_F_ACK, ANY, Vec::new()),
+        ConntrackQuery::Expectations => (EXPECTATIONS | GET, NLM_F_DUMP, ANY, Vec::new()),
     };
     // `struct nlmsghdr`, whose port the kernel fills in, and `struct nfgenmsg`.
     let mut message = vec![0; 4];
@@ -170,7 +170,7 @@ pub(super) fn question(what: Question<'_>, sequence: u32) -> Vec<u8> {
 }
 
 /// `CTA_TUPLE_ORIG`.
-fn tuple(flow: &Flow) -> Vec<u8> {
+fn tuple(flow: &OriginalTuple) -> Vec<u8> {
     let address = |[v4, v6]: [u16; 2], of: SocketAddr| match of.ip() {
         IpAddr::V4(ip) => one(v4, &ip.octets()),
         IpAddr::V6(ip) => one(v6, &ip.octets()),
@@ -205,8 +205,8 @@ fn one(kind: u16, value: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn flow_of(source: &str, destination: &str) -> Flow {
-        Flow {
+    fn flow_of(source: &str, destination: &str) -> OriginalTuple {
+        OriginalTuple {
             protocol: Protocol::Tcp,
             source: source.parse().unwrap(),
             destination: destination.parse().unwrap(),
@@ -219,7 +219,7 @@ mod tests {
             flow_of("10.0.0.1:40000", "10.0.0.2:21"),
             flow_of("[fd00::1]:40000", "[fd00::2]:21"),
         ] {
-            let asked = question(Question::Connection(&flow), 7);
+            let asked = question(ConntrackQuery::Connection(&flow), 7);
             assert_eq!(asked.len() % 4, 0);
             let length = u32::from_ne_bytes(*asked.first_chunk().unwrap());
             assert_eq!(usize::try_from(length).unwrap(), asked.len());

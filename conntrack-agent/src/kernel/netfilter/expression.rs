@@ -9,7 +9,7 @@
 use std::{collections::BTreeMap, io};
 
 use super::message::attributes;
-use crate::kernel::ruleset::Deed;
+use crate::kernel::ruleset::RuleAction;
 
 /// `NFTA_LIST_ELEM`; `NFTA_EXPR_NAME` and `NFTA_EXPR_DATA` in it.
 const ELEMENT: u16 = 1;
@@ -72,7 +72,7 @@ type Registers = BTreeMap<u32, Mark>;
 pub(super) fn deeds(
     expressions: &[u8],
     gives_helpers: impl Fn(&[u8]) -> bool,
-) -> io::Result<Vec<Deed>> {
+) -> io::Result<Vec<RuleAction>> {
     let mut deeds = Vec::new();
     let mut registers = Registers::new();
     let mut needs_connection = false;
@@ -95,7 +95,7 @@ pub(super) fn deeds(
                 // NFTA_LOOKUP_SREG and _DREG, where 0 is the verdict.
                 read_key(&registers, number(data, 2)?, &mut deeds);
                 match number(data, 3)? {
-                    Some(0) => deeds.push(Deed::JumpsByMap),
+                    Some(0) => deeds.push(RuleAction::JumpsByMap),
                     Some(to) => overwrite(&mut registers, to),
                     None => {}
                 }
@@ -113,7 +113,7 @@ pub(super) fn deeds(
             "payload" | "exthdr" | "fib" | "rt" => {
                 // NFTA_FIB_FLAGS.
                 if name == "fib" && number(data, 3)?.unwrap_or_default() & FIB_MARK != 0 {
-                    deeds.push(Deed::ReadsMark(u32::MAX));
+                    deeds.push(RuleAction::ReadsMark(u32::MAX));
                 }
                 if let Some(to) = number(data, 1)? {
                     overwrite(&mut registers, to);
@@ -127,7 +127,7 @@ pub(super) fn deeds(
                 let value = find(data, 2)?.unwrap_or_default();
                 let verdict = find(value, VERDICT)?.unwrap_or_default();
                 if let Some(chain) = find(verdict, VERDICT_CHAIN)? {
-                    deeds.push(Deed::Jumps(text(chain)));
+                    deeds.push(RuleAction::Jumps(text(chain)));
                 }
             }
             "objref" => objref(data, &gives_helpers, &mut deeds)?,
@@ -144,7 +144,7 @@ pub(super) fn deeds(
 }
 
 /// `NFTA_META_DREG`, `_KEY`, `_SREG`.
-fn meta(data: &[u8], registers: &mut Registers, deeds: &mut Vec<Deed>) -> io::Result<()> {
+fn meta(data: &[u8], registers: &mut Registers, deeds: &mut Vec<RuleAction>) -> io::Result<()> {
     let key = number(data, 2)?;
     if let Some(to) = number(data, 1)? {
         overwrite(registers, to);
@@ -158,9 +158,9 @@ fn meta(data: &[u8], registers: &mut Registers, deeds: &mut Vec<Deed>) -> io::Re
                 let value = registers.get(&normal(from));
                 // What isn't made of the mark replaces all of it.
                 let bits = value.map_or(u32::MAX, |mark| mark.changed());
-                deeds.push(Deed::WritesMark(bits));
+                deeds.push(RuleAction::WritesMark(bits));
             }
-            Some(PRIORITY) => deeds.push(Deed::WritesPriority),
+            Some(PRIORITY) => deeds.push(RuleAction::WritesPriority),
             _ => {}
         }
     }
@@ -170,7 +170,11 @@ fn meta(data: &[u8], registers: &mut Registers, deeds: &mut Vec<Deed>) -> io::Re
 /// `NFTA_CT_DREG`, `_KEY`, `_SREG`. Returns whether the rule goes on only with a
 /// packet that has a connection, as it does after it has asked for anything but the
 /// state (`nft_ct_get_eval`, `net/netfilter/nft_ct.c`).
-fn connection(data: &[u8], registers: &mut Registers, deeds: &mut Vec<Deed>) -> io::Result<bool> {
+fn connection(
+    data: &[u8],
+    registers: &mut Registers,
+    deeds: &mut Vec<RuleAction>,
+) -> io::Result<bool> {
     let key = number(data, 2)?;
     if let Some(from) = number(data, 4)? {
         let first = deeds.len();
@@ -188,12 +192,12 @@ fn connection(data: &[u8], registers: &mut Registers, deeds: &mut Vec<Deed>) -> 
 }
 
 /// Marks what a rule does to a packet as done to one alone that has a connection.
-fn with_connection(deed: &mut Deed) {
+fn with_connection(deed: &mut RuleAction) {
     if matches!(
         deed,
-        Deed::ReadsMark(_) | Deed::WritesMark(_) | Deed::WritesPriority
+        RuleAction::ReadsMark(_) | RuleAction::WritesMark(_) | RuleAction::WritesPriority
     ) {
-        *deed = Deed::WithConnection(Box::new(deed.clone()));
+        *deed = RuleAction::WithConnection(Box::new(deed.clone()));
     }
 }
 
@@ -251,37 +255,37 @@ fn overwrite(registers: &mut Registers, to: u32) {
     registers.retain(|register, _| !(first..first.saturating_add(4)).contains(register));
 }
 
-fn read(registers: &Registers, from: Option<u32>, deeds: &mut Vec<Deed>) {
+fn read(registers: &Registers, from: Option<u32>, deeds: &mut Vec<RuleAction>) {
     if let Some(mark) = from.and_then(|from| registers.get(&normal(from))) {
-        deeds.push(Deed::ReadsMark(mark.kept));
+        deeds.push(RuleAction::ReadsMark(mark.kept));
     }
 }
 
 /// A key, which may be of several fields, one behind the other.
-fn read_key(registers: &Registers, from: Option<u32>, deeds: &mut Vec<Deed>) {
+fn read_key(registers: &Registers, from: Option<u32>, deeds: &mut Vec<RuleAction>) {
     let from = from.map_or(u32::MAX, normal);
     let marks = registers.range(from..).map(|(_, mark)| mark.kept);
-    deeds.extend(marks.map(Deed::ReadsMark));
+    deeds.extend(marks.map(RuleAction::ReadsMark));
 }
 
 /// `NFTA_OBJREF_IMM_TYPE` and `_IMM_NAME`, or `_SET_NAME`.
 fn objref(
     data: &[u8],
     gives_helpers: impl Fn(&[u8]) -> bool,
-    deeds: &mut Vec<Deed>,
+    deeds: &mut Vec<RuleAction>,
 ) -> io::Result<()> {
     if number(data, 1)? == Some(CT_HELPER) {
-        deeds.push(Deed::GivesHelper(find(data, 2)?.map(text)));
+        deeds.push(RuleAction::GivesHelper(find(data, 2)?.map(text)));
     } else if let Some(set) = find(data, 4)?
         && gives_helpers(set)
     {
-        deeds.push(Deed::GivesHelper(None));
+        deeds.push(RuleAction::GivesHelper(None));
     }
     Ok(())
 }
 
 /// `NFTA_TARGET_NAME`, `_REV`, `_INFO`.
-fn target(data: &[u8], deeds: &mut Vec<Deed>) -> io::Result<()> {
+fn target(data: &[u8], deeds: &mut Vec<RuleAction>) -> io::Result<()> {
     let name = find(data, 1)?.map(text).unwrap_or_default();
     let revision = number(data, 2)?.unwrap_or_default();
     let info = find(data, 3)?.unwrap_or_default();
@@ -291,14 +295,14 @@ fn target(data: &[u8], deeds: &mut Vec<Deed>) -> io::Result<()> {
         "CT" => {
             let helper = info.get(12..28).map(text).unwrap_or_default();
             if !helper.is_empty() {
-                deeds.push(Deed::GivesHelper(Some(helper)));
+                deeds.push(RuleAction::GivesHelper(Some(helper)));
             }
         }
         // struct xt_mark_tginfo2: u32 mark, u32 mask; what it does is
         // `mark & ~mask ^ mark` (`mark_tg`, net/netfilter/xt_mark.c).
         "MARK" => {
             let bits = words(info).map_or(u32::MAX, |[mark, mask]| mark | mask);
-            deeds.push(Deed::WritesMark(bits));
+            deeds.push(RuleAction::WritesMark(bits));
         }
         // struct xt_connmark_tginfo1 (`connmark_tg`, net/netfilter/xt_connmark.c): u32
         // ctmark, u32 ctmask, u32 nfmask, u8 mode; in revision 2 two bytes of a
@@ -311,7 +315,9 @@ fn target(data: &[u8], deeds: &mut Vec<Deed>) -> io::Result<()> {
             if mode.is_none_or(|mode| *mode == RESTORE) {
                 let bits = words(info).filter(|_| shift == Some(&0));
                 let bits = bits.map_or(u32::MAX, |[_, from, to]| from | to);
-                deeds.push(Deed::WithConnection(Box::new(Deed::WritesMark(bits))));
+                deeds.push(RuleAction::WithConnection(Box::new(
+                    RuleAction::WritesMark(bits),
+                )));
             }
         }
         _ => {}
@@ -320,11 +326,11 @@ fn target(data: &[u8], deeds: &mut Vec<Deed>) -> io::Result<()> {
 }
 
 /// `NFTA_MATCH_NAME`, `_INFO`. struct `xt_mark_mtinfo1`: u32 mark, u32 mask.
-fn matching(data: &[u8], deeds: &mut Vec<Deed>) -> io::Result<()> {
+fn matching(data: &[u8], deeds: &mut Vec<RuleAction>) -> io::Result<()> {
     if find(data, 1)?.map(text).as_deref() == Some("mark") {
         let info = find(data, 3)?.unwrap_or_default();
         let bits = words(info).map_or(u32::MAX, |[_, mask]| mask);
-        deeds.push(Deed::ReadsMark(bits));
+        deeds.push(RuleAction::ReadsMark(bits));
     }
     Ok(())
 }
@@ -428,7 +434,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(expressions: &[Vec<u8>], expected: &[Deed]) {
+    fn check(expressions: &[Vec<u8>], expected: &[RuleAction]) {
         let bytes = expressions.concat();
         let found = deeds(&bytes, |set| set == b"helpers\0").unwrap();
         assert_eq!(found, expected);
@@ -441,14 +447,17 @@ mod tests {
     #[test]
     fn a_mark_is_written_in_the_bits_that_can_change() {
         let immediate = expression("immediate", &[be(1, 1), value(2, 5)]);
-        check(&[immediate, set_mark()], &[Deed::WritesMark(u32::MAX)]);
+        check(
+            &[immediate, set_mark()],
+            &[RuleAction::WritesMark(u32::MAX)],
+        );
         check(
             &[load_mark(), masked(0xffff_ff00, 0x0000_0012), set_mark()],
-            &[Deed::WritesMark(0xff)],
+            &[RuleAction::WritesMark(0xff)],
         );
         check(
             &[load_mark(), masked(u32::MAX, 0x0100_0000), set_mark()],
-            &[Deed::WritesMark(0x0100_0000)],
+            &[RuleAction::WritesMark(0x0100_0000)],
         );
         check(
             &[
@@ -457,18 +466,18 @@ mod tests {
                 masked(0xffff_ff0f, 1),
                 set_mark(),
             ],
-            &[Deed::WritesMark(0xff)],
+            &[RuleAction::WritesMark(0xff)],
         );
         // What is in between may have changed the register.
         let length = || expression("meta", &[be(2, 0), be(1, 1)]);
         check(
             &[load_mark(), length(), set_mark()],
-            &[Deed::WritesMark(u32::MAX)],
+            &[RuleAction::WritesMark(u32::MAX)],
         );
         let unknown = expression("nonesuch", &[be(1, 1)]);
         check(
             &[load_mark(), unknown, set_mark()],
-            &[Deed::WritesMark(u32::MAX)],
+            &[RuleAction::WritesMark(u32::MAX)],
         );
     }
 
@@ -481,32 +490,32 @@ mod tests {
             let compare = || expression(reader, &[be(1, 1)]);
             check(
                 &[load_mark(), swapped(), compare()],
-                &[Deed::ReadsMark(u32::MAX)],
+                &[RuleAction::ReadsMark(u32::MAX)],
             );
             check(
                 &[load_mark(), masked(0xff, 0), swapped(), compare()],
-                &[Deed::ReadsMark(0xff)],
+                &[RuleAction::ReadsMark(0xff)],
             );
         }
         let by_map = expression("lookup", &[nla(1, b"m\0"), be(2, 1), be(3, 0)]);
         check(
             &[load_mark(), swapped(), by_map],
-            &[Deed::ReadsMark(u32::MAX), Deed::JumpsByMap],
+            &[RuleAction::ReadsMark(u32::MAX), RuleAction::JumpsByMap],
         );
         check(
             &[load_mark(), swapped(), set_mark()],
-            &[Deed::WritesMark(u32::MAX)],
+            &[RuleAction::WritesMark(u32::MAX)],
         );
         // A shift, behind a mask.
         let shifted = || expression("bitwise", &[be(1, 1), be(2, 1), be(6, 1)]);
         let compare = expression("cmp", &[be(1, 1)]);
         check(
             &[load_mark(), masked(0xff, 0), shifted(), compare],
-            &[Deed::ReadsMark(0xff)],
+            &[RuleAction::ReadsMark(0xff)],
         );
         check(
             &[load_mark(), shifted(), masked(0xff, 0), set_mark()],
-            &[Deed::WritesMark(u32::MAX)],
+            &[RuleAction::WritesMark(u32::MAX)],
         );
         // With another register, whichever of the two has it.
         let compare = || expression("cmp", &[be(1, 3)]);
@@ -514,20 +523,20 @@ mod tests {
             let both = expression("bitwise", &[be(1, one), be(8, other), be(2, 3), be(6, 3)]);
             check(
                 &[load_mark(), both, compare()],
-                &[Deed::ReadsMark(u32::MAX)],
+                &[RuleAction::ReadsMark(u32::MAX)],
             );
         }
         // What nobody knows may have left it where it was.
         let unknown = expression("nonesuch", &[]);
         check(
             &[load_mark(), unknown, expression("cmp", &[be(1, 1)])],
-            &[Deed::ReadsMark(u32::MAX)],
+            &[RuleAction::ReadsMark(u32::MAX)],
         );
     }
 
     #[test]
     fn a_mark_is_read_by_whatever_takes_it() {
-        let read = [Deed::ReadsMark(u32::MAX)];
+        let read = [RuleAction::ReadsMark(u32::MAX)];
         // `fib saddr . mark . iif oif`, and without the mark.
         let route = |flags| expression("fib", &[be(1, 1), be(2, 1), be(3, flags)]);
         check(&[route(0b1101)], &read);
@@ -540,10 +549,10 @@ mod tests {
 
     #[test]
     fn what_takes_a_connection_is_told_so() {
-        let with = |deed| [Deed::WithConnection(Box::new(deed))];
+        let with = |deed| [RuleAction::WithConnection(Box::new(deed))];
         let load = |key| expression("ct", &[be(2, key), be(1, 1)]);
         let immediate = || expression("immediate", &[be(1, 1), value(2, 5)]);
-        let written = || Deed::WritesMark(u32::MAX);
+        let written = || RuleAction::WritesMark(u32::MAX);
         check(&[load(CT_MARK), set_mark()], &with(written()));
         // The rule ends for a packet without one.
         check(&[load(CT_MARK), immediate(), set_mark()], &with(written()));
@@ -551,10 +560,10 @@ mod tests {
         let save = expression("ct", &[be(2, CT_MARK), be(4, 1)]);
         check(
             &[load_mark(), save.clone()],
-            &with(Deed::ReadsMark(u32::MAX)),
+            &with(RuleAction::ReadsMark(u32::MAX)),
         );
         // But not by this, which then does nothing.
-        let [saved] = with(Deed::ReadsMark(u32::MAX));
+        let [saved] = with(RuleAction::ReadsMark(u32::MAX));
         check(
             &[load_mark(), save, immediate(), set_mark()],
             &[saved, written()],
@@ -564,10 +573,13 @@ mod tests {
     #[test]
     fn a_mark_is_read_in_the_bits_that_are_compared() {
         let compare = || expression("cmp", &[be(1, 1), value(3, 1)]);
-        check(&[load_mark(), compare()], &[Deed::ReadsMark(u32::MAX)]);
+        check(
+            &[load_mark(), compare()],
+            &[RuleAction::ReadsMark(u32::MAX)],
+        );
         check(
             &[load_mark(), masked(0xff, 0), compare()],
-            &[Deed::ReadsMark(0xff)],
+            &[RuleAction::ReadsMark(0xff)],
         );
         check(
             &[expression("meta", &[be(2, 16), be(1, 1)]), compare()],
@@ -577,36 +589,36 @@ mod tests {
         let address = expression("payload", &[be(1, 1), be(2, 1)]);
         let mark = expression("meta", &[be(2, MARK), be(1, 9)]);
         let lookup = || expression("lookup", &[nla(1, b"s\0"), be(2, 1)]);
-        let read = [Deed::ReadsMark(u32::MAX)];
+        let read = [RuleAction::ReadsMark(u32::MAX)];
         // The address first, which may be of 16 bytes.
         check(&[address.clone(), mark.clone(), lookup()], &read);
         check(&[mark, address, lookup()], &[]);
         // By the long name of the same register.
         let compare = expression("cmp", &[be(1, 8), value(3, 1)]);
-        check(&[load_mark(), compare], &[Deed::ReadsMark(u32::MAX)]);
+        check(&[load_mark(), compare], &[RuleAction::ReadsMark(u32::MAX)]);
     }
 
     #[test]
     fn helpers_and_priorities_and_jumps_are_seen() {
         let by_name = expression("objref", &[be(1, CT_HELPER), nla(2, b"ftp-x\0")]);
-        check(&[by_name], &[Deed::GivesHelper(Some("ftp-x".into()))]);
+        check(&[by_name], &[RuleAction::GivesHelper(Some("ftp-x".into()))]);
         let by_map = |name: &[u8]| expression("objref", &[be(3, 1), nla(4, name)]);
-        check(&[by_map(b"helpers\0")], &[Deed::GivesHelper(None)]);
+        check(&[by_map(b"helpers\0")], &[RuleAction::GivesHelper(None)]);
         check(&[by_map(b"quotas\0")], &[]);
         check(&[expression("objref", &[be(1, 1), nla(2, b"c\0")])], &[]);
         let priority = expression("meta", &[be(2, PRIORITY), be(3, 1)]);
-        check(&[priority], &[Deed::WritesPriority]);
+        check(&[priority], &[RuleAction::WritesPriority]);
         let verdict = [
             be(1, (-3_i32).cast_unsigned()),
             nla(VERDICT_CHAIN, b"there\0"),
         ]
         .concat();
         let jump = expression("immediate", &[be(1, 0), nla(2, &nla(VERDICT, &verdict))]);
-        check(&[jump], &[Deed::Jumps("there".into())]);
+        check(&[jump], &[RuleAction::Jumps("there".into())]);
         let by_map = expression("lookup", &[nla(1, b"m\0"), be(2, 1), be(3, 0)]);
         check(
             &[load_mark(), by_map],
-            &[Deed::ReadsMark(u32::MAX), Deed::JumpsByMap],
+            &[RuleAction::ReadsMark(u32::MAX), RuleAction::JumpsByMap],
         );
     }
 
@@ -619,20 +631,20 @@ mod tests {
         info.extend(b"ftp\0\0\0\0\0\0\0\0\0\0\0\0\0");
         check(
             &[xt("target", "CT", 2, &info)],
-            &[Deed::GivesHelper(Some("ftp".into()))],
+            &[RuleAction::GivesHelper(Some("ftp".into()))],
         );
         // Without a helper, for its zone.
         check(&[xt("target", "CT", 2, &[0; 64])], &[]);
         check(
             &[xt("target", "MARK", 2, &numbers(&[0x100, 0xff]))],
-            &[Deed::WritesMark(0x1ff)],
+            &[RuleAction::WritesMark(0x1ff)],
         );
         let connmark = |revision, masks: [u32; 2], rest: &[u8]| {
             let mut info = numbers(&[0, masks[0], masks[1]]);
             info.extend(rest);
             xt("target", "CONNMARK", revision, &info)
         };
-        let with = |bits| Deed::WithConnection(Box::new(Deed::WritesMark(bits)));
+        let with = |bits| RuleAction::WithConnection(Box::new(RuleAction::WritesMark(bits)));
         let bits = with(0xff0f);
         check(
             &[connmark(1, [0xf, 0xff00], &[2])],
@@ -643,7 +655,7 @@ mod tests {
         check(&[connmark(2, [0xf, 0xff00], &[0, 0, 1])], &[]);
         check(
             &[xt("match", "mark", 1, &numbers(&[1, 0xf0, 0]))],
-            &[Deed::ReadsMark(0xf0)],
+            &[RuleAction::ReadsMark(0xf0)],
         );
         check(&[xt("match", "tcp", 0, &[0; 16])], &[]);
     }

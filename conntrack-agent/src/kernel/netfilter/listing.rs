@@ -4,7 +4,7 @@ use std::io;
 
 use super::{
     Reading,
-    message::{Answer, Kind, Part, answers, request_of_all_families},
+    message::{DumpPart, ObjectKind, Reply, answers, request_of_all_families},
 };
 
 /// How often it is asked again where the ruleset changes meanwhile: there is no
@@ -37,8 +37,8 @@ impl Listing {
     /// Gives `take` all things of a kind. Returns false if something changed.
     pub(super) fn each(
         &mut self,
-        kind: Kind,
-        mut take: impl FnMut(&Part<'_>) -> io::Result<()>,
+        kind: ObjectKind,
+        mut take: impl FnMut(&DumpPart<'_>) -> io::Result<()>,
     ) -> io::Result<bool> {
         let reading = &mut self.reading;
         reading.sequence += 1;
@@ -47,10 +47,10 @@ impl Listing {
             reading.receive()?;
             for answer in answers(&reading.buffer, kind, reading.sequence) {
                 let part = match answer? {
-                    Answer::Part(part) => part,
-                    Answer::Done => return Ok(true),
-                    Answer::Interrupted => return Ok(false),
-                    Answer::Refused(error) => return Err(error),
+                    Reply::Part(part) => part,
+                    Reply::Done => return Ok(true),
+                    Reply::Interrupted => return Ok(false),
+                    Reply::Refused(error) => return Err(error),
                 };
                 if *self.generation.get_or_insert(part.generation) != part.generation {
                     return Ok(false);

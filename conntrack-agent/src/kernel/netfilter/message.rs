@@ -33,7 +33,7 @@ pub(super) const NAME_OF_TYPE: u16 = 7;
 
 /// A kind of thing that a table consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ObjectKind {
     Table,
     Chain,
     Object,
@@ -42,7 +42,7 @@ pub(super) enum Kind {
     Rule,
 }
 
-impl Kind {
+impl ObjectKind {
     /// `NFT_MSG_GET…` of `enum nf_tables_msg_types`.
     const fn get(self) -> u16 {
         SUBSYSTEM
@@ -84,7 +84,7 @@ impl Kind {
 /// The request for the table itself, or for all of one kind that it has: of
 /// `set`, or anywhere in it. (The kernel heeds the table's name for all but
 /// chains.)
-pub(super) fn request(kind: Kind, table: &str, set: Option<&[u8]>, sequence: u32) -> Vec<u8> {
+pub(super) fn request(kind: ObjectKind, table: &str, set: Option<&[u8]>, sequence: u32) -> Vec<u8> {
     let mut name = table.as_bytes().to_vec();
     name.push(0);
     let mut attributes = vec![DefaultNla::new(TABLE, name)];
@@ -93,18 +93,18 @@ pub(super) fn request(kind: Kind, table: &str, set: Option<&[u8]>, sequence: u32
 }
 
 /// The request for all of one kind that the namespace has.
-pub(super) fn request_of_all_families(kind: Kind, sequence: u32) -> Vec<u8> {
+pub(super) fn request_of_all_families(kind: ObjectKind, sequence: u32) -> Vec<u8> {
     message(kind, ALL_FAMILIES, &[], sequence)
 }
 
-fn message(kind: Kind, family: u8, attributes: &[DefaultNla], sequence: u32) -> Vec<u8> {
+fn message(kind: ObjectKind, family: u8, attributes: &[DefaultNla], sequence: u32) -> Vec<u8> {
     let length = HEADER + GENERAL + attributes.buffer_len();
     let mut header = NetlinkHeader::default();
     // Of two names, at most.
     header.length = u32::try_from(length).unwrap_or(u32::MAX);
     header.message_type = kind.get();
     header.flags = match kind {
-        Kind::Table => NLM_F_REQUEST,
+        ObjectKind::Table => NLM_F_REQUEST,
         _ => NLM_F_REQUEST | NLM_F_DUMP,
     };
     header.sequence_number = sequence;
@@ -117,9 +117,9 @@ fn message(kind: Kind, family: u8, attributes: &[DefaultNla], sequence: u32) -> 
 
 /// One message of an answer.
 #[derive(Debug)]
-pub(super) enum Answer<'a> {
+pub(super) enum Reply<'a> {
     /// One thing; of elements, some.
-    Part(Part<'a>),
+    Part(DumpPart<'a>),
     /// A dump has ended.
     Done,
     /// Something changed while a dump went on: `NLM_F_DUMP_INTR`.
@@ -130,8 +130,8 @@ pub(super) enum Answer<'a> {
 
 /// What the kernel says about one thing.
 #[derive(Debug)]
-pub(super) struct Part<'a> {
-    kind: Kind,
+pub(super) struct DumpPart<'a> {
+    kind: ObjectKind,
     /// Of the table.
     pub family: u8,
     /// Changes with each change of the namespace's ruleset.
@@ -143,9 +143,9 @@ pub(super) struct Part<'a> {
 /// After the first damaged one there is no next.
 pub(super) fn answers(
     mut rest: &[u8],
-    kind: Kind,
+    kind: ObjectKind,
     sequence: u32,
-) -> impl Iterator<Item = io::Result<Answer<'_>>> {
+) -> impl Iterator<Item = io::Result<Reply<'_>>> {
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
@@ -158,7 +158,7 @@ pub(super) fn answers(
     })
 }
 
-fn answer<'a>(rest: &mut &'a [u8], kind: Kind, sequence: u32) -> io::Result<Answer<'a>> {
+fn answer<'a>(rest: &mut &'a [u8], kind: ObjectKind, sequence: u32) -> io::Result<Reply<'a>> {
     let message = NetlinkBuffer::new_checked(*rest).map_err(damaged)?;
     let length = usize::try_from(message.length()).map_err(damaged)?;
     // Messages begin at multiples of NLMSG_ALIGNTO, 4; the last need not be padded.
@@ -169,7 +169,7 @@ fn answer<'a>(rest: &mut &'a [u8], kind: Kind, sequence: u32) -> io::Result<Answ
         return Err(damaged("the answer is to another question"));
     }
     if message.flags() & NLM_F_DUMP_INTR != 0 {
-        return Ok(Answer::Interrupted);
+        return Ok(Reply::Interrupted);
     }
     let message_type = message.message_type();
     if matches!(message_type, NLMSG_ERROR | NLMSG_DONE) {
@@ -177,15 +177,15 @@ fn answer<'a>(rest: &mut &'a [u8], kind: Kind, sequence: u32) -> io::Result<Answ
             .first_chunk()
             .ok_or_else(|| damaged("the answer ends before its error code"))?;
         return Ok(match i32::from_ne_bytes(*code) {
-            0 => Answer::Done,
-            code => Answer::Refused(io::Error::from_raw_os_error(code.wrapping_neg())),
+            0 => Reply::Done,
+            code => Reply::Refused(io::Error::from_raw_os_error(code.wrapping_neg())),
         });
     }
     if message_type != kind.answered() {
         return Err(damaged("the answer is of another kind than was asked for"));
     }
     match payload {
-        [family, _version, high, low, attributes @ ..] => Ok(Answer::Part(Part {
+        [family, _version, high, low, attributes @ ..] => Ok(Reply::Part(DumpPart {
             kind,
             family: *family,
             generation: [*high, *low],
@@ -195,7 +195,7 @@ fn answer<'a>(rest: &mut &'a [u8], kind: Kind, sequence: u32) -> io::Result<Answ
     }
 }
 
-impl<'a> Part<'a> {
+impl<'a> DumpPart<'a> {
     /// Whether it is the table's, or of the table.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::io;
 
 use super::{
     listing::Listing,
-    message::{Kind, NAME_OF_TYPE, Part, TABLE},
+    message::{DumpPart, NAME_OF_TYPE, ObjectKind, TABLE},
 };
 use crate::kernel::legacy;
 
@@ -25,7 +25,7 @@ pub(in crate::kernel) fn has_nat(ours: &str) -> io::Result<bool> {
 fn has_chain(ours: &str) -> io::Result<bool> {
     Listing::whole(|listing| {
         let mut found = false;
-        let is_whole = listing.each(Kind::Chain, |chain| {
+        let is_whole = listing.each(ObjectKind::Chain, |chain| {
             found |= is_nat(chain, ours)?;
             Ok(())
         })?;
@@ -33,7 +33,7 @@ fn has_chain(ours: &str) -> io::Result<bool> {
     })
 }
 
-fn is_nat(chain: &Part<'_>, ours: &str) -> io::Result<bool> {
+fn is_nat(chain: &DumpPart<'_>, ours: &str) -> io::Result<bool> {
     let is_ours = chain
         .attribute(TABLE)?
         .is_some_and(|name| name.starts_with(ours.as_bytes()));

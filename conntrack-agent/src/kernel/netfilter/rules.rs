@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, io};
 use super::{
     expression::{CT_HELPER, deeds, number, text},
     listing::Listing,
-    message::{Kind, NAME_OF_TYPE, Part, SET, TABLE},
+    message::{DumpPart, NAME_OF_TYPE, ObjectKind, SET, TABLE},
 };
-use crate::kernel::ruleset::{Chain, Entrance, Rule, Ruleset, TableName};
+use crate::kernel::ruleset::{Chain, ForeignRule, Hook, Ruleset, TableName};
 
 /// The most rules that are kept, of those that concern the agent; iptables is slow
 /// long before.
@@ -46,10 +46,10 @@ pub(in crate::kernel) fn ruleset() -> io::Result<Ruleset> {
 fn attempt(listing: &mut Listing) -> io::Result<Option<Ruleset>> {
     let mut found = Ruleset::default();
     let mut helper_maps = BTreeSet::new();
-    let is_whole = listing.each(Kind::Chain, |part| {
+    let is_whole = listing.each(ObjectKind::Chain, |part| {
         found.chains.extend(chain(part)?);
         Ok(())
-    })? && listing.each(Kind::Set, |part| {
+    })? && listing.each(ObjectKind::Set, |part| {
         let objects = part.attribute(SET_OBJECTS)?;
         if objects == Some(&CT_HELPER.to_be_bytes())
             && let Some((table, name)) = table(part)?.zip(part.attribute(SET)?)
@@ -57,7 +57,7 @@ fn attempt(listing: &mut Listing) -> io::Result<Option<Ruleset>> {
             helper_maps.insert((table, name.to_vec()));
         }
         Ok(())
-    })? && listing.each(Kind::Rule, |part| {
+    })? && listing.each(ObjectKind::Rule, |part| {
         let of = table(part)?.zip(part.attribute(RULE_CHAIN)?.map(text));
         let Some((table, chain)) = of else {
             return Ok(());
@@ -72,7 +72,7 @@ fn attempt(listing: &mut Listing) -> io::Result<Option<Ruleset>> {
                     "more rules do what concerns the agent than it keeps",
                 ));
             }
-            found.rules.push(Rule {
+            found.rules.push(ForeignRule {
                 table,
                 chain,
                 deeds,
@@ -83,7 +83,7 @@ fn attempt(listing: &mut Listing) -> io::Result<Option<Ruleset>> {
     Ok(is_whole.then_some(found))
 }
 
-fn table(part: &Part<'_>) -> io::Result<Option<TableName>> {
+fn table(part: &DumpPart<'_>) -> io::Result<Option<TableName>> {
     let name = part.attribute(TABLE)?;
     Ok(name.map(|name| TableName {
         family: family(part.family),
@@ -104,7 +104,7 @@ const fn family(number: u8) -> &'static str {
     }
 }
 
-fn chain(part: &Part<'_>) -> io::Result<Option<Chain>> {
+fn chain(part: &DumpPart<'_>) -> io::Result<Option<Chain>> {
     let of = table(part)?.zip(part.attribute(CHAIN_NAME)?.map(text));
     let Some((table, name)) = of else {
         return Ok(None);
@@ -112,7 +112,7 @@ fn chain(part: &Part<'_>) -> io::Result<Option<Chain>> {
     let type_of_base = part.attribute(NAME_OF_TYPE)?;
     let entrance = match part.attribute(CHAIN_HOOK)? {
         Some(hook) => Some(entrance(part.family, type_of_base, hook)?),
-        None if type_of_base.is_some() => Some(Entrance::Elsewhere),
+        None if type_of_base.is_some() => Some(Hook::Elsewhere),
         None => None,
     };
     Ok(Some(Chain {
@@ -122,16 +122,16 @@ fn chain(part: &Part<'_>) -> io::Result<Option<Chain>> {
     }))
 }
 
-fn entrance(family: u8, name_of_type: Option<&[u8]>, hook: &[u8]) -> io::Result<Entrance> {
+fn entrance(family: u8, name_of_type: Option<&[u8]>, hook: &[u8]) -> io::Result<Hook> {
     let priority = number(hook, HOOK_PRIORITY)?.unwrap_or_default();
     let priority = priority.cast_signed();
     let is_nat = name_of_type == Some(b"nat\0");
     Ok(match (family, number(hook, HOOK_NUMBER)?) {
-        (NETDEV, Some(NETDEV_INGRESS)) | (INET, Some(INET_INGRESS)) => Entrance::Ingress,
+        (NETDEV, Some(NETDEV_INGRESS)) | (INET, Some(INET_INGRESS)) => Hook::Ingress,
         // Of inet, ip and ip6; others' packets aren't routed.
-        (INET | 2 | 10, Some(PREROUTING)) if is_nat => Entrance::Nat(priority),
-        (INET | 2 | 10, Some(PREROUTING)) => Entrance::Prerouting(priority),
-        _ => Entrance::Elsewhere,
+        (INET | 2 | 10, Some(PREROUTING)) if is_nat => Hook::Nat(priority),
+        (INET | 2 | 10, Some(PREROUTING)) => Hook::Prerouting(priority),
+        _ => Hook::Elsewhere,
     })
 }
 
@@ -155,20 +155,20 @@ mod tests {
     #[test]
     fn where_packets_come_from_depends_on_family_and_hook() {
         for (family, number, priority, expected) in [
-            (1, 0, -300, Entrance::Prerouting(-300)),
-            (2, 0, -150, Entrance::Prerouting(-150)),
-            (10, 0, 0, Entrance::Prerouting(0)),
-            (1, 5, -300, Entrance::Ingress),
-            (5, 0, 10, Entrance::Ingress),
-            (5, 1, 10, Entrance::Elsewhere),
-            (2, 3, -300, Entrance::Elsewhere),
-            (7, 0, -300, Entrance::Elsewhere),
+            (1, 0, -300, Hook::Prerouting(-300)),
+            (2, 0, -150, Hook::Prerouting(-150)),
+            (10, 0, 0, Hook::Prerouting(0)),
+            (1, 5, -300, Hook::Ingress),
+            (5, 0, 10, Hook::Ingress),
+            (5, 1, 10, Hook::Elsewhere),
+            (2, 3, -300, Hook::Elsewhere),
+            (7, 0, -300, Hook::Elsewhere),
         ] {
             let found = entrance(family, Some(b"filter\0"), &hook(number, priority)).unwrap();
             assert_eq!(found, expected, "{family} {number}");
         }
         let nat = |number| entrance(1, Some(b"nat\0"), &hook(number, -120)).unwrap();
-        assert_eq!(nat(0), Entrance::Nat(-120));
-        assert_eq!(nat(3), Entrance::Elsewhere);
+        assert_eq!(nat(0), Hook::Nat(-120));
+        assert_eq!(nat(3), Hook::Elsewhere);
     }
 }

@@ -52,20 +52,20 @@ fn rule(handle: u8, expressions: &[u8]) -> Vec<u8> {
 }
 
 /// All that is read of a datagram.
-fn read(datagram: &[u8], kind: Kind) -> std::io::Result<Vec<u8>> {
+fn read(datagram: &[u8], kind: ObjectKind) -> std::io::Result<Vec<u8>> {
     let mut out = Vec::new();
     for answer in answers(datagram, kind, SEQUENCE) {
         match answer? {
-            Answer::Part(part) => {
+            Reply::Part(part) => {
                 part.is_of("t")?;
-                if kind == Kind::Element {
+                if kind == ObjectKind::Element {
                     part.elements()?;
                 }
                 part.write(&mut out)?;
             }
-            Answer::Done => out.extend(b"done"),
-            Answer::Interrupted => out.extend(b"interrupted"),
-            Answer::Refused(error) => out.extend(error.to_string().bytes()),
+            Reply::Done => out.extend(b"done"),
+            Reply::Interrupted => out.extend(b"interrupted"),
+            Reply::Refused(error) => out.extend(error.to_string().bytes()),
         }
     }
     Ok(out)
@@ -73,22 +73,22 @@ fn read(datagram: &[u8], kind: Kind) -> std::io::Result<Vec<u8>> {
 
 #[test]
 fn equal_rules_are_equal_and_others_are_not() {
-    let one = read(&rule(1, b"accept"), Kind::Rule).unwrap();
-    assert_eq!(one, read(&rule(2, b"accept"), Kind::Rule).unwrap());
-    assert_ne!(one, read(&rule(1, b"drop"), Kind::Rule).unwrap());
+    let one = read(&rule(1, b"accept"), ObjectKind::Rule).unwrap();
+    assert_eq!(one, read(&rule(2, b"accept"), ObjectKind::Rule).unwrap());
+    assert_ne!(one, read(&rule(1, b"drop"), ObjectKind::Rule).unwrap());
     // An attribute that nothing is known of is a difference.
     let more = [
         attribute(1, b"t\0"),
         attribute(0x8004, b"accept"),
         attribute(99, b""),
     ];
-    assert_ne!(one, read(&part(NEWRULE, &more), Kind::Rule).unwrap());
+    assert_ne!(one, read(&part(NEWRULE, &more), ObjectKind::Rule).unwrap());
 }
 
 #[test]
 fn a_part_is_of_the_table_that_it_names() {
     let datagram = rule(1, b"accept");
-    let Some(Ok(Answer::Part(part))) = answers(&datagram, Kind::Rule, SEQUENCE).next() else {
+    let Some(Ok(Reply::Part(part))) = answers(&datagram, ObjectKind::Rule, SEQUENCE).next() else {
         panic!("a part");
     };
     assert!(part.is_of("t").unwrap());
@@ -104,7 +104,8 @@ fn elements_are_told_apart() {
         NEWELEMENT,
         &[attribute(1, b"t\0"), attribute(0x8003, &list)],
     );
-    let Some(Ok(Answer::Part(part))) = answers(&datagram, Kind::Element, SEQUENCE).next() else {
+    let Some(Ok(Reply::Part(part))) = answers(&datagram, ObjectKind::Element, SEQUENCE).next()
+    else {
         panic!("a part");
     };
     assert_eq!(part.elements().unwrap(), [&b"one"[..], b"other"]);
@@ -120,33 +121,44 @@ fn the_end_of_an_answer_says_how_it_ended() {
         (ERROR, 0, -1, "Operation not permitted (os error 1)"),
     ] {
         let datagram = message(kind, flags, &i32::to_ne_bytes(code));
-        let said = read(&datagram, Kind::Rule).unwrap();
+        let said = read(&datagram, ObjectKind::Rule).unwrap();
         assert_eq!(String::from_utf8(said).unwrap(), expected);
     }
     // A code that can't be negated.
-    assert!(read(&message(ERROR, 0, &i32::MIN.to_ne_bytes()), Kind::Rule).is_ok());
+    assert!(
+        read(
+            &message(ERROR, 0, &i32::MIN.to_ne_bytes()),
+            ObjectKind::Rule
+        )
+        .is_ok()
+    );
 }
 
 #[test]
 fn an_answer_to_something_else_is_an_error() {
     let datagram = rule(1, b"accept");
-    assert!(read(&datagram, Kind::Rule).is_ok());
-    assert!(read(&datagram, Kind::Set).is_err(), "to another question");
-    let other = answers(&datagram, Kind::Rule, SEQUENCE + 1).next().unwrap();
+    assert!(read(&datagram, ObjectKind::Rule).is_ok());
+    assert!(
+        read(&datagram, ObjectKind::Set).is_err(),
+        "to another question"
+    );
+    let other = answers(&datagram, ObjectKind::Rule, SEQUENCE + 1)
+        .next()
+        .unwrap();
     assert!(other.is_err(), "to an earlier question");
     // Nor is there anything after it.
     let two = [datagram.clone(), datagram].concat();
-    assert_eq!(answers(&two, Kind::Set, SEQUENCE).count(), 1);
+    assert_eq!(answers(&two, ObjectKind::Set, SEQUENCE).count(), 1);
 }
 
 #[test]
 fn a_truncated_answer_is_an_error() {
     let first = rule(1, b"accept");
     let whole = [&first[..], &message(DONE, 2, &0_i32.to_ne_bytes())].concat();
-    let read_whole = read(&whole, Kind::Rule).unwrap();
+    let read_whole = read(&whole, ObjectKind::Rule).unwrap();
     assert!(read_whole.ends_with(b"done"));
     for length in 1..whole.len() {
-        let result = read(&whole[..length], Kind::Rule);
+        let result = read(&whole[..length], ObjectKind::Rule);
         if length == first.len() {
             assert!(!result.unwrap().ends_with(b"done"), "it has not ended");
         } else {
@@ -169,18 +181,18 @@ fn a_length_that_lies_is_an_error() {
     ] {
         let mut damaged = whole.clone();
         damaged[at..at + 2].copy_from_slice(&length.to_ne_bytes());
-        let result = read(&damaged, Kind::Rule);
+        let result = read(&damaged, ObjectKind::Rule);
         assert!(result.is_err(), "{length} at {at}: {result:?}");
     }
 }
 
 #[test]
 fn a_question_is_as_the_kernel_wants_it() {
-    let question = request(Kind::Element, "t", Some(b"s\0"), SEQUENCE);
+    let question = request(ObjectKind::Element, "t", Some(b"s\0"), SEQUENCE);
     let attributes = [attribute(1, b"t\0"), attribute(2, b"s\0")].concat();
     let expected = message(0x0a0d, 0x301, &[&[1, 0, 0, 0][..], &attributes].concat());
     assert_eq!(question, expected);
-    let question = request(Kind::Table, "table", None, SEQUENCE);
+    let question = request(ObjectKind::Table, "table", None, SEQUENCE);
     let payload = [&[1, 0, 0, 0][..], &attribute(1, b"table\0")].concat();
     assert_eq!(question, message(0x0a01, 1, &payload), "no dump");
 }
@@ -189,7 +201,7 @@ proptest! {
     #[test]
     fn nothing_makes_it_panic(
         bytes in proptest::collection::vec(any::<u8>(), 0..200),
-        kind in prop_oneof![Just(Kind::Rule), Just(Kind::Element)],
+        kind in prop_oneof![Just(ObjectKind::Rule), Just(ObjectKind::Element)],
     ) {
         drop(read(&bytes, kind));
     }
@@ -207,6 +219,6 @@ proptest! {
             let at = at % datagram.len();
             datagram[at] = byte;
         }
-        drop(read(&datagram, if set { Kind::Set } else { Kind::Element }));
+        drop(read(&datagram, if set { ObjectKind::Set } else { ObjectKind::Element }));
     }
 }

@@ -25,7 +25,7 @@ const FOR_WORK: usize = 48;
 
 /// Descriptors that may be opened; given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(super) struct FdPermit {
     budget: Arc<Budget>,
     descriptors: usize,
 }
@@ -51,7 +51,7 @@ impl Budget {
     }
 
     /// Leave to open so many; none if that would be too many.
-    pub(super) fn take(self: &Arc<Self>, descriptors: usize) -> Option<Permit> {
+    pub(super) fn take(self: &Arc<Self>, descriptors: usize) -> Option<FdPermit> {
         let more = |used: usize| {
             used.checked_add(descriptors)
                 .filter(|used| *used <= self.limit)
@@ -60,7 +60,7 @@ impl Budget {
             self.refused.fetch_add(descriptors, Relaxed);
             return None;
         }
-        Some(Permit {
+        Some(FdPermit {
             budget: Arc::clone(self),
             descriptors,
         })
@@ -80,7 +80,7 @@ impl Budget {
     }
 }
 
-impl Drop for Permit {
+impl Drop for FdPermit {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.descriptors, Relaxed);
     }

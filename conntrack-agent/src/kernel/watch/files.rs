@@ -14,7 +14,7 @@ use rustix::{
 };
 use tracing::warn;
 
-use super::super::{Identity, Pins};
+use super::super::{NetnsIdentity, Pins};
 use crate::model::RouterId;
 
 /// Names that come and go, and the folder itself.
@@ -58,7 +58,7 @@ pub(super) struct Files {
     inotify: OwnedFd,
     folder: PathBuf,
     /// What the folder was when it got its watch.
-    folder_is: Option<(Identity, i32)>,
+    folder_is: Option<(NetnsIdentity, i32)>,
     pins: Pins,
     watches: BTreeMap<i32, Watched>,
     is_full_said: bool,
@@ -80,7 +80,10 @@ impl Files {
     /// may be none, and what was one may be something else or hidden by a mount.
     /// Returns whether it has one.
     pub(super) fn watch_folder(&mut self) -> bool {
-        let now = fs::metadata(&self.folder).ok().as_ref().map(Identity::of);
+        let now = fs::metadata(&self.folder)
+            .ok()
+            .as_ref()
+            .map(NetnsIdentity::of);
         if let (Some(now), Some((then, _))) = (now, self.folder_is)
             && now == then
         {

@@ -14,8 +14,8 @@ use rustix::{
 use tracing::warn;
 
 use super::{
-    super::{Error, Identity, Netns, NetnsFolder, names_of},
-    budget::{Budget, Permit},
+    super::{Error, Netns, NetnsFolder, NetnsIdentity, names_of},
+    budget::{Budget, FdPermit},
     message,
 };
 use crate::model::RouterId;
@@ -45,11 +45,11 @@ pub(super) struct Namespaces {
 
 struct Known {
     router: RouterId,
-    identity: Identity,
-    state: State,
+    identity: NetnsIdentity,
+    state: NamespaceFile,
 }
 
-enum State {
+enum NamespaceFile {
     /// A plain file: the namespace may be mounted onto it yet.
     Plain,
     /// It could not be watched; to be tried again.
@@ -63,7 +63,7 @@ struct Sockets {
     links: Socket,
     tables: Socket,
     number: u64,
-    _permit: Permit,
+    _permit: FdPermit,
 }
 
 impl Namespaces {
@@ -112,7 +112,7 @@ impl Namespaces {
         let identity = self.folder.identity(&name).ok().flatten();
         let known = self.known.get(&name);
         let has_changed = known.map(|known| known.identity) != identity;
-        let is_settled = known.is_none_or(|known| !matches!(known.state, State::Unwatched));
+        let is_settled = known.is_none_or(|known| !matches!(known.state, NamespaceFile::Unwatched));
         if !has_changed && is_settled {
             return false;
         }
@@ -127,7 +127,7 @@ impl Namespaces {
                         error, "what happens in it is not seen at once"
                     );
                 }
-                State::Unwatched
+                NamespaceFile::Unwatched
             });
             let known = Known {
                 router,
@@ -139,18 +139,23 @@ impl Namespaces {
         has_changed
     }
 
-    fn open(&mut self, epoll: &OwnedFd, name: &str, identity: Identity) -> Result<State, Error> {
+    fn open(
+        &mut self,
+        epoll: &OwnedFd,
+        name: &str,
+        identity: NetnsIdentity,
+    ) -> Result<NamespaceFile, Error> {
         match self.folder.open(name)? {
             // It has come to mean another since: the next survey sees to that.
-            Some(netns) if netns.identity()? != identity => Ok(State::Unwatched),
+            Some(netns) if netns.identity()? != identity => Ok(NamespaceFile::Unwatched),
             Some(netns) => self.listen(epoll, &netns),
-            None => Ok(State::Plain),
+            None => Ok(NamespaceFile::Plain),
         }
     }
 
-    fn listen(&mut self, epoll: &OwnedFd, netns: &Netns) -> Result<State, Error> {
+    fn listen(&mut self, epoll: &OwnedFd, netns: &Netns) -> Result<NamespaceFile, Error> {
         let Some(permit) = self.budget.take(2) else {
-            return Ok(State::Unwatched);
+            return Ok(NamespaceFile::Unwatched);
         };
         let failed = |source| Error::Namespace {
             name: netns.name().to_owned(),
@@ -172,7 +177,7 @@ impl Namespaces {
         let (links, tables) = sockets?;
         self.next_number += 1;
         self.numbers.insert(number, netns.name().to_owned());
-        Ok(State::Watched(Sockets {
+        Ok(NamespaceFile::Watched(Sockets {
             links,
             tables,
             number,
@@ -182,7 +187,7 @@ impl Namespaces {
 
     fn close(&mut self, epoll: &OwnedFd, name: &str) {
         let known = self.known.remove(name);
-        if let Some(State::Watched(sockets)) = known.map(|known| known.state) {
+        if let Some(NamespaceFile::Watched(sockets)) = known.map(|known| known.state) {
             self.numbers.remove(&sockets.number);
             for socket in [&sockets.links, &sockets.tables] {
                 // Closing does it too, but for a child that still has it open.
@@ -201,7 +206,7 @@ impl Namespaces {
     /// Whether one should be tried again.
     pub(super) fn is_incomplete(&self) -> bool {
         let mut all = self.known.values();
-        all.any(|known| !matches!(known.state, State::Watched(_)))
+        all.any(|known| !matches!(known.state, NamespaceFile::Watched(_)))
     }
 
     /// Reads what has come for this number; gives the router if it is news.
@@ -218,7 +223,7 @@ impl Namespaces {
         let Some((name, known)) = name.and_then(|name| self.known.get_key_value(name)) else {
             return Ok(None);
         };
-        let State::Watched(sockets) = &known.state else {
+        let NamespaceFile::Watched(sockets) = &known.state else {
             return Ok(None);
         };
         let router = known.router;

@@ -50,12 +50,12 @@ impl Host {
                 self.binding.install(netns, *instead_of, *reads)?;
                 Effect::undo_of_bind(namespace, *instead_of, *reads)
             }
-            Effect::Carry {
+            Effect::SetCarrier {
                 instead_of,
                 carrier,
             } => {
                 self.with_instance(router, |_, instance| instance.set_carrier(*carrier))?;
-                instead_of.map(|before| Effect::Carry {
+                instead_of.map(|before| Effect::SetCarrier {
                     instead_of: Some(*carrier),
                     carrier: before,
                 })

@@ -5,7 +5,7 @@ use tracing::debug;
 use super::{Held, Hint, Host, has_nat_chains};
 use crate::{
     config::{CarrierChoice, Nat},
-    kernel::{Attachment, Error, Instance, Kind, Netns, Pin, Usable, names_of},
+    kernel::{Attachment, Error, Instance, LinkKind, Netns, Pin, Usable, names_of},
     model::RouterId,
     reconcile::{CarrierState, InstanceState, InterfaceState, NamespaceState, Observed},
 };
@@ -32,7 +32,7 @@ impl Host {
                 let image = instance.image()?;
                 carrier = instance.carrier()?;
                 let is_current =
-                    instance.is_of(&self.object) && instance.tells_where(&self.object)?;
+                    instance.is_of(&self.object) && instance.shares_current_maps(&self.object)?;
                 let state = if is_current {
                     InstanceState::Current(image)
                 } else {
@@ -76,7 +76,7 @@ impl Host {
             dead_links,
             has_predecessor: false,
         };
-        self.look_back(router, &mut observed)?;
+        self.observe_older_abi(router, &mut observed)?;
         Ok((observed, held))
     }
 
@@ -100,13 +100,13 @@ impl Host {
         for ingress in self.hooks.look(netns)? {
             let interface = &ingress.interface;
             match interface.kind {
-                Kind::Loopback => continue,
-                Kind::Other => {
+                LinkKind::Loopback => continue,
+                LinkKind::Other => {
                     debug!(%router, namespace = netns.name(), interface = interface.name,
                         "not an Ethernet interface: its traffic gets no helper");
                     continue;
                 }
-                Kind::Ethernet => {}
+                LinkKind::Ethernet => {}
             }
             let path = self.pins.link(router, netns.name(), interface.index);
             let pin = Pin::at(&path)?;

@@ -7,7 +7,7 @@
 //!          successor  all have it
 //! instance            under the name that it keeps
 //! ```
-//! Each of these can be where an agent died, and [`Host::settle`] goes on from
+//! Each of these can be where an agent died, and [`Host::resume_upgrade`] goes on from
 //! there.
 
 use std::{fs, path::Path};
@@ -21,7 +21,7 @@ use crate::{
 
 impl Host {
     /// Brings a renewal to its end that an agent which died left half-way.
-    pub(super) fn settle(&self, router: RouterId) -> Result<(), Error> {
+    pub(super) fn resume_upgrade(&self, router: RouterId) -> Result<(), Error> {
         let (next, successor) = (self.pins.next_instance(router), self.pins.successor(router));
         if !next.exists() && !successor.exists() {
             return Ok(());

@@ -22,11 +22,11 @@ use crate::{
 /// What was said of interfaces that can't have XDP, by router and pin. Of one
 /// that the kernel refused, also what it was like: until that changes it is not
 /// asked again, for each look would be an attempt.
-pub(super) type Obstacles = BTreeMap<RouterId, BTreeMap<PathBuf, Said>>;
+pub(super) type Obstacles = BTreeMap<RouterId, BTreeMap<PathBuf, XdpNotice>>;
 
 /// What was said of one interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum XdpNotice {
     /// Another's program is on it.
     Foreign,
     /// The kernel refused.
@@ -66,7 +66,7 @@ impl Host {
                 mtu: ingress.mtu,
             };
             let said = self.obstacles.get(&router).and_then(|said| said.get(&path));
-            said == Some(&Said::Refused(attempt))
+            said == Some(&XdpNotice::Refused(attempt))
         };
         let obstacle = match (wanted, there) {
             (Some(_), Some(there)) if !is_ours && !is_stray(there) => Some(Obstacle::Foreign),
@@ -98,13 +98,13 @@ impl Host {
                     // Said when it was refused.
                     (Some(Obstacle::Refused), Some(said)) => *said,
                     (Some(Obstacle::Foreign), before) => {
-                        if before != Some(&Said::Foreign) {
+                        if before != Some(&XdpNotice::Foreign) {
                             warn!(%router, namespace = namespace.name,
                                 interface = state.attachment.interface.name,
                                 "another XDP program is on the interface and stays: \
                                  its traffic is classified by tc alone");
                         }
-                        Said::Foreign
+                        XdpNotice::Foreign
                     }
                 };
                 now.insert(pin.clone(), said);
@@ -148,7 +148,7 @@ impl Host {
                 // Another's program, which the next look will find, or which has
                 // gone by then.
                 if error.kind() != io::ErrorKind::ResourceBusy {
-                    let said = Said::Refused(Attempt { mode, mtu });
+                    let said = XdpNotice::Refused(Attempt { mode, mtu });
                     let of_router = self.obstacles.entry(router).or_default();
                     of_router.insert(pin.clone(), said);
                 }

@@ -3,7 +3,7 @@ use std::{cell::Cell, rc::Rc};
 use super::*;
 use crate::{
     engine::Entry,
-    model::{HelperRule, Match, Origin, RuleId},
+    model::{HelperRule, Origin, RuleId, RuleTarget},
     reconcile::Memory,
 };
 
@@ -13,7 +13,7 @@ fn world() -> (RouterId, Mapping, Memory) {
     let router: RouterId = "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab".parse().unwrap();
     let rule = HelperRule {
         id: RuleId::random(),
-        says: Match {
+        target: RuleTarget {
             router,
             port: 21.try_into().unwrap(),
             helper: crate::model::Helper::all().next().unwrap(),
@@ -36,7 +36,7 @@ fn many_events_are_one_look_and_then_one_in_a_while() {
     // An event a millisecond, for 200.
     for passed in 0..200 {
         let now = start + MOMENT * passed;
-        reconciler.heard(router, now);
+        reconciler.enqueue(router, now);
         looks += u32::from(reconciler.look_at_one(&mut kernel, &mapping, now).is_some());
     }
     assert_eq!(looks, 4, "at once, and then every 50 ms");
@@ -63,16 +63,16 @@ fn events_hasten_the_first_retry_and_no_other() {
         }
     });
     let mut now = Instant::now();
-    reconciler.heard(router, now);
+    reconciler.enqueue(router, now);
     assert!(reconciler.look_at_one(&mut kernel, &mapping, now).is_some());
     now += MOMENT;
-    reconciler.heard(router, now);
+    reconciler.enqueue(router, now);
     now = reconciler.next_look().unwrap();
     assert!(reconciler.look_at_one(&mut kernel, &mapping, now).is_some());
-    let trouble = &reconciler.troubles()[&router];
+    let trouble = &reconciler.failures()[&router];
     assert_eq!(trouble.failures, 2);
     let retry = trouble.retry;
-    reconciler.heard(router, now + REST);
+    reconciler.enqueue(router, now + REST);
     assert_eq!(reconciler.next_look(), Some(retry), "not sooner");
 
     fails.set(false);
@@ -81,8 +81,8 @@ fn events_hasten_the_first_retry_and_no_other() {
             .look_at_one(&mut kernel, &mapping, retry)
             .is_some()
     );
-    assert!(reconciler.troubles().is_empty());
-    reconciler.heard(router, retry + MOMENT);
+    assert!(reconciler.failures().is_empty());
+    reconciler.enqueue(router, retry + MOMENT);
     assert_eq!(
         reconciler.next_look(),
         Some(retry + REST),

@@ -119,11 +119,11 @@ fn connect(socket: &Path) -> Connection {
 }
 
 fn body(router: RouterId, number: usize) -> Value {
-    let says = rules::nth(router, number).says;
+    let target = rules::nth(router, number).target;
     json!({
-        "protocol": protocol_name(says.helper.protocol()),
-        "port": says.port.get(),
-        "helper": says.helper.name(),
+        "protocol": protocol_name(target.helper.protocol()),
+        "port": target.port.get(),
+        "helper": target.helper.name(),
     })
 }
 

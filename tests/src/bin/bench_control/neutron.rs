@@ -210,7 +210,7 @@ fn raw(saved: &str) -> impl Iterator<Item = &str> {
 }
 
 fn helper(rule: &NewRule) -> String {
-    let helper = rule.says.helper;
+    let helper = rule.target.helper;
     let protocol = protocol_name(helper.protocol());
-    neutron::assignment(protocol, rule.says.port, helper.name())
+    neutron::assignment(protocol, rule.target.port, helper.name())
 }

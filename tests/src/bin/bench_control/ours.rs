@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use conntrack_agent::config::Config;
 use conntrack_agent::engine::{Limits, Mapping, Operation, Policy};
-use conntrack_agent::kernel::{AgentId, Binding, Edition, Hooks, Instance, Kind, MarkBits, Nft};
-use conntrack_agent::kernel::{NetnsFolder, Pin, Pins, Usable, Way};
+use conntrack_agent::kernel::{AgentId, Binding, Build, Hooks, Instance, LinkKind, MarkBits, Nft};
+use conntrack_agent::kernel::{AttachMode, NetnsFolder, Pin, Pins, Usable};
 use conntrack_agent::model::{Helper, Origin, RouterId};
 use conntrack_agent::reconcile::{Host, Reconciler};
 use conntrack_agent::store::Store;
@@ -62,14 +62,8 @@ impl Ours {
         let nft = Nft::new(&config.nft);
         let binding = Binding::probe(nft, agent, carrier).expect("a binding");
         let mapping = Mapping::default();
-        let mut host = Host::new(
-            Edition::built_in(),
-            &config,
-            agent,
-            carrier,
-            binding.clone(),
-        )
-        .expect("the host");
+        let mut host = Host::new(Build::built_in(), &config, agent, carrier, binding.clone())
+            .expect("the host");
         // What a start does otherwise is none of what is measured.
         host.end_of_start().expect("the pins");
         Self {
@@ -191,10 +185,10 @@ impl Ours {
         run.series("observe.hooks").time(|| {
             let found = self.hooks.look(&netns).expect("the interfaces");
             for ingress in found {
-                if ingress.interface.kind == Kind::Ethernet {
+                if ingress.interface.kind == LinkKind::Ethernet {
                     let path = pins.link(self.router, &name, ingress.interface.index);
                     let pin = Pin::at(&path).expect("the pin");
-                    assert!(ingress.has(Way::Tcx, program, pin), "attached");
+                    assert!(ingress.has(AttachMode::Tcx, program, pin), "attached");
                 }
             }
         });

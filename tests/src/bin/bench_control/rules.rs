@@ -1,7 +1,7 @@
 //! The rules that both sides get.
 
 use conntrack_agent::engine::{NewRule, Operation};
-use conntrack_agent::model::{Helper, Match, Port, Protocol, RouterId, RuleId};
+use conntrack_agent::model::{Helper, Port, Protocol, RouterId, RuleId, RuleTarget};
 
 /// A prime that does not divide 65535: multiples of it, modulo 65535, come to
 /// every port once, and lie in as many pages of the port table as they can.
@@ -18,7 +18,7 @@ pub(crate) fn nth(router: RouterId, number: usize) -> NewRule {
     let port = i64::try_from(port).expect("a port");
     NewRule {
         id: RuleId::random(),
-        says: Match {
+        target: RuleTarget {
             router,
             port: Port::try_from(port).expect("a port"),
             helper: Helper::new(name, protocol).expect("a helper"),

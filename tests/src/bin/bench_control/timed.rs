@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use conntrack_agent::kernel::Error;
 use conntrack_agent::model::{Destination, RouterId};
-use conntrack_agent::port_table::Excerpt;
+use conntrack_agent::port_table::PartialTable;
 use conntrack_agent::reconcile::{Effect, Kernel, Observed};
 
 /// The kernel, and what it took since that was asked.
@@ -61,7 +61,7 @@ impl<K: Kernel> Kernel for Timed<K> {
         &mut self,
         router: RouterId,
         destinations: &BTreeSet<Destination>,
-    ) -> Result<Option<Excerpt>, Error> {
+    ) -> Result<Option<PartialTable>, Error> {
         let start = Instant::now();
         let excerpt = self.kernel.excerpt(router, destinations);
         self.taken.observing += start.elapsed();

@@ -1,6 +1,6 @@
 //! Which rules a router has, whichever way they are put in force.
 
-use conntrack_agent::model::{Helper, Match, Port, Protocol, RouterId};
+use conntrack_agent::model::{Helper, Port, Protocol, RouterId, RuleTarget};
 
 /// The numbers of rules that are compared.
 pub(crate) const COUNTS: [usize; 5] = [1, 10, 100, 1_000, 5_000];
@@ -26,8 +26,8 @@ impl Rule {
     }
 
     /// As a router's rule.
-    pub(crate) fn of(self, router: RouterId) -> Match {
-        Match {
+    pub(crate) fn of(self, router: RouterId) -> RuleTarget {
+        RuleTarget {
             router,
             port: Port::try_from(i64::from(self.port)).expect("a port"),
             helper: Helper::new(self.helper(), self.protocol).expect("a helper"),

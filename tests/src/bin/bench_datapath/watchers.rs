@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use conntrack_agent::model::{Helper, Match, Port, Protocol};
+use conntrack_agent::model::{Helper, Port, Protocol, RuleTarget};
 use conntrack_tests::agent::listening;
 use conntrack_tests::curl::{Caller, curl};
 use conntrack_tests::durable::BareRouter;
@@ -36,8 +36,8 @@ impl Busy {
     }
 
     /// The rule that they meet.
-    pub(crate) fn rule(&self) -> Match {
-        Match {
+    pub(crate) fn rule(&self) -> RuleTarget {
+        RuleTarget {
             router: self.0.id(),
             port: Port::try_from(i64::from(PORT)).expect("a port"),
             helper: Helper::new("ftp", Protocol::Tcp).expect("a helper"),

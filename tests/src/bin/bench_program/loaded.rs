@@ -8,7 +8,7 @@ use aya::programs::{
 };
 use aya::{Ebpf, EbpfLoader};
 use conntrack_agent::kernel::{
-    AgentId, Carrier, Edition, Instance, MarkBits, Object, Usable, load_again,
+    AgentId, Build, Carrier, Instance, MarkBits, Object, Usable, load_again,
 };
 use conntrack_agent::port_table::{Capacity, Wanted, plan};
 use conntrack_ebpf::abi;
@@ -149,7 +149,7 @@ fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> &'a mut Xdp {
 
 /// An instance with a rule for FTP and one for TFTP, pinned in this folder.
 pub(crate) fn instance(
-    edition: &Edition,
+    edition: &Build,
     carrier: Carrier,
     folder: &Path,
     shared: &Path,
@@ -179,7 +179,7 @@ pub(crate) fn open(folder: &Path) -> Instance {
 }
 
 /// The edition's XDP program, on the maps of the instance in this folder.
-pub(crate) fn on_xdp(edition: &Edition, folder: &Path) -> Program {
+pub(crate) fn on_xdp(edition: &Build, folder: &Path) -> Program {
     const NAME: &str = "classify_xdp";
     let mut loader = EbpfLoader::new();
     for map in [abi::PAGES, abi::SLOTS, abi::IDENTITY] {

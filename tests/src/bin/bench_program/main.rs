@@ -22,7 +22,7 @@ use std::fs::read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use conntrack_agent::kernel::Edition;
+use conntrack_agent::kernel::Build;
 use conntrack_ebpf::abi;
 use conntrack_tests::bench::circumstances::Before;
 use conntrack_tests::bench::cpu::Reserved;
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     };
     let others = options.beside.iter().map(|path| {
         let object = read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        Edition::new(abi::VERSION, object)
+        Build::new(abi::VERSION, object)
     });
     let others: Vec<_> = others.collect();
     let lab = Lab::new();

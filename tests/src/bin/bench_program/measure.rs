@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::path::Path as Folder;
 
-use conntrack_agent::kernel::{Edition, Instance};
+use conntrack_agent::kernel::{Build, Instance};
 use conntrack_tests::bench::interval::Median;
 use fastrand::Rng;
 
@@ -46,8 +46,8 @@ struct Copy {
 }
 
 impl Copy {
-    fn new(folder: &Folder, copy: usize, others: &[Edition]) -> Self {
-        let built_in = Edition::built_in();
+    fn new(folder: &Folder, copy: usize, others: &[Build]) -> Self {
+        let built_in = Build::built_in();
         let mut counting = Vec::new();
         let programs = WAYS.map(|way| {
             let editions = std::iter::once(&built_in).chain(others).enumerate();
@@ -101,7 +101,7 @@ struct Times {
 pub(crate) fn measure(
     paths: Vec<Path>,
     folder: &Folder,
-    others: &[Edition],
+    others: &[Build],
     rounds: usize,
 ) -> (Vec<Row>, Instance) {
     let mut copies: Vec<_> = (0..COPIES)

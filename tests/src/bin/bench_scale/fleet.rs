@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use conntrack_agent::kernel::Pins;
-use conntrack_agent::model::{Helper, Match, Port, Protocol, RouterId};
+use conntrack_agent::model::{Helper, Port, Protocol, RouterId, RuleTarget};
 use conntrack_tests::durable::{Rules, rules_file};
 use conntrack_tests::lab::Lab;
 use conntrack_tests::netns::Netns;
@@ -131,14 +131,14 @@ impl Fleet {
 }
 
 /// ftp and tftp in turn, each on a port of its own.
-pub(crate) fn rule(router: RouterId, number: usize) -> Match {
+pub(crate) fn rule(router: RouterId, number: usize) -> RuleTarget {
     let (name, protocol) = if number.is_multiple_of(2) {
         ("ftp", Protocol::Tcp)
     } else {
         ("tftp", Protocol::Udp)
     };
     let port = i64::try_from(1 + number * STRIDE % 65535).expect("a port");
-    Match {
+    RuleTarget {
         router,
         port: Port::try_from(port).expect("a port"),
         helper: Helper::new(name, protocol).expect("a helper"),

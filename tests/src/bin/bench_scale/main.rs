@@ -165,11 +165,11 @@ fn change(fleet: &Fleet) -> (Samples, Samples) {
     for number in 0..CHANGES {
         let router = fleet.router(number);
         let path = format!("/v2.0/routers/{router}/conntrack_helpers");
-        let says = fleet::rule(router, fleet::RULES);
+        let target = fleet::rule(router, fleet::RULES);
         let rule = json!({ "conntrack_helper": {
-            "protocol": protocol_name(says.helper.protocol()),
-            "port": says.port.get(),
-            "helper": says.helper.name(),
+            "protocol": protocol_name(target.helper.protocol()),
+            "port": target.port.get(),
+            "helper": target.helper.name(),
         }});
         let made = create.time(|| connection.ask("POST", &path, Some(&rule)));
         let rule = &made.body["conntrack_helper"];

@@ -1,0 +1,67 @@
+//! Permission to change something, asked for before the body is read: who has
+//! none can neither have bodies kept in memory nor learn what is wrong with one.
+
+use axum::{
+    Extension,
+    extract::FromRequestParts,
+    http::request::Parts,
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+
+use super::{
+    access::Authorization,
+    app::{Shared, router_id},
+    error::ApiError,
+    path::PathParams,
+};
+use crate::model::RouterId;
+
+/// The router of the path, which the caller may change.
+///
+/// To stand before the body in a handler's arguments, as they are taken in
+/// their order.
+#[derive(Debug)]
+pub(super) struct AuthorizedRouter(pub(super) RouterId);
+
+/// That the caller may change what spans all routers; likewise.
+#[derive(Debug)]
+pub(super) struct AuthorizedForAll;
+
+#[derive(Deserialize)]
+struct OfRouter {
+    router_id: String,
+}
+
+impl FromRequestParts<Shared> for AuthorizedRouter {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Response> {
+        let place = PathParams::<OfRouter>::from_request_parts(parts, api).await;
+        let PathParams(OfRouter { router_id: given }) = place.map_err(ApiError::into_response)?;
+        let permit = permit(parts, api).await?;
+        let router = router_id(&given).map_err(ApiError::into_response)?;
+        match permit.may_change(router) {
+            Ok(()) => Ok(Self(router)),
+            Err(why) => Err(ApiError::forbidden(why).into_response()),
+        }
+    }
+}
+
+impl FromRequestParts<Shared> for AuthorizedForAll {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Response> {
+        match permit(parts, api).await?.may_change_all() {
+            Ok(()) => Ok(Self),
+            Err(why) => Err(ApiError::forbidden(why).into_response()),
+        }
+    }
+}
+
+async fn permit(parts: &mut Parts, api: &Shared) -> Result<Authorization, Response> {
+    let permit = Extension::<Authorization>::from_request_parts(parts, api).await;
+    permit
+        .map(|Extension(permit)| permit)
+        .map_err(IntoResponse::into_response)
+}

@@ -1,0 +1,152 @@
+//! What a resource is wrapped in, in an answer.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
+
+use super::{
+    query::Item,
+    views::{RouterOut, RuleOut},
+};
+
+/// One rule.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RuleAnswer {
+    pub(super) conntrack_helper: RuleOut,
+}
+
+/// Rules, all of each.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RulesAnswer {
+    pub(super) conntrack_helpers: Vec<RuleOut>,
+}
+
+/// What became of a `POST`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum MadeAnswer {
+    /// The rule, where one was asked for.
+    One(RuleAnswer),
+    /// The rules, in the order of the body.
+    Several(RulesAnswer),
+}
+
+/// A list of rules.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RuleList {
+    #[schema(value_type = Vec<RuleFields>)]
+    pub(super) conntrack_helpers: Vec<Item>,
+}
+
+/// One router.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RouterAnswer {
+    pub(super) router: RouterOut,
+}
+
+/// A list of routers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RouterList {
+    #[schema(value_type = Vec<RouterFields>)]
+    pub(super) routers: Vec<Item>,
+}
+
+/// What a `PUT` of everything changes.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AppliedAnswer {
+    /// The rules that come.
+    pub(super) added: Vec<RuleOut>,
+    /// The rules that go.
+    pub(super) removed: Vec<RuleOut>,
+    /// How many of the body were there already.
+    pub(super) unchanged: usize,
+}
+
+/// The versions that there are.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct VersionsAnswer {
+    pub(super) versions: [Version; 1],
+}
+
+/// A version.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Version {
+    pub(super) id: &'static str,
+    pub(super) status: &'static str,
+    pub(super) links: [Hyperlink; 1],
+}
+
+/// What a version has.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ResourcesAnswer {
+    pub(super) resources: [Resource; 1],
+}
+
+/// A kind of resource.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Resource {
+    pub(super) name: &'static str,
+    pub(super) collection: &'static str,
+    pub(super) links: [Hyperlink; 1],
+}
+
+/// Where something is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Hyperlink {
+    pub(super) rel: &'static str,
+    pub(super) href: &'static str,
+}
+
+/// A rule in a list, for the description alone.
+enum RuleFields {}
+
+/// A router in a list, for the description alone.
+enum RouterFields {}
+
+impl PartialSchema for RuleFields {
+    fn schema() -> RefOr<Schema> {
+        any_of_it(RuleOut::schema())
+    }
+}
+
+impl ToSchema for RuleFields {
+    fn name() -> Cow<'static, str> {
+        "RuleFields".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        RuleOut::schemas(schemas);
+    }
+}
+
+impl PartialSchema for RouterFields {
+    fn schema() -> RefOr<Schema> {
+        any_of_it(RouterOut::schema())
+    }
+}
+
+impl ToSchema for RouterFields {
+    fn name() -> Cow<'static, str> {
+        "RouterFields".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        RouterOut::schemas(schemas);
+    }
+}
+
+/// The same with no field that must be there.
+fn any_of_it(schema: RefOr<Schema>) -> RefOr<Schema> {
+    match schema {
+        RefOr::T(Schema::Object(mut object)) => {
+            object.required.clear();
+            object.description = Some("All of its fields, or those that `fields` names.".into());
+            object.into()
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,288 @@
+//! What has happened lately, numbered, for whoever wants to follow it.
+//!
+//! It is kept in memory alone, and so much of it: who was away for longer is told
+//! how much was missed. The audit trail is what lasts.
+
+mod event;
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+use uuid::Uuid;
+
+pub use event::{Event, HelperState, RuleText};
+
+use crate::model::RouterId;
+
+/// How many are kept of each kind, connections and all else: of some hundred bytes
+/// each, beside the routers that they are about. Anybody behind a router can have as
+/// many connections as he likes; they push out no repair.
+const KEPT: usize = 1024;
+
+/// How many routers they may be about together, of each kind, the newest in any case:
+/// one change may be of ten thousand. 1 MiB.
+const ROUTERS: usize = 65_536;
+
+/// Something that has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedEvent {
+    /// Its number: one more than that of the one before, from 1 at the agent's
+    /// start.
+    pub sequence: u64,
+    /// When.
+    pub at: SystemTime,
+    /// What.
+    pub what: Event,
+    /// The routers that it is about, all of them; none where it is about all.
+    pub routers: Vec<RouterId>,
+}
+
+/// What has happened after some moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventPage {
+    /// The oldest first.
+    pub entries: Vec<Arc<LoggedEvent>>,
+    /// How many came among them that are not kept any more.
+    pub missed: u64,
+    /// The number of the last.
+    pub last: u64,
+}
+
+/// What has happened, as far as it is kept.
+#[derive(Debug)]
+pub struct EventLog {
+    /// Which run of the agent it is of: numbers begin anew with each.
+    run: Uuid,
+    kept: Mutex<Retained>,
+    newest: watch::Sender<Newest>,
+}
+
+/// Each in the order of its numbers.
+#[derive(Debug, Default)]
+struct Retained {
+    connections: VecDeque<Arc<LoggedEvent>>,
+    others: VecDeque<Arc<LoggedEvent>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Newest {
+    sequence: u64,
+    /// Nobody is to wait for more.
+    is_ended: bool,
+}
+
+impl Default for EventLog {
+    fn default() -> Self {
+        Self {
+            run: Uuid::new_v4(),
+            kept: Mutex::default(),
+            newest: watch::Sender::default(),
+        }
+    }
+}
+
+impl EventLog {
+    /// Which run of the agent it is of.
+    #[must_use]
+    pub const fn run(&self) -> Uuid {
+        self.run
+    }
+
+    /// Something has happened just now, to these routers.
+    pub fn note(&self, what: Event, routers: Vec<RouterId>) {
+        let mut kept = self.kept();
+        let sequence = self.newest.borrow().sequence + 1;
+        let ring = match what {
+            Event::Connection { .. } => &mut kept.connections,
+            _ => &mut kept.others,
+        };
+        ring.push_back(Arc::new(LoggedEvent {
+            sequence,
+            at: SystemTime::now(),
+            what,
+            routers,
+        }));
+        let mut about: usize = ring.iter().map(|entry| entry.routers.len()).sum();
+        while ring.len() > KEPT || (about > ROUTERS && ring.len() > 1) {
+            let gone = ring.pop_front();
+            about -= gone.map_or(0, |entry| entry.routers.len());
+        }
+        // While it is held, or a number could be told of before what has it.
+        self.newest.send_modify(|newest| newest.sequence = sequence);
+    }
+
+    /// What has happened after the one with this number, at most so many of them.
+    /// A number that there isn't yet is that of another run: all that there is.
+    #[must_use]
+    pub fn after(&self, sequence: u64, most: usize) -> EventPage {
+        let kept = self.kept();
+        let newest = self.newest.borrow().sequence;
+        let sequence = if sequence > newest { 0 } else { sequence };
+        let later = |ring: &VecDeque<Arc<LoggedEvent>>| {
+            let first = ring.partition_point(|entry| entry.sequence <= sequence);
+            ring.range(first..).cloned().collect::<Vec<_>>()
+        };
+        let mut entries = [later(&kept.connections), later(&kept.others)].concat();
+        entries.sort_unstable_by_key(|entry| entry.sequence);
+        entries.truncate(most);
+        let is_all = entries.len() < most;
+        let last = entries.last().filter(|_| !is_all);
+        let last = last.map_or(newest, |entry| entry.sequence);
+        EventPage {
+            missed: (last - sequence).saturating_sub(entries.len() as u64),
+            last,
+            entries,
+        }
+    }
+
+    /// The number of the last one.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.newest.borrow().sequence
+    }
+
+    /// Waits until there is one after that with this number, but no longer than
+    /// until then, nor after [`Self::end`]. Returns whether there is.
+    pub async fn wait(&self, sequence: u64, until: Instant) -> bool {
+        let mut newest = self.newest.subscribe();
+        let more = newest.wait_for(|newest| newest.is_ended || newest.sequence != sequence);
+        let more = timeout_at(until, more).await;
+        more.is_ok_and(|newest| newest.is_ok_and(|newest| !newest.is_ended))
+    }
+
+    /// Nobody is to wait any more: the agent ends.
+    pub fn end(&self) {
+        self.newest.send_modify(|newest| newest.is_ended = true);
+    }
+
+    /// It is in order whoever panicked while he had it.
+    fn kept(&self) -> MutexGuard<'_, Retained> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn note(chronicle: &EventLog, count: u64) {
+        chronicle.note(Event::Untold { count }, Vec::new());
+    }
+
+    fn connect(chronicle: &EventLog) {
+        let rule = RuleText {
+            router_id: String::new(),
+            protocol: "tcp".into(),
+            port: 21,
+            helper: "ftp".into(),
+        };
+        let happening = Event::Connection {
+            rule,
+            source: String::new(),
+            destination: String::new(),
+            has_helper: HelperState::Yes,
+            reason: None,
+        };
+        chronicle.note(happening, Vec::new());
+    }
+
+    fn numbers(excerpt: &EventPage) -> Vec<u64> {
+        excerpt.entries.iter().map(|entry| entry.sequence).collect()
+    }
+
+    #[test]
+    fn each_is_told_once_in_order() {
+        let chronicle = EventLog::default();
+        assert_eq!(chronicle.after(0, 9), EventPage::default());
+        note(&chronicle, 1);
+        connect(&chronicle);
+        note(&chronicle, 3);
+        let all = chronicle.after(0, 9);
+        assert_eq!((numbers(&all), all.missed, all.last), (vec![1, 2, 3], 0, 3));
+        let some = chronicle.after(1, 1);
+        assert_eq!((numbers(&some), some.missed, some.last), (vec![2], 0, 2));
+        let none = chronicle.after(3, 9);
+        assert_eq!((numbers(&none), none.missed, none.last), (vec![], 0, 3));
+        // Of a run before this one.
+        assert_eq!(chronicle.after(4, 9), all);
+    }
+
+    #[test]
+    fn what_is_not_kept_any_more_is_counted() {
+        let chronicle = EventLog::default();
+        for count in 0..KEPT as u64 + 10 {
+            note(&chronicle, count);
+        }
+        let all = chronicle.after(0, usize::MAX);
+        assert_eq!((all.entries.len(), all.missed), (KEPT, 10));
+        assert_eq!(chronicle.after(4, usize::MAX).missed, 6);
+        assert_eq!(chronicle.after(10, usize::MAX).missed, 0);
+    }
+
+    #[test]
+    fn what_is_about_many_routers_is_kept_for_less_long() {
+        let chronicle = EventLog::default();
+        let router: RouterId = "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab".parse().unwrap();
+        let about = |count| chronicle.note(Event::Untold { count: 1 }, vec![router; count]);
+        about(1);
+        about(ROUTERS - 1);
+        assert_eq!(numbers(&chronicle.after(0, 9)), [1, 2]);
+        about(1);
+        assert_eq!(numbers(&chronicle.after(0, 9)), [2, 3]);
+        about(2 * ROUTERS);
+        let newest = chronicle.after(0, 9);
+        assert_eq!((numbers(&newest), newest.missed), (vec![4], 3));
+    }
+
+    #[test]
+    fn connections_push_out_no_other_event() {
+        let chronicle = EventLog::default();
+        note(&chronicle, 1);
+        for _ in 0..2 * KEPT {
+            connect(&chronicle);
+        }
+        note(&chronicle, 2);
+        let all = chronicle.after(0, usize::MAX);
+        let (first, last) = (all.entries.first().unwrap(), all.entries.last().unwrap());
+        let newest = 2 * KEPT as u64 + 2;
+        assert_eq!((first.sequence, last.sequence), (1, newest));
+        assert_eq!((all.entries.len(), all.missed), (KEPT + 2, KEPT as u64));
+        // The first of them is there, and what follows it is not.
+        let first = chronicle.after(0, 1);
+        assert_eq!((first.missed, first.last), (0, 1));
+        let next = chronicle.after(1, 1);
+        assert_eq!((next.missed, next.last), (KEPT as u64, KEPT as u64 + 2));
+    }
+
+    /// Without the waking it would hang.
+    #[tokio::test]
+    async fn who_waits_is_woken_by_news_and_by_the_end() {
+        let chronicle = Arc::new(EventLog::default());
+        let later = Instant::now() + Duration::from_hours(1);
+        let wait = |after| {
+            let chronicle = Arc::clone(&chronicle);
+            tokio::spawn(async move { chronicle.wait(after, later).await })
+        };
+        let waiting = wait(0);
+        tokio::task::yield_now().await;
+        note(&chronicle, 1);
+        assert!(waiting.await.unwrap());
+        // There is one already.
+        assert!(chronicle.wait(0, later).await);
+        let waiting = wait(1);
+        tokio::task::yield_now().await;
+        chronicle.end();
+        assert!(!waiting.await.unwrap());
+        let idle = EventLog::default();
+        assert!(!idle.wait(0, Instant::now()).await);
+    }
+}

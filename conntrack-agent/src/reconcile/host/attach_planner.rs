@@ -1,0 +1,141 @@
+//! In which way programs get onto interfaces, and when.
+//!
+//! Making a tcx link ends with an RCU grace period, under the lock that every
+//! change of a network on this host takes (`tcx_link_attach`,
+//! kernel/bpf/tcx.c): 8 ms at least with 250 ticks a second, one link after the
+//! other. A tc filter takes none. So a start that finds hundreds of interfaces
+//! bare, as after a reboot, gives most of them filters, and links one router
+//! after the other when all are served.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    config::Attach,
+    kernel::{AttachMode, Error, Ingress, Pin},
+    model::RouterId,
+};
+
+/// Links that a start makes before it goes on with filters: what those take is
+/// not worth attaching twice.
+const LINKS_OF_A_START: usize = 64;
+
+/// The way to attach, and which others are good for now.
+#[derive(Debug)]
+pub(super) struct AttachPlanner {
+    last: AttachMode,
+    /// During a start that may use both: how many links it still makes.
+    links_left: Option<usize>,
+    /// Routers whose filters will do until it is their turn.
+    waiting: BTreeSet<RouterId>,
+}
+
+impl AttachPlanner {
+    /// For a start.
+    ///
+    /// # Errors
+    /// [`Error::NoTcx`] if tcx is wanted and the kernel has none.
+    pub(super) fn new(wanted: Attach, has_tcx: bool) -> Result<Self, Error> {
+        let (last, links_left) = match (wanted, has_tcx) {
+            (Attach::Tcx, false) => return Err(Error::NoTcx),
+            (Attach::Tcx, true) => (AttachMode::Tcx, None),
+            (Attach::Auto, true) => (AttachMode::Tcx, Some(LINKS_OF_A_START)),
+            (Attach::Auto, false) | (Attach::Clsact, _) => (AttachMode::Clsact, None),
+        };
+        let waiting = BTreeSet::new();
+        Ok(Self {
+            last,
+            links_left,
+            waiting,
+        })
+    }
+
+    /// How the next program gets onto an interface with this pin.
+    pub(super) fn next(&mut self, pin: Pin) -> AttachMode {
+        match &mut self.links_left {
+            // One that has a filter keeps it for now.
+            Some(_) if pin == Pin::Filter => AttachMode::Clsact,
+            Some(0) => AttachMode::Clsact,
+            Some(left) => {
+                *left -= 1;
+                self.last
+            }
+            None => self.last,
+        }
+    }
+
+    /// Whether the program is on the router's interface in a way that will do.
+    pub(super) fn will_do(
+        &self,
+        router: RouterId,
+        ingress: &Ingress,
+        program: u32,
+        pin: Pin,
+    ) -> bool {
+        let is_patient = self.links_left.is_some() || self.waiting.contains(&router);
+        ingress.has(self.last, program, pin)
+            || (is_patient && ingress.has(AttachMode::Clsact, program, pin))
+    }
+
+    /// The start is over, and these routers have filters. Gives those that are
+    /// to have links in their place.
+    pub(super) fn end_of_start(&mut self, with_filters: BTreeSet<RouterId>) -> BTreeSet<RouterId> {
+        if self.links_left.take().is_some() {
+            self.waiting.clone_from(&with_filters);
+            return with_filters;
+        }
+        BTreeSet::new()
+    }
+
+    /// It is this router's turn.
+    pub(super) fn turn_of(&mut self, router: RouterId) {
+        self.waiting.remove(&router);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_is_the_configured_one_or_what_the_kernel_has() {
+        let first = |wanted, has_tcx| {
+            AttachPlanner::new(wanted, has_tcx)
+                .unwrap()
+                .next(Pin::Absent)
+        };
+        assert_eq!(first(Attach::Auto, true), AttachMode::Tcx);
+        assert_eq!(first(Attach::Auto, false), AttachMode::Clsact);
+        assert_eq!(first(Attach::Tcx, true), AttachMode::Tcx);
+        assert_eq!(first(Attach::Clsact, true), AttachMode::Clsact);
+        assert_eq!(first(Attach::Clsact, false), AttachMode::Clsact);
+        let refused = AttachPlanner::new(Attach::Tcx, false)
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains("no tcx"), "{refused}");
+    }
+
+    #[test]
+    fn a_start_makes_so_many_links_and_no_more() {
+        let mut ways = AttachPlanner::new(Attach::Auto, true).unwrap();
+        assert_eq!(ways.next(Pin::Filter), AttachMode::Clsact, "found so");
+        for _ in 0..LINKS_OF_A_START {
+            assert_eq!(ways.next(Pin::Absent), AttachMode::Tcx);
+        }
+        assert_eq!(ways.next(Pin::Absent), AttachMode::Clsact);
+        let router = "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab".parse().unwrap();
+        let with_filters = BTreeSet::from([router]);
+        assert_eq!(ways.end_of_start(with_filters.clone()), with_filters);
+        assert_eq!(
+            ways.next(Pin::Absent),
+            AttachMode::Tcx,
+            "one that comes later"
+        );
+        assert_eq!(ways.next(Pin::Filter), AttachMode::Tcx);
+
+        let mut links_alone = AttachPlanner::new(Attach::Tcx, true).unwrap();
+        for _ in 0..=LINKS_OF_A_START {
+            assert_eq!(links_alone.next(Pin::Absent), AttachMode::Tcx);
+        }
+        assert_eq!(links_alone.end_of_start(with_filters), BTreeSet::new());
+    }
+}
