@@ -1,5 +1,5 @@
-//! Whether new connections have their helper: nft's `ct helper set` fails
-//! silently, so conntrack is asked.
+//! Asks conntrack whether new connections have their helper, because nft's `ct helper
+//! set` fails silently.
 //!
 //! The programs tell which connections are a rule's; each is looked up in its
 //! router's namespaces a moment later, when conntrack has it. On a thread of its

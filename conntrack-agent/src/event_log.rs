@@ -1,4 +1,4 @@
-//! What has happened lately, numbered, for whoever wants to follow it.
+//! A bounded, numbered log of recent events, for clients that follow it.
 //!
 //! It is kept in memory alone, and so much of it: who was away for longer is told
 //! how much was missed. The audit trail is what lasts.

@@ -1,4 +1,4 @@
-//! A sign of life.
+//! A counter that shows that a part of the daemon makes progress.
 
 use std::sync::{
     Arc,

@@ -1,4 +1,4 @@
-//! What the agent leaves on the host's file systems, and who it is there.
+//! The agent's id and the files, folders and mounts that it made on this host.
 //!
 //! `footprint.json` in the state folder names the agent and everything that it
 //! made outside of its own pins, so that `cleanup` can put the host back to

@@ -1,4 +1,4 @@
-//! Text in and out: files that somebody names, errors as a sentence.
+//! Reads files named by users, with a size limit, and turns errors into a sentence.
 
 use std::{
     error::Error,

@@ -1,4 +1,4 @@
-//! What the agent counts of its own work, and how metrics are written.
+//! The agent's own metrics, and their registry.
 //!
 //! Names and units as Prometheus's conventions want them (prometheus.io,
 //! "Metric and label naming"); every label has few values.

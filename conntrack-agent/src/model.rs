@@ -1,5 +1,5 @@
-//! The values everything is made of. Each is checked once, where it is built;
-//! none can hold a bad state, so nothing below checks again.
+//! The checked values that all layers use. None can hold a bad state, so no layer below
+//! checks again.
 
 mod helper;
 mod port;

@@ -1,5 +1,5 @@
-//! A router's port table, as the agent plans it: what the maps hold, what they
-//! should hold, and the writes that lead from one to the other. Pure.
+//! A router's port table: the content of its maps, and the writes that lead from one
+//! content to another. Pure.
 
 mod capacity;
 mod edit;

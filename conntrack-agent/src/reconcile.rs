@@ -1,6 +1,5 @@
-//! Desired against observed: what a router should have, what the kernel says it
-//! has, and the effects that close the gap. Level-triggered: nothing here
-//! remembers what was done before, everything is asked.
+//! Compares what a router should have with what the kernel has, and closes the gap by
+//! effects. Level-triggered: everything is asked, nothing remembered.
 
 mod apply;
 mod diff;

@@ -1,5 +1,5 @@
-//! Where rules come from. A source turns what it is given into checked values,
-//! or says all that is wrong with it; nothing behind it sees unchecked input.
+//! Turns rules from outside into checked values, or returns every fault. No layer above
+//! sees unchecked input.
 
 mod rule_set;
 pub mod rules_file;

@@ -1,4 +1,4 @@
-//! What the programs tell of new connections.
+//! The events about new connections that the programs write.
 //!
 //! One ring buffer, and what bounds its use, for all instances of an agent: a
 //! thousand routers need not have a thousand of them.

@@ -1,5 +1,4 @@
-//! What the XDP program tells the tc program about a packet, in the packet's
-//! metadata.
+//! The result that the XDP program leaves for the tc program in a packet's metadata.
 //!
 //! The metadata belongs to whoever writes it (`bpf_xdp_adjust_meta`, bpf-helpers(7)):
 //! another XDP program's can be there, and what an earlier hop of the same packet

@@ -1,4 +1,4 @@
-//! What the classifier and the agent must agree on, and how a packet is read.
+//! The ABI between classifier and agent, and the packet parser.
 //!
 //! The same code runs in three places: in the kernel as part of the programs
 //! (`program/`), in the agent, which writes the maps, and in host tests, where a

@@ -1,4 +1,4 @@
-//! The two-level port table, as a reader sees it.
+//! Looks up a destination in the two-level port table.
 
 use core::num::NonZero;
 

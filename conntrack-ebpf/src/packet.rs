@@ -1,4 +1,4 @@
-//! Access to the bytes of a packet.
+//! Reads the bytes of a packet.
 
 /// A number, or several, as they lie in memory.
 ///

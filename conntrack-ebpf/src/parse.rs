@@ -1,4 +1,4 @@
-//! From a packet to what it is looked up by.
+//! Parses a packet to its protocol and destination port.
 //!
 //! The yardstick is the iptables rule that a lookup replaces: what `-p tcp
 //! --dport` would match in the raw table, behind the kernel's own checks of the

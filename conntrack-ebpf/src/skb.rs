@@ -1,4 +1,4 @@
-//! The packet as a tc program sees it.
+//! A packet as a tc program sees it.
 
 use core::mem::MaybeUninit;
 

@@ -1,4 +1,4 @@
-//! The packet as a tc program sees it, read by calls alone.
+//! A packet as a tc program reads it by helper calls.
 
 use crate::{
     packet::{Packet, Word},

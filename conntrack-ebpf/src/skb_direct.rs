@@ -1,4 +1,4 @@
-//! The part of a packet that a tc program reads by itself, as if that were all.
+//! The linear part of a packet, as a tc program reads it directly.
 
 use aya_ebpf::programs::TcContext;
 

@@ -1,4 +1,4 @@
-//! The packet as an XDP program sees it.
+//! A packet as an XDP program sees it.
 
 use core::mem::MaybeUninit;
 

@@ -1,4 +1,5 @@
-//! What became of the connections that met a rule.
+//! Counts the connections that met a rule, by whether conntrack says that they have their
+//! helper.
 
 use std::time::{Duration, Instant};
 

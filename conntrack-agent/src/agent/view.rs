@@ -1,5 +1,5 @@
-//! What others may read of the agent while it works: what was accepted and
-//! applied, never a change that may yet be taken back.
+//! Publishes the agent's accepted and applied state to readers on other threads; a change
+//! that may yet be undone is never in it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,4 @@
-//! The agent's thread, and how others ask it for changes.
+//! Runs the agent's thread, and the [`Handle`] by which other threads send it requests.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! `completions`: what a shell needs to complete a command line.
+//! `completions`: prints the completion script of a shell.
 
 use clap::CommandFactory as _;
 use clap_complete::generate;

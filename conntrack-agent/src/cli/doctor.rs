@@ -1,4 +1,4 @@
-//! `doctor`: what was found, for people or for programs.
+//! `doctor`: prints the checks' findings, as text or JSON.
 
 use super::{
     exit::{Failed, Status},

@@ -1,4 +1,4 @@
-//! `events`: what happens, as it happens.
+//! `events`: prints events as they happen.
 
 use std::{io::Write, thread, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What the caller's shell is told.
+//! Maps errors to exit codes (sysexits.h).
 
 use crate::{
     client::ClientError, config::ConfigError, daemon::RunError, sources::rules_file::RulesFileError,

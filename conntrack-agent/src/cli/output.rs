@@ -1,4 +1,5 @@
-//! Where the commands' data goes.
+//! Writes what commands print: to stdout as text or JSON, with control characters
+//! escaped.
 
 use std::{
     borrow::Cow,

@@ -1,4 +1,4 @@
-//! Rules and routers as people read them.
+//! Formats rules and routers as tables.
 
 use super::{
     exit::Failed,

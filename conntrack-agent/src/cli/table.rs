@@ -1,4 +1,4 @@
-//! Tables for people: a header, columns, no lines; nothing in them is ever cut.
+//! Formats tables: a header and aligned columns, never truncated.
 //!
 //! What is wider than the terminal goes beneath its row. Ids are the reason: two
 //! of them fill most of a usual terminal, and half an id is worth nothing.

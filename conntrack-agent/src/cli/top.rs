@@ -1,4 +1,4 @@
-//! `top`: routers and their rules, live.
+//! `top`: a live view of routers and their rules.
 
 mod draw;
 mod history;

@@ -1,4 +1,4 @@
-//! Values on the command line, checked by the crate's own types.
+//! Parses values of the command line into the crate's checked types.
 
 use std::ffi::OsStr;
 

@@ -1,4 +1,4 @@
-//! Which carrier takes a router's helper marks to its binding.
+//! The `carrier` key: which field of the packet carries helper marks.
 
 use serde::Deserialize;
 

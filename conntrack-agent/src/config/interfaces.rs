@@ -1,4 +1,4 @@
-//! Which interfaces of a router are classified.
+//! The `interfaces` key: patterns of the interfaces that are classified.
 
 use glob::Pattern;
 

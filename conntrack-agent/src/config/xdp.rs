@@ -1,4 +1,4 @@
-//! Which interfaces get an XDP program too.
+//! The `[[interface]]` tables: which interfaces get an XDP program, and in which mode.
 
 use serde::Deserialize;
 

@@ -1,4 +1,5 @@
-//! What became of a connection, and why, as far as can be told.
+//! Judges from conntrack's entries whether a connection has its helper, and if not, gives
+//! the likely reason.
 
 use crate::{
     agent::{AddressFamily, HelperOutcome},

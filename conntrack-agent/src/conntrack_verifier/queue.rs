@@ -1,4 +1,4 @@
-//! Connections that are to be looked up when their time has come.
+//! A queue of connections that are looked up after a delay.
 
 use std::{
     collections::VecDeque,

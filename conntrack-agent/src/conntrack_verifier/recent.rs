@@ -1,5 +1,5 @@
-//! Connections that were told of already: a client that has no answer sends its SYN
-//! again (RFC 9293, 3.8.1), and a distributed router has two namespaces that one may
+//! Remembers connections that were reported already: a client without an answer sends its
+//! SYN again (RFC 9293, 3.8.1), and a distributed router has two namespaces that one may
 //! pass.
 
 use std::{

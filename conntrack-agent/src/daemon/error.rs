@@ -1,4 +1,4 @@
-//! Why the agent did not start, or ended.
+//! The errors that keep the daemon from starting, or end it.
 
 use std::{ffi::OsString, io, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! What the service manager is told (`sd_notify(3)`, systemd.service(5)
+//! Notifies the service manager of state and status (`sd_notify(3)`, systemd.service(5)
 //! `Type=notify-reload`).
 
 use std::{

@@ -1,4 +1,5 @@
-//! What is had while the agent may do all that it was started with.
+//! Acquires what needs more privileges than the running daemon keeps: folders, sockets,
+//! tokens.
 
 use std::sync::Arc;
 

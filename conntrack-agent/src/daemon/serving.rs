@@ -1,5 +1,5 @@
-//! From the first answer to the last: what happens meanwhile, told to the
-//! service manager.
+//! Serves the API until a signal ends the daemon, and reports progress to the service
+//! manager.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What the agent is told by signals: SIGHUP, SIGTERM, SIGINT.
+//! Receives the signals SIGHUP, SIGTERM and SIGINT.
 
 use std::{cell::Cell, io};
 

@@ -1,4 +1,5 @@
-//! Says that the agent lives, as long as all of it does.
+//! Feeds the service manager's watchdog as long as every part of the daemon makes
+//! progress.
 
 use std::{future::pending, time::Duration};
 

@@ -1,4 +1,5 @@
-//! Which carrier takes the helper marks to the binding, in each namespace, and why.
+//! Checks which carrier is in use in each namespace, why, and whether programs and table
+//! agree.
 
 use super::{
     Finding,

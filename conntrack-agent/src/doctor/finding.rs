@@ -1,4 +1,4 @@
-//! What a check has found.
+//! The finding of a check: a verdict, its place, what was found, and a remedy.
 
 use serde::Serialize;
 

@@ -1,5 +1,4 @@
-//! nft, the helpers that it and the kernel have, and those that the kernel gives by
-//! itself.
+//! Checks nft, the helpers that it and the kernel have, and automatic helper assignment.
 
 use std::{collections::BTreeSet, io};
 

@@ -1,4 +1,4 @@
-//! Limits that are near.
+//! Checks how near conntrack tables, rules and routers are to their limits.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! What the agent needs of the machine.
+//! Checks what the agent needs of the machine: kernel, JIT, capabilities, bpffs.
 
 use std::{fs, io};
 

@@ -1,4 +1,4 @@
-//! Which agent works here.
+//! Checks which agent owns the pins on this host.
 
 use std::io;
 

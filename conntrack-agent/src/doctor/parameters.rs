@@ -1,4 +1,4 @@
-//! Parameters of helpers that let in more than was announced.
+//! Checks parameters of helper modules that admit more connections than were announced.
 //!
 //! They are the machine's, of all namespaces at once. Every one of them is some
 //! operator's choice, so none is more than a warning.

@@ -1,5 +1,4 @@
-//! Programs and tc filters on the interfaces that are classified: the agent's, and
-//! anybody's.
+//! Checks the programs and tc filters on classified interfaces, the agent's and others'.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,5 @@
-//! Reverse-path filtering: in strict mode a packet is dropped that comes in by
-//! another interface than the way back to its source goes out by, and so a data
-//! connection may be that its helper has announced.
+//! Checks strict reverse-path filters, which drop a data connection whose packets come in
+//! by another interface than the route back uses.
 
 use std::{fs, io};
 

@@ -1,4 +1,4 @@
-//! The routers that are on this machine.
+//! Lists the routers that have namespaces on this host.
 
 use std::collections::{BTreeMap, BTreeSet};
 

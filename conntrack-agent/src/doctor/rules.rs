@@ -1,4 +1,4 @@
-//! Rules of others that do what the agent does, or get in its way.
+//! Checks other tools' rules that give helpers or change the carrier.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The kernel's own file systems, or what a test has in their place.
+//! The paths of /proc and /sys that checks read, which tests replace.
 
 use std::{io, path::PathBuf};
 

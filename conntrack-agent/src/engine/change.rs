@@ -1,4 +1,4 @@
-//! What a request changes, decided and not yet done.
+//! The difference that an accepted batch makes to the mapping.
 
 use super::Entry;
 use crate::model::RuleTarget;

@@ -1,4 +1,4 @@
-//! Whether a batch may happen, and what it changes.
+//! Decides whether a batch is accepted, and computes the change.
 //!
 //! Works on the mapping and a sheet of what the batch has changed so far, so
 //! that an operation sees those before it, a refused batch has touched nothing,

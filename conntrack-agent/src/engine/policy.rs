@@ -1,4 +1,4 @@
-//! What the operator and the kernel allow.
+//! The limits and helpers that the configuration and the kernel allow.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Why a request is refused.
+//! The reasons for which a batch is refused.
 
 use crate::model::{Helper, Origin, RouterId, RuleId, RuleTarget};
 

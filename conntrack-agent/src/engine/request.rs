@@ -1,4 +1,4 @@
-//! What can be asked of the mapping.
+//! The operations that a batch can consist of.
 
 use crate::model::{Helper, Port, RouterId, RuleId, RuleTarget};
 

@@ -1,4 +1,4 @@
-//! What can happen.
+//! The events of the log: connections, changes, repairs, failures and recoveries.
 
 use std::collections::BTreeMap;
 

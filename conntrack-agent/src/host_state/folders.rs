@@ -1,4 +1,5 @@
-//! Making folders so that they can be unmade, and a bpffs likewise.
+//! Creates folders and mounts a bpffs, and records what was created so that `cleanup` can
+//! remove it.
 
 use std::{
     fs::{self, DirBuilder},

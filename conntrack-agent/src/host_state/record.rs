@@ -1,4 +1,4 @@
-//! `footprint.json`.
+//! The file `footprint.json`, which holds the host state.
 
 use std::{
     fs::{self, OpenOptions},

@@ -1,4 +1,4 @@
-//! The bpffs, mounted again where somebody unmounted it.
+//! Mounts the bpffs again after somebody unmounted it.
 
 use std::path::PathBuf;
 

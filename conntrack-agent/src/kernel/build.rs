@@ -1,4 +1,4 @@
-//! What one build of the agent brings to the kernel.
+//! The eBPF object and ABI version that this build of the agent brings.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! What the agent may do.
+//! Checks and reduces the capabilities of the process (capabilities(7)).
 
 use std::io;
 

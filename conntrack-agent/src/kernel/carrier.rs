@@ -1,4 +1,5 @@
-//! What carries the helper mark from the classifier to the binding.
+//! The fields of the packet that can carry a helper mark from the classifier to the
+//! binding.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Asks a network namespace's connection tracking, without a process.
+//! Queries a network namespace's conntrack by ctnetlink.
 //!
 //! Asked about one connection at a time, because that is what is wanted: the
 //! programs tell which connections are a helper's. Events for all that a

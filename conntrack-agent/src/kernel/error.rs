@@ -1,4 +1,4 @@
-//! What can go wrong when the kernel is asked for something.
+//! The errors of the kernel layer.
 
 use std::{io, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! Reads what the programs tell of new connections.
+//! Reads the ring buffer of new connections that the programs write.
 
 use std::{
     fmt, io,

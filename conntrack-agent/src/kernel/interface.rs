@@ -1,4 +1,4 @@
-//! The interfaces of a namespace.
+//! Lists the interfaces of a namespace.
 
 use std::io;
 

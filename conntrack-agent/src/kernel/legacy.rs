@@ -1,4 +1,4 @@
-//! What legacy iptables has in its raw tables, in the words of `iptables-save`.
+//! Reads legacy iptables' raw tables from the output of `iptables-save`.
 //!
 //! The tables' own interface gives binary structs of every match and target there
 //! is, so it is the program that reads them, as it is for nft. It is run only where

@@ -1,4 +1,4 @@
-//! Loading a program, however often the verifier is interrupted.
+//! Loads programs, and retries while the verifier is interrupted by signals.
 
 use std::{thread, time::Duration};
 

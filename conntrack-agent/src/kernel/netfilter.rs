@@ -1,4 +1,4 @@
-//! Asks the kernel for an `nf_tables` table, without a process.
+//! Reads an `nf_tables` table by netlink.
 //!
 //! Running nft takes 3 ms, and a start asks once for each namespace. What the
 //! kernel answers is not interpreted: nft's expressions are its own business.

@@ -1,4 +1,4 @@
-//! rtnetlink, asked and answered in turn (rtnetlink(7), RFC 3549).
+//! A blocking rtnetlink client (rtnetlink(7), RFC 3549).
 //!
 //! Synchronous: the agent's calls take microseconds, inside a thread that lives
 //! for nothing else. Answers are handed over as they came: what a foreign

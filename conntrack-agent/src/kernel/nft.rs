@@ -1,4 +1,4 @@
-//! Running nft, and the part of its JSON that the binding needs.
+//! Runs nft, and encodes the part of its JSON that the binding needs.
 //!
 //! The schema is libnftables-json(5)'s. What is written, and what is to be
 //! understood, goes through the program, not through netlink: nftables'

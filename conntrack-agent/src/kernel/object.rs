@@ -1,4 +1,4 @@
-//! Loads the eBPF object.
+//! Loads the eBPF object into instances.
 
 use std::{
     fmt,

@@ -1,4 +1,4 @@
-//! Where things are pinned.
+//! The layout of pins in the bpffs.
 //!
 //! ```text
 //! <bpffs_dir>/v2/<router>/instance/{PAGES,SLOTS,COUNTERS,BASES,IDENTITY,globals,classify}

@@ -1,6 +1,5 @@
-//! What others' rules do that concerns the agent: they give helpers, or use the
-//! fields that carry its marks. Who wrote them, nft or either iptables, makes no
-//! difference here.
+//! What other tools' rules do that concerns the agent, in terms that serve nftables and
+//! both iptables.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

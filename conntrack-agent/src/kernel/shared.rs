@@ -1,4 +1,4 @@
-//! The maps that all instances share, as they are pinned.
+//! The pinned maps that all instances share.
 
 use std::{fs, io, path::Path};
 

@@ -1,4 +1,4 @@
-//! Calls of the system's that have no safe wrapper: the agent's only unsafe code.
+//! System calls without a safe wrapper: the agent's only unsafe code.
 
 use std::{
     ffi::CString,

@@ -1,4 +1,4 @@
-//! Waiting for programs that run at this moment.
+//! Waits until no CPU runs a program that was replaced.
 
 use std::{thread, time::Duration};
 

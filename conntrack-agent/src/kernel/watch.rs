@@ -1,6 +1,5 @@
-//! Tells which routers something has happened to, but not what: whoever hears
-//! of it asks the kernel. So an event that is missed, or comes twice, costs a
-//! look and no more.
+//! Reports routers that need to be looked at, but not why: the receiver asks the kernel,
+//! so a missed or repeated event costs one look.
 //!
 //! One thread waits for all of it: names in the folder of namespaces and mounts
 //! onto them, each watched namespace's links and tables, and the pins. What no

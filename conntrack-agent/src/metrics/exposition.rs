@@ -1,4 +1,4 @@
-//! The two text formats that Prometheus reads.
+//! Encodes metrics in the two text formats that Prometheus reads.
 
 use std::fmt;
 

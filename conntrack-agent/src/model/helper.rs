@@ -1,4 +1,4 @@
-//! The conntrack helpers, as the kernel has them.
+//! The conntrack helpers that kernels have.
 
 use std::fmt;
 

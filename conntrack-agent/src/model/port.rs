@@ -1,4 +1,4 @@
-//! A port that a rule can name.
+//! A destination port, which is never 0.
 
 use std::{fmt, num::NonZeroU16};
 

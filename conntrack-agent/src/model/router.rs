@@ -1,4 +1,4 @@
-//! A router's name.
+//! The id of a router.
 
 use std::{fmt, str::FromStr};
 

@@ -1,4 +1,4 @@
-//! How large an instance's maps are.
+//! The sizes of an instance's maps.
 
 use conntrack_ebpf::abi::FIRST_LEAF_PAGE;
 

@@ -1,4 +1,4 @@
-//! Writes that belong together, and those that take them back.
+//! A group of map writes, and the writes that undo it.
 
 use conntrack_ebpf::abi::{Page, Slot};
 

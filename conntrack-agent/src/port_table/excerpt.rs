@@ -1,4 +1,4 @@
-//! A change of a few destinations, planned from the few elements that it concerns.
+//! Plans a change of a few destinations from the few map elements that it concerns.
 //!
 //! What [`plan`](super::plan) does with a whole port table costs more the more
 //! rules a router has. A change needs no more than the root pages, the leaves

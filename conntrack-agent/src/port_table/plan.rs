@@ -1,4 +1,4 @@
-//! The writes that make a port table what it should be, while it is read.
+//! Plans the writes that change a port table while programs read it.
 //!
 //! The classifier reads the maps at any moment between two writes. What keeps
 //! it from ever giving a packet a mark that neither the old nor the new rules

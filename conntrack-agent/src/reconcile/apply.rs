@@ -1,5 +1,5 @@
-//! Makes the kernel what a mapping says: a change on all its routers or on none,
-//! a pass over all routers each for itself.
+//! Applies a mapping to the kernel: a change on all its routers or on none, a pass on
+//! each router for itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 

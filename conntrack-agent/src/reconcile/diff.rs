@@ -1,4 +1,4 @@
-//! The difference between desired and observed, as effects. Pure.
+//! Computes the effects that lead from the observed to the desired state. Pure.
 
 mod carrier_switch;
 

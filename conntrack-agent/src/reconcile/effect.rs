@@ -1,5 +1,5 @@
-//! What can be done to a router. Effects are data: planned without a kernel,
-//! logged as they are, carried out in one place.
+//! The effects: changes of a router in the kernel, as data that is planned, logged and
+//! carried out.
 
 use std::{fmt, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! The real kernel, router by router: observes one, and carries effects out.
+//! The real kernel: observes routers, and carries effects out.
 
 mod abi_upgrade;
 mod attach_planner;

@@ -1,4 +1,4 @@
-//! What the reconciler asks of a kernel.
+//! The interface between the reconciler and a kernel.
 
 use std::collections::BTreeSet;
 

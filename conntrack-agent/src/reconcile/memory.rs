@@ -1,4 +1,4 @@
-//! A kernel in memory, for tests of everything above it.
+//! A kernel in memory, for tests of the layers above.
 //!
 //! It knows no packets: it holds what the real kernel would hold, refuses what
 //! that refuses, and refuses on demand what that can be made to refuse only

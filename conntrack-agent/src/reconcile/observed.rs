@@ -1,4 +1,4 @@
-//! What the kernel says about a router.
+//! The observed state of a router.
 
 use std::path::PathBuf;
 

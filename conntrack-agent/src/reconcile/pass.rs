@@ -1,4 +1,4 @@
-//! Keeps the kernel what the mapping says, router by router.
+//! Keeps routers reconciled: enqueues, retries with backoff, and records failures.
 //!
 //! A change brings just its own destinations to routers that were as they should
 //! be, and has them looked at whole soon after: what is answered quickly is

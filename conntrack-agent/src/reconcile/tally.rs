@@ -1,4 +1,4 @@
-//! How many effects there were, of which kind.
+//! Counts effects by kind.
 
 use std::ops::AddAssign;
 

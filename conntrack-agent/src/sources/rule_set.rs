@@ -1,4 +1,4 @@
-//! A set of rules that a source wants, in its own order.
+//! A set of rules that a source wants, in order.
 
 use std::collections::{BTreeMap, BTreeSet};
 

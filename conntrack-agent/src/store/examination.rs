@@ -1,4 +1,4 @@
-//! Looking at a database without changing it.
+//! Examines a database without changing it.
 //!
 //! redb repairs what it opens, and writes to the file while it does. What is to
 //! be set aside as it was found must be looked at in another way: through a

@@ -1,4 +1,4 @@
-//! A rule as the store holds it.
+//! The store's record of a rule.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! The Ethernet header, and VLAN tags.
+//! Parses the Ethernet header and VLAN tags.
 
 use crate::packet::Packet;
 

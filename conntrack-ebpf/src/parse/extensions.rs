@@ -1,4 +1,4 @@
-//! The walk over IPv6 extension headers.
+//! Walks over IPv6 extension headers.
 //!
 //! The kernel's own (`ipv6_find_hdr` and `ipv6_ext_hdr`,
 //! `net/ipv6/exthdrs_core.c`), but for its length: whatever it doesn't know as an

@@ -1,4 +1,4 @@
-//! IPv4: options, and first fragments.
+//! Parses IPv4: options and first fragments.
 
 use crate::packet::Packet;
 

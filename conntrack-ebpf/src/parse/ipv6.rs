@@ -1,4 +1,4 @@
-//! IPv6, with or without extension headers.
+//! Parses IPv6, with or without extension headers.
 
 use crate::packet::Packet;
 

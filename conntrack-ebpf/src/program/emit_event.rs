@@ -1,4 +1,4 @@
-//! Tells of connections that begin.
+//! Emits events about new connections.
 
 use aya_ebpf::{
     helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns},

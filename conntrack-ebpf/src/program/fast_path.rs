@@ -1,4 +1,5 @@
-//! Almost every packet: no tag, no metadata, headers in the linear part.
+//! Classifies packets without tag or metadata whose headers are in the linear part:
+//! almost all of them.
 
 use aya_ebpf::programs::TcContext;
 use conntrack_ebpf::{

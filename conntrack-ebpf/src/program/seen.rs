@@ -1,4 +1,4 @@
-//! What is known of a packet before its rule is.
+//! What is known of a packet before its rule is looked up.
 
 use conntrack_ebpf::parse::Control;
 

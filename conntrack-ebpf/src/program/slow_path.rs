@@ -1,4 +1,4 @@
-//! Every packet, whatever its shape.
+//! Classifies packets of any shape.
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use conntrack_ebpf::{

@@ -1,4 +1,4 @@
-//! A packet's metadata, from both of its ends.
+//! Writes and reads the metadata in front of a packet.
 
 use aya_ebpf::{
     EbpfContext as _,

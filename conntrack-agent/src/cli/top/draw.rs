@@ -1,4 +1,4 @@
-//! One frame.
+//! Draws one frame of `top`.
 
 use ratatui::{
     Frame,

@@ -1,4 +1,4 @@
-//! How much something grows, lately.
+//! Computes rates from successive samples of a counter.
 
 use std::{collections::VecDeque, time::Instant};
 

@@ -1,4 +1,4 @@
-//! What is on the screen, and what keys change about it.
+//! Holds the state of `top`'s screen, and applies keys and samples to it.
 
 use std::{
     cmp::Reverse,

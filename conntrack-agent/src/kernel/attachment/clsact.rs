@@ -1,5 +1,5 @@
-//! By a tc filter (`tc-bpf(8)`, `net/sched/cls_bpf.c`): kept by its interface, and
-//! gone with it, or when it moves to another namespace (`dev_shutdown` in
+//! Attaches programs as tc filters (`tc-bpf(8)`, `net/sched/cls_bpf.c`): held by the
+//! interface, and gone with it or when it moves to another namespace (`dev_shutdown` in
 //! `__dev_change_net_namespace`, `net/core/dev.c`).
 //!
 //! The program is in direct action: what it returns, -1, is `TC_ACT_UNSPEC`

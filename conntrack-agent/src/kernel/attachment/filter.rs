@@ -1,4 +1,4 @@
-//! Filters and qdiscs of the ingress side, as rtnetlink has them.
+//! Lists tc filters and qdiscs of the ingress side by rtnetlink.
 //!
 //! A filter's name is the agent's to choose, so it carries the agent's id, as
 //! the binding's table does.

@@ -1,4 +1,4 @@
-//! What one agent does on the ingress of interfaces.
+//! Attaches, replaces and removes one agent's programs on the ingress of interfaces.
 
 mod occupants;
 

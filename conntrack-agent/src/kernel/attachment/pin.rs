@@ -1,4 +1,4 @@
-//! What is in the place of an attachment's pin.
+//! The kinds of files that can be found at an attachment's pin.
 
 use std::{fs, io, path::Path};
 

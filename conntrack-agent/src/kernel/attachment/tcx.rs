@@ -1,4 +1,4 @@
-//! By a tcx link: kept by its pin, and by whoever holds a descriptor of it.
+//! Attaches programs by tcx links: held by their pin, and by every open descriptor.
 
 use std::{
     os::fd::OwnedFd,

@@ -1,5 +1,5 @@
-//! By an XDP link (Linux 5.9): kept by its pin, and by whoever holds a
-//! descriptor of it.
+//! Attaches programs by XDP links (Linux 5.9): held by their pin, and by every open
+//! descriptor.
 //!
 //! An interface has one XDP program at a time, so what another has put there
 //! stays, and what its driver has no XDP for goes without: the tc program

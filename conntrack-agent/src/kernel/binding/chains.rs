@@ -1,4 +1,4 @@
-//! The binding's chains: one for each carrier.
+//! The binding's chains, one for each carrier.
 
 use conntrack_ebpf::abi::in_priority;
 

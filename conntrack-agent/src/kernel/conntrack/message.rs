@@ -1,4 +1,4 @@
-//! nfnetlink's messages about connections: what is asked, and what is answered.
+//! Encodes and decodes ctnetlink messages.
 //!
 //! Layouts: `include/uapi/linux/netlink.h`, `linux/netfilter/nfnetlink.h` and
 //! `linux/netfilter/nfnetlink_conntrack.h`. Numbers in attributes are big-endian.

@@ -1,4 +1,4 @@
-//! What rules have matched, also where one instance follows another.
+//! Reads rules' counters, also while one instance replaces another.
 
 use conntrack_ebpf::abi::{self, Counters, Destination, Slot, counter_place};
 

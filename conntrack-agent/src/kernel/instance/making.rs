@@ -1,4 +1,4 @@
-//! Making instances, beside others or out of them, and removing them.
+//! Creates instances, new or on the maps of another, and removes them.
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! What all rules of a router have matched, for who only wants to know.
+//! Reads all rule counters of a router from its pins.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Programs by their ids alone, of whichever ABI their instance is.
+//! Finds programs by their ids, whatever the ABI version of their instance.
 
 use std::{collections::BTreeMap, path::Path};
 

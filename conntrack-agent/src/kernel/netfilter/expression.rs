@@ -1,4 +1,5 @@
-//! What the expressions of an nftables rule do that concerns the agent.
+//! Interprets the expressions of nftables rules as far as they set marks, priority or
+//! helpers.
 //!
 //! Attributes: `include/uapi/linux/netfilter/nf_tables.h` and, for the targets and
 //! matches of iptables that a rule can have in it, `nf_tables_compat.h`,

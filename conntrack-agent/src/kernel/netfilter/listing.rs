@@ -1,4 +1,4 @@
-//! Lists all of one kind that a network namespace has, in every table.
+//! Lists objects of one kind in all tables of a network namespace.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! nfnetlink's messages about `nf_tables`: what is asked, and what is answered.
+//! Encodes and decodes `nf_tables` netlink messages.
 //!
 //! Layouts: `include/uapi/linux/netlink.h`, `linux/netfilter/nfnetlink.h` and
 //! `linux/netfilter/nf_tables.h`.

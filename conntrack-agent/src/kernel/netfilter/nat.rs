@@ -1,4 +1,4 @@
-//! Whether a network namespace translates IPv4 addresses.
+//! Detects whether a network namespace has NAT for IPv4.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! All chains of a network namespace, and what its rules do.
+//! Reads all nftables chains of a network namespace, and what their rules do.
 
 use std::{collections::BTreeSet, io};
 

@@ -1,4 +1,4 @@
-//! The versions of the ABI that something is pinned for.
+//! Lists the ABI versions that have pins.
 
 use std::{fs, io, path::Path};
 

@@ -1,4 +1,4 @@
-//! How many descriptors watching may cost.
+//! Limits the descriptors that watching may use.
 
 use std::sync::{
     Arc,

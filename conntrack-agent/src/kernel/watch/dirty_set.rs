@@ -1,5 +1,5 @@
-//! What the watching thread and the agent tell each other: sets, never queues,
-//! so that a burst of events costs as much as one.
+//! The sets of routers and commands that pass between the watching thread and the agent:
+//! a burst of events costs as much as one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

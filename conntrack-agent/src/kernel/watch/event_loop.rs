@@ -1,4 +1,4 @@
-//! The watching thread: one for the whole process.
+//! The thread that waits for events, one for the whole process.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! inotify: the folder of namespaces, and each router's pins.
+//! Watches the folder of namespaces and each router's pins by inotify.
 
 use std::{
     collections::BTreeMap,

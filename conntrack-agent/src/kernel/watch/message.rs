@@ -1,5 +1,5 @@
-//! nfnetlink's notifications: which of them are about our table. Neutron's own
-//! iptables-nft writes by the hundred, to tables that are none of ours.
+//! Filters nfnetlink notifications for the agent's own table: Neutron's iptables-nft
+//! sends hundreds about others.
 
 use netlink_packet_core::{NLMSG_ALIGNTO, NetlinkBuffer, NlaBuffer, NlasIterator};
 

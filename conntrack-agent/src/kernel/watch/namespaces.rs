@@ -1,5 +1,4 @@
-//! The namespaces of the routers that are watched: which there are, and what
-//! their sockets tell.
+//! Watches the namespaces of routers: which exist, and what their netlink sockets report.
 
 use std::{collections::BTreeMap, io, os::fd::OwnedFd, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! The carrier, and the bindings that read it.
+//! Computes the effects that switch a router to another carrier.
 //!
 //! A packet must never be given its helper mark in a carrier that its binding
 //! doesn't read. So while classifiers change from one to the other, bindings read

@@ -1,4 +1,4 @@
-//! Follows an agent of an older ABI, while packets pass.
+//! Takes over from an agent with an older ABI while packets pass.
 //!
 //! What that one has pinned can't be read, but for whose it is and which links
 //! there are. So the new instance is made beside the old one and filled from the

@@ -1,4 +1,4 @@
-//! In which way programs get onto interfaces, and when.
+//! Plans by tcx or tc filter, and when, programs are attached to interfaces.
 //!
 //! Making a tcx link ends with an RCU grace period, under the lock that every
 //! change of a network on this host takes (`tcx_link_attach`,

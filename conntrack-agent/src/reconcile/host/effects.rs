@@ -1,4 +1,4 @@
-//! Carries out one effect, and says which one takes it back.
+//! Carries out an effect, and returns the one that undoes it.
 
 use conntrack_ebpf::abi::Slot;
 

@@ -1,4 +1,4 @@
-//! Looks at one router: all that the kernel has of it.
+//! Observes one router.
 
 use tracing::debug;
 

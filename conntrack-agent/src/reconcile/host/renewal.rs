@@ -1,4 +1,4 @@
-//! Puts one instance in another's place, while packets pass.
+//! Replaces an instance by another while packets pass.
 //!
 //! ```text
 //! instance            what links run

@@ -1,5 +1,4 @@
-//! The XDP program in front of the tc program: where it is wanted, and where it
-//! can be had.
+//! Decides where an XDP program is wanted and can be attached.
 //!
 //! Never a reason for a router to fail: without it the tc program finds by itself
 //! what would have been handed over.

@@ -1,4 +1,5 @@
-//! Everybody's programs and tc filters on the ingress of interfaces.
+//! Lists all programs and tc filters on the ingress of interfaces, the agent's and
+//! others'.
 
 use rustix::io::Errno;
 
