@@ -2,7 +2,7 @@
 //! say it, against what conntrack has.
 
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -236,6 +236,22 @@ fn fullness_is_that_of_the_namespace() {
     assert!(tracked() > Some(0));
 }
 
+/// All events that are kept. An answer has 500 of them.
+fn all_events(socket: &Path) -> Vec<Value> {
+    let mut all = Vec::new();
+    let mut after = 0;
+    loop {
+        let path = format!("/v1/events?after={after}");
+        let answer = curl(socket, "GET", &path, "").body;
+        let events = answer["events"].as_array().expect("events");
+        if events.is_empty() {
+            return all;
+        }
+        all.extend_from_slice(events);
+        after = answer["last"].as_u64().expect("a number");
+    }
+}
+
 /// More than the programs tell of, or the agent has room for; of those that came to
 /// the router, as a burst can be too much for the network as well.
 #[test]
@@ -261,10 +277,9 @@ fn of_a_burst_each_is_told_of_or_counted() {
     let socket = listening(&lab);
     // How many came, were told of, and were not.
     let accounts = || {
-        let heard = curl(&socket, "GET", "/v1/events?after=0", "").body;
-        let untold = heard["events"].as_array().expect("events").iter();
-        let untold = untold.filter(|event| event["kind"] == "untold");
-        let untold: u64 = untold
+        let untold: u64 = all_events(&socket)
+            .iter()
+            .filter(|event| event["kind"] == "untold")
             .map(|event| event["count"].as_u64().expect("a count"))
             .sum();
         let text = scrape(&socket);
