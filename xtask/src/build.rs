@@ -151,3 +151,34 @@ pub(crate) fn for_the_classifier(cargo: &mut Command, paths: &Paths, features: &
         .arg("--target-dir")
         .arg(paths.bpf_target());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_installed_has_no_symbols_and_works() {
+        let target = tempfile::tempdir().unwrap();
+        let paths = Paths {
+            root: target.path().to_owned(),
+            target: target.path().to_owned(),
+        };
+        // This program stands for the agent.
+        let built = Built {
+            object: PathBuf::new(),
+            agent: std::env::current_exe().unwrap(),
+        };
+
+        let installable = strip(&paths, &built).unwrap();
+
+        let size = |file: &Path| fs::metadata(file).unwrap().len();
+        assert!(size(&installable) < size(&built.agent) / 2);
+        let symbols = installable.with_file_name("conntrack-agent.debug");
+        assert!(size(&symbols) > size(&installable));
+        let link = fs::read(&installable).unwrap();
+        let name = b"conntrack-agent.debug\0";
+        assert!(link.windows(name.len()).any(|bytes| bytes == name));
+        let listed = Command::new(&installable).arg("--list").output().unwrap();
+        assert!(listed.status.success());
+    }
+}

@@ -65,6 +65,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
     host("iptables-nft", "iptables"),
     host("iptables-nft-restore", "iptables"),
     host("iptables-nft-save", "iptables"),
+    host("objcopy", "binutils"),
     host("ping", "iputils-ping"),
     host("promtool", "prometheus"),
     host(PYTHON, "python3-venv"),
