@@ -1,6 +1,6 @@
-//! The agent: mapping, store and kernel, and everything that is done to them, one
-//! thing after the other. It works on a thread of its own, which others ask
-//! through a [`Handle`]; what they may read meanwhile is its [`View`].
+//! The agent: it owns mapping, store and kernel state, and changes them one step after
+//! the other. It works on a thread of its own; other threads send it requests through a
+//! [`Handle`], and read its [`View`] meanwhile.
 
 mod connections;
 mod view;
@@ -53,17 +53,17 @@ pub(crate) struct Agent {
     full_pass: Duration,
     bpffs: Bpffs,
     watch: Watch,
-    /// Routers that the start gave tc filters, and that are to have links.
+    /// The routers that the start gave tc filters, and that are to get links.
     relinking: VecDeque<RouterId>,
-    /// Those whose turn has come and that weren't looked at yet.
+    /// The routers whose turn has come and that were not reconciled yet.
     relinked: BTreeSet<RouterId>,
     pulse: Heartbeat,
 }
 
 impl Agent {
-    /// With the mapping that the store holds, and what the rules file makes of it.
-    /// Where `goes_on` says no, routers that were not looked at yet are left as
-    /// they are.
+    /// Starts with the mapping that the store holds, and applies the rules file to it.
+    /// Once `goes_on` returns `false`, the routers that were not reconciled yet are left
+    /// as they are.
     pub(crate) fn start(
         edition: &Build,
         config: &Config,
@@ -84,15 +84,15 @@ impl Agent {
         let from = match rebuild {
             None => None,
             Some(Rebuild::Pins) => Some(Self::mapping_in_force(&host)?),
-            // Whole before the store is made: an empty one, or one that an agent
-            // which dies now leaves behind, would take all rules away.
+            // The mapping is complete before the store is created: an empty store, or an
+            // incomplete one if the agent dies now, would take all rules away.
             Some(Rebuild::Rules) => {
                 let wanted = wanted.as_ref().ok_or(RunError::NoRulesFile)?;
                 Some(Self::mapping_of(wanted, &policy)?)
             }
         };
         let (store, mapping) = Self::open_store(config, footprint, &host, from)?;
-        // Before anything is looked at, so that nothing falls between.
+        // Watched before anything is read, so that no change is missed in between.
         let mut routers = mapping.routers();
         routers.extend(host.routers()?);
         let watch = Watch::start(host.places(), Arc::clone(host.keeper()), routers)?;
@@ -123,8 +123,8 @@ impl Agent {
         Ok(agent)
     }
 
-    /// The store that is there; or one made of `rebuild` in the place of one
-    /// that was lost; or a first one.
+    /// Opens the existing store, creates one from `rebuild` in place of a lost one, or
+    /// creates the first one.
     fn open_store(
         config: &Config,
         footprint: &mut HostState,
@@ -159,8 +159,8 @@ impl Agent {
         Ok(opened)
     }
 
-    /// The rules that are in force become the API's, because nothing says whose
-    /// they were.
+    /// Returns a mapping of the rules in force. They become the API's, because nothing
+    /// tells their origin.
     fn mapping_in_force(host: &Host) -> Result<Mapping, RunError> {
         let entries = (0..)
             .zip(host.rules_in_force()?)
@@ -183,7 +183,7 @@ impl Agent {
         Ok(mapping)
     }
 
-    /// Gives the reason if it was refused.
+    /// Reads the rules file again, and returns the reason if it was refused.
     fn reload(&mut self, goes_on: &dyn Fn() -> bool) -> Result<(), String> {
         let wanted = read_rules(self.rules.as_deref(), &self.policy);
         match wanted.and_then(|wanted| self.take(wanted.as_ref(), goes_on)) {
@@ -202,8 +202,8 @@ impl Agent {
         }
     }
 
-    /// Makes the rules file's rules these, durably and in the kernel, or leaves
-    /// everything as it is. Without a rules file its rules stay as they are.
+    /// Replaces the rules file's rules with these, durably and in the kernel, or leaves
+    /// everything as it is. Without a rules file, its rules stay as they are.
     fn take(
         &mut self,
         wanted: Option<&RuleSet>,
@@ -238,7 +238,7 @@ impl Agent {
         Ok(change)
     }
 
-    /// Into the audit trail, as a request's change would be.
+    /// Records the change in the audit trail, like the change of a request.
     fn record(&self, made: &Result<Change, RunError>, begun: Instant) {
         let rules = |entries: &[Entry]| entries.iter().map(|entry| entry.rule).collect();
         let (before, after, outcome) = match made {
@@ -270,7 +270,7 @@ impl Agent {
         self.chronicle.note(happening, event.routers);
     }
 
-    /// Makes one change, durably and in the kernel, or not at all.
+    /// Makes a change, durably and in the kernel, or not at all.
     fn change(&mut self, change: Change) -> Result<(), RunError> {
         self.bpffs.ensure()?;
         let stored = self.store.commit(&self.mapping, &change);
@@ -310,7 +310,7 @@ impl Agent {
         }
     }
 
-    /// What the kernel's events tell: which routers are to be looked at.
+    /// Queues the routers that the kernel's events mark for reconciliation.
     fn hear(&mut self, news: &DirtyRouters) {
         let now = Instant::now();
         for router in &news.routers {
@@ -328,7 +328,8 @@ impl Agent {
         }
     }
 
-    /// Without one, every router fails and says so; it is tried again.
+    /// Mounts the bpffs if it is missing. Without one, every router fails with an error,
+    /// and is tried again.
     fn have_bpffs(&self) {
         match self.bpffs.ensure() {
             Ok(false) => {}
@@ -340,7 +341,8 @@ impl Agent {
         }
     }
 
-    /// A router that has nothing and is to have nothing is not watched.
+    /// Watches the router if it has rules or a failure, and stops watching it otherwise:
+    /// then it has nothing, and is to have nothing.
     fn keep_watching(&self, router: RouterId) {
         if self.mapping.has(router) || self.reconciler.failures().contains_key(&router) {
             self.watch.follow(router);
@@ -349,7 +351,7 @@ impl Agent {
         }
     }
 
-    /// Every router is to be looked at, for what no event told.
+    /// Queues every router, for changes that no event reported.
     fn look_around(&mut self) {
         self.have_bpffs();
         let due = self
@@ -363,7 +365,7 @@ impl Agent {
         }
     }
 
-    /// It is the turn of the next router that has filters and is to have links.
+    /// Queues the next router that has tc filters and is to get links.
     fn relink_next(&mut self) {
         if let Some(router) = self.relinking.pop_front() {
             self.host.turn_of(router);
@@ -372,12 +374,12 @@ impl Agent {
         }
     }
 
-    /// At one of the routers whose time has come.
+    /// Reconciles one of the routers that are due.
     fn look(&mut self) {
         let (host, mapping) = (&mut self.host, &self.mapping);
         let looked = self.reconciler.look_at_one(host, mapping, Instant::now());
         if let Some((router, summary)) = looked {
-            // The rest of a start is no repair.
+            // Relinking completes a start, and is no repair.
             let is_planned = self.relinked.remove(&router);
             let occasion = if is_planned {
                 Occasion::Wanted
@@ -399,7 +401,7 @@ impl Agent {
         }
     }
 
-    /// Routers that have failed, and those that have recovered.
+    /// Logs an event for each router that has failed or recovered.
     fn tell(&self, turns: Turns) {
         for (router, turn) in turns {
             let router_id = router.to_string();

@@ -136,8 +136,8 @@ impl ConfigFile {
     }
 }
 
-/// Does what the command line says, by an agent of this edition; data goes to
-/// stdout, everything else to stderr.
+/// Runs the command line's command, with the agent of this edition; data goes to stdout,
+/// everything else to stderr.
 #[must_use]
 pub fn main(edition: &Build) -> ExitCode {
     let status = run(
@@ -150,7 +150,7 @@ pub fn main(edition: &Build) -> ExitCode {
     ExitCode::from(status as u8)
 }
 
-/// All of [`main`] but the process around it.
+/// Does the work of [`main`], with arguments and streams of the caller.
 fn run(
     edition: &Build,
     arguments: impl IntoIterator<Item = OsString>,
@@ -161,10 +161,10 @@ fn run(
     let mut output = Output::new(stdout, terminal);
     let done = match Cli::try_parse_from(arguments) {
         Ok(cli) => execute(edition, cli, &mut output, terminal, stderr),
-        // Help and version are asked for, and are data.
+        // Help and version were asked for, so they are data.
         Err(error) if !error.use_stderr() => output.text(&error.render().to_string()),
         Err(error) => {
-            // Where stderr is closed too there is nobody to tell.
+            // If stderr is closed too, the error can't be reported.
             let _ = write!(stderr, "{}", error.render());
             return Status::Usage;
         }
@@ -173,7 +173,7 @@ fn run(
         Ok(()) => Status::Success,
         Err(Failed(status, error)) => {
             let sentence = sentence(error.as_ref());
-            // A list of faults has lines; in none of them is anything active.
+            // A list of faults keeps its lines; control characters in them are escaped.
             let lines: Vec<_> = sentence.split('\n').map(printable).collect();
             let _ = writeln!(stderr, "conntrack-agent: {}", lines.join("\n"));
             status
@@ -227,7 +227,7 @@ fn execute(
         }
         Command::Router(command) => command.execute(&Client::new(&socket)?, format, output)?,
         Command::Apply(apply) => {
-            // Before anybody is asked: a faulty file is no matter for the daemon.
+            // Before the daemon is asked, which need not see a faulty file.
             let rules = apply.read()?;
             apply.execute(&rules, &Client::new(&socket)?, format, output)?;
         }

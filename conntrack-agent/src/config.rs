@@ -28,126 +28,127 @@ pub use carrier::{CarrierChoice, Nat};
 pub use interfaces::Interfaces;
 pub use xdp::{AttachXdp, XdpEntry, XdpInterfaces};
 
-/// Where the configuration is looked for when no `--config` is given.
+/// The path of the configuration if no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/conntrack-agent/agent.toml";
 
-/// The largest configuration file that is read, in bytes.
+/// The size limit of a configuration file, in bytes.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// All that an operator can set. Paths can all be moved, so that two agents on
-/// one host need never meet.
+/// The agent's configuration. All paths can be moved, so that two agents on one host need
+/// not share any.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// What must survive a restart of the host; mode 0700.
+    /// The folder for state that must survive a restart of the host; mode 0700.
     pub state_dir: PathBuf,
-    /// What must not: the lock and the socket.
+    /// The folder for state that must not: the lock and the socket.
     pub runtime_dir: PathBuf,
-    /// Where maps, programs and links are pinned, inside a bpffs. Where its
-    /// parent is not one, the agent mounts one there.
+    /// The folder inside a bpffs in which maps, programs and links are pinned. If its
+    /// parent is not a bpffs, the agent mounts one there.
     pub bpffs_dir: PathBuf,
-    /// Where named network namespaces are.
+    /// The folder of named network namespaces.
     pub netns_dir: PathBuf,
-    /// What a router's namespaces are called, in front of its id.
+    /// The prefixes of the names of a router's namespaces, in front of its id.
     pub namespace_prefixes: Vec<String>,
-    /// Which interfaces of these are classified: patterns of their names. The
-    /// loopback never is.
+    /// The interfaces in these namespaces that are classified: patterns of their names.
+    /// The loopback never is.
     pub interfaces: Vec<String>,
-    /// How programs get onto interfaces.
+    /// The way programs are attached to interfaces.
     pub attach: Attach,
-    /// Which of them get an XDP program too; the first entry that matches an
-    /// interface's name counts.
+    /// The classified interfaces that get an XDP program too; the first entry that
+    /// matches an interface's name counts.
     #[serde(rename = "interface")]
     pub xdp: Vec<XdpEntry>,
-    /// The nft program: a path, or a name to be found in `PATH`.
+    /// The nft program: a path, or a name that is searched in `PATH`.
     pub nft: PathBuf,
-    /// What carries the helper mark into the namespace's prerouting chain.
+    /// The carrier of the helper mark into the namespace's prerouting chain.
     pub carrier: CarrierChoice,
-    /// The bits of `skb->mark` that are the agent's. Where they carry the helper
-    /// mark, the prerouting chain clears them again: one run of bits.
+    /// The bits of `skb->mark` that are the agent's: one run of bits. Where they carry
+    /// the helper mark, the prerouting chain clears them again.
     pub mark_mask: u32,
-    /// What becomes of the datapath when the agent is told to end.
+    /// The treatment of the datapath when the agent is told to end.
     pub on_stop: OnStop,
-    /// Seconds between two looks at everything, for what no event told.
+    /// The seconds between two full passes, for changes that no event reported.
     pub full_pass_seconds: u64,
-    /// Whether each new helper connection is looked up in conntrack, for whether
-    /// it has its helper.
+    /// Whether each new helper connection is looked up in conntrack, to check that it has
+    /// its helper.
     pub follow_connections: bool,
-    /// How many rules and routers there may be.
+    /// The limits on rules and routers.
     pub limits: Limits,
-    /// The helpers that rules may use, by the names that rules use.
+    /// The helpers that rules may use, by their names in rules.
     pub allowed_helpers: Vec<String>,
-    /// The socket, and how much may come in by it.
+    /// The API's socket and its limits.
     pub api: ApiConfig,
-    /// What is logged, and how.
+    /// The logging.
     pub log: Log,
-    /// Where the audit trail goes, and how much of it there may be.
+    /// The audit trail.
     pub audit: Audit,
-    /// Who may use the API, beside root.
+    /// The peers that may use the API, beside root.
     #[serde(rename = "grant")]
     pub grants: Vec<Grant>,
-    /// Where the API is, beside the Unix socket; without it, nowhere.
+    /// The API's TCP listener, beside the Unix socket; by default there is none.
     pub tcp: Option<Tcp>,
-    /// Where metrics are, beside the API; without it, nowhere.
+    /// The address of metrics, beside the API; by default there is none.
     pub metrics: Option<MetricsAddress>,
 }
 
-/// How programs get onto interfaces.
+/// The way programs are attached to interfaces.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Attach {
-    /// By tcx where the kernel has it, else by tc filters.
+    /// Uses tcx where the kernel has it, and tc filters otherwise.
     #[default]
     Auto,
-    /// By tcx; a kernel without it is refused.
+    /// Uses tcx; a kernel without it is refused.
     Tcx,
-    /// By tc filters, as on kernels before 6.6.
+    /// Uses tc filters, as on kernels before 6.6.
     Clsact,
 }
 
-/// What becomes of the datapath when the agent is told to end. Killed, it leaves
-/// it whatever this says.
+/// The treatment of the datapath when the agent is told to end. A killed agent leaves the
+/// datapath in any case.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum OnStop {
-    /// It goes on working.
+    /// The datapath goes on working.
     #[default]
     Keep,
-    /// All of it is removed; rules, audit trail and the agent's name stay, and
-    /// the next start makes it again.
+    /// The datapath is removed; rules, audit trail and the agent's id stay, and the next
+    /// start makes it again.
     Cleanup,
 }
 
-/// The control API.
+/// The settings of the control API.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApiConfig {
     /// The group that may open the socket, beside root; by default root's.
     pub socket_group: Option<String>,
-    /// How much there may be of everything.
+    /// The limits on clients.
     pub limits: ApiLimits,
 }
 
-/// What one client, or all of them, can take of the agent.
+/// The limits on what one client, or all together, can take of the agent.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApiLimits {
-    /// Connections in all.
+    /// The maximum number of connections.
     pub connections: usize,
-    /// Connections of one user; all of TCP are one.
+    /// The maximum number of connections of one user; all TCP clients together count as
+    /// one.
     pub connections_per_peer: usize,
-    /// Requests that are being answered at one time.
+    /// The maximum number of requests that are answered at the same time.
     pub requests: usize,
-    /// Bytes of a request's body.
+    /// The maximum size of a request's body, in bytes.
     pub body_bytes: usize,
-    /// Seconds in which a request's head must have come, and in which the next
-    /// request must follow.
+    /// The seconds within which a request's head must arrive, and the next request must
+    /// follow.
     pub header_seconds: u64,
-    /// Seconds in which its body must have come.
+    /// The seconds within which a request's body must arrive.
     pub body_seconds: u64,
-    /// Seconds for which a client may take nothing of its answer.
+    /// The seconds for which a client may read nothing of its answer.
     pub answer_seconds: u64,
-    /// Bytes of large answers that are under way at one time.
+    /// The maximum size of all large answers under way at the same time, in bytes.
     pub answer_bytes: usize,
 }
 
@@ -157,7 +158,7 @@ impl Default for ApiLimits {
             connections: 4096,
             connections_per_peer: 2048,
             requests: 2048,
-            // 100,000 rules.
+            // Enough for 100,000 rules.
             body_bytes: 8 << 20,
             header_seconds: 10,
             body_seconds: 10,
@@ -200,10 +201,10 @@ impl ApiLimits {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Tcp {
-    /// An address of this host that no other host can reach: there is no
+    /// The address of the listener, which no other host may be able to reach: there is no
     /// encryption, so a token must not leave the host.
     pub listen: SocketAddr,
-    /// The tokens, [`crate::api::tokens`] says in what form.
+    /// The file of tokens, in the form that [`crate::api::tokens`] describes.
     pub token_file: PathBuf,
 }
 
@@ -211,22 +212,22 @@ pub struct Tcp {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct MetricsAddress {
-    /// An address of this host that no other host can reach. Everybody on this
-    /// host can, and reads there which routers have which rules.
+    /// The address of the listener, which no other host may be able to reach. Everybody
+    /// on this host can read there which routers have which rules.
     pub listen: SocketAddr,
 }
 
-/// What is logged, and how.
+/// The settings of logging.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// The least severe level that is logged.
     pub level: Level,
-    /// One line of text, or of JSON, an event.
+    /// The format of the log: one line of text, or of JSON, for each event.
     pub format: LogFormat,
 }
 
-/// Severity, as tracing has it.
+/// A severity, as tracing defines it.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "tracing's own levels")]
@@ -243,38 +244,39 @@ pub enum Level {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// For machines: a JSON object a line.
+    /// JSON for programs: an object a line.
     Json,
 }
 
-/// Where the audit trail goes, and how much of it there may be. There is always
-/// one: a change that leaves no trace is what it is there against.
+/// The settings of the audit trail. It can't be switched off: its purpose is that no
+/// change goes unrecorded.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Audit {
-    /// Where it goes.
+    /// The destination of the audit trail.
     pub to: AuditTo,
     /// The largest size of one file, in bytes.
     pub max_bytes: u64,
-    /// How many full files are kept beside the one that is written.
+    /// The number of full files that are kept beside the current one.
     pub keep: u32,
-    /// Refusals that are recorded of one peer, a second; the others are counted.
+    /// The maximum number of refusals of one peer that are recorded per second; further
+    /// ones are only counted.
     pub refusals_per_second: u32,
-    /// Likewise of all peers together.
+    /// The same limit for all peers together.
     pub refusals_per_second_in_all: u32,
 }
 
-/// Where the audit trail goes.
+/// The destination of the audit trail.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum AuditTo {
-    /// `audit.jsonl` in the state folder: a JSON object a line.
+    /// The file `audit.jsonl` in the state folder: a JSON object a line.
     #[default]
     File,
-    /// systemd's journal: a field a value.
+    /// The systemd journal, with a field for each value.
     Journald,
 }
 
@@ -347,23 +349,23 @@ impl Default for Config {
     }
 }
 
-/// Why a configuration was refused.
+/// The error when a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// It could not be read.
+    /// The file could not be read.
     #[error("configuration {} cannot be read: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// It is not TOML, or has a key or a value that it must not have.
+    /// The file is not TOML, or has a key or a value that is not allowed.
     #[error("configuration {} is refused: {source}", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
-        /// What, where.
+        /// The parser's error, with its place.
         source: Box<toml::de::Error>,
     },
     /// A value is out of its range.
@@ -371,17 +373,17 @@ pub enum ConfigError {
     Faults {
         /// The file.
         path: PathBuf,
-        /// What is wrong with which key, and what is allowed.
+        /// The faults: each names the key, what is wrong, and what is allowed.
         faults: Vec<String>,
     },
 }
 
 impl Config {
-    /// Reads the file at `path`; without one, the file at [`DEFAULT_PATH`], or
-    /// the defaults if there is none.
+    /// Reads the file at `path`; without a path, the file at [`DEFAULT_PATH`], or the
+    /// defaults if that doesn't exist.
     ///
     /// # Errors
-    /// [`ConfigError`] if there is a file and any part of it is wrong.
+    /// Returns [`ConfigError`] if there is a file and any part of it is wrong.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let file = path.unwrap_or(Path::new(DEFAULT_PATH));
         let text = match read_text(file, MAX_SIZE) {
@@ -415,37 +417,37 @@ impl Config {
         }
     }
 
-    /// Where a bpffs is, or is to be mounted: the folder that has `bpffs_dir`.
+    /// Returns the mount point of the bpffs: the parent of `bpffs_dir`.
     #[must_use]
     pub fn bpffs_root(&self) -> &Path {
-        // A checked configuration has a parent here.
+        // In a checked configuration there is always a parent.
         self.bpffs_dir.parent().unwrap_or(Path::new("/"))
     }
 
-    /// The time between two looks at everything.
+    /// Returns the time between two full passes.
     #[must_use]
     pub const fn full_pass(&self) -> Duration {
         Duration::from_secs(self.full_pass_seconds)
     }
 
-    /// The helpers that rules may use.
+    /// Returns the helpers that rules may use.
     #[must_use]
     pub fn allowed(&self) -> Vec<Helper> {
         let named = self.allowed_helpers.iter().map(|name| Helper::named(name));
         named.flatten().flatten().collect()
     }
 
-    /// The interfaces that are classified.
+    /// Returns the interfaces that are classified.
     #[must_use]
     pub fn interfaces(&self) -> Interfaces {
-        // A configuration that was read has none that is wrong.
+        // A checked configuration has no invalid pattern.
         Interfaces::matching(&self.interfaces).unwrap_or_default()
     }
 
-    /// The interfaces that get an XDP program too.
+    /// Returns the interfaces that get an XDP program too.
     #[must_use]
     pub fn xdp(&self) -> XdpInterfaces {
-        // Likewise.
+        // A checked configuration has no invalid pattern.
         XdpInterfaces::of(&self.xdp).unwrap_or_default()
     }
 
@@ -464,7 +466,7 @@ impl Config {
                 ));
             }
         }
-        // bpffs knows no names with a dot (kernel/bpf/inode.c, bpf_lookup).
+        // bpffs allows no names with a dot (kernel/bpf/inode.c, bpf_lookup).
         if self
             .bpffs_dir
             .file_name()
@@ -554,10 +556,10 @@ impl Tcp {
     }
 }
 
-/// What is wrong with an address that this key says.
+/// Returns the faults of the address under this key.
 fn loopback_faults(key: &str, address: SocketAddr) -> Vec<String> {
     let mut faults = Vec::new();
-    // ::ffff:127.0.0.1 is none here, though it is reached as 127.0.0.1 is: one way
+    // ::ffff:127.0.0.1 is no loopback address here, though it reaches 127.0.0.1: one way
     // to write it is enough.
     if !address.ip().is_loopback() {
         faults.push(format!(

@@ -1,10 +1,10 @@
 //! Asks conntrack whether new connections have their helper, because nft's `ct helper
 //! set` fails silently.
 //!
-//! The programs tell which connections are a rule's; each is looked up in its
-//! router's namespaces a moment later, when conntrack has it. On a thread of its
-//! own: nothing waits for it, and if it can't follow, the programs count what they
-//! could not tell.
+//! The programs report the connections that meet a rule; each is looked up in its
+//! router's namespaces a moment later, when conntrack has it. This runs on a thread of
+//! its own: nothing waits for it, and if it can't keep up, the programs count the
+//! connections that they could not report.
 
 mod outcome;
 mod queue;
@@ -43,33 +43,34 @@ use crate::{
     model::{Helper, Port, RouterId, RuleTarget},
 };
 
-/// How often the ring buffer is read at most: so that a thousand connections cost
-/// as many wakings as there are in this time.
+/// The shortest time between two reads of the ring buffer, so that many connections
+/// within this time cost one wakeup.
 const REST: Duration = Duration::from_millis(20);
 
-/// How often it is looked whether it is still the one that programs write to: it
-/// comes with the first rule.
+/// The time between two checks whether the open ring buffer is still the one that the
+/// programs write to: it is created with the first rule.
 const CHECK: Duration = Duration::from_millis(500);
 
-/// Connections that began longer ago came while nobody read: they are counted, and
-/// not looked for, as most of them have ended.
+/// The age up to which a connection is looked up. Older ones began while nobody read:
+/// they are counted as untold and not looked up, as most of them have ended.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// Ends when it is dropped.
+/// The thread that verifies connections; it ends when this value is dropped.
 #[derive(Debug)]
 pub struct ConntrackVerifier {
     bell: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
-    /// Never sent, and dropped when the thread ends, however it does.
+    /// The receiver of a sender that never sends, and is dropped when the thread ends in
+    /// whatever way.
     end: oneshot::Receiver<()>,
 }
 
 impl ConntrackVerifier {
-    /// Begins to look connections up, and to say what was lost since the agent began,
-    /// when there was what is `inherited`.
+    /// Starts looking connections up, and reporting the connections that were lost since
+    /// the agent started; `inherited` is the state that the kernel had then.
     ///
     /// # Errors
-    /// What the system says to another thread, or to eventfd(2).
+    /// Returns the system's error if it refuses the thread or eventfd(2).
     pub fn start(config: &Config, agent: Handle, inherited: Option<Inherited>) -> io::Result<Self> {
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let mut work = Work {
@@ -97,16 +98,16 @@ impl ConntrackVerifier {
         })
     }
 
-    /// Waits until it has ended although nobody has ended it: a bug.
+    /// Waits until the thread ends without having been told to, which is a bug.
     pub async fn ended(&mut self) {
-        // Whichever way; it is dropped, never sent.
+        // Always an error: the sender is dropped, and never sends.
         let _ = (&mut self.end).await;
     }
 }
 
 impl Drop for ConntrackVerifier {
     fn drop(&mut self) {
-        // A counter that is full rings all the same.
+        // A full counter wakes the thread too.
         let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
         if let Some(thread) = self.thread.take() {
             // A panic was printed already, and has ended the agent (`Self::ended`).
@@ -122,11 +123,13 @@ struct Work {
     agent: Handle,
     events: Option<EventReader>,
     inherited: Option<Inherited>,
-    /// What the programs could not tell of, when it was asked for last.
+    /// The number of connections that the programs could not report, as of the last
+    /// check.
     lost: u64,
     queue: Queue,
     recent: RecentConnections,
-    /// Where conntrack could not be asked the last time: said once.
+    /// The routers whose conntrack could not be read the last time, so that each is
+    /// logged once.
     failing: BTreeSet<RouterId>,
 }
 
@@ -140,7 +143,7 @@ impl Work {
                 next_check = now + CHECK;
             }
             let due = self.queue.next().unwrap_or(next_check).min(next_check);
-            // Events are waited for where there is room for them.
+            // Waits for events only if the queue has room for them.
             let events = self.events.as_ref().filter(|_| self.queue.has_room());
             let wait = due.saturating_duration_since(now);
             if wait_for(&self.bell, events, wait) || wait_for(&self.bell, None, REST) {
@@ -155,7 +158,8 @@ impl Work {
         }
     }
 
-    /// That the ring buffer is the one that there is, and what was lost on its way.
+    /// Opens the ring buffer again if another one is pinned, and reports the connections
+    /// that were lost.
     fn check(&mut self, now: Instant) {
         if !self.events.as_ref().is_some_and(EventReader::is_pinned) {
             self.read(now);
@@ -189,7 +193,7 @@ impl Work {
         self.lose(stale);
     }
 
-    /// So many began of which nothing will be told.
+    /// Logs an event that this many connections began that are not reported.
     fn lose(&self, count: u64) {
         if count > 0 {
             let chronicle = self.agent.chronicle();
@@ -197,7 +201,7 @@ impl Work {
         }
     }
 
-    /// Those of one router at a time, in each of its namespaces.
+    /// Looks connections up, router by router, in each of the router's namespaces.
     fn look_up(&mut self, due: Vec<PendingLookup>, now: Instant) {
         let mut of_routers: BTreeMap<RouterId, Vec<PendingLookup>> = BTreeMap::new();
         for waiting in due {
@@ -213,12 +217,12 @@ impl Work {
             let failure = found.iter().find_map(ConntrackEntries::failure);
             self.say_whether_it_works(router, failure);
             for (waiting, found) in waiting.into_iter().zip(found) {
-                // Not confirmed yet, perhaps (`nf_conntrack_confirm`).
+                // It may be not confirmed yet (`nf_conntrack_confirm`).
                 if found.is_empty() && self.queue.put_back(&waiting, now) {
                     continue;
                 }
-                // Its rule is gone, or not seen yet: a change of many routers is seen
-                // when it is whole.
+                // Its rule was removed, or is not visible yet: a change of many routers
+                // becomes visible when it is complete.
                 if !self.tell(&waiting.opened, &found) && !self.queue.put_back(&waiting, now) {
                     self.lose(1);
                 }
@@ -241,7 +245,7 @@ impl Work {
         }
     }
 
-    /// What conntrack has of each of these.
+    /// Returns conntrack's entries for each of these connections.
     fn find(
         &self,
         router: RouterId,
@@ -267,7 +271,8 @@ impl Work {
         Ok(all)
     }
 
-    /// Returns whether there is a rule that it can have met.
+    /// Counts and logs a connection, and returns `false` if there is no rule that it can
+    /// have met.
     fn tell(&self, opened: &NewConnection, found: &ConntrackEntries) -> bool {
         let rule = opened.rule();
         let port = Port::try_from(i64::from(rule.port));
@@ -314,12 +319,13 @@ const fn flow(opened: &NewConnection) -> OriginalTuple {
     }
 }
 
-/// Waits for the bell, or for events, or for this long. Returns whether it rang.
+/// Waits for the bell or for events, at most for `limit`, and returns whether the bell
+/// rang.
 fn wait_for(bell: &OwnedFd, events: Option<&EventReader>, limit: Duration) -> bool {
     let limit = Timespec::try_from(limit).unwrap_or_default();
     let mut both = vec![PollFd::new(bell, PollFlags::IN)];
     both.extend(events.map(|events| PollFd::new(events, PollFlags::IN)));
-    // An interruption is as good as the end of the time.
+    // An interruption is treated like the end of the time.
     let _ = poll(&mut both, Some(&limit));
     both.first().is_some_and(|bell| !bell.revents().is_empty())
 }

@@ -1,9 +1,9 @@
-//! `doctor`: asks the kernel and the configuration, and says what is wrong and what
-//! would help.
+//! The `doctor` command: checks the kernel and the configuration, and reports what is
+//! wrong and what would help.
 //!
-//! It needs no agent that runs, and changes nothing: what has to be tried is tried
-//! in a namespace that is gone afterwards, as a start does. What can't be asked is
-//! `unknown`, never `ok`, and keeps nothing else from being asked.
+//! It needs no running agent and changes nothing: what has to be tried is tried in a
+//! temporary namespace, as a start does. What can't be asked is `unknown`, never `ok`,
+//! and doesn't keep the other checks from running.
 
 mod carrier;
 mod finding;
@@ -28,7 +28,7 @@ use crate::{
 pub use finding::{Finding, Verdict};
 use sys_paths::SysPaths;
 
-/// Looks at everything.
+/// Runs all checks and returns their findings.
 #[must_use]
 pub fn examine(config: &Config) -> Vec<Finding> {
     let roots = SysPaths::default();
@@ -39,12 +39,12 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// What routers are looked at with, as far as the machine has it.
+/// The means to check routers, as far as the host has them.
 struct HostProbe {
-    /// Whether there is every capability. Without, what the kernel refuses says
-    /// nothing.
+    /// Whether the process has every capability. Without them, what the kernel refuses
+    /// says nothing.
     may_ask: bool,
-    /// Whose bindings are the agent's own.
+    /// The agent whose bindings count as the agent's own.
     owner: Option<AgentId>,
     hooks: Option<Hooks>,
     binding: Option<Binding>,
@@ -62,21 +62,21 @@ fn look_at_the_machine(
     findings.push(machine::bpffs(config));
     let (owner, finding) = owner::find(config);
     findings.push(finding);
-    // A name of nobody's, where there is none: it finds nothing of its own.
+    // Without an owner, a random id: no object on the host carries it.
     let agent = owner.unwrap_or_else(AgentId::random);
     let hooks = Hooks::probe(agent);
     findings.push(machine::attach(config.attach, hooks.as_ref(), may_ask));
     let nft = Nft::new(&config.nft);
     findings.push(helpers::nft(&nft));
     let mut binding = None;
-    // A configuration without good bits isn't loaded.
+    // A configuration with invalid bits isn't loaded, so this always matches.
     if let Some(bits) = MarkBits::new(config.mark_mask) {
         let probed = Binding::probe(nft, agent, bits);
         let allowed = config.allowed();
         findings.push(helpers::present(probed.as_ref(), &allowed, may_ask));
         binding = probed.ok();
     }
-    // After the probe, for which the kernel has loaded what it has as modules.
+    // After the probe, which makes the kernel load the helpers' modules.
     findings.extend(parameters::check(roots, &config.allowed()));
     findings.extend(carrier::obstacle(config.carrier, binding.as_ref()));
     let hooks = hooks.ok();
@@ -89,7 +89,7 @@ fn look_at_the_machine(
     }
 }
 
-/// One after the other, so that few namespaces are open at a time.
+/// Checks routers one after the other, so that few namespaces are open at a time.
 fn look_at_routers(
     config: &Config,
     roots: &SysPaths,
@@ -124,7 +124,7 @@ fn look_at_routers(
     findings.push(limits::of_routers(config.limits, with_rules));
 }
 
-/// Brings together what each check has found, in the order in which they began.
+/// Groups findings by their check, in the order in which the checks began.
 fn by_check(findings: &mut [Finding]) {
     let mut order: Vec<&str> = Vec::new();
     for finding in &*findings {
@@ -135,12 +135,13 @@ fn by_check(findings: &mut [Finding]) {
     findings.sort_by_key(|finding| order.iter().position(|check| *check == finding.check));
 }
 
-/// What would have a namespace be made (`copy_net_ns`, `net/core/net_namespace.c`).
+/// The remedy where no namespace can be created (`copy_net_ns`,
+/// `net/core/net_namespace.c`).
 const NO_NAMESPACE: &str = "see to it that this command works: unshare --net true; it takes \
     CONFIG_NET_NS in the kernel, and more namespaces in the sysctl user.max_net_namespaces than \
     there are";
 
-/// What `read` finds inside the namespace.
+/// Runs `read` inside the namespace and returns its result.
 fn within<T: Send>(netns: &Netns, read: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     let entered = netns.enter(|| Ok(read()));
     entered.unwrap_or_else(|error| Err(io::Error::other(sentence(&error))))

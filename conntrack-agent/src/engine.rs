@@ -1,6 +1,6 @@
-//! The mapping engine: which router has which helper rules, and whether a
-//! request may change that. Pure: no I/O, no clock, no random numbers, nothing
-//! asynchronous; what it decides, others make durable and bring to the kernel.
+//! The mapping engine: holds which router has which helper rules, and decides whether a
+//! batch may change that. It is pure: no I/O, no clock, no random numbers, nothing
+//! asynchronous; other modules make its decisions durable and apply them to the kernel.
 
 mod change;
 mod decide;

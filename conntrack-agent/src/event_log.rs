@@ -1,7 +1,8 @@
 //! A bounded, numbered log of recent events, for clients that follow it.
 //!
-//! It is kept in memory alone, and so much of it: who was away for longer is told
-//! how much was missed. The audit trail is what lasts.
+//! The log is kept in memory only, and only so much of it: a client that was away for
+//! longer gets the number of events that it missed. The audit trail is the permanent
+//! record.
 
 mod event;
 
@@ -21,50 +22,52 @@ pub use event::{Event, HelperState, RuleText};
 
 use crate::model::RouterId;
 
-/// How many are kept of each kind, connections and all else: of some hundred bytes
-/// each, beside the routers that they are about. Anybody behind a router can have as
-/// many connections as he likes; they push out no repair.
+/// The number of events kept of each of two kinds, connections and all others: each takes
+/// some hundred bytes, beside the routers that it is about. The kinds are separate
+/// because anybody behind a router can open many connections, which must not push out
+/// repairs.
 const KEPT: usize = 1024;
 
-/// How many routers they may be about together, of each kind, the newest in any case:
-/// one change may be of ten thousand. 1 MiB.
+/// The maximum number of routers that the events of a kind are about together; the newest
+/// event is kept in any case. One change may be about ten thousand routers. The limit
+/// stands for 1 MiB.
 const ROUTERS: usize = 65_536;
 
-/// Something that has happened.
+/// An event as the log keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedEvent {
-    /// Its number: one more than that of the one before, from 1 at the agent's
-    /// start.
+    /// The number of the event: one more than that of the event before, from 1 at the
+    /// agent's start.
     pub sequence: u64,
-    /// When.
+    /// The time of the event.
     pub at: SystemTime,
-    /// What.
+    /// The event itself.
     pub what: Event,
-    /// The routers that it is about, all of them; none where it is about all.
+    /// All routers that the event is about; empty where it is about all routers.
     pub routers: Vec<RouterId>,
 }
 
-/// What has happened after some moment.
+/// A page of the log: events after a given number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventPage {
-    /// The oldest first.
+    /// The events, the oldest first.
     pub entries: Vec<Arc<LoggedEvent>>,
-    /// How many came among them that are not kept any more.
+    /// The number of events in this range that are not kept any more.
     pub missed: u64,
-    /// The number of the last.
+    /// The number of the last event.
     pub last: u64,
 }
 
-/// What has happened, as far as it is kept.
+/// The log of recent events.
 #[derive(Debug)]
 pub struct EventLog {
-    /// Which run of the agent it is of: numbers begin anew with each.
+    /// The id of the agent's run: event numbers begin anew with each run.
     run: Uuid,
     kept: Mutex<Retained>,
     newest: watch::Sender<Newest>,
 }
 
-/// Each in the order of its numbers.
+/// The kept events, each kind in the order of their numbers.
 #[derive(Debug, Default)]
 struct Retained {
     connections: VecDeque<Arc<LoggedEvent>>,
@@ -74,7 +77,7 @@ struct Retained {
 #[derive(Clone, Copy, Debug, Default)]
 struct Newest {
     sequence: u64,
-    /// Nobody is to wait for more.
+    /// Whether the agent ends, so that nobody is to wait for more events.
     is_ended: bool,
 }
 
@@ -89,13 +92,13 @@ impl Default for EventLog {
 }
 
 impl EventLog {
-    /// Which run of the agent it is of.
+    /// Returns the id of the agent's run.
     #[must_use]
     pub const fn run(&self) -> Uuid {
         self.run
     }
 
-    /// Something has happened just now, to these routers.
+    /// Logs an event that has just happened, and the routers that it is about.
     pub fn note(&self, what: Event, routers: Vec<RouterId>) {
         let mut kept = self.kept();
         let sequence = self.newest.borrow().sequence + 1;
@@ -114,12 +117,12 @@ impl EventLog {
             let gone = ring.pop_front();
             about -= gone.map_or(0, |entry| entry.routers.len());
         }
-        // While it is held, or a number could be told of before what has it.
+        // While the lock is held: otherwise a number could be seen before its event.
         self.newest.send_modify(|newest| newest.sequence = sequence);
     }
 
-    /// What has happened after the one with this number, at most so many of them.
-    /// A number that there isn't yet is that of another run: all that there is.
+    /// Returns the events after this number, at most `most` of them. A number that isn't
+    /// used yet must be from another run: then all events count.
     #[must_use]
     pub fn after(&self, sequence: u64, most: usize) -> EventPage {
         let kept = self.kept();
@@ -142,14 +145,14 @@ impl EventLog {
         }
     }
 
-    /// The number of the last one.
+    /// Returns the number of the last event.
     #[must_use]
     pub fn last(&self) -> u64 {
         self.newest.borrow().sequence
     }
 
-    /// Waits until there is one after that with this number, but no longer than
-    /// until then, nor after [`Self::end`]. Returns whether there is.
+    /// Waits for an event after this number, at most until `until` or [`Self::end`], and
+    /// returns whether there is one.
     pub async fn wait(&self, sequence: u64, until: Instant) -> bool {
         let mut newest = self.newest.subscribe();
         let more = newest.wait_for(|newest| newest.is_ended || newest.sequence != sequence);
@@ -157,12 +160,13 @@ impl EventLog {
         more.is_ok_and(|newest| newest.is_ok_and(|newest| !newest.is_ended))
     }
 
-    /// Nobody is to wait any more: the agent ends.
+    /// Ends all waiting, because the agent ends.
     pub fn end(&self) {
         self.newest.send_modify(|newest| newest.is_ended = true);
     }
 
-    /// It is in order whoever panicked while he had it.
+    /// Locks the kept events, which are consistent even if a thread panicked with the
+    /// lock.
     fn kept(&self) -> MutexGuard<'_, Retained> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }

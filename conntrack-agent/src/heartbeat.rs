@@ -5,17 +5,18 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// What one part of the agent shows that it gets on by, and another looks at.
+/// A counter by which one part of the agent shows another that it makes progress.
 #[derive(Clone, Debug, Default)]
 pub struct Heartbeat(Arc<AtomicU64>);
 
 impl Heartbeat {
-    /// It got on.
+    /// Records progress.
     pub fn tick(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often it did: whether it did since is all that this says.
+    /// Returns the count, which only tells whether there was progress since it was last
+    /// read.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

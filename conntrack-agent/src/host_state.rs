@@ -1,8 +1,8 @@
 //! The agent's id and the files, folders and mounts that it made on this host.
 //!
-//! `footprint.json` in the state folder names the agent and everything that it
-//! made outside of its own pins, so that `cleanup` can put the host back to
-//! what it was, and nothing further.
+//! `footprint.json` in the state folder names the agent and everything that it made
+//! outside of its own pins, so that `cleanup` can restore the host, and change nothing
+//! else.
 
 mod folders;
 mod lock;
@@ -25,21 +25,21 @@ use lock::Locks;
 use record::HostStateFile;
 pub use remount::Bpffs;
 
-/// What could not be read, made or removed.
+/// The error when host state can't be read, made or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum FootprintError {
-    /// A file or folder.
+    /// An operation on a file or folder failed.
     #[error("{} cannot be {what}", path.display())]
     File {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// What was tried.
+        /// The operation that failed, as a participle.
         what: &'static str,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The footprint is there and says nothing that can be understood.
+    /// The footprint exists, but can't be parsed.
     #[error(
         "{} is damaged ({said}); move it away, and the agent takes its name from what is pinned",
         path.display()
@@ -47,28 +47,28 @@ pub enum FootprintError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// In what way.
+        /// The damage that was found.
         said: String,
     },
     /// Another agent runs with these folders.
     #[error("another agent is running ({holder}) and holds {}", path.display())]
     Locked {
-        /// The lock.
+        /// The lock file.
         path: PathBuf,
-        /// Who holds it: its pid, and what is known beside that.
+        /// The holder: its pid, and what else is known of it.
         holder: String,
     },
-    /// The configuration names another folder than the agent works in.
+    /// The configuration names another folder than the one that the agent works in.
     #[error(
         "{key} is {} now, and what the agent made is in {}; \
          set it back, or run `conntrack-agent cleanup` first", configured.display(), used.display()
     )]
     Moved {
-        /// The key.
+        /// The configuration key.
         key: &'static str,
-        /// What the configuration says.
+        /// The folder that the configuration names.
         configured: PathBuf,
-        /// What it said when the agent first ran.
+        /// The folder that it named when the agent first ran.
         used: PathBuf,
     },
     /// There is no bpffs and none can be mounted, or an empty folder can't be
@@ -77,13 +77,13 @@ pub enum FootprintError {
     Kernel(#[from] kernel::Error),
 }
 
-/// The agent's hold on its folders: exclusive while it lives.
+/// The agent's hold on its folders, exclusive as long as the value lives.
 #[derive(Debug)]
 pub struct HostState {
     state_dir: PathBuf,
     record: HostStateFile,
     agent: AgentId,
-    /// Whether this process made it.
+    /// Whether this process made the footprint.
     fresh: bool,
     /// Whether this process made the store.
     store_is_new: bool,
@@ -91,13 +91,13 @@ pub struct HostState {
 }
 
 impl HostState {
-    /// Takes hold of the folders, making what is missing. An agent that has no
-    /// footprint yet is called what `pinned` says, or gets a new name. Where
-    /// this fails, nothing of it stays.
+    /// Locks the folders and creates what is missing. An agent without a footprint takes
+    /// the id that `pinned` returns, or gets a new one. On failure, everything that was
+    /// created is removed again.
     ///
     /// # Errors
-    /// [`FootprintError`], if another agent has them among others; what
-    /// `pinned` returns.
+    /// Returns [`FootprintError`], for instance if another agent holds the folders, and
+    /// any error of `pinned`.
     pub fn claim<E: From<FootprintError>>(
         config: &Config,
         pinned: impl FnOnce() -> Result<Option<AgentId>, E>,
@@ -151,12 +151,12 @@ impl HostState {
             let agent = pinned()?.unwrap_or_else(AgentId::random);
             (HostStateFile::new(config, agent), agent, true)
         };
-        // What is mounted there may be another one by now, and not the agent's.
+        // By now another bpffs may be mounted there, which is not the agent's.
         record.mounted = record.mounted.filter(Mounted::is_there);
         let mounted = Mounted::ensure(config.bpffs_root(), created)?;
         record.created.extend(created.iter().cloned());
         record.mounted = mounted.clone().or(record.mounted);
-        // A start that changes nothing writes nothing.
+        // A start that changes nothing doesn't write the file.
         if known.is_none_or(|(known, _)| known != record)
             && let Err(error) = record.save(&config.state_dir)
         {
@@ -168,11 +168,12 @@ impl HostState {
         Ok((record, agent, fresh))
     }
 
-    /// The name of the agent whose folders these are, whether it runs or not; none
-    /// if there never was one. Nothing is held or made.
+    /// Returns the id of the agent that owns these folders, whether it runs or not;
+    /// `None` if there never was one. It locks and creates nothing.
     ///
     /// # Errors
-    /// [`FootprintError`] if that can't be told, or an agent would not start on it.
+    /// Returns [`FootprintError`] if that can't be told, or an agent would not start on
+    /// it.
     pub fn known(config: &Config) -> Result<Option<AgentId>, FootprintError> {
         let Some((record, agent)) = HostStateFile::read(&config.state_dir)? else {
             return Ok(None);
@@ -181,22 +182,22 @@ impl HostState {
         Ok(Some(agent))
     }
 
-    /// The agent's name.
+    /// Returns the agent's id.
     #[must_use]
     pub const fn agent(&self) -> AgentId {
         self.agent
     }
 
-    /// Whether a store was made here before.
+    /// Returns whether a store was made here before.
     #[must_use]
     pub const fn has_store(&self) -> bool {
         self.record.store
     }
 
-    /// Notes that there is a store now, and whether this process made it.
+    /// Records that there is a store now, and whether this process made it.
     ///
     /// # Errors
-    /// [`FootprintError`] if that can't be written down.
+    /// Returns [`FootprintError`] if that can't be written.
     pub fn note_store(&mut self, is_new: bool) -> Result<(), FootprintError> {
         self.store_is_new = is_new;
         if self.record.store {
@@ -206,14 +207,14 @@ impl HostState {
         self.record.save(&self.state_dir)
     }
 
-    /// Undoes a claim of an agent that could not start; one that had started
+    /// Undoes the claim of an agent that could not start; an agent that had started
     /// before keeps its footprint.
     ///
     /// # Errors
-    /// [`FootprintError`] if something can't be removed.
+    /// Returns [`FootprintError`] if something can't be removed.
     pub fn abandon(self) -> Result<(), FootprintError> {
-        // Where the footprint had been lost, or is to stay, a store that was
-        // there before is not this process's to remove.
+        // A store that was there before must stay, whether the footprint was lost or is
+        // kept.
         if self.store_is_new {
             remove_store(&self.state_dir)?;
         }
@@ -227,21 +228,21 @@ impl HostState {
     }
 }
 
-/// What an agent that doesn't run has left, held so that none starts.
+/// The state that a stopped agent has left, locked so that no agent starts.
 #[derive(Debug)]
 pub struct AbandonedState {
     state_dir: PathBuf,
     record: Option<(HostStateFile, AgentId)>,
-    /// Of the folders that are there; in others nothing can be running.
+    /// The locks of the folders that exist; without its folders no agent can be running.
     locks: Locks,
 }
 
 impl AbandonedState {
-    /// Takes hold of what there is.
+    /// Locks and reads what exists.
     ///
     /// # Errors
-    /// [`FootprintError::Locked`] if an agent is running; others if it can't be
-    /// read.
+    /// Returns [`FootprintError::Locked`] if an agent is running, and other errors if the
+    /// footprint can't be read.
     pub fn of(config: &Config) -> Result<Self, FootprintError> {
         let locks = Locks::take(&[&config.runtime_dir, &config.state_dir])?;
         match HostStateFile::read(&config.state_dir) {
@@ -257,31 +258,32 @@ impl AbandonedState {
         }
     }
 
-    /// The agent's name, if it is written down.
+    /// Returns the agent's id, if it is recorded.
     #[must_use]
     pub fn agent(&self) -> Option<AgentId> {
         self.record.as_ref().map(|(_, agent)| *agent)
     }
 
-    /// Where its pins are: as written down, or else as configured.
+    /// Returns the folder of its pins, as recorded or else as configured.
     #[must_use]
     pub fn bpffs_dir<'a>(&'a self, config: &'a Config) -> &'a Path {
         let written = self.record.as_ref().map(|(record, _)| &record.bpffs_dir);
         written.unwrap_or(&config.bpffs_dir)
     }
 
-    /// Where the namespaces with its tables are, likewise.
+    /// Returns the folder of the namespaces with its tables, as recorded or else as
+    /// configured.
     #[must_use]
     pub fn netns_dir<'a>(&'a self, config: &'a Config) -> &'a Path {
         let written = self.record.as_ref().map(|(record, _)| &record.netns_dir);
         written.unwrap_or(&config.netns_dir)
     }
 
-    /// Removes all of it, the store included; one that was set aside as damaged
-    /// is the operator's to remove.
+    /// Removes all recorded state, including the store; a store that was set aside as
+    /// damaged is left to the operator.
     ///
     /// # Errors
-    /// [`FootprintError`] if something can't be removed.
+    /// Returns [`FootprintError`] if something can't be removed.
     pub fn remove(self) -> Result<(), FootprintError> {
         let mut created = Vec::new();
         if let Some((record, _)) = self.record {
@@ -294,7 +296,7 @@ impl AbandonedState {
     }
 }
 
-/// Of an agent that never was ready.
+/// Removes the audit trail of an agent that never was ready.
 fn remove_audit(state_dir: &Path) -> Result<(), FootprintError> {
     let files = audit::files(state_dir).map_err(|source| FootprintError::File {
         path: state_dir.to_owned(),

@@ -11,20 +11,20 @@ use std::{
 
 use rustix::fs::OFlags;
 
-/// The text of a regular file of at most `limit` bytes.
+/// Reads the text of a regular file of at most `limit` bytes.
 ///
 /// # Errors
-/// What the system says; `InvalidInput` or `InvalidData` where the file is not
-/// one to be read.
+/// Returns the system's error, and `InvalidInput` or `InvalidData` if the file is not a
+/// regular text file within the limit.
 pub(crate) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     read_bounded(open_regular(path)?, limit)
 }
 
-/// Opens a regular file for reading. A FIFO would be waited for and a device
-/// never end, so neither is opened.
+/// Opens a regular file for reading. Opening a FIFO would wait, and a device may never
+/// end, so neither is accepted.
 ///
 /// # Errors
-/// What the system says; `InvalidInput` where it is no regular file.
+/// Returns the system's error, and `InvalidInput` if it is no regular file.
 pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new()
@@ -38,10 +38,10 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The text of an opened file of at most `limit` bytes.
+/// Reads the text of an open file of at most `limit` bytes.
 ///
 /// # Errors
-/// What the system says; `InvalidData` where there is more, or it is not text.
+/// Returns the system's error, and `InvalidData` if there is more, or it is not text.
 pub(crate) fn read_bounded(file: File, limit: u64) -> io::Result<String> {
     let mut text = String::new();
     file.take(limit + 1).read_to_string(&mut text)?;
@@ -52,7 +52,7 @@ pub(crate) fn read_bounded(file: File, limit: u64) -> io::Result<String> {
     Ok(text)
 }
 
-/// An error and what caused it, in one line, each cause said once.
+/// Formats an error and its causes in one line, each cause once.
 pub(crate) fn sentence(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

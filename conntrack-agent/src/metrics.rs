@@ -23,31 +23,31 @@ use exposition::Writer;
 
 use crate::reconcile::{EffectKind, Summary};
 
-/// Before the name of each metric.
+/// The prefix of all metric names.
 pub const PREFIX: &str = "conntrack_agent";
 
-/// Upper bounds in seconds: from a read out of memory to a change that waits behind
-/// a pass over a thousand routers.
+/// The upper bounds of the duration buckets, in seconds: from a read out of memory to a
+/// change that waits behind a pass over a thousand routers.
 const SECONDS: [f64; 15] = [
     0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
-/// What can become of something that isn't asked for by a request.
+/// The results of work that isn't done for a request.
 const RESULTS: [&str; 2] = ["done", "failed"];
 
-/// The name of a label, and its value.
+/// A label's name and value.
 type Label = (&'static str, &'static str);
 
-/// Why a router was looked at.
+/// The occasion on which a router was reconciled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occasion {
-    /// Its rules were to change, or the agent started.
+    /// The router's rules were to change, or the agent started.
     Wanted,
-    /// Nobody asked: something had happened on the host.
+    /// Something had happened on the host, without a request.
     Unasked,
 }
 
-/// What the agent has counted since it started.
+/// The agent's metrics since its start.
 pub struct Metrics {
     registry: Registry,
     reconciliations: Family<[Label; 1], Counter>,
@@ -56,12 +56,12 @@ pub struct Metrics {
     commits: Family<[Label; 1], Counter>,
     requests: Family<[Label; 2], Counter>,
     durations: Family<[Label; 1], Histogram, fn() -> Histogram>,
-    /// Of the text that was written last, in bytes.
+    /// The length of the last text, in bytes.
     length: AtomicUsize,
 }
 
 impl Metrics {
-    /// Nothing counted yet.
+    /// Creates the metrics, with nothing counted yet.
     #[must_use]
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
@@ -99,8 +99,8 @@ impl Metrics {
             Unit::Seconds,
             durations.clone(),
         );
-        // All kinds are there from the start: what is missing is no 0 for
-        // whoever asks how much it grew.
+        // All kinds exist from the start: a missing series doesn't count as 0 in a query
+        // for its increase.
         for kind in EffectKind::ALL {
             drop(effects.get_or_create(&[("kind", kind.name())]));
             drop(repairs.get_or_create(&[("kind", kind.name())]));
@@ -127,7 +127,7 @@ impl Metrics {
         }
     }
 
-    /// Routers were looked at.
+    /// Counts a pass over routers.
     pub fn looked(&self, summary: &Summary, occasion: Occasion) {
         for (result, count) in RESULTS.into_iter().zip([summary.done, summary.failed]) {
             let counter = self.reconciliations.get_or_create(&[("result", result)]);
@@ -142,14 +142,14 @@ impl Metrics {
         }
     }
 
-    /// The store took a change, or did not.
+    /// Counts a commit to the store, by whether it succeeded.
     pub fn committed(&self, is_done: bool) {
         let [done, failed] = RESULTS;
         let result = if is_done { done } else { failed };
         self.commits.get_or_create(&[("result", result)]).inc();
     }
 
-    /// A request was answered after this time.
+    /// Counts an answered request and its duration.
     pub fn answered(&self, operation: &'static str, outcome: &'static str, took: Duration) {
         let operation = ("operation", operation);
         let asked = [operation, ("outcome", outcome)];
@@ -158,10 +158,10 @@ impl Metrics {
         duration.observe(took.as_secs_f64());
     }
 
-    /// All of it, and what was gathered elsewhere, as text.
+    /// Returns all metrics, and those of `gathered`, as text.
     ///
     /// # Errors
-    /// [`fmt::Error`] if what was gathered can't be written.
+    /// Returns [`fmt::Error`] if the metrics of `gathered` can't be written.
     pub fn text(
         &self,
         gathered: impl Collector,
@@ -169,7 +169,7 @@ impl Metrics {
     ) -> Result<String, fmt::Error> {
         let mut elsewhere = Registry::with_prefix(PREFIX);
         elsewhere.register_collector(Box::new(gathered));
-        // As long as the last one, and a little more.
+        // Room for the length of the last text, and a little more.
         let room = self.length.load(Ordering::Relaxed);
         let mut all = Writer::new(exposition, room + room / 16);
         text::encode_registry(&mut all, &self.registry)?;

@@ -1,4 +1,4 @@
-//! The checked values that all layers use. None can hold a bad state, so no layer below
+//! The checked values that all layers use. None can hold an invalid state, so no layer
 //! checks again.
 
 mod helper;

@@ -8,8 +8,8 @@ pub use rule_set::RuleSet;
 
 use std::fmt::Display;
 
-/// Faults as the end of a sentence: each on a line of its own, indented, and of
-/// very many only the first.
+/// Formats faults as the end of a sentence: each on a line of its own, indented; of very
+/// many only the first are listed.
 pub(crate) fn listed<T: Display>(faults: &[T]) -> String {
     const MOST: usize = 100;
     let mut text = String::new();

@@ -1,6 +1,6 @@
 //! The durable copy of the mapping: a redb database in the state folder.
 //!
-//! A change is durable before it is answered. What can't be read is set aside,
+//! A change is durable before it is answered. A database that can't be read is set aside,
 //! never deleted and never taken for an empty mapping.
 
 mod examination;
@@ -21,29 +21,29 @@ use crate::engine::{Change, Entry, Mapping};
 use examination::Examination;
 use record::StoredRule;
 
-/// The database's name in the state folder.
+/// The database's file name in the state folder.
 pub const NAME: &str = "mapping.redb";
 
-/// Rule id → [`StoredRule`], as JSON: to be read by people in need, and by agents
-/// that know more fields or fewer.
+/// The table of rules: rule id → [`StoredRule`] as JSON, so that people can read it in an
+/// emergency, and agents that know more or fewer fields can too.
 const RULES: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("rules");
 
-/// Facts about the database itself.
+/// The table of facts about the database itself.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const SCHEMA: &str = "schema";
-/// How many changes were committed.
+/// The key for the number of committed changes.
 const CHANGES: &str = "changes";
 
-/// Version of what the tables hold.
+/// The version of the tables' content.
 const SCHEMA_VERSION: u64 = 1;
 
-/// Of redb's page cache, in bytes; its default is 1 GiB.
+/// The size of redb's page cache, in bytes; redb's default is 1 GiB.
 const CACHE: usize = 4 << 20;
 
-/// Why the store can't be used.
+/// The error when the store can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It can't be understood, and was moved out of the way.
+    /// The store can't be parsed, and was moved out of the way.
     #[error(
         "the store {} is damaged ({said}) and was set aside as {}; \
          say how to go on with `run --rebuild pins` or `run --rebuild rules`",
@@ -52,12 +52,12 @@ pub enum StoreError {
     Damaged {
         /// The store.
         path: PathBuf,
-        /// Where it is now.
+        /// The path where it is now.
         aside: PathBuf,
-        /// What is wrong with it.
+        /// The damage that was found.
         said: String,
     },
-    /// There is none, though there was one.
+    /// The store is missing, though there was one.
     #[error(
         "the store {} is missing; say how to go on with `run --rebuild pins` or \
          `run --rebuild rules`, or put it back", path.display()
@@ -66,7 +66,7 @@ pub enum StoreError {
         /// The store.
         path: PathBuf,
     },
-    /// A newer agent has written it.
+    /// The store was written by a newer agent.
     #[error(
         "the store {} has schema {found}, this agent knows {SCHEMA_VERSION}; \
          run the agent that wrote it", path.display()
@@ -74,59 +74,59 @@ pub enum StoreError {
     Newer {
         /// The store.
         path: PathBuf,
-        /// Its schema.
+        /// The schema of the store.
         found: u64,
     },
-    /// It can't be read or written at the moment.
+    /// The store can't be read or written at the moment.
     #[error("the store {} cannot be {what}", path.display())]
     Io {
         /// The store.
         path: PathBuf,
-        /// What was tried.
+        /// The operation that failed, as a participle.
         what: &'static str,
-        /// Why not.
+        /// The cause.
         #[source]
         source: Box<redb::Error>,
     },
-    /// A file operation beside it failed.
+    /// An operation on a file beside the store failed.
     #[error("{} cannot be {what}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What was tried.
+        /// The operation that failed, as a participle.
         what: &'static str,
-        /// Why not.
+        /// The cause.
         #[source]
         source: io::Error,
     },
 }
 
-/// The store, open.
+/// The open store.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
-    /// None after a failed commit: redb wants to be opened again, and what the
-    /// file then holds is to be compared with what it should.
+    /// The database; `None` after a failed commit: redb must be opened again then, and
+    /// the file's content compared with what it should hold.
     database: Option<Database>,
 }
 
 impl Store {
-    /// Whether there is a store in the folder.
+    /// Returns whether there is a store in the folder.
     #[must_use]
     pub fn exists(folder: &Path) -> bool {
         folder.join(NAME).exists()
     }
 
-    /// Makes a new store, with the rules of `mapping` in it.
+    /// Creates a new store that holds the rules of `mapping`.
     ///
     /// # Errors
-    /// [`StoreError`] if there is one already, or if it can't be made; then
+    /// Returns [`StoreError`] if there is one already, or if it can't be created; then
     /// nothing is left of it.
     pub fn create(folder: &Path, mapping: &Mapping) -> Result<Self, StoreError> {
         let path = folder.join(NAME);
-        // What is left of one that was lost.
+        // The counter may be left from a store that was lost.
         drop(fs::remove_file(counter(&path)));
-        // Filled beside its place: a store is there whole, or not at all.
+        // Filled beside its place, so that a store exists whole or not at all.
         let beside = unfinished(&path);
         let made = fill(&beside, mapping)
             .map_err(unusable(&beside, "made"))
@@ -151,17 +151,17 @@ impl Store {
         })
     }
 
-    /// Opens the store and reads the mapping; every page's checksum is verified.
+    /// Opens the store, verifies every page's checksum, and reads the mapping.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] if there is none. [`StoreError::Damaged`] if it
-    /// can't be understood: it is somewhere else then.
+    /// Returns [`StoreError::Missing`] if there is none, and [`StoreError::Damaged`] if
+    /// it can't be parsed; it was moved aside then.
     pub fn open(folder: &Path) -> Result<(Self, Mapping), StoreError> {
         let path = folder.join(NAME);
         match fs::metadata(&path) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // An older copy that is put back knows of fewer changes.
+                // An older copy that somebody puts back has fewer changes.
                 drop(fs::remove_file(counter(&path)));
                 return Err(StoreError::Missing { path });
             }
@@ -178,10 +178,10 @@ impl Store {
         Ok((Self { path, database }, mapping))
     }
 
-    /// Makes a change durable; `before` is the mapping that it was decided on.
+    /// Writes a change durably; `before` is the mapping that it was decided on.
     ///
     /// # Errors
-    /// [`StoreError`] if it can't be written: the store then holds `before`, at
+    /// Returns [`StoreError`] if it can't be written: the store then holds `before`, at
     /// the latest when it can be written again.
     pub fn commit(&mut self, before: &Mapping, change: &Change) -> Result<(), StoreError> {
         if change.is_empty() {
@@ -197,8 +197,8 @@ impl Store {
         Ok(())
     }
 
-    /// After a commit that failed: whether it is in the file is known to nobody
-    /// but the file.
+    /// Opens the database again after a failed commit, and makes it hold `should_hold`:
+    /// only the file itself shows whether the commit is in it.
     fn reopen(&self, should_hold: &Mapping) -> Result<Database, StoreError> {
         let (database, holds) = load_or_set_aside(&self.path)?;
         let difference = holds.difference(should_hold);
@@ -217,7 +217,7 @@ enum UnreadableStore {
 }
 
 impl From<redb::Error> for UnreadableStore {
-    /// What can be the fault of the file's content, and what of its surroundings.
+    /// Tells errors of the file's content from errors of the system around it.
     fn from(error: redb::Error) -> Self {
         use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
         match error {
@@ -245,28 +245,29 @@ fn load_or_set_aside(path: &Path) -> Result<(Database, Mapping), StoreError> {
     }
 }
 
-/// Where the number of committed changes is written a second time, after each
-/// commit and without waiting for the disk. One flipped bit in a database's
-/// header makes redb open the commit before the last one; a database that knows
-/// of fewer changes than were counted here is one of those.
+/// Returns the path of the file with a second copy of the number of committed changes,
+/// written after each commit without waiting for the disk. One flipped bit in a
+/// database's header makes redb open the commit before the last one; such a database has
+/// fewer changes than were counted here.
 pub(crate) fn counter(store: &Path) -> PathBuf {
     store.with_extension("redb-changes")
 }
 
-/// Whatever else the file holds says nothing: it is a witness, not a judge.
+/// Reads the counted changes; any other content of the file counts as 0, as the file can
+/// only confirm a loss.
 fn counted(store: &Path) -> u64 {
     let text = fs::read_to_string(counter(store)).unwrap_or_default();
     let mut numbers = text.split_whitespace().map(str::parse);
     match (numbers.next(), numbers.next(), numbers.next()) {
-        // Twice, so that it can't be damaged without showing it.
+        // The number is there twice, so that damage shows.
         (Some(Ok(once)), Some(Ok(again)), None) if once == again => once,
         _ => 0,
     }
 }
 
-/// Always as many bytes, written over those that are there: a file that is first
-/// made empty costs as much as the commit itself, because ext4 then allocates
-/// its block anew and has it in the journal that the next commit waits for.
+/// Writes the number of changes, always with the same length and over the old text:
+/// truncating the file first would cost as much as the commit itself, because ext4 then
+/// allocates its block again and has it in the journal that the next commit waits for.
 fn count(store: &Path, changes: u64) {
     let file = OpenOptions::new()
         .write(true)
@@ -286,7 +287,7 @@ fn load(path: &Path) -> Result<(Database, Mapping), UnreadableStore> {
     Ok((database, mapping))
 }
 
-/// That it is whole; the file stays as it is, whatever it holds.
+/// Checks that the database is whole, without changing the file, whatever it holds.
 fn examine(path: &Path) -> Result<(), UnreadableStore> {
     let inaccessible = |error| UnreadableStore::Other(redb::Error::Io(error));
     // redb takes an empty file for a new database.
@@ -335,8 +336,8 @@ fn fill(path: &Path, mapping: &Mapping) -> Result<(), redb::Error> {
     }
     let database = builder().create(path)?;
     let mut transaction = database.begin_write()?;
-    // Or damage to this very commit would make the store an empty one: what
-    // `counted` could tell of it does not begin before the next.
+    // Otherwise damage to this very commit would make the store an empty one: the number
+    // that `counted` reads begins only with the next commit.
     transaction.set_two_phase_commit(true);
     transaction
         .open_table(META)?
@@ -346,9 +347,9 @@ fn fill(path: &Path, mapping: &Mapping) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// In one phase: one wait for the disk, and a commit that a crash tore is told by
-/// its checksums. What redb can't tell, a commit that was damaged later from one
-/// that never was, [`counted`] tells.
+/// Writes a change in one phase: it waits for the disk once, and a commit that a crash
+/// tore is detected by its checksums. redb can't tell a commit that was damaged later
+/// from one that never was; [`counted`] can.
 fn write(database: &Database, change: &Change) -> Result<u64, redb::Error> {
     let transaction = database.begin_write()?;
     {
@@ -373,7 +374,7 @@ fn insert<'a>(
     entries: impl IntoIterator<Item = &'a Entry>,
 ) -> Result<(), redb::Error> {
     let mut rules = transaction.open_table(RULES)?;
-    // In the order of their keys, which are random: page by page.
+    // In the order of their random keys, so that pages are written one after the other.
     let mut entries: Vec<_> = entries.into_iter().collect();
     entries.sort_unstable_by_key(|entry| entry.rule.id);
     for entry in entries {
@@ -383,8 +384,8 @@ fn insert<'a>(
     Ok(())
 }
 
-/// Waits a second for the database's lock: a child that a killed agent was just
-/// starting holds all its descriptors until it runs its own program.
+/// Opens the database, and waits up to a second for its lock: a child that a killed agent
+/// was just starting holds all its descriptors until it runs its own program.
 fn open_patiently(path: &Path) -> Result<Database, redb::DatabaseError> {
     const TRIES: u32 = 20;
     for _ in 1..TRIES {
@@ -406,12 +407,12 @@ fn builder() -> Builder {
     builder
 }
 
-/// Where a store is made before it is put into its place.
+/// Returns the path where a store is created before it is moved into its place.
 pub(crate) fn unfinished(store: &Path) -> PathBuf {
     store.with_extension("new")
 }
 
-/// Gives it the first free name beside it.
+/// Moves the store to the first free name beside it, and returns that path.
 fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
     let failed = |source| StoreError::File {
         path: path.to_owned(),
@@ -421,10 +422,10 @@ fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
     let mut number = 1;
     loop {
         let aside = path.with_extension(format!("redb.damaged-{number}"));
-        // A link and not a renaming, which would replace what has the name.
+        // A link and not a rename, which would replace an existing file.
         match fs::hard_link(path, &aside) {
             Ok(()) => {
-                // Of that store, not of the next one.
+                // The counter belongs to that store, not to the next one.
                 drop(fs::remove_file(counter(path)));
                 return fs::remove_file(path).map(|()| aside).map_err(failed);
             }

@@ -9,12 +9,12 @@ use tracing_subscriber::{
 
 use crate::config::{Level, Log, LogFormat};
 
-/// The agent's own events have this prefix, the eBPF object's (if it was built
-/// with any) are under its program's name.
+/// The prefixes of the targets of the agent's own log events. The second is for the
+/// events of the eBPF object (if it was built with any), which have its program's name.
 const OURS: [&str; 2] = ["conntrack_agent", "classifier"];
 
-/// Sets up logging for the process. Of the libraries' events only warnings and
-/// errors are logged.
+/// Sets up logging for the process. Of libraries' events, only warnings and errors are
+/// logged.
 pub fn init(log: &Log) {
     let level = match log.level {
         Level::Error => LevelFilter::ERROR,

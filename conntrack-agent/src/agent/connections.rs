@@ -3,42 +3,42 @@
 
 use std::time::{Duration, Instant};
 
-/// How long a rule is `degraded` for a connection that had no helper. Long enough
-/// to be looked for after somebody has complained; a later connection of the same
-/// family that has its helper ends it.
+/// The time for which a connection without its helper makes a rule `degraded`. It is long
+/// enough for somebody to look after a complaint; a later connection of the same family
+/// that has its helper ends it.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
 /// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressFamily {
-    /// IPv4.
+    /// The family IPv4.
     Four,
-    /// IPv6.
+    /// The family IPv6.
     Six,
 }
 
-/// What became of one connection.
+/// The outcome of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HelperOutcome {
-    /// It has its helper.
+    /// The connection has its helper.
     Assigned,
-    /// It doesn't, for this reason, as far as can be told.
+    /// The connection has no helper, probably for this reason.
     Missing(String),
-    /// Conntrack has no such connection, or could not be asked; this is said of it.
+    /// Conntrack has no such connection, or could not be read, for this reason.
     Unknown(String),
 }
 
-/// Those of one rule, since the agent started.
+/// The connections of one rule since the agent started.
 #[derive(Clone, Debug, Default)]
 pub struct Connections {
-    /// That have their helper.
+    /// The number of connections with their helper.
     pub helped: u64,
-    /// That don't.
+    /// The number of connections without their helper.
     pub lacking: u64,
-    /// Of which that is unknown.
+    /// The number of connections of which that is unknown.
     pub unknown: u64,
-    /// The last one of each family that had none, unless one came after it that
-    /// had.
+    /// The last connection without its helper, by family, unless a later one had its
+    /// helper.
     last: [Option<Lack>; 2],
 }
 
@@ -49,7 +49,7 @@ struct Lack {
 }
 
 impl Connections {
-    /// One more.
+    /// Counts a connection.
     pub fn add(&mut self, family: AddressFamily, fate: &HelperOutcome, now: Instant) {
         let last = &mut self.last[family as usize];
         match fate {
@@ -68,7 +68,7 @@ impl Connections {
         }
     }
 
-    /// Why connections had no helper lately; none if they had.
+    /// Returns the reason why connections had no helper lately; `None` if they had it.
     #[must_use]
     pub fn lack(&self, now: Instant) -> Option<&str> {
         let lately = self.last.iter().flatten();

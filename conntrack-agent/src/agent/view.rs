@@ -1,5 +1,5 @@
 //! Publishes the agent's accepted and applied state to readers on other threads; a change
-//! that may yet be undone is never in it.
+//! that may still be undone is never visible.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,45 +19,45 @@ use crate::{
     reconcile::Reconciler,
 };
 
-/// What keeps a router's rules from being in force.
+/// The reason why a router's rules are not in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// It has no namespace on this host.
+    /// The router has no namespace on this host.
     Pending,
-    /// It could not be made what it should be.
+    /// The router could not be reconciled.
     Failed {
-        /// Why not, with all causes.
+        /// The error, with all its causes.
         reason: String,
-        /// How often in a row.
+        /// The number of consecutive failures.
         failures: u32,
     },
 }
 
-/// What has become of a router's condition.
+/// A change of a router's condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// It has failed, once more or for the first time.
+    /// The router has failed, for the first time or again.
     Failed,
-    /// It is what it should be, and had failed.
+    /// The router is as it should be, after a failure.
     Recovered,
 }
 
-/// Routers whose condition has turned.
+/// The routers whose condition has changed.
 pub(super) type Turns = Vec<(RouterId, Turn)>;
 
-/// A moment of the agent.
+/// The state of the agent at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// The rules.
+    /// The mapping.
     pub mapping: Mapping,
-    /// Routers whose rules are not in force.
+    /// The conditions of routers whose rules are not in force.
     pub conditions: BTreeMap<RouterId, Condition>,
-    /// What became of connections, by the rule that they met. Rules that none has
-    /// met yet are not in it.
+    /// The connections by the rule that they met. Rules that no connection has met yet
+    /// are not included.
     pub connections: BTreeMap<RuleTarget, Connections>,
 }
 
-/// The agent, as others see it.
+/// The agent's state for readers on other threads.
 #[derive(Debug, Default)]
 pub struct View {
     seen: RwLock<Snapshot>,
@@ -65,12 +65,13 @@ pub struct View {
 }
 
 impl View {
-    /// The present moment, which stays while it is held: not for long.
+    /// Returns the present state, which can't change while the guard is held; hold it
+    /// briefly.
     pub fn read(&self) -> RwLockReadGuard<'_, Snapshot> {
         self.seen.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for something that was not waited for yet, whatever it is.
+    /// Waits for any change that was not waited for yet.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -79,7 +80,7 @@ impl View {
         self.seen.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All is as in this mapping.
+    /// Publishes this whole mapping.
     pub(super) fn begin(&self, mapping: &Mapping, reconciler: &Reconciler) -> Turns {
         let mut seen = Snapshot {
             mapping: mapping.clone(),
@@ -100,14 +101,14 @@ impl View {
         turns
     }
 
-    /// A change was made.
+    /// Publishes a change that was made.
     pub(super) fn commit(&self, change: &Change, reconciler: &Reconciler) -> Turns {
         let mut seen = self.write();
         seen.mapping.commit(change);
         let mut routers = BTreeSet::new();
         for target in change.matches() {
             routers.insert(target.router);
-            // A rule that comes again begins anew.
+            // A rule that is added again starts counting anew.
             seen.connections.remove(&target);
         }
         let turns = note_all(&mut seen, routers, reconciler);
@@ -116,8 +117,8 @@ impl View {
         turns
     }
 
-    /// What became of a connection. Returns whether there still is the rule that
-    /// it met; otherwise it is not counted.
+    /// Counts the outcome of a connection, and returns whether the rule that it met still
+    /// exists; otherwise nothing is counted.
     pub fn met(&self, target: RuleTarget, family: AddressFamily, fate: &HelperOutcome) -> bool {
         let mut seen = self.write();
         let winner = seen.mapping.winner(target.router, target.destination());
@@ -129,7 +130,7 @@ impl View {
         true
     }
 
-    /// A router was looked at.
+    /// Publishes the condition of a router that was reconciled.
     pub(super) fn note(&self, router: RouterId, reconciler: &Reconciler) -> Turns {
         let turns = note_all(&mut self.write(), [router].into(), reconciler);
         self.changed.notify_one();

@@ -27,38 +27,38 @@ use crate::{
     sources::RuleSet,
 };
 
-/// Changes that may wait for their turn; more are refused at once.
+/// The maximum number of waiting commands; further changes are refused at once.
 const QUEUE: usize = 4096;
 
-/// So that others get to change networks on this host meanwhile: a router's
-/// links take some 30 ms.
+/// The time between two routers' relinkings, so that others can change networks on this
+/// host meanwhile: a router's links take some 30 ms.
 const BETWEEN_RELINKINGS: Duration = Duration::from_millis(100);
 
-/// What is asked for.
+/// A request for a change.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// These operations, on rules of this router alone.
+    /// A batch of operations on rules of this router only.
     OnRouter(RouterId, Vec<Operation>),
-    /// The origin's rules on all routers become these.
+    /// A replacement of the origin's rules on all routers.
     Everything(RuleSet),
 }
 
-/// What was done: what changed, durably and in the kernel.
+/// The change that was made, durably and in the kernel.
 pub type Applied = Change;
 
-/// Why nothing was done.
+/// The reason why nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Rejection {
-    /// The request is not one that may happen.
+    /// The request is not allowed.
     #[error("{}", .0.iter().map(|refusal| refusal.reason.to_string()).collect::<Vec<_>>().join("; "))]
     Refused(Vec<Refusal>),
-    /// The store or the kernel refused a part of it.
+    /// The store or the kernel refused a part of the change.
     #[error("{0}")]
     Failed(String),
-    /// Too many changes wait already.
+    /// Too many changes are waiting already.
     #[error("{QUEUE} changes wait already; try again")]
     Busy,
-    /// The agent ends.
+    /// The agent is ending.
     #[error("the agent is stopping")]
     Stopping,
 }
@@ -69,17 +69,17 @@ enum AgentCommand {
         request: Request,
         reply: oneshot::Sender<Result<Applied, Rejection>>,
     },
-    /// The kernel's events have something to tell.
+    /// Events of the kernel have arrived.
     News,
     Reload {
         reply: oneshot::Sender<Result<(), String>>,
     },
-    /// To be seen alive.
+    /// A command that makes the agent show that it is alive.
     Beat,
     Stop,
 }
 
-/// Asks the agent, from any thread.
+/// A handle for sending the agent requests, from any thread.
 #[derive(Clone, Debug)]
 pub struct Handle {
     commands: SyncSender<AgentCommand>,
@@ -89,55 +89,55 @@ pub struct Handle {
     chronicle: Arc<EventLog>,
     pins: Pins,
     pulse: Heartbeat,
-    /// Work on many routers is to be left where it is.
+    /// Whether work on many routers is to stop where it is.
     stopping: Arc<AtomicBool>,
 }
 
 impl Handle {
-    /// What the agent has.
+    /// Returns the agent's published state.
     #[must_use]
     pub fn view(&self) -> &View {
         &self.view
     }
 
-    /// What a rule may be.
+    /// Returns the policy that rules are checked against.
     #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// What it counts.
+    /// Returns the agent's metrics.
     #[must_use]
     pub const fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
-    /// What has happened.
+    /// Returns the log of recent events.
     #[must_use]
     pub const fn chronicle(&self) -> &Arc<EventLog> {
         &self.chronicle
     }
 
-    /// What it has in the kernel.
+    /// Returns the agent's pins.
     #[must_use]
     pub const fn pins(&self) -> &Pins {
         &self.pins
     }
 
-    /// What the request would change now; nothing is changed.
+    /// Returns the change that the request would make now; nothing is changed.
     ///
     /// # Errors
-    /// [`Rejection::Refused`], as [`Self::change`] would.
+    /// Returns [`Rejection::Refused`] where [`Self::change`] would.
     pub fn decide(&self, origin: Origin, request: &Request) -> Result<Change, Rejection> {
         let seen = self.view.read();
         decide(&seen.mapping, &self.policy, origin, request)
     }
 
-    /// Makes a change: when this returns, it is durable and in the kernel, or
-    /// nothing of it is anywhere. It is made even if nobody waits any more.
+    /// Makes a change: on return it is durable and in the kernel, or no part of it is.
+    /// The change is made even if the caller stops waiting.
     ///
     /// # Errors
-    /// [`Rejection`]: nothing was changed.
+    /// Returns [`Rejection`]; then nothing was changed.
     pub async fn change(&self, origin: Origin, request: Request) -> Result<Applied, Rejection> {
         let (reply, answer) = oneshot::channel();
         let command = AgentCommand::Change {
@@ -154,10 +154,11 @@ impl Handle {
         answer.await.unwrap_or(Err(Rejection::Stopping))
     }
 
-    /// Has the rules file read again, and waits until its rules are in force.
+    /// Makes the agent read the rules file again, and waits until its rules are in force.
     ///
     /// # Errors
-    /// Why they are not: the rules stay as they were. The log has said it too.
+    /// Returns the reason if they are refused: then the rules stay as they were. The
+    /// reason is logged too.
     pub async fn reload(&self) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
         let stopping = || Err(Rejection::Stopping.to_string());
@@ -172,26 +173,26 @@ impl Handle {
         }
     }
 
-    /// What the agent's thread shows that it is alive by: it does so with every
-    /// router that it works on.
+    /// Returns the heartbeat of the agent's thread, which ticks with every router that it
+    /// works on.
     #[must_use]
     pub fn pulse(&self) -> &Heartbeat {
         &self.pulse
     }
 
-    /// Has it show so where it has nothing to do.
+    /// Makes the heartbeat tick if the agent is idle.
     pub fn probe(&self) {
-        // Where the queue is full it has something to do.
+        // If the queue is full, the agent isn't idle.
         let _ = self.commands.try_send(AgentCommand::Beat);
     }
 
-    /// Has the agent leave what can be left, before [`Self::stop`].
+    /// Makes the agent skip the work that can be skipped, before [`Self::stop`].
     pub fn hurry(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Ends the agent when it has done what it is at. Waits where many changes
-    /// wait for their turn.
+    /// Ends the agent after its current command. It waits if the queue of changes is
+    /// full.
     pub fn stop(&self) {
         let _ = self.commands.send(AgentCommand::Stop);
     }
@@ -207,8 +208,8 @@ fn decide(
         Request::OnRouter(router, batch) => {
             let change = mapping.decide(policy, origin, batch);
             let change = change.map_err(Rejection::Refused)?;
-            // A name may have come to mean another router's rule since the
-            // request was looked at.
+            // Since the request was checked, an id may have come to mean another router's
+            // rule.
             let stranger = change.added().iter().chain(change.removed());
             let stranger = stranger
                 .map(|entry| entry.rule)
@@ -231,11 +232,11 @@ fn decide(
 }
 
 impl Agent {
-    /// Lets the agent work on a thread of its own. The receiver is told when it
-    /// has ended, however it did, and why if it wasn't told to.
+    /// Runs the agent on a thread of its own. The receiver resolves when the agent has
+    /// ended in whatever way, with the error if it wasn't told to end.
     ///
     /// # Errors
-    /// What the system says to another thread.
+    /// Returns the system's error if it refuses the thread.
     pub(crate) fn run(self) -> io::Result<(Handle, oneshot::Receiver<RunError>)> {
         let (commands, queue) = sync_channel(QUEUE);
         let handle = Handle {
@@ -248,7 +249,7 @@ impl Agent {
             pulse: self.pulse.clone(),
             stopping: Arc::default(),
         };
-        // A queue that is full needs no waking.
+        // A full queue needs no wakeup.
         let bell = handle.commands.clone();
         self.watch.on_news(move || {
             let _ = bell.try_send(AgentCommand::News);
@@ -257,15 +258,15 @@ impl Agent {
         let (ended, end) = oneshot::channel();
         thread::Builder::new().name("agent".into()).spawn(move || {
             if let Err(error) = self.work(&queue, &stopping) {
-                // Nobody is there to hear it where the agent ends anyway.
+                // The receiver is gone if the daemon ends anyway.
                 let _ = ended.send(error);
             }
         })?;
         Ok((handle, end))
     }
 
-    /// Requests first, then what is due: a pass over thousands of routers holds
-    /// up none.
+    /// Serves requests first, then the routers that are due, so that a pass over
+    /// thousands of routers delays no request.
     fn work(
         mut self,
         queue: &Receiver<AgentCommand>,
@@ -298,7 +299,7 @@ impl Agent {
                     request,
                     reply,
                 }) => {
-                    // Nobody may wait for it any more.
+                    // The caller may have stopped waiting.
                     let _ = reply.send(self.serve(origin, &request));
                 }
                 Some(AgentCommand::Reload { reply }) => {
@@ -321,7 +322,7 @@ impl Agent {
     }
 }
 
-/// The next command; none if there is none in this time.
+/// Returns the next command; `None` if none comes within this time.
 fn receive(queue: &Receiver<AgentCommand>, wait: Duration) -> Option<AgentCommand> {
     if wait.is_zero() {
         return match queue.try_recv() {

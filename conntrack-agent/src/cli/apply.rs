@@ -1,4 +1,4 @@
-//! `apply`: the rules that the API owns become those of a file.
+//! The `apply` command: makes the rules that the API owns those of a file.
 
 use std::path::PathBuf;
 
@@ -25,8 +25,8 @@ pub(super) struct Apply {
 }
 
 impl Apply {
-    /// The file's rules. What this host allows is the daemon's to say; here
-    /// every helper is fine that there is.
+    /// Reads the file's rules. The daemon checks what this host allows; here every known
+    /// helper is accepted.
     pub(super) fn read(&self) -> Result<RuleSet, Failed> {
         let policy = Policy::new(Limits::default(), Helper::all(), Helper::all());
         Ok(rules_file::read(&self.file, &policy)?)
@@ -51,13 +51,13 @@ impl Apply {
     }
 }
 
-/// The difference as a reader would write it: a line a rule, router by router,
-/// what goes before what comes; then how many.
+/// Formats a difference for people: a line for each rule, router by router, removed rules
+/// before added ones; then the counts.
 fn summary(difference: &Difference, dry_run: bool) -> Vec<String> {
     let removed = difference.removed.iter().map(|rule| ('-', rule));
     let added = difference.added.iter().map(|rule| ('+', rule));
     let mut rules: Vec<(char, &Rule)> = removed.chain(added).collect();
-    // Stable, so each half keeps its order within a router.
+    // The sort is stable, so each half keeps its order within a router.
     rules.sort_by_key(|(_, rule)| rule.router_id);
     let mut lines: Vec<_> = rules
         .iter()

@@ -1,4 +1,4 @@
-//! `completions`: prints the completion script of a shell.
+//! The `completions` command: prints the completion script of a shell.
 
 use clap::CommandFactory as _;
 use clap_complete::generate;
@@ -13,7 +13,7 @@ pub(super) enum Shell {
     Fish,
 }
 
-/// The script for a shell.
+/// Returns the completion script for a shell.
 pub(super) fn script(shell: Shell) -> Vec<u8> {
     let shell = match shell {
         Shell::Bash => clap_complete::Shell::Bash,
@@ -21,7 +21,7 @@ pub(super) fn script(shell: Shell) -> Vec<u8> {
         Shell::Fish => clap_complete::Shell::Fish,
     };
     let mut script = Vec::new();
-    // Into memory, for it panics where it can't write.
+    // Into memory, because `generate` panics if it can't write.
     generate(shell, &mut Cli::command(), "conntrack-agent", &mut script);
     script
 }

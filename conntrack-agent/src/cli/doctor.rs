@@ -1,4 +1,4 @@
-//! `doctor`: prints the checks' findings, as text or JSON.
+//! The `doctor` command: prints the checks' findings, as text or JSON.
 
 use super::{
     exit::{Failed, Status},
@@ -6,10 +6,10 @@ use super::{
 };
 use crate::doctor::{Finding, Verdict};
 
-/// So many places are named of one finding; programs get them all.
+/// The maximum number of places that the text names for one finding; JSON has them all.
 const PLACES: usize = 4;
 
-/// Prints findings. What is wrong is a failure.
+/// Prints findings, and fails if any is `wrong`.
 pub(super) fn show(
     output: &mut Output<'_>,
     format: OutputFormat,
@@ -42,8 +42,8 @@ const fn word(result: Verdict) -> &'static str {
     }
 }
 
-/// A line for each finding, whose remedy is beneath it; one for all that differ in
-/// their place alone: a host has a thousand routers.
+/// Formats findings, each in a line with its remedy beneath it. Findings that differ only
+/// in their place share a line: a host can have a thousand routers.
 fn lines(findings: &[Finding]) -> Vec<String> {
     let mut lines = Vec::new();
     for (finding, places) in grouped(findings) {
@@ -73,7 +73,8 @@ fn lines(findings: &[Finding]) -> Vec<String> {
     lines
 }
 
-/// Findings that differ in nothing but their place, in the order of the first.
+/// Groups findings that differ only in their place, in the order of the first of each
+/// group.
 fn grouped(findings: &[Finding]) -> Vec<(&Finding, Vec<&str>)> {
     let mut groups: Vec<(&Finding, Vec<&str>)> = Vec::new();
     for finding in findings {

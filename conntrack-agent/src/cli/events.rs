@@ -1,4 +1,4 @@
-//! `events`: prints events as they happen.
+//! The `events` command: prints events as they happen.
 
 use std::{io::Write, thread, time::Duration};
 
@@ -15,11 +15,11 @@ use crate::{
     model::RouterId,
 };
 
-/// How long the daemon waits for something to happen: short enough for anything
-/// between that ends connections on which nothing is said.
+/// The seconds that the daemon waits for an event: short enough that nothing in between
+/// closes the connection as idle.
 const WAIT_SECONDS: u64 = 10;
 
-/// Until a daemon that is away is asked again.
+/// The time until an unreachable daemon is asked again.
 const AWAY: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
@@ -36,8 +36,8 @@ pub(super) struct FollowEvents {
 }
 
 impl FollowEvents {
-    /// Until stdout is closed or the process is ended; a daemon that goes away is
-    /// waited for.
+    /// Prints events until stdout is closed or the process is ended, and waits for a
+    /// daemon that goes away.
     pub(super) fn execute(
         &self,
         client: &Client,
@@ -48,7 +48,7 @@ impl FollowEvents {
         let is_wanted = self.past || self.once;
         let mut last = 0;
         let mut run;
-        // All that is kept can be more than one answer has.
+        // The kept events may not fit into one answer.
         loop {
             let heard = client.events(last, 0, self.router)?;
             if is_wanted {
@@ -66,7 +66,7 @@ impl FollowEvents {
         let mut wait = WAIT_SECONDS;
         loop {
             match client.events(last, wait, self.router) {
-                // Numbers of another run say nothing about this one.
+                // Event numbers of another run don't apply to this one.
                 Ok(now) if now.run != run => {
                     run = now.run;
                     last = 0;
@@ -79,7 +79,8 @@ impl FollowEvents {
                         thread::sleep(AWAY);
                     }
                 }
-                // Too many wait: whoever doesn't is answered.
+                // Too many clients are waiting: the daemon still answers requests that
+                // don't wait.
                 Err(ClientError::Refused { status, .. }) if status.as_u16() == 503 && wait > 0 => {
                     wait = 0;
                 }
@@ -124,22 +125,22 @@ fn print(
 }
 
 fn say(stderr: &mut dyn Write, what: &str) {
-    // Where it is closed there is nobody to tell.
+    // If stderr is closed, there is no other place to report it.
     let _ = writeln!(stderr, "conntrack-agent: {}", printable(what));
 }
 
-/// One event as people read it.
+/// Formats an event for people.
 fn line(event: &EventView, happening: Option<&Event>) -> String {
     let what = match happening {
         Some(happening) => text(happening),
-        // Of an agent newer than this client.
+        // The event is of an agent newer than this client.
         None => Value::Object(event.what.clone()).to_string(),
     };
     format!("{} {what}", event.time)
 }
 
-/// An event as `top` shows it, in short: none of a connection that has its helper.
-/// And whether it is one that somebody should look at.
+/// Formats an event for `top`, in short, and returns whether somebody should look at it;
+/// `None` for a connection that doesn't lack its helper.
 pub(super) fn news(event: &EventView) -> Option<(String, bool)> {
     let happening = Event::deserialize(Value::Object(event.what.clone())).ok()?;
     // The time of day.
@@ -152,7 +153,7 @@ pub(super) fn news(event: &EventView) -> Option<(String, bool)> {
             reason,
             ..
         } => {
-            // What tells most routers apart.
+            // The start of the id, which distinguishes most routers.
             let router = rule.router_id.get(..8).unwrap_or(&rule.router_id);
             let reason = because(reason.as_deref());
             let rule = rule_text(rule);

@@ -4,18 +4,18 @@ use crate::{
     client::ClientError, config::ConfigError, daemon::RunError, sources::rules_file::RulesFileError,
 };
 
-/// The exit code, by the names of sysexits.h where it has one.
+/// The exit code, as in sysexits.h where that has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
-    /// It was done.
+    /// The command succeeded.
     Success = 0,
-    /// It was not done.
+    /// The command failed.
     Failure = 1,
-    /// The command line is wrong, as clap has it.
+    /// The command line is wrong; the code is clap's.
     Usage = 2,
     /// The daemon can't be reached: `EX_UNAVAILABLE`.
     Unavailable = 69,
-    /// This user may not do that: `EX_NOPERM`.
+    /// The user is not allowed to do that: `EX_NOPERM`.
     NotPermitted = 77,
     /// The configuration or the rules file is wrong: `EX_CONFIG`.
     Configuration = 78,

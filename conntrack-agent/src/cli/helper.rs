@@ -1,4 +1,4 @@
-//! `helper …`: rules, one at a time.
+//! The `helper` commands: work with rules, one at a time.
 
 use clap::Subcommand;
 
@@ -75,7 +75,7 @@ pub(super) struct Changes {
 }
 
 impl HelperCommand {
-    /// What two arguments together make wrong; each is right by itself.
+    /// Checks arguments that are valid by themselves, but may be wrong together.
     pub(super) fn check(&self) -> Result<(), Failed> {
         let pair = match self {
             Self::Create {

@@ -24,19 +24,19 @@ pub(super) enum OutputFormat {
     Json,
 }
 
-/// The terminal that somebody reads on.
+/// The terminal that the output goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Terminal {
-    /// In columns.
+    /// The width in columns.
     pub(super) width: u16,
-    /// Whether it is to be coloured.
+    /// Whether the output is coloured.
     pub(super) colours: bool,
 }
 
 impl Terminal {
-    /// The one that stdout is, if it is one.
+    /// Returns the terminal of stdout, if stdout is one.
     pub(super) fn of_stdout() -> Option<Self> {
-        /// Of a terminal that doesn't say.
+        /// The width assumed for a terminal that doesn't report one.
         const USUAL_WIDTH: u16 = 80;
         if !io::stdout().is_terminal() {
             return None;
@@ -50,13 +50,13 @@ impl Terminal {
     }
 }
 
-/// Whether a terminal is coloured, by these variables of the environment. `NO_COLOR`
-/// counts if it is set, and not to nothing (<https://no-color.org>).
+/// Returns whether the output is coloured, by these environment variables. `NO_COLOR`
+/// counts if it is set and not empty (<https://no-color.org>).
 fn colours(no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
     no_color.is_none_or(OsStr::is_empty) && term.is_none_or(|term| term != "dumb")
 }
 
-/// stdout, and what is known about who reads it.
+/// The output: stdout, and the terminal that it may be.
 pub(super) struct Output<'a> {
     to: &'a mut dyn Write,
     terminal: Option<Terminal>,
@@ -67,12 +67,12 @@ impl<'a> Output<'a> {
         Self { to, terminal }
     }
 
-    /// Text, ended as it is to end.
+    /// Writes text as it is, without adding a line end.
     pub(super) fn text(&mut self, text: &str) -> Result<(), Failed> {
         self.bytes(text.as_bytes())
     }
 
-    /// What is text to others.
+    /// Writes text that is given as bytes.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failed> {
         self.to
             .write_all(bytes)
@@ -81,7 +81,7 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    /// Lines, in one piece.
+    /// Writes lines in one piece.
     pub(super) fn lines(&mut self, lines: &[String]) -> Result<(), Failed> {
         let mut text = lines.join("\n");
         if !lines.is_empty() {
@@ -90,29 +90,29 @@ impl<'a> Output<'a> {
         self.text(&text)
     }
 
-    /// One line.
+    /// Writes a line.
     pub(super) fn line(&mut self, line: impl std::fmt::Display) -> Result<(), Failed> {
         self.text(&format!("{line}\n"))
     }
 
-    /// A resource, or several, as the API has them.
+    /// Writes one or several resources as JSON, in the API's form.
     pub(super) fn json(&mut self, value: &impl Serialize) -> Result<(), Failed> {
         let text = serde_json::to_string_pretty(value).context("the data make no JSON")?;
         self.line(text)
     }
 
-    /// A table, as wide as the terminal at most.
+    /// Writes a table, at most as wide as the terminal.
     pub(super) fn table(&mut self, columns: &[Column], rows: &[Row]) -> Result<(), Failed> {
         let lines = Table { columns, rows }.lines(self.terminal);
         self.lines(&lines)
     }
 
-    /// One thing's fields.
+    /// Writes the fields of a resource.
     pub(super) fn details(&mut self, fields: &[(&str, Vec<String>)]) -> Result<(), Failed> {
         self.lines(&details(fields, self.terminal))
     }
 
-    /// Whether a table with these columns is wider than the terminal.
+    /// Returns whether a table with these columns is wider than the terminal.
     pub(super) fn overflows(&self, columns: &[Column], rows: &[Row]) -> bool {
         self.terminal.is_some_and(|terminal| {
             Table { columns, rows }.least_width() > usize::from(terminal.width)
@@ -120,7 +120,7 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Text from elsewhere without what a terminal would obey.
+/// Escapes characters in foreign text that a terminal would act on.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().any(is_active) {
         let escaped = |character: char| -> String {
@@ -136,8 +136,8 @@ pub(super) fn printable(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Control characters, and those that turn the direction of what follows
-/// (Unicode, UAX 9: explicit directional formatting).
+/// Returns whether a character is a control character, or changes the direction of the
+/// text that follows (Unicode, UAX 9: explicit directional formatting).
 fn is_active(character: char) -> bool {
     character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -1,4 +1,4 @@
-//! `router …`: the routers that the daemon knows.
+//! The `router` commands: work with the routers that the daemon knows.
 
 use clap::Subcommand;
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::client::{Router, Rule};
 
-/// Rules, in one table where that fits, else in one for each router.
+/// Prints rules, in one table if that fits, otherwise in one for each router.
 pub(super) fn rules(
     output: &mut Output<'_>,
     format: OutputFormat,
@@ -49,7 +49,7 @@ pub(super) fn rules(
     Ok(())
 }
 
-/// One rule.
+/// Prints a rule.
 pub(super) fn rule(
     output: &mut Output<'_>,
     format: OutputFormat,
@@ -70,7 +70,7 @@ pub(super) fn rule(
     ])
 }
 
-/// Routers.
+/// Prints routers.
 pub(super) fn routers(
     output: &mut Output<'_>,
     format: OutputFormat,
@@ -102,7 +102,7 @@ pub(super) fn routers(
     output.table(&columns, &rows)
 }
 
-/// One router.
+/// Prints a router.
 pub(super) fn router(
     output: &mut Output<'_>,
     format: OutputFormat,
@@ -121,7 +121,7 @@ pub(super) fn router(
     ])
 }
 
-/// What a rule says, and of which router: `router 6ab1…: ftp on tcp port 21`.
+/// Formats a rule and its router as text: `router 6ab1…: ftp on tcp port 21`.
 pub(super) fn sentence(rule: &Rule) -> String {
     format!(
         "router {}: {} on {} port {}",

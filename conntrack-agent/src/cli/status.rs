@@ -1,12 +1,12 @@
-//! `status`: how the daemon is, to be read in five seconds: first whether anything
-//! wants a look, then how much there is, then what is wrong, one by one.
+//! The `status` command: prints a summary to be read in five seconds: first whether
+//! anything needs attention, then the counts, then each problem.
 
 use std::time::Duration;
 
 use super::output::printable;
 use crate::client::AgentStatus;
 
-/// The summary for people.
+/// Formats the summary for people.
 pub(super) fn summary(status: &AgentStatus) -> Vec<String> {
     let AgentStatus { rules, routers, .. } = status;
     let uptime = humantime::format_duration(Duration::from_secs(status.uptime_seconds));
@@ -74,7 +74,8 @@ pub(super) fn summary(status: &AgentStatus) -> Vec<String> {
         .collect()
 }
 
-/// Those of which there is any: how many, and what one is called or several are.
+/// Lists the counts that are not 0, each with its singular or plural name; `None` if all
+/// are 0.
 fn listed(counts: &[(u64, &str, &str)]) -> Option<String> {
     let some = counts.iter().filter(|(count, ..)| *count > 0);
     let some = some.map(|(count, one, several)| {

@@ -1,7 +1,7 @@
 //! Formats tables: a header and aligned columns, never truncated.
 //!
-//! What is wider than the terminal goes beneath its row. Ids are the reason: two
-//! of them fill most of a usual terminal, and half an id is worth nothing.
+//! Text that doesn't fit the terminal goes beneath its row. Ids are the reason: two of
+//! them fill most of a usual terminal, and half an id is useless.
 
 use comfy_table::{
     Cell, Color, ColumnConstraint, ContentArrangement, Table as Grid, Width, presets,
@@ -9,24 +9,24 @@ use comfy_table::{
 
 use super::output::{Terminal, printable};
 
-/// Between two columns.
+/// The number of spaces between two columns.
 const GAP: u16 = 2;
 
-/// The narrowest place in which text is folded: a namespace's name, which holds
-/// an id, fits into it. In a narrower terminal lines are longer than it.
+/// The smallest width to which text is folded: a namespace's name, which holds an id,
+/// fits into it. In a narrower terminal, lines are longer than the terminal is wide.
 const LEAST_TEXT: u16 = 48;
 
-/// What stands for nothing, so that each line has as many words.
+/// The placeholder for an empty cell, so that each line has the same number of words.
 const NOTHING: &str = "-";
 
-/// A column, by its header.
+/// A column with its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Column {
-    /// Short, and always in its place.
+    /// A column of short text, which is always part of the row.
     Fixed(&'static str),
-    /// Fixed, and coloured by what it says.
+    /// A fixed column that is coloured by its content.
     State(&'static str),
-    /// Of any length; behind all others.
+    /// A column of text of any length; it comes after all others.
     Text(&'static str),
 }
 
@@ -42,17 +42,17 @@ impl Column {
     }
 }
 
-/// A cell for each column.
+/// The cells of a row, one for each column.
 pub(super) type Row = Vec<String>;
 
-/// What is to be shown.
+/// A table to be printed.
 pub(super) struct Table<'a> {
     pub(super) columns: &'a [Column],
     pub(super) rows: &'a [Row],
 }
 
 impl Table<'_> {
-    /// Its lines, no longer than they have to be, or than the terminal is wide.
+    /// Returns the table's lines, no longer than needed and no wider than the terminal.
     pub(super) fn lines(&self, terminal: Option<Terminal>) -> Vec<String> {
         let colours = terminal.is_some_and(|terminal| terminal.colours);
         let narrow = terminal.filter(|terminal| self.width(self.columns) > terminal.width.into());
@@ -75,7 +75,7 @@ impl Table<'_> {
         text
     }
 
-    /// The width of its fixed columns, in characters.
+    /// Returns the width of the fixed columns, in characters.
     pub(super) fn least_width(&self) -> usize {
         self.width(&self.fixed())
     }
@@ -118,7 +118,7 @@ impl Table<'_> {
     }
 }
 
-/// One thing's fields, a line each: a name, and the values it has.
+/// Formats the fields of a resource, each with its name and values.
 pub(super) fn details(fields: &[(&str, Vec<String>)], terminal: Option<Terminal>) -> Vec<String> {
     let mut grid = bare();
     for (name, values) in fields {
@@ -137,7 +137,7 @@ pub(super) fn details(fields: &[(&str, Vec<String>)], terminal: Option<Terminal>
     lines(&grid)
 }
 
-/// Text in lines that are indented and no wider than `width` altogether.
+/// Folds text into indented lines that are at most `width` wide, indent included.
 fn folded(indent: &str, text: &str, width: u16) -> Vec<String> {
     let mut grid = bare();
     grid.add_row([text]);
@@ -148,7 +148,7 @@ fn folded(indent: &str, text: &str, width: u16) -> Vec<String> {
     lines.map(|line| format!("{indent}{line}")).collect()
 }
 
-/// A grid of cells without lines around them, that asks no terminal.
+/// Returns a grid of cells without borders, which doesn't query the terminal.
 fn bare() -> Grid {
     let mut grid = Grid::new();
     grid.load_preset(presets::NOTHING)
@@ -157,7 +157,7 @@ fn bare() -> Grid {
     grid
 }
 
-/// Sets the columns apart; they are there once there is a row.
+/// Sets the space between columns; columns exist only once there is a row.
 fn apart(grid: &mut Grid) {
     let last = grid.column_count().saturating_sub(1);
     for (index, column) in grid.column_iter_mut().enumerate() {

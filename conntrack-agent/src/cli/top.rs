@@ -1,4 +1,4 @@
-//! `top`: a live view of routers and their rules.
+//! The `top` command: shows a live view of routers and their rules.
 
 mod draw;
 mod history;
@@ -32,10 +32,10 @@ use crate::{
     model::RouterId,
 };
 
-/// A daemon that takes longer is away.
+/// The time after which a daemon without an answer counts as away.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Between the two samples of a single frame.
+/// The time between the two samples of a single frame.
 const MOMENT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
@@ -51,7 +51,7 @@ pub(super) struct Top {
     interval: u64,
 }
 
-/// What is asked, and what was told already.
+/// The source of samples: the client, and the last event that was read.
 struct Source {
     client: Client,
     run: String,
@@ -59,7 +59,7 @@ struct Source {
 }
 
 impl Top {
-    /// Until it is told to quit; a daemon that goes away is waited for.
+    /// Runs until the user quits, and waits for a daemon that goes away.
     pub(super) fn execute(
         &self,
         socket: &Path,
@@ -81,8 +81,8 @@ impl Top {
         };
         let mut state = TopState::new();
         state.inside = self.router;
-        // Whoever can't be asked at first can't be for another reason than a
-        // restart.
+        // If the first request fails, the reason is not a restart of the daemon, so it is
+        // an error.
         state.take(source.sample(self.router)?, Instant::now());
         let look = Look {
             colours: terminal.is_some_and(|terminal| terminal.colours),
@@ -105,7 +105,7 @@ impl Top {
         Ok(restored?)
     }
 
-    /// One sample, as the API has it: rates are between two.
+    /// Prints one sample in the API's form, without rates, which need two samples.
     fn resources(&self, socket: &Path, output: &mut Output<'_>) -> Result<(), Failed> {
         if !self.once {
             let why = anyhow!("top has data for programs with --once alone");
@@ -138,7 +138,7 @@ impl Top {
                     Input::Key(key) if key.kind != KeyEventKind::Release => {
                         wish = state.key(key);
                     }
-                    // Drawn anew, in the size that it has by then.
+                    // The screen is drawn again in any case, in its new size.
                     _ => {}
                 }
             }
@@ -163,7 +163,7 @@ impl Source {
         let routers = self.client.traffic()?;
         let detail = match inside.map(|router| self.client.traffic_of(router)) {
             None => None,
-            // It is gone.
+            // The router is gone.
             Some(Err(ClientError::Refused { status, .. })) if status.as_u16() == 404 => None,
             Some(detail) => Some(detail?),
         };
@@ -175,15 +175,16 @@ impl Source {
         })
     }
 
-    /// What has happened since this was asked last.
+    /// Returns the events since the last call.
     fn news(&mut self) -> Result<Vec<EventView>, ClientError> {
-        /// More than a daemon keeps: whatever comes meanwhile waits for the next time.
+        /// The maximum number of answers read at once, enough for all events that a
+        /// daemon keeps: newer ones are read the next time.
         const ANSWERS: usize = 8;
         let mut news = Vec::new();
         for _ in 0..ANSWERS {
             let heard = self.client.events(self.last, 0, None)?;
             if heard.run != self.run {
-                // Numbers of another run say nothing about this one.
+                // Event numbers of another run don't apply to this one.
                 self.run = heard.run;
                 self.last = 0;
                 continue;
@@ -197,7 +198,7 @@ impl Source {
     }
 }
 
-/// As large as the terminal, or as a terminal usually is.
+/// Draws one frame in the size of the terminal, or in a usual size without one.
 fn one_frame(state: &TopState, look: Look) -> anyhow::Result<Vec<String>> {
     const USUAL: (u16, u16) = (80, 24);
     let size = io::stdout()
@@ -215,8 +216,8 @@ fn one_frame(state: &TopState, look: Look) -> anyhow::Result<Vec<String>> {
     Ok(lines.collect())
 }
 
-/// Whether the locale's characters are Unicode's, by the variables that say so, the
-/// first that is set (locale(7)).
+/// Returns whether the locale uses UTF-8, by the first of its environment variables that
+/// is set (locale(7)).
 fn shows_blocks(variable: impl Fn(&str) -> Option<OsString>) -> bool {
     let names = ["LC_ALL", "LC_CTYPE", "LANG"];
     let mut set = names

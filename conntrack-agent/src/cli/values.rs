@@ -6,13 +6,13 @@ use clap::builder::{PossibleValue, TypedValueParser};
 
 use crate::model::{Helper, HelperError, Port, Protocol};
 
-/// A name that at least one helper has, as it was given: `h323` stands for
-/// another helper with each protocol.
+/// A helper's name as it was given; at least one helper has it. `h323` stands for a
+/// different helper with each protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HelperName(String);
 
 impl HelperName {
-    /// That this helper exists for this protocol.
+    /// Checks that this helper exists for this protocol.
     pub(super) fn check(&self, protocol: Protocol) -> Result<(), HelperError> {
         Helper::new(&self.0, protocol).map(drop)
     }
@@ -22,7 +22,7 @@ impl HelperName {
     }
 }
 
-/// A value that has a few names, which completions offer.
+/// The parser of a value with a fixed set of names, which completions offer.
 #[derive(Clone)]
 pub(super) struct Named<T> {
     names: fn() -> Vec<&'static str>,

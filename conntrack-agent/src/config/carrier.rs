@@ -4,34 +4,35 @@ use serde::Deserialize;
 
 use crate::kernel::Carrier;
 
-/// What carries the helper mark from the classifier to the binding.
+/// The choice of the carrier, the field that holds the helper mark from the classifier to
+/// the binding.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum CarrierChoice {
-    /// The cheaper one, router by router: see [`Self::of`].
+    /// The cheaper carrier, router by router: see [`Self::of`].
     #[default]
     Auto,
-    /// `skb->mark`.
+    /// The field `skb->mark`.
     Mark,
-    /// `skb->priority`; a kernel without nat chains is refused.
+    /// The field `skb->priority`; a kernel without nat chains is refused.
     Priority,
 }
 
-/// What a choice depends on: whether each of the router's namespaces has NAT for
-/// IPv4.
+/// The NAT state that a choice depends on: for each of the router's namespaces, whether
+/// it has NAT for IPv4.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Nat(pub Vec<bool>);
 
 impl CarrierChoice {
-    /// The carrier of a router.
+    /// Returns the carrier of a router.
     ///
-    /// `priority` where all of its namespaces have NAT: the binding's chain is one
-    /// of NAT's then, and costs nothing but for the first packet of a connection.
-    /// In a namespace without NAT that chain would be the first, and have the
-    /// kernel do NAT's work for every packet, keep room for it in every
-    /// connection, and give one that clashes with another a port of its own
-    /// (`nf_nat_alloc_null_binding`, `net/netfilter/nf_nat_core.c`): nothing that
-    /// the agent was asked for.
+    /// `auto` is `priority` where all namespaces of the router have NAT: there the
+    /// binding's chain is one of several nat chains, and costs nothing except for the
+    /// first packet of a connection. In a namespace without NAT that chain would be the
+    /// first nat chain. The kernel would then do NAT's work for every packet, keep room
+    /// for it in every connection, and give a connection that clashes with another one a
+    /// different port (`nf_nat_alloc_null_binding`, `net/netfilter/nf_nat_core.c`), which
+    /// nobody asked the agent to do.
     #[must_use]
     pub fn of(self, nat: &Nat, has_nat_chains: bool) -> Carrier {
         match self {

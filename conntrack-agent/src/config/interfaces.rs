@@ -2,11 +2,11 @@
 
 use glob::Pattern;
 
-/// The longest pattern; an interface's name has at most 15 bytes (`IFNAMSIZ`,
+/// The length limit of a pattern. An interface's name has at most 15 bytes (`IFNAMSIZ`,
 /// include/uapi/linux/if.h), and a set of letters takes more than one.
 const MAX_LENGTH: usize = 64;
 
-/// Patterns of interfaces' names: `*`, `?`, `[a-z]`, `[!a-z]`.
+/// A set of patterns of interfaces' names: `*`, `?`, `[a-z]`, `[!a-z]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interfaces(Vec<Pattern>);
 
@@ -17,10 +17,10 @@ impl Default for Interfaces {
 }
 
 impl Interfaces {
-    /// The interfaces that any of the patterns matches.
+    /// Returns the interfaces that match any of the patterns.
     ///
     /// # Errors
-    /// What is wrong with each pattern that is none.
+    /// Returns the fault of each invalid pattern.
     pub fn matching(patterns: &[String]) -> Result<Self, Vec<String>> {
         let mut faults = Vec::new();
         if patterns.is_empty() {
@@ -41,19 +41,19 @@ impl Interfaces {
         }
     }
 
-    /// Those that this one pattern matches.
+    /// Returns the interfaces that match this one pattern.
     pub(super) fn one(pattern: Pattern) -> Self {
         Self(vec![pattern])
     }
 
-    /// Whether an interface of this name is one of them.
+    /// Returns whether an interface of this name is one of them.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|pattern| pattern.matches(name))
     }
 }
 
-/// A pattern of interfaces' names; or what is wrong with it.
+/// Parses a pattern of interfaces' names, or returns its fault.
 pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
     if text.is_empty() || text.len() > MAX_LENGTH || text.contains('/') {
         return Err(format!(

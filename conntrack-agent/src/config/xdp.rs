@@ -9,19 +9,19 @@ use crate::kernel::XdpMode;
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct XdpEntry {
-    /// A pattern of the interfaces' names.
+    /// The pattern of the interfaces' names.
     pub name: String,
-    /// What they get in front of the tc program.
+    /// The mode of the XDP program that they get in front of the tc program.
     pub attach: AttachXdp,
 }
 
-/// In which way the XDP program gets packets.
+/// The source from which the XDP program gets packets.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 pub enum AttachXdp {
-    /// From the interface's driver, where that can do it.
+    /// The interface's driver, if it supports XDP.
     #[serde(rename = "xdp")]
     Native,
-    /// From the network stack, whatever the driver.
+    /// The network stack, whatever the driver.
     #[serde(rename = "xdp-generic")]
     Generic,
 }
@@ -35,15 +35,15 @@ impl From<AttachXdp> for XdpMode {
     }
 }
 
-/// The interfaces that get an XDP program too, in which mode each.
+/// The interfaces that get an XDP program too, each with its mode.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct XdpInterfaces(Vec<(Interfaces, XdpMode)>);
 
 impl XdpInterfaces {
-    /// As the entries say it.
+    /// Returns the interfaces and modes of the entries.
     ///
     /// # Errors
-    /// What is wrong with each pattern that is none.
+    /// Returns the fault of each invalid pattern.
     pub fn of(entries: &[XdpEntry]) -> Result<Self, Vec<String>> {
         let (mut good, mut faults) = (Vec::new(), Vec::new());
         for (index, entry) in entries.iter().enumerate() {
@@ -59,15 +59,15 @@ impl XdpInterfaces {
         }
     }
 
-    /// The mode for an interface of this name: that of the first entry which
-    /// matches; none for no XDP.
+    /// Returns the mode for an interface of this name, from the first entry that matches;
+    /// `None` for no XDP.
     #[must_use]
     pub fn mode_of(&self, name: &str) -> Option<XdpMode> {
         let matching = self.0.iter().find(|(interfaces, _)| interfaces.has(name));
         matching.map(|(_, mode)| *mode)
     }
 
-    /// Whether there is no entry.
+    /// Returns whether there is no entry.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -7,21 +7,21 @@ use crate::{
     model::{Families, Helper},
 };
 
-/// What is said where conntrack has no such connection. A refused one has ended when
-/// it is looked for: of two ends that never agreed nothing is kept
+/// The reason where conntrack has no such connection. A refused connection is gone when
+/// it is looked up: conntrack drops the entry of one that was never established
 /// (`nf_conntrack_tcp_packet`, `net/netfilter/nf_conntrack_proto_tcp.c`).
 const UNKNOWN: &str = "conntrack does not have it: its first packet was dropped, it was refused, or it is not tracked";
 
-/// What conntrack has of a connection, in all namespaces of its router.
+/// The entries that conntrack has of a connection, in all namespaces of its router.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ConntrackEntries {
     tracked: Vec<Tracked>,
-    /// Why one of them could not be asked.
+    /// The reason why a namespace could not be read.
     failure: Option<String>,
 }
 
 impl ConntrackEntries {
-    /// In none: none could be asked, for this reason.
+    /// Returns an empty result: no namespace could be read, for this reason.
     pub(super) fn failed(why: String) -> Self {
         Self {
             tracked: Vec::new(),
@@ -29,7 +29,7 @@ impl ConntrackEntries {
         }
     }
 
-    /// In one namespace more.
+    /// Adds the result of another namespace.
     pub(super) fn add(&mut self, found: Result<Option<Tracked>, String>) {
         match found {
             Ok(tracked) => self.tracked.extend(tracked),
@@ -37,7 +37,7 @@ impl ConntrackEntries {
         }
     }
 
-    /// Why a namespace could not be asked.
+    /// Returns the reason why a namespace could not be read.
     pub(super) fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
     }
@@ -47,10 +47,10 @@ impl ConntrackEntries {
     }
 }
 
-/// The fate of a connection that is to have this helper.
+/// Returns the outcome of a connection that is to have this helper.
 ///
-/// A distributed router has two namespaces, and one packet may pass both: it is
-/// enough that one of them gave the helper.
+/// A distributed router has two namespaces, and a packet may pass both: it is enough that
+/// one of them gave the helper.
 pub(super) fn fate(
     helper: Helper,
     family: AddressFamily,

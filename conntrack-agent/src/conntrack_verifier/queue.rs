@@ -7,14 +7,15 @@ use std::{
 
 use crate::kernel::NewConnection;
 
-/// From a connection's first packet to the look-up: it is in conntrack's table when
-/// the packet leaves the host.
+/// The delay from a connection's first packet to its look-up: the connection is in
+/// conntrack's table when the packet leaves the host.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// To the second and last attempt: whatever held it up, it is said within a second.
+/// The delay to the second and last attempt, so that in any case the result is reported
+/// within a second.
 const AGAIN: Duration = Duration::from_millis(400);
 
-/// How many wait at most; what comes beyond stays in the ring buffer.
+/// The maximum number of waiting connections; further ones stay in the ring buffer.
 const ROOM: usize = 4096;
 
 /// A connection that is to be looked up.
@@ -24,7 +25,7 @@ pub(super) struct PendingLookup {
     is_second: bool,
 }
 
-/// First attempts and second ones, each in the order of their times.
+/// The queue of first attempts and of second ones, each in the order of their times.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     first: VecDeque<(Instant, PendingLookup)>,
@@ -32,7 +33,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// A connection has begun.
+    /// Adds a connection that has begun.
     pub(super) fn add(&mut self, opened: NewConnection, now: Instant) {
         let waiting = PendingLookup {
             opened,
@@ -41,7 +42,7 @@ impl Queue {
         self.first.push_back((now + SETTLE, waiting));
     }
 
-    /// It was not there. Returns whether it is tried again.
+    /// Puts back a connection that was not found, and returns whether it is tried again.
     pub(super) fn put_back(&mut self, waiting: &PendingLookup, now: Instant) -> bool {
         if waiting.is_second {
             return false;
@@ -54,7 +55,7 @@ impl Queue {
         true
     }
 
-    /// Those whose time has come.
+    /// Takes the connections that are due.
     pub(super) fn take(&mut self, now: Instant) -> Vec<PendingLookup> {
         let mut due = Vec::new();
         for queue in [&mut self.first, &mut self.second] {
@@ -64,13 +65,13 @@ impl Queue {
         due
     }
 
-    /// When the next one's time comes.
+    /// Returns the time at which the next connection is due.
     pub(super) fn next(&self) -> Option<Instant> {
         let first = [self.first.front(), self.second.front()].into_iter();
         first.flatten().map(|(time, _)| *time).min()
     }
 
-    /// How many more may wait.
+    /// Returns the number of connections that the queue has room for.
     pub(super) fn room(&self) -> usize {
         ROOM.saturating_sub(self.first.len() + self.second.len())
     }

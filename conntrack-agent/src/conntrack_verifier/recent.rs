@@ -1,6 +1,6 @@
 //! Remembers connections that were reported already: a client without an answer sends its
-//! SYN again (RFC 9293, 3.8.1), and a distributed router has two namespaces that one may
-//! pass.
+//! SYN again (RFC 9293, 3.8.1), and a connection may pass both namespaces of a
+//! distributed router.
 
 use std::{
     collections::HashSet,
@@ -12,15 +12,16 @@ use crate::{
     model::{Protocol, RouterId},
 };
 
-/// How long one is remembered at the least, unless there are more than [`ROOM`] in
-/// that time: Linux's last SYN comes after 63 seconds (`net.ipv4.tcp_syn_retries`). At
-/// the most twice as long.
+/// The shortest time that a connection is remembered, unless more than [`ROOM`] come
+/// within it: Linux's last SYN comes after 63 seconds (`net.ipv4.tcp_syn_retries`). The
+/// longest is twice as long.
 const REMEMBERED: Duration = Duration::from_secs(70);
 
-/// How many are, at the most twice: of some 90 bytes each.
+/// The number of connections in one generation, of about 90 bytes each; at most twice as
+/// many are remembered.
 const ROOM: usize = 8192;
 
-/// Those of now, and those of the time before.
+/// The recent connections: the current generation and the one before.
 #[derive(Debug)]
 pub(super) struct RecentConnections {
     now: HashSet<(RouterId, OriginalTuple)>,
@@ -37,7 +38,7 @@ impl RecentConnections {
         }
     }
 
-    /// Whether it is one that was not told of lately; from now on it was.
+    /// Returns whether a connection was not reported lately, and remembers it.
     pub(super) fn is_new(&mut self, router: RouterId, flow: OriginalTuple, now: Instant) -> bool {
         if self.now.len() >= ROOM || now.saturating_duration_since(self.begun) >= REMEMBERED {
             self.before = std::mem::take(&mut self.now);
@@ -47,8 +48,9 @@ impl RecentConnections {
         if !self.before.contains(&key) {
             return self.now.insert(key);
         }
-        // One of UDP's lasts as long as its packets come, each of which may be told
-        // of. One of TCP's that comes again later is another, from the same port.
+        // A UDP connection lasts as long as its packets come, and each packet may be
+        // reported. A TCP connection that is reported again later is another one, from
+        // the same port.
         if flow.protocol == Protocol::Udp {
             self.now.insert(key);
         }

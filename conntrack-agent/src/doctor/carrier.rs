@@ -13,13 +13,13 @@ use crate::{
 
 const CHECK: &str = "carrier";
 
-/// A namespace as it was found.
+/// The state of a namespace.
 struct NamespaceFindings {
     has_nat: bool,
     table: BindingState,
 }
 
-/// What keeps all routers from what the configuration wants.
+/// Returns a finding if no router can get the carrier that the configuration wants.
 pub(super) fn obstacle(choice: CarrierChoice, binding: Option<&Binding>) -> Option<Finding> {
     match binding {
         None => {
@@ -36,16 +36,17 @@ pub(super) fn obstacle(choice: CarrierChoice, binding: Option<&Binding>) -> Opti
     }
 }
 
-/// What a router is due.
+/// The carrier that a router is to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Due {
     pub(super) carrier: Carrier,
-    /// Whether it would be `priority` by itself: nothing speaks against that then.
+    /// Whether `carrier = "auto"` would choose `priority`: then nothing speaks against
+    /// it.
     pub(super) suits_priority: bool,
 }
 
-/// The carrier that the router has or would get, if that can be told, and how it is
-/// in its namespaces.
+/// Returns the carrier that the router has or would get, if that can be told, and the
+/// findings of its namespaces.
 pub(super) fn look(
     choice: CarrierChoice,
     binding: &Binding,
@@ -76,7 +77,8 @@ pub(super) fn look(
     (Some(due), seen.iter().map(judge).collect())
 }
 
-/// As a start asks for it: what can't change back and forth isn't used.
+/// Returns whether the kernel has nat chains, as a start decides it: a carrier that can't
+/// be switched back and forth isn't used.
 fn has_nat_chains(binding: &Binding) -> bool {
     binding.can_read(BindingCarriers::One(Carrier::Priority))
         && binding.can_read(BindingCarriers::Both)
@@ -112,7 +114,7 @@ fn judge(
     seen: &NamespaceFindings,
 ) -> Finding {
     const AGAIN: &str = "start the agent, or reload it: it puts back what is missing";
-    // A reload reads the rules anew, and not the configuration.
+    // A reload reads the rules again, but not the configuration.
     const ANEW: &str = "restart the agent: it makes the table anew, as the configuration wants it";
     let name = carrier_name(wanted);
     let carrier = match in_force {

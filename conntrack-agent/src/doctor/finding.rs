@@ -2,34 +2,33 @@
 
 use serde::Serialize;
 
-/// How it is.
+/// The verdict of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// As it should be.
+    /// All is as it should be.
     Ok,
-    /// Not as it should be, and the agent works.
+    /// Something is not as it should be, but the agent works.
     Warn,
-    /// So that connections don't get the helpers that they should, or the agent
-    /// doesn't start.
+    /// Connections don't get the helpers that they should, or the agent doesn't start.
     Wrong,
-    /// It could not be asked.
+    /// The state could not be read.
     Unknown,
 }
 
-/// What one check has found in one place.
+/// A finding of one check in one place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The check.
+    /// The name of the check.
     pub check: &'static str,
-    /// Where, if not on the whole machine: a namespace, an interface of one, a
+    /// The place, if it is not the whole host: a namespace, an interface in one, a
     /// folder.
     pub place: Option<String>,
-    /// How it is.
+    /// The verdict.
     pub result: Verdict,
-    /// What was found.
+    /// The description of what was found.
     pub what: String,
-    /// What would help, where anything has to.
+    /// The remedy, where one is needed.
     pub remedy: Option<String>,
 }
 

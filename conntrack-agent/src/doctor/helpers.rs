@@ -9,7 +9,7 @@ use crate::{
     model::Helper,
 };
 
-/// Whether there is nft, and which.
+/// Checks whether nft is present, and which version.
 pub(super) fn nft(nft: &Nft) -> Finding {
     const CHECK: &str = "nft";
     match nft.version() {
@@ -29,7 +29,7 @@ pub(super) fn nft(nft: &Nft) -> Finding {
 
 const HELPERS: &str = "helpers";
 
-/// Which helpers kernel and nft can give, of those that rules may use.
+/// Checks which of the allowed helpers kernel and nft support.
 pub(super) fn present(
     probed: Result<&Binding, &Error>,
     allowed: &[Helper],
@@ -48,7 +48,7 @@ pub(super) fn present(
     }
 }
 
-/// What would have a probe succeed.
+/// Returns the remedy for a failed probe.
 fn remedy(error: &Error) -> &'static str {
     match error {
         Error::Namespace { .. } => super::NO_NAMESPACE,
@@ -66,7 +66,7 @@ fn among(present: &[Helper], allowed: &[Helper]) -> Finding {
         names.collect::<Vec<_>>().join(", ")
     };
     let is_present = |helper: &Helper| present.contains(helper);
-    // One that rules know by two names is allowed twice.
+    // A set, as a helper with two names in rules is allowed twice.
     let (there, missing): (BTreeSet<_>, BTreeSet<_>) =
         allowed.iter().copied().partition(is_present);
     if missing.is_empty() {
@@ -84,10 +84,10 @@ fn among(present: &[Helper], allowed: &[Helper]) -> Finding {
     }
 }
 
-/// Helpers that the kernel gives to a helper's usual port without any rule, which
-/// lets clients open ports by themselves
-/// (Documentation/networking/nf_conntrack-sysctl.rst; gone as of Linux 6.0, and off
-/// by default since 4.7).
+/// Checks automatic helper assignment: the kernel gives connections to a helper's usual
+/// port that helper without any rule, which lets clients open ports by themselves
+/// (Documentation/networking/nf_conntrack-sysctl.rst; gone as of Linux 6.0, and off by
+/// default since 4.7).
 pub(super) fn automatic(roots: &SysPaths, router: &LocalRouter) -> Vec<Finding> {
     let check = |netns: &Netns| {
         let value = super::within(netns, || roots.number(AUTOMATIC));

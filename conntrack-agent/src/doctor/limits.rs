@@ -14,33 +14,33 @@ use crate::{
 
 const CHECK: &str = "limits";
 
-/// In hundredths: from here on it is time to do something, and from here on it is
-/// about to happen.
+/// The usage in hundredths of a limit: from `NEAR` on it is time to act, from `THERE` on
+/// the limit is about to be reached.
 const NEAR: u64 = 80;
 const THERE: u64 = 95;
 
-/// What becomes of what is above a limit.
+/// The treatment of what exceeds a limit.
 #[derive(Clone, Copy)]
 enum Above {
-    /// It is dropped, and somebody's connection fails.
+    /// The packet is dropped, and somebody's connection fails.
     Dropped,
-    /// It is refused to who asks for it, and all that is there works on.
+    /// The request is refused, and everything that exists goes on working.
     Refused,
 }
 
-/// What helps against those of the configuration.
+/// The remedy for limits of the configuration.
 const CONFIGURED: &str = "raise it in the configuration's [limits], and restart the agent";
 
-/// How many routers have rules. The agent counts those as well whose rules wait for
-/// the router to come; without asking it they can't be known.
+/// Checks the number of routers that have rules. The agent also counts routers whose
+/// rules wait for the router to come; only the agent knows those.
 pub(super) fn of_routers(limits: Limits, with_rules: usize) -> Finding {
     let limit = "limits.routers, counting those that are here";
     let used = (number(with_rules), number(limits.routers));
     judge(limit, used, Above::Refused, CONFIGURED)
 }
 
-/// How many rules a router has; those that others shadow aren't in the kernel, and
-/// not counted.
+/// Checks the number of rules of a router; shadowed rules aren't in the kernel, and not
+/// counted.
 pub(super) fn of_rules(limits: Limits, router: &LocalRouter) -> Option<Finding> {
     let InForce::Rules { count, .. } = router.in_force else {
         return None;
@@ -54,8 +54,8 @@ fn number(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
-/// Those of connection tracking, which count for each namespace by itself: what is
-/// above them is dropped (`__nf_conntrack_alloc`, `nf_ct_expect_related_report`).
+/// Checks the limits of connection tracking, which hold for each namespace by itself:
+/// what exceeds them is dropped (`__nf_conntrack_alloc`, `nf_ct_expect_related_report`).
 pub(super) fn of_the_kernel(roots: &SysPaths, router: &LocalRouter) -> Vec<Finding> {
     let mut findings = Vec::new();
     for netns in &router.namespaces {
@@ -80,7 +80,7 @@ pub(super) fn of_the_kernel(roots: &SysPaths, router: &LocalRouter) -> Vec<Findi
 
 fn connections(Usage { entries, most }: Usage) -> Finding {
     const LIMIT: &str = "nf_conntrack_max";
-    // `__nf_conntrack_alloc`.
+    // 0 means no limit (`__nf_conntrack_alloc`).
     if most == 0 {
         return Finding::ok(CHECK, format!("{LIMIT} is 0: there is none"));
     }
@@ -97,7 +97,7 @@ fn expectations(count: u64, most: io::Result<u64>) -> Finding {
     const REMEDY: &str = "raise net.netfilter.nf_conntrack_expect_max on the host";
     match most {
         Err(error) => Finding::unknown(CHECK, format!("{LIMIT}: {error}")),
-        // Of these it is a limit like any other (`__nf_ct_expect_check`,
+        // For expectations, 0 is a limit like any other (`__nf_ct_expect_check`,
         // net/netfilter/nf_conntrack_expect.c).
         Ok(0) => Finding::wrong(
             CHECK,
@@ -108,15 +108,15 @@ fn expectations(count: u64, most: io::Result<u64>) -> Finding {
     }
 }
 
-/// How much of a limit is used up.
+/// Judges how much of a limit is used up.
 fn judge(limit: &str, (count, most): (u64, u64), above: Above, remedy: &str) -> Finding {
     let what = || format!("{count} of {most} ({limit})");
-    // Of none, nothing is left.
+    // A limit of 0 is always used up.
     let hundredths = count.saturating_mul(100).checked_div(most).unwrap_or(100);
     match (hundredths, above) {
         (THERE.., Above::Dropped) => Finding::wrong(CHECK, what(), remedy),
         (NEAR.., _) => Finding::warn(CHECK, what(), remedy),
-        // The same words for all, so that one line will do for them.
+        // The text has no count, so that equal findings are printed as one line.
         _ => Finding::ok(CHECK, format!("less than {NEAR} % of {most} ({limit})")),
     }
 }

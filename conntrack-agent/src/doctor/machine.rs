@@ -12,7 +12,7 @@ use crate::{
 /// The oldest kernel that the agent is tested on.
 const OLDEST: (u32, u32) = (6, 1);
 
-/// Which kernel it is.
+/// Checks the version of the kernel.
 pub(super) fn kernel(roots: &SysPaths) -> Finding {
     const CHECK: &str = "kernel";
     let release = match roots.sysctl("kernel/osrelease") {
@@ -32,14 +32,14 @@ pub(super) fn kernel(roots: &SysPaths) -> Finding {
     }
 }
 
-/// `6.18` of `6.18.44-cloud`.
+/// Parses the version out of a release: `6.18` of `6.18.44-cloud`.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|character: char| !character.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Whether eBPF programs are compiled: 0 has them interpreted, at many times the
-/// cost; 1 and 2 don't (Documentation/admin-guide/sysctl/net.rst).
+/// Checks whether eBPF programs are compiled: with 0 they are interpreted, at many times
+/// the cost; with 1 and 2 they are compiled (Documentation/admin-guide/sysctl/net.rst).
 pub(super) fn compiler(roots: &SysPaths) -> Finding {
     const CHECK: &str = "bpf-jit";
     match roots.number("net/core/bpf_jit_enable") {
@@ -49,13 +49,13 @@ pub(super) fn compiler(roots: &SysPaths) -> Finding {
             "sysctl -w net.core.bpf_jit_enable=1",
         ),
         Ok(_) => Finding::ok(CHECK, "eBPF programs are compiled"),
-        // Not there where the kernel has no compiler at all. Where it is always on,
-        // the file is there, and allows 1 alone (CONFIG_BPF_JIT_ALWAYS_ON).
+        // The file is missing where the kernel has no compiler at all. Where the compiler
+        // is always on, the file exists and allows only 1 (CONFIG_BPF_JIT_ALWAYS_ON).
         Err(error) => Finding::unknown(CHECK, format!("net.core.bpf_jit_enable: {error}")),
     }
 }
 
-/// What the agent may do; here that is what its operator may.
+/// Checks the agent's capabilities, by those of the process that runs `doctor`.
 pub(super) fn capabilities(missing: io::Result<Vec<MissingCapability>>) -> Vec<Finding> {
     const CHECK: &str = "capabilities";
     match missing {
@@ -77,7 +77,7 @@ pub(super) fn capabilities(missing: io::Result<Vec<MissingCapability>>) -> Vec<F
     }
 }
 
-/// Where pins go.
+/// Checks the bpffs in which the agent pins.
 pub(super) fn bpffs(config: &Config) -> Finding {
     let root = config.bpffs_root();
     let place = root.display().to_string();
@@ -94,14 +94,14 @@ pub(super) fn bpffs(config: &Config) -> Finding {
 
 const BPFFS: &str = "bpffs";
 
-/// What follows from whether the folder is empty that a bpffs is to be mounted on.
+/// Returns the finding where no bpffs is mounted, by whether the folder for it is empty.
 fn unmounted(is_empty: io::Result<bool>, place: &str) -> Finding {
     const MOVE: &str = "move bpffs_dir in the configuration, and start the agent";
-    // With the options that the agent takes: without, anybody may make files there.
+    // With the agent's own mount options: without them, any user may create files there.
     let mount = format!("mount -t bpf -o nosuid,nodev,noexec,mode=0700 bpf {place}");
     match is_empty {
         Ok(true) => Finding::warn(BPFFS, "no bpffs is mounted; the agent mounts one", mount),
-        // It is made.
+        // The agent creates the folder.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Finding::warn(
             BPFFS,
             "there is no such folder; the agent makes it and mounts a bpffs",
@@ -115,7 +115,7 @@ fn unmounted(is_empty: io::Result<bool>, place: &str) -> Finding {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             Finding::unknown(BPFFS, error.to_string())
         }
-        // What is no folder stays none, whoever mounts.
+        // A file that is not a folder can't be mounted on by anybody.
         Err(error) => Finding::wrong(
             BPFFS,
             format!("no bpffs is mounted, and none can be: {error}"),
@@ -124,7 +124,7 @@ fn unmounted(is_empty: io::Result<bool>, place: &str) -> Finding {
     }
 }
 
-/// How programs get onto interfaces.
+/// Checks how programs can be attached to interfaces.
 pub(super) fn attach(wanted: Attach, hooks: Result<&Hooks, &Error>, may_ask: bool) -> Finding {
     const CHECK: &str = "attach";
     match (wanted, hooks.map(Hooks::has_tcx)) {

@@ -12,8 +12,8 @@ use crate::{
 
 const CHECK: &str = "agent";
 
-/// The agent's name, as its footprint says it or what is pinned; and whether an
-/// agent would start on both.
+/// Returns the agent's id, from its footprint or else from the pins, and the finding
+/// whether an agent would start on both.
 pub(super) fn find(config: &Config) -> (Option<AgentId>, Finding) {
     let known = HostState::known(config);
     let pinned = pinned(config);
@@ -63,7 +63,7 @@ fn is_forbidden(error: &FootprintError) -> bool {
         if source.kind() == io::ErrorKind::PermissionDenied)
 }
 
-/// Whose instances are pinned.
+/// Returns the owners of all pinned instances.
 fn pinned(config: &Config) -> Result<Vec<AgentId>, kernel::Error> {
     let mut owners = Vec::new();
     Pins::new(&config.bpffs_dir).require_none_newer()?;

@@ -1,7 +1,7 @@
 //! Checks parameters of helper modules that admit more connections than were announced.
 //!
-//! They are the machine's, of all namespaces at once. Every one of them is some
-//! operator's choice, so none is more than a warning.
+//! They hold for the whole host, for all namespaces at once. Each may be an operator's
+//! choice, so none is more than a warning.
 
 use std::io;
 
@@ -10,8 +10,8 @@ use crate::model::Helper;
 
 const CHECK: &str = "parameters";
 
-/// One of them: its module and name, whose it is, the value that is safe, and what
-/// any other one means.
+/// A module parameter: its module and name, its helpers, the safe value, and what any
+/// other value means.
 struct Parameter {
     module: &'static str,
     name: &'static str,
@@ -20,7 +20,7 @@ struct Parameter {
     means: &'static str,
 }
 
-/// All are their defaults.
+/// The checked parameters; each safe value is the kernel's default.
 const PARAMETERS: [Parameter; 4] = [
     // `help` in net/netfilter/nf_conntrack_ftp.c.
     Parameter {
@@ -39,8 +39,8 @@ const PARAMETERS: [Parameter; 4] = [
         safe: "1",
         means: "SIP calls are let in from any address, and not from the registrar alone",
     },
-    // `set_expected_rtp_rtcp`, likewise. sip_external_media counts only where this
-    // one is 0, and announces less then, not more.
+    // `set_expected_rtp_rtcp`, likewise. sip_external_media counts only where this one is
+    // 0, and then fewer connections are expected, not more.
     Parameter {
         module: "nf_conntrack_sip",
         name: "sip_direct_media",
@@ -59,7 +59,7 @@ const PARAMETERS: [Parameter; 4] = [
     },
 ];
 
-/// Those of the helpers that rules may use.
+/// Checks the parameters of the helpers that rules may use.
 pub(super) fn check(roots: &SysPaths, allowed: &[Helper]) -> Vec<Finding> {
     let is_used = |parameter: &&Parameter| {
         let mut names = allowed.iter().map(|helper| helper.name());
@@ -97,8 +97,8 @@ fn judge(parameter: &Parameter, roots: &SysPaths) -> Finding {
     }
 }
 
-/// A number counts as true if it isn't 0; a bool shows as Y or N
-/// (`param_get_bool`, kernel/params.c).
+/// Returns whether two values mean the same: a number counts as true if it isn't 0; a
+/// bool shows as Y or N (`param_get_bool`, kernel/params.c).
 fn is_same(value: &str, safe: &str) -> bool {
     let is_true = |text: &str| !matches!(text, "0" | "N" | "n");
     is_true(value) == is_true(safe)

@@ -11,13 +11,13 @@ use crate::{
 
 const CHECK: &str = "programs";
 
-/// What keeps all routers from being looked at.
+/// Returns a finding if no router's interfaces can be checked.
 pub(super) fn obstacle(hooks: Option<&Hooks>) -> Option<Finding> {
     let unknown = || Finding::unknown(CHECK, "not to be told where programs can't be asked for");
     hooks.is_none().then(unknown)
 }
 
-/// Looks at the router's interfaces that are classified.
+/// Checks the classified interfaces of the router.
 pub(super) fn check(
     hooks: &Hooks,
     config: &Config,
@@ -75,7 +75,7 @@ fn look(
     findings
 }
 
-/// What is to be said of one interface; nothing where all is well.
+/// Returns the findings of one interface; none where all is well.
 fn judge(
     occupants: &[Occupant],
     is_own: impl Fn(&Occupant) -> bool,
@@ -121,7 +121,8 @@ fn judge(
                 "nothing, if it passes on what is to have a helper",
             ),
             OnHook::Tcx => ("a tcx program".into(), BESIDE),
-            // Where ours is a filter too: tcx comes before all of them.
+            // Only where the agent's program is a filter too: tcx runs before all
+            // filters.
             OnHook::Filter if is_in_front => (filter(other), IN_FRONT),
             OnHook::Filter => (filter(other), BESIDE),
         };
@@ -141,8 +142,9 @@ fn judge(
     findings
 }
 
-/// By its kind, if it runs no program whose name says more: Neutron's limits of
-/// floating IPs are u32 filters, and an action of any may change the mark.
+/// Describes a tc filter, by its kind if it runs no program whose name says more:
+/// Neutron's rate limits of floating IPs are u32 filters, and an action of any filter may
+/// change the mark.
 fn filter(occupant: &Occupant) -> String {
     match (occupant.program, &occupant.kind) {
         (None, Some(kind)) => format!("a tc filter ({kind})"),
@@ -150,8 +152,8 @@ fn filter(occupant: &Occupant) -> String {
     }
 }
 
-/// A filter that gives a verdict is a packet's last (`tcf_classify`,
-/// `net/sched/cls_api.c`).
+/// The remedy for a filter in front of the agent's: the first filter that gives a verdict
+/// is the packet's last (`tcf_classify`, `net/sched/cls_api.c`).
 const IN_FRONT: &str = "nothing, if it gives no verdict on what is to have a helper: what it lets \
     pass or drops never comes to the agent's. By tcx the agent's comes first: Linux 6.6 or newer, \
     attach = \"auto\", and a restart of the agent";
@@ -159,7 +161,7 @@ const IN_FRONT: &str = "nothing, if it gives no verdict on what is to have a hel
 const BESIDE: &str = "nothing, if it passes on what is to have a helper and leaves the field \
     alone that carries the helper mark";
 
-/// What programs are called; asked for once, where anybody else's are there.
+/// The names of all programs, read once, when the first foreign program is found.
 #[derive(Default)]
 pub(super) struct Names(Option<BTreeMap<u32, String>>);
 

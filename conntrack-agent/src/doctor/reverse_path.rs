@@ -8,12 +8,12 @@ use crate::{config::Interfaces, kernel::Netns};
 
 const CHECK: &str = "rp-filter";
 
-/// Not interfaces.
+/// Entries of `net/ipv4/conf` that are not interfaces.
 const ALL: &str = "all";
 const DEFAULT: &str = "default";
 const LOOPBACK: &str = "lo";
 
-/// Of the interfaces that are classified.
+/// Checks the reverse-path filters of the classified interfaces.
 pub(super) fn check(
     roots: &SysPaths,
     interfaces: &Interfaces,
@@ -26,8 +26,9 @@ pub(super) fn check(
     router.namespaces.iter().map(check).collect()
 }
 
-/// The interfaces whose filter is strict: the greater one of their own value and
-/// that of all counts, and 1 is strict (Documentation/networking/ip-sysctl.rst).
+/// Returns the interfaces whose filter is strict: the greater of the interface's own
+/// value and that of `all` counts, and 1 is strict
+/// (Documentation/networking/ip-sysctl.rst).
 fn strict(roots: &SysPaths, interfaces: &Interfaces) -> io::Result<Vec<String>> {
     let value = |name: &str| roots.number(&format!("net/ipv4/conf/{name}/rp_filter"));
     let all = value(ALL)?;
@@ -39,7 +40,7 @@ fn strict(roots: &SysPaths, interfaces: &Interfaces) -> io::Result<Vec<String>> 
         }
         match value(&name) {
             Ok(own) if own.max(all) == 1 => strict.push(name),
-            // Unplugged since it was listed.
+            // An interface that is not found was removed since it was listed.
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }

@@ -15,24 +15,24 @@ const CHECK: &str = "routers";
 /// A router that has a namespace here.
 pub(super) struct LocalRouter {
     pub(super) id: RouterId,
-    /// Opened, so that they stay what they are until all has been asked.
+    /// The router's namespaces, kept open so that they stay the same during all checks.
     pub(super) namespaces: Vec<Netns>,
-    /// The kernel's ids of the agent's programs for it.
+    /// The kernel's ids of the agent's programs for this router.
     pub(super) programs: BTreeSet<u32>,
     pub(super) in_force: InForce,
 }
 
-/// What is pinned of a router's rules.
+/// The state of a router's pinned rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InForce {
-    /// None.
+    /// Nothing is pinned.
     Nothing,
-    /// Those of an older agent, of this ABI version: what they are, this one can't
-    /// read. So it is after an upgrade, until the agent is restarted.
+    /// The pins hold rules of an older agent, with this ABI version, which this version
+    /// can't read. It is so after an upgrade, until the agent is restarted.
     Older(u32),
-    /// Something that is not whole.
+    /// The pins are incomplete.
     Broken,
-    /// So many, with this carrier.
+    /// The number of rules in force, and their carrier.
     Rules {
         count: usize,
         carrier: Option<Carrier>,
@@ -40,7 +40,7 @@ pub(super) enum InForce {
 }
 
 impl LocalRouter {
-    /// Whether rules of the agent's are at work.
+    /// Returns whether rules of the agent are in force.
     pub(super) fn has_rules(&self) -> bool {
         match self.in_force {
             InForce::Rules { count, .. } => count > 0,
@@ -50,7 +50,7 @@ impl LocalRouter {
     }
 }
 
-/// What the namespaces of all routers are called.
+/// Returns the names of all routers' namespaces.
 pub(super) fn names(config: &Config) -> (BTreeMap<RouterId, Vec<String>>, Vec<Finding>) {
     let mut names = BTreeMap::<_, Vec<_>>::new();
     let folder = &config.netns_dir;
@@ -70,7 +70,7 @@ pub(super) fn names(config: &Config) -> (BTreeMap<RouterId, Vec<String>>, Vec<Fi
     }
 }
 
-/// Opens what there is of a router. To who may not ask, each pin looks broken.
+/// Opens a router's namespaces and pins. Without the capabilities, each pin looks broken.
 pub(super) fn open(
     config: &Config,
     id: RouterId,
@@ -105,7 +105,7 @@ pub(super) fn open(
     (router, findings)
 }
 
-/// What is to be said of one; nothing where all is well.
+/// Returns the finding of one router; `None` where all is well.
 fn judge(in_force: InForce, may_ask: bool) -> Option<Finding> {
     match in_force {
         InForce::Nothing | InForce::Rules { .. } => None,
@@ -126,7 +126,7 @@ fn judge(in_force: InForce, may_ask: bool) -> Option<Finding> {
     }
 }
 
-/// How many there are.
+/// Returns a finding with the number of routers.
 pub(super) fn summary(count: usize, with_rules: usize) -> Finding {
     Finding::ok(
         CHECK,
@@ -134,13 +134,13 @@ pub(super) fn summary(count: usize, with_rules: usize) -> Finding {
     )
 }
 
-/// The router whose namespace has this name.
+/// Returns the router whose namespace has this name.
 fn router_of(name: &str, prefixes: &[String]) -> Option<RouterId> {
     let mut rests = prefixes.iter();
     rests.find_map(|prefix| name.strip_prefix(prefix.as_str())?.parse().ok())
 }
 
-/// What is pinned of the router, by whichever ABI.
+/// Reads the router's pins, of every ABI version.
 fn read_pins(config: &Config, router: &mut LocalRouter) -> Result<(), Error> {
     let id = router.id;
     for pins in Pins::of_all_versions(&config.bpffs_dir)? {

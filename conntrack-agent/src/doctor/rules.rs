@@ -11,33 +11,34 @@ use crate::{
     },
 };
 
-/// Chains of Neutron's own extension.
+/// The check of the chains of Neutron's own extension.
 const NEUTRON: &str = "neutron-chains";
-/// Helpers that anybody else's rules give.
+/// The check of helpers that other tools' rules give.
 const OTHERS: &str = "other-helpers";
-/// Fields that carry the helper mark.
+/// The check of the fields that carry the helper mark.
 const MARKS: &str = "marks";
 
-/// How Neutron's chains begin: with the name of the process that made them
+/// The prefix of the names of Neutron's chains: the name of the process that made them
 /// (`get_binary_name`, `neutron/agent/linux/iptables_manager.py`).
 const NEUTRONS: &str = "neutron-";
 
-/// The priorities of the binding's chain at prerouting: what comes before meets what
-/// the classifier has written. At the same one, what came last is first
-/// (`nf_hook_entries_grow`, net/netfilter/core.c).
+/// The priority of the binding's chain at prerouting: chains before it see the value that
+/// the classifier has written. Of chains with the same priority, the one registered last
+/// runs first (`nf_hook_entries_grow`, net/netfilter/core.c).
 const BIND: i32 = -160;
-/// Of its nat chain, among nat chains.
+/// The priority of the binding's nat chain, among nat chains.
 const BIND_FIRST: i32 = -110;
-/// Where all nat chains are: `NF_IP_PRI_NAT_DST`, `include/uapi/linux/netfilter_ipv4.h`.
+/// The priority at which all nat chains run: `NF_IP_PRI_NAT_DST`,
+/// `include/uapi/linux/netfilter_ipv4.h`.
 const NAT: i32 = -100;
 
-/// Where packets get their connections: `NF_IP_PRI_CONNTRACK`, likewise.
+/// The priority at which packets get their connections: `NF_IP_PRI_CONNTRACK`, likewise.
 const CONNTRACK: i32 = -200;
 
-/// As many chains are named; a router has one for each of Neutron's rules.
+/// The number of chains that are named; a router has one for each of Neutron's rules.
 const NAMED: usize = 3;
 
-/// Looks at the rules of the router's namespaces, where this carrier is used or would
+/// Checks the rules of the router's namespaces, in which this carrier is used or would
 /// be.
 pub(super) fn check(
     owner: Option<AgentId>,
@@ -74,7 +75,8 @@ pub(super) fn check(
     findings
 }
 
-/// Who else gives helpers: Neutron, and anybody.
+/// Returns the findings of other rules that give helpers: Neutron's, and any other
+/// tool's.
 fn helper_rules(ruleset: &Ruleset, has_rules: bool) -> [Finding; 2] {
     let (mut neutrons, mut others) = (Givers::default(), Givers::default());
     for rule in ruleset.met_from(|_| true) {
@@ -139,7 +141,7 @@ impl Givers {
     }
 }
 
-/// The first of them, and how many there are beside; none of none.
+/// Lists the first names and the number of the others; `None` if there are none.
 fn named(mut all: Vec<String>) -> Option<String> {
     let more = all.len().saturating_sub(NAMED);
     all.truncate(NAMED);
@@ -150,9 +152,9 @@ fn named(mut all: Vec<String>) -> Option<String> {
     }
 }
 
-/// What writes or reads what is on its way from the classifier to the binding. Later
-/// it is anybody's: the binding has cleared our bits of the mark, and in a packet of
-/// a connection that is there nobody looks at the priority.
+/// Returns the rules that write or read the carrier between the classifier and the
+/// binding. After the binding others may use it: the binding has cleared the agent's bits
+/// of the mark, and the priority is not read in packets of an existing connection.
 fn conflicts(ruleset: &Ruleset, due: Due, mask: u32) -> Vec<Finding> {
     let carrier = due.carrier;
     let is_before = |entrance| match (entrance, carrier) {
@@ -241,11 +243,12 @@ fn conflicts(ruleset: &Ruleset, due: Due, mask: u32) -> Vec<Finding> {
     findings
 }
 
-/// The first table of iptables that is there is mangle (`NF_IP_PRI_MANGLE`, -150).
+/// The remedy of moving rules behind the binding; the first table of iptables there is
+/// mangle (`NF_IP_PRI_MANGLE`, -150).
 const BEHIND: &str =
     "move those rules behind priority -160: those of iptables into the mangle table";
 
-/// Whether packets that come in so may have connections.
+/// Returns whether packets may have connections at this hook.
 const fn has_connections(entrance: Hook) -> bool {
     match entrance {
         Hook::Prerouting(priority) => priority >= CONNTRACK,

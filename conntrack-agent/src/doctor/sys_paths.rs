@@ -4,16 +4,16 @@ use std::{io, path::PathBuf};
 
 use crate::input::read_text;
 
-/// No value of a parameter or a sysctl is longer, in bytes.
+/// The size limit of a parameter's or sysctl's value, in bytes.
 const LONGEST: u64 = 4096;
 
-/// Where they are.
+/// The paths of procfs and sysfs.
 pub(super) struct SysPaths {
-    /// procfs. What is below `sys/net` and `thread-self/net` is that of the calling
-    /// thread's network namespace (`net_ctl_header_lookup` and `is_seen`,
+    /// The path of procfs. The files below `sys/net` and `thread-self/net` are those of
+    /// the calling thread's network namespace (`net_ctl_header_lookup` and `is_seen`,
     /// `net/sysctl_net.c`; `get_proc_task_net`, `fs/proc/proc_net.c`).
     pub(super) proc: PathBuf,
-    /// sysfs.
+    /// The path of sysfs.
     pub(super) sys: PathBuf,
 }
 
@@ -27,19 +27,19 @@ impl Default for SysPaths {
 }
 
 impl SysPaths {
-    /// A sysctl's value.
+    /// Returns the value of a sysctl.
     pub(super) fn sysctl(&self, name: &str) -> io::Result<String> {
         let path = self.proc.join("sys").join(name);
         Ok(read_text(&path, LONGEST)?.trim().to_owned())
     }
 
-    /// A sysctl that is a number.
+    /// Returns the value of a numeric sysctl.
     pub(super) fn number(&self, name: &str) -> io::Result<u64> {
         let value = self.sysctl(name)?;
         value.parse().map_err(io::Error::other)
     }
 
-    /// A parameter of a module.
+    /// Returns the value of a module parameter.
     pub(super) fn parameter(&self, module: &str, name: &str) -> io::Result<String> {
         let folder = self.sys.join("module").join(module).join("parameters");
         let value = read_text(&folder.join(name), LONGEST)?;

@@ -3,8 +3,8 @@
 use super::Entry;
 use crate::model::RuleTarget;
 
-/// The difference between the mapping before a request and after it. It can be
-/// made durable, brought to the kernel, and turned round.
+/// The difference between the mapping before a batch and after it. It can be made
+/// durable, applied to the kernel, and inverted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     pub(super) removed: Vec<Entry>,
@@ -12,31 +12,32 @@ pub struct Change {
 }
 
 impl Change {
-    /// The entries that go. A rule that changes goes, and comes back changed.
+    /// Returns the removed entries. A changed rule is removed, and added again as
+    /// changed.
     #[must_use]
     pub fn removed(&self) -> &[Entry] {
         &self.removed
     }
 
-    /// The entries that come.
+    /// Returns the added entries.
     #[must_use]
     pub fn added(&self) -> &[Entry] {
         &self.added
     }
 
-    /// Whether nothing changes.
+    /// Returns whether nothing changes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.removed.is_empty() && self.added.is_empty()
     }
 
-    /// What every entry says that goes or comes.
+    /// Returns the targets of all removed and added entries.
     pub fn matches(&self) -> impl Iterator<Item = RuleTarget> {
         let entries = self.removed.iter().chain(&self.added);
         entries.map(|entry| entry.rule.target)
     }
 
-    /// The change that takes this one back.
+    /// Returns the change that undoes this one.
     #[must_use]
     pub fn inverse(self) -> Self {
         Self {

@@ -1,8 +1,8 @@
 //! Decides whether a batch is accepted, and computes the change.
 //!
-//! Works on the mapping and a sheet of what the batch has changed so far, so
-//! that an operation sees those before it, a refused batch has touched nothing,
-//! and one change among many rules costs what one among few does.
+//! It works on the mapping and a staging area with what the batch has changed so far. So
+//! an operation sees the operations before it, a refused batch has changed nothing, and a
+//! change costs the same among many rules as among few.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,11 +10,11 @@ use super::{Change, Entry, Mapping, NewRule, Operation, Policy, Reason, Refusal,
 use crate::model::{Destination, HelperRule, Origin, RouterId, RuleId, RuleTarget};
 
 impl Mapping {
-    /// What the batch changes, asked for by `origin`; nothing is changed yet.
-    /// An empty batch, and one that asks for what is there, change nothing.
+    /// Returns the change that a batch of `origin` makes; nothing is changed yet. An
+    /// empty batch, and one that asks for what exists already, change nothing.
     ///
     /// # Errors
-    /// Every reason against it; then nothing of it may happen.
+    /// Returns every reason against the batch; then no part of it may be applied.
     pub fn decide(
         &self,
         policy: &Policy,
@@ -50,12 +50,13 @@ struct Transaction<'a> {
     mapping: &'a Mapping,
     policy: &'a Policy,
     origin: Origin,
-    /// Each rule that the batch has touched, as it is now; none if it is gone.
+    /// The rules that the batch has touched, as they are now; `None` for a removed one.
     staged: HashMap<RuleId, Option<Entry>>,
-    /// Where staged rules are or were: hints to find them by, some several times.
+    /// The present and former destinations of staged rules: hints to find them by, with
+    /// duplicates.
     fresh: HashMap<(RouterId, Destination), Vec<RuleId>>,
     fresh_of: HashMap<RouterId, Vec<RuleId>>,
-    /// Each router that it has touched, with the operation that did last.
+    /// The routers that the batch has touched, each with the last operation that did.
     touched: BTreeMap<RouterId, usize>,
     next_age: u64,
     operation: usize,
@@ -137,12 +138,12 @@ impl Transaction<'_> {
                 continue;
             }
             match self.saying(rule.target) {
-                // Twice in the set that is asked for is once too often.
+                // A rule may be only once in the requested set.
                 Some(by) if !keep.insert(by) => self.refuse(Reason::Duplicate {
                     target: rule.target,
                     by,
                 }),
-                // It stays, if it would be let in today.
+                // An existing rule stays if the policy still allows it.
                 Some(_) => {
                     if let Some(reason) = self.policy.objection(rule.target.helper) {
                         self.refuse(reason);
@@ -161,8 +162,8 @@ impl Transaction<'_> {
         }
     }
 
-    /// Checks everything about what a rule is to say; `of` is the rule itself,
-    /// if it is there already.
+    /// Returns whether a rule may have this target; `of` is the rule itself, if it exists
+    /// already.
     fn may_say(&mut self, target: RuleTarget, of: Option<RuleId>) -> bool {
         let mut reasons: Vec<_> = self.policy.objection(target.helper).into_iter().collect();
         if let Some(by) = self.saying(target).filter(|by| Some(*by) != of) {
@@ -175,8 +176,8 @@ impl Transaction<'_> {
         fine
     }
 
-    /// The origin's rule that says just this. What two origins say in common is
-    /// no duplicate: neither could change the other's.
+    /// Returns the origin's rule with exactly this target. Equal rules of two origins are
+    /// no duplicates: neither origin could change the other's.
     fn saying(&self, target: RuleTarget) -> Option<RuleId> {
         let destination = target.destination();
         let there = self.mapping.ranked(target.router, destination);
@@ -192,7 +193,7 @@ impl Transaction<'_> {
             })
     }
 
-    /// The rule, if the origin may change it.
+    /// Returns the rule if the origin may change it.
     fn own(&mut self, id: RuleId) -> Option<Entry> {
         let Some(entry) = self.get(id) else {
             self.refuse(Reason::NoSuchRule(id));
@@ -207,7 +208,7 @@ impl Transaction<'_> {
         Some(entry)
     }
 
-    /// The origin's rules on a router.
+    /// Returns the origin's rules on a router.
     fn own_of(&self, router: RouterId) -> Vec<RuleId> {
         let there = self.mapping.of(router).map(|entry| entry.rule.id);
         let staged = self.fresh_of.get(&router).into_iter().flatten();
@@ -244,8 +245,8 @@ impl Transaction<'_> {
         self.staged.insert(id, entry);
     }
 
-    /// Of the batch as a whole: one that first adds and then removes is judged
-    /// by what it leaves.
+    /// Checks the limits for the batch as a whole: a batch that first adds and then
+    /// removes is judged by its result.
     fn check_limits(&mut self) {
         let limits = self.policy.limits();
         let mut counts: BTreeMap<RouterId, usize> = self
@@ -255,7 +256,7 @@ impl Transaction<'_> {
             .collect();
         let mut routers = self.mapping.routers_in_use();
         for (id, staged) in &self.staged {
-            // A rule stays with its router, so the one count takes both.
+            // A rule stays with its router, so one counter serves for before and after.
             if let Some(before) = self.mapping.get(*id)
                 && let Some(count) = counts.get_mut(&before.rule.target.router)
             {
@@ -274,7 +275,7 @@ impl Transaction<'_> {
                 (1.., 0) => routers -= 1,
                 _ => {}
             }
-            // What is over a limit that was lowered may stay, but not grow.
+            // A router over a limit that was lowered may stay so, but not grow.
             if count > limits.rules_per_router && count > before {
                 self.operation = self.touched.get(&router).copied().unwrap_or_default();
                 self.refuse(Reason::TooManyRules {
@@ -309,7 +310,7 @@ impl Transaction<'_> {
                 change.added.extend(after);
             }
         }
-        // By age, which is the order in which they were asked for.
+        // By age, which is the order in which the rules were requested.
         change.added.sort_by_key(|entry| entry.age);
         change.removed.sort_by_key(|entry| entry.age);
         change

@@ -7,17 +7,18 @@ use crate::{
     model::{Destination, Helper, HelperRule, Origin, RouterId, RuleId},
 };
 
-/// A rule and its age: the number of rules that there ever were before it. Of
-/// several rules on one destination the one with the least wins.
+/// A rule and its age: the number of rules that ever existed before it. Of several rules
+/// on one destination, the one with the smallest age wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The rule.
     pub rule: HelperRule,
-    /// Its age, unique in a mapping.
+    /// The age of the rule, unique in a mapping.
     pub age: u64,
 }
 
-/// The rules on one destination, oldest first, with their ages. Nearly always one.
+/// The rules on one destination, oldest first, with their ages. There is nearly always
+/// one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ranked(Vec<(u64, RuleId)>);
 
@@ -35,7 +36,7 @@ impl Ranked {
         self.0.insert(at, (age, id));
     }
 
-    /// Returns whether there was one of this age.
+    /// Removes the rule of this age, and returns whether there was one.
     fn remove(&mut self, age: u64) -> bool {
         let at = self.0.binary_search_by_key(&age, |(there, _)| *there);
         at.map(|at| self.0.remove(at)).is_ok()
@@ -45,17 +46,17 @@ impl Ranked {
 /// The rules of one router.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RouterRules {
-    /// No list in it is empty.
+    /// The rules by destination; no list is empty.
     pub(super) destinations: BTreeMap<Destination, Ranked>,
-    /// Rules in all lists.
+    /// The number of rules in all lists.
     pub(super) rules: usize,
 }
 
-/// All rules, by their names and by their routers.
+/// The mapping: all rules, indexed by id and by router.
 ///
-/// Invariants, checked by the property tests after every step: both indexes
-/// hold the same rules; a router without rules is not in them; no two entries
-/// have one age, and all ages are below the next one.
+/// Invariants, checked by the property tests after every step: both indexes hold the same
+/// rules; a router without rules is not in them; no two entries have the same age, and
+/// all ages are below the next one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mapping {
     entries: HashMap<RuleId, Entry>,
@@ -63,22 +64,22 @@ pub struct Mapping {
     next_age: u64,
 }
 
-/// Entries that can't all be in one mapping.
+/// The error for entries that can't be in one mapping together.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Inconsistent {
-    /// Two have one name.
+    /// Two rules have the same id.
     #[error("two rules are called {0}")]
     Id(RuleId),
-    /// Two have one age.
+    /// Two rules have the same age.
     #[error("rule {0} has the age of another one")]
     Age(RuleId),
 }
 
 impl Mapping {
-    /// The mapping with these entries, read from where they were kept.
+    /// Builds a mapping from stored entries.
     ///
     /// # Errors
-    /// [`Inconsistent`] if no mapping can have had them.
+    /// Returns [`Inconsistent`] if no mapping can have held them.
     pub fn from_entries(entries: impl IntoIterator<Item = Entry>) -> Result<Self, Inconsistent> {
         let mut mapping = Self::default();
         let mut ages = BTreeSet::new();
@@ -94,7 +95,7 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Makes a change that was decided on this very mapping.
+    /// Applies a change that was decided on this very mapping.
     pub fn commit(&mut self, change: &Change) {
         for entry in &change.removed {
             self.remove(entry);
@@ -104,7 +105,7 @@ impl Mapping {
         }
     }
 
-    /// The change that makes this mapping hold what `other` does.
+    /// Returns the change that makes this mapping equal to `other`.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Change {
         let missing_in = |there: &Self, entry: &&Entry| there.get(entry.rule.id) != Some(*entry);
@@ -116,25 +117,25 @@ impl Mapping {
         }
     }
 
-    /// The rule with this name.
+    /// Returns the rule with this id.
     #[must_use]
     pub fn get(&self, id: RuleId) -> Option<&Entry> {
         self.entries.get(&id)
     }
 
-    /// All routers that have a rule.
+    /// Returns all routers that have a rule.
     #[must_use]
     pub fn routers(&self) -> BTreeSet<RouterId> {
         self.routers.keys().copied().collect()
     }
 
-    /// Whether the router has a rule.
+    /// Returns whether the router has a rule.
     #[must_use]
     pub fn has(&self, router: RouterId) -> bool {
         self.routers.contains_key(&router)
     }
 
-    /// All routers on which an origin has a rule.
+    /// Returns all routers on which an origin has a rule.
     #[must_use]
     pub fn routers_of(&self, origin: Origin) -> BTreeSet<RouterId> {
         let rules = self.entries.values().map(|entry| entry.rule);
@@ -142,12 +143,12 @@ impl Mapping {
         own.map(|rule| rule.target.router).collect()
     }
 
-    /// All entries, in no order.
+    /// Returns all entries, in no order.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
     }
 
-    /// The entries of a router, by destination, oldest first.
+    /// Returns the entries of a router, by destination, oldest first.
     pub fn of(&self, router: RouterId) -> impl Iterator<Item = &Entry> {
         let destinations = self.routers.get(&router).map(|router| &router.destinations);
         destinations
@@ -157,19 +158,19 @@ impl Mapping {
             .filter_map(|id| self.entries.get(&id))
     }
 
-    /// How many rules there are.
+    /// Returns the number of rules.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is no rule.
+    /// Returns whether there is no rule.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// The helper by destination: of several rules on one, the oldest wins.
+    /// Returns the helper of each destination: of several rules on one, the oldest wins.
     #[must_use]
     pub fn winners(&self, router: RouterId) -> BTreeMap<Destination, Helper> {
         let Some(router) = self.routers.get(&router) else {
@@ -182,13 +183,13 @@ impl Mapping {
             .collect()
     }
 
-    /// The helper for one destination.
+    /// Returns the helper of one destination.
     #[must_use]
     pub fn winner(&self, router: RouterId, destination: Destination) -> Option<Helper> {
         self.oldest(self.ranked(router, destination)?)
     }
 
-    /// Whether an older rule has this one's destination.
+    /// Returns whether an older rule has the same destination.
     #[must_use]
     pub fn is_shadowed(&self, entry: &Entry) -> bool {
         let target = entry.rule.target;

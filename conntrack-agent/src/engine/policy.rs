@@ -8,13 +8,13 @@ use crate::model::Helper;
 
 use super::Reason;
 
-/// How much there may be.
+/// The limits on the numbers of rules and routers.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Rules that one router may have, of all origins.
+    /// The maximum number of rules of one router, of all origins together.
     pub rules_per_router: usize,
-    /// Routers that may have rules.
+    /// The maximum number of routers with rules.
     pub routers: usize,
 }
 
@@ -27,7 +27,7 @@ impl Default for Limits {
     }
 }
 
-/// What a rule may be.
+/// The policy that a rule is checked against.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     limits: Limits,
@@ -36,8 +36,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The helpers that the kernel has and those that the operator allows: a
-    /// rule needs one that is both.
+    /// Creates a policy from the helpers that the kernel has and those that the operator
+    /// allows; a rule's helper must be in both.
     pub fn new(
         limits: Limits,
         present: impl IntoIterator<Item = Helper>,
@@ -50,13 +50,13 @@ impl Policy {
         }
     }
 
-    /// How much there may be.
+    /// Returns the limits.
     #[must_use]
     pub const fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// What speaks against this helper, if anything does.
+    /// Returns the reason why this helper can't be used, if there is one.
     #[must_use]
     pub fn objection(&self, helper: Helper) -> Option<Reason> {
         if !self.present.contains(&helper) {

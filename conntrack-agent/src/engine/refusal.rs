@@ -2,54 +2,54 @@
 
 use crate::model::{Helper, Origin, RouterId, RuleId, RuleTarget};
 
-/// One reason, and the operation of the batch that it is about.
+/// A reason for the refusal, and the operation of the batch that it is about.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("operation {operation}: {reason}")]
 pub struct Refusal {
-    /// Its place in the batch, from 0.
+    /// The index of the operation in the batch, from 0.
     pub operation: usize,
-    /// The reason.
+    /// The reason for the refusal.
     pub reason: Reason,
 }
 
-/// What is wrong with an operation.
+/// The reason why an operation is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// No rule has this name.
+    /// No rule has this id.
     #[error("there is no rule {0}")]
     NoSuchRule(RuleId),
-    /// The rule is another origin's.
+    /// The rule belongs to another origin.
     #[error("rule {id} belongs to {owner}; {asker} can change only its own rules")]
     NotYours {
         /// The rule.
         id: RuleId,
-        /// Whose it is.
+        /// The origin that owns it.
         owner: Origin,
-        /// Who asked.
+        /// The origin that asked.
         asker: Origin,
     },
-    /// Another rule has this name.
+    /// Another rule has this id.
     #[error("there is a rule {0} already")]
     IdTaken(RuleId),
-    /// The origin has a rule that says the same.
+    /// The origin already has a rule with the same target.
     #[error("router {router} has {target} already, as rule {by}", router = .target.router)]
     Duplicate {
-        /// What both say.
+        /// The target of both rules.
         target: RuleTarget,
-        /// The rule that is there.
+        /// The existing rule.
         by: RuleId,
     },
-    /// A rule stays with its router.
+    /// A rule can't be moved to another router.
     #[error("rule {id} is of router {of} and stays there; {given} was given")]
     OtherRouter {
         /// The rule.
         id: RuleId,
-        /// Its router.
+        /// The router of the rule.
         of: RouterId,
-        /// The one that was given.
+        /// The router that was given.
         given: RouterId,
     },
-    /// The operator's policy has no such helper.
+    /// The operator's policy doesn't allow this helper.
     #[error("helper {0} is not allowed on this host")]
     HelperNotAllowed(Helper),
     /// The kernel has no such helper.
@@ -60,17 +60,17 @@ pub enum Reason {
     TooManyRules {
         /// The router.
         router: RouterId,
-        /// How many it would have after the whole batch.
+        /// The number of rules that it would have after the whole batch.
         count: usize,
-        /// How many it may have.
+        /// The number of rules that it may have.
         limit: usize,
     },
     /// Too many routers would have rules.
     #[error("{count} routers would have rules; {limit} are allowed")]
     TooManyRouters {
-        /// How many it would be after the whole batch.
+        /// The number of routers with rules after the whole batch.
         count: usize,
-        /// How many it may be.
+        /// The number of routers that may have rules.
         limit: usize,
     },
 }

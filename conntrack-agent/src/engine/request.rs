@@ -2,43 +2,43 @@
 
 use crate::model::{Helper, Port, RouterId, RuleId, RuleTarget};
 
-/// A rule that is to be.
+/// A rule to be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewRule {
-    /// Its name: the requester's, or a random one made where the request came in.
+    /// The rule's id: the requester's, or a random one made where the request came in.
     pub id: RuleId,
-    /// What it says.
+    /// The rule's target.
     pub target: RuleTarget,
 }
 
-/// One change that is asked for, on behalf of one origin. A request is a batch
-/// of them: all happen, or none.
+/// A batch operation on behalf of one origin. Either all operations of a batch are
+/// applied, or none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Add a rule.
+    /// Adds a rule.
     Create(NewRule),
-    /// Let an existing rule say something else. It keeps its name and its age.
+    /// Changes an existing rule, which keeps its id and its age.
     Update {
-        /// Which rule.
+        /// The rule to change.
         id: RuleId,
-        /// The router it is said to be of; a rule stays with its router, so any
-        /// other than its own is refused.
+        /// The router that the request gives; a rule stays with its router, so any other
+        /// than its own is refused.
         router: Option<RouterId>,
-        /// Its new port, if that changes.
+        /// The new port, if it changes.
         port: Option<Port>,
-        /// Its new helper, if that changes.
+        /// The new helper, if it changes.
         helper: Option<Helper>,
     },
-    /// Remove a rule.
+    /// Removes a rule.
     Delete(RuleId),
-    /// Remove all rules that the origin has on a router.
+    /// Removes all rules that the origin has on a router.
     Clear(RouterId),
-    /// Make the origin's rules on a router exactly these. One that is there
-    /// already stays as it is, with its own name and age.
+    /// Makes the origin's rules on a router exactly these. A rule that exists already
+    /// stays as it is, with its own id and age.
     Replace {
         /// The router.
         router: RouterId,
-        /// All rules that it is to have from this origin.
+        /// All rules that the router is to have from this origin.
         rules: Vec<NewRule>,
     },
 }

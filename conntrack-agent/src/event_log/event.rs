@@ -11,7 +11,8 @@ use crate::{
     reconcile::EffectTally,
 };
 
-/// Rules, and routers, that one change is told with; of more it says how many.
+/// The maximum number of rules, and of routers, that a change event lists; of further
+/// ones it has only the count.
 const MOST_LISTED: usize = 20;
 
 /// What has happened.
@@ -121,7 +122,7 @@ impl From<RuleTarget> for RuleText {
 }
 
 impl Event {
-    /// A request that the audit trail has.
+    /// Returns the event of a request, from its audit record.
     #[must_use]
     pub fn change(event: &audit::AuditRecord) -> Self {
         let rules = |rules: &[HelperRule]| {
@@ -149,7 +150,7 @@ impl Event {
         }
     }
 
-    /// A router was repaired.
+    /// Returns the event of a router's repair.
     #[must_use]
     pub fn repair(router: RouterId, effects: &EffectTally) -> Self {
         let effects = effects.kinds();

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::FootprintError;
 use crate::kernel;
 
-/// Makes a folder and those above it, noting each that was not there.
+/// Creates a folder and its missing parents, and adds each new one to `created`.
 pub(super) fn make_folder(
     path: &Path,
     mode: u32,
@@ -34,7 +34,7 @@ pub(super) fn make_folder(
     Ok(())
 }
 
-/// Removes those that are empty.
+/// Removes the folders that are empty.
 pub(super) fn remove_folders(outermost_first: &[PathBuf]) -> Result<(), FootprintError> {
     for folder in outermost_first.iter().rev() {
         kernel::remove_if_empty(folder)?;
@@ -42,7 +42,7 @@ pub(super) fn remove_folders(outermost_first: &[PathBuf]) -> Result<(), Footprin
     Ok(())
 }
 
-/// Removes a file; none is fine.
+/// Removes a file, if it exists.
 pub(super) fn remove_file(path: &Path) -> Result<(), FootprintError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -57,15 +57,15 @@ pub(super) fn failure(path: &Path, what: &'static str) -> impl FnOnce(io::Error)
     move |source| FootprintError::File { path, what, source }
 }
 
-/// A bpffs that the agent mounted. After a reboot, or after somebody unmounted
-/// it, what is mounted in its place is not the agent's.
+/// A bpffs that the agent mounted. After a reboot, or after somebody unmounted it, a file
+/// system mounted in its place is not the agent's.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Mounted {
     path: PathBuf,
-    /// `/proc/sys/kernel/random/boot_id`.
+    /// The id of the boot, from `/proc/sys/kernel/random/boot_id`.
     boot: String,
-    /// `st_dev`: each mount of a bpffs is a file system of its own.
+    /// The device (`st_dev`): each mount of a bpffs is a file system of its own.
     device: u64,
 }
 
@@ -88,14 +88,14 @@ impl Mounted {
         }))
     }
 
-    /// Whether it is what is mounted there now.
+    /// Returns whether this bpffs is still mounted there.
     pub(super) fn is_there(&self) -> bool {
         kernel::is_bpffs(&self.path)
             && boot_id().is_ok_and(|boot| boot == self.boot)
             && device(&self.path).is_ok_and(|device| device == self.device)
     }
 
-    /// Unmounts it, unless others have come to use it.
+    /// Unmounts the bpffs, unless others use it by now.
     pub(super) fn unmount(&self) -> Result<(), FootprintError> {
         if self.is_there() && kernel::is_unused(&self.path) {
             unmount(&self.path, UnmountFlags::empty())

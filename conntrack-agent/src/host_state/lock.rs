@@ -1,5 +1,4 @@
-//! The locks: one agent at a time works with a state folder, and one with a
-//! runtime folder.
+//! The locks that allow one agent at a time in a state folder and in a runtime folder.
 
 use std::{
     collections::BTreeSet,
@@ -15,19 +14,19 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{FootprintError, folders::failure, folders::remove_file};
 
-/// One in each of some folders.
+/// The locks in a set of folders.
 #[derive(Debug)]
 pub(super) struct Locks(Vec<Lock>);
 
 impl Locks {
-    /// Takes those in the folders that are there, or says who has one of them;
-    /// then none is taken.
+    /// Takes the locks in the folders that exist. If another process holds one, none is
+    /// taken, and the error names the holder.
     pub(super) fn take(folders: &[&Path]) -> Result<Self, FootprintError> {
         let mut locks = Self(Vec::new());
         let mut taken = BTreeSet::new();
         for folder in folders.iter().filter(|folder| folder.is_dir()) {
             let found = fs::metadata(folder).map_err(failure(folder, "examined"))?;
-            // Two folders of the configuration may be one.
+            // Two folders of the configuration may be the same folder.
             if !taken.insert((found.dev(), found.ino())) {
                 continue;
             }
@@ -42,18 +41,18 @@ impl Locks {
         Ok(locks)
     }
 
-    /// Removes the files, while they are held.
+    /// Removes the lock files while the locks are held.
     pub(super) fn remove(self) -> Result<(), FootprintError> {
         self.0.into_iter().try_for_each(Lock::remove)
     }
 
-    /// Lets go, as if they had never been taken.
+    /// Releases the locks, and removes the lock files that were new.
     pub(super) fn give_back(self) -> Result<(), FootprintError> {
         self.0.into_iter().try_for_each(Lock::give_back)
     }
 }
 
-/// Held until it is dropped, or the process ends, whatever way.
+/// A lock, held until it is dropped or the process ends, in whatever way.
 #[derive(Debug)]
 struct Lock {
     path: PathBuf,
@@ -62,14 +61,15 @@ struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock in this folder, or says who has it.
+    /// Takes the lock in this folder; if another process holds it, the error names the
+    /// holder.
     fn take(folder: &Path) -> Result<Self, FootprintError> {
         let path = folder.join("lock");
         loop {
             let is_new = !path.exists();
             let file = Self::take_file(&path)?;
-            // Whoever had it may have removed it between our opening it and
-            // its letting go: then it is a lock on nothing.
+            // The former holder may have removed the file after it was opened here: then
+            // this is a lock on a deleted file.
             let held = file.metadata().map_err(failure(&path, "examined"))?;
             if fs::metadata(&path).is_ok_and(|named| named.ino() == held.ino()) {
                 return Ok(Self {
@@ -106,18 +106,19 @@ impl Lock {
         Ok(file)
     }
 
-    /// Removes the file, while it is held.
+    /// Removes the lock file while the lock is held.
     fn remove(self) -> Result<(), FootprintError> {
         remove_file(&self.path)
     }
 
-    /// Lets go, as if it had never been taken.
+    /// Releases the lock, and removes the file if it was new.
     fn give_back(self) -> Result<(), FootprintError> {
         if self.is_new { self.remove() } else { Ok(()) }
     }
 }
 
-/// Who has the lock, as far as can be told: its pid, its program, and since when.
+/// Describes the holder of the lock, as far as known: its pid, its program, and since
+/// when.
 fn holder(path: &Path) -> String {
     let written = fs::read_to_string(path).unwrap_or_default();
     let Ok(pid) = written.trim().parse::<u32>() else {
@@ -134,8 +135,8 @@ fn holder(path: &Path) -> String {
     known
 }
 
-/// Waits a second for the lock: a child that a killed agent was just starting
-/// holds all its descriptors until it runs its own program.
+/// Takes the lock, and waits up to a second for it: a child that a killed agent was just
+/// starting holds all its descriptors until it runs its own program.
 fn patiently(file: &File) -> rustix::io::Result<()> {
     const TRIES: u32 = 20;
     for _ in 1..TRIES {

@@ -18,19 +18,19 @@ use crate::{config::Config, kernel::AgentId};
 /// The file's name in the state folder.
 pub(super) const NAME: &str = "footprint.json";
 
-/// What the file says.
+/// The content of the file.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HostStateFile {
     agent: String,
-    /// Where the agent has its pins, and the namespaces with its tables.
+    /// The folders of the agent's pins, and of the namespaces with its tables.
     pub(super) bpffs_dir: PathBuf,
     pub(super) netns_dir: PathBuf,
-    /// Folders that were not there before, outermost first.
+    /// The folders that the agent created, outermost first.
     pub(super) created: Vec<PathBuf>,
-    /// A bpffs that was not there before.
+    /// The bpffs that the agent mounted.
     pub(super) mounted: Option<Mounted>,
-    /// Whether a store was made: from then on, one that is not there is lost.
+    /// Whether a store was made: from then on, a missing store is a lost one.
     pub(super) store: bool,
 }
 
@@ -46,7 +46,7 @@ impl HostStateFile {
         }
     }
 
-    /// What the file in this folder says; none if there is no file.
+    /// Reads the file in this folder; `None` if there is no file.
     pub(super) fn read(folder: &Path) -> Result<Option<(Self, AgentId)>, FootprintError> {
         let path = folder.join(NAME);
         let text = match fs::read(&path) {
@@ -65,7 +65,7 @@ impl HostStateFile {
         Ok(Some((record, agent)))
     }
 
-    /// Writes it beside and renames it, so that there is never half of it.
+    /// Writes the file under another name and renames it, so that it is never incomplete.
     pub(super) fn save(&self, folder: &Path) -> Result<(), FootprintError> {
         let path = folder.join(NAME);
         let beside = path.with_extension("new");
@@ -83,7 +83,7 @@ impl HostStateFile {
                 fs::rename(&beside, &path)
             });
         written.map_err(|error| {
-            // Nothing refers to it; the first error is the one to tell.
+            // Nothing refers to the file; the first error is the one to report.
             drop(remove_file(&beside));
             failure(&path, "written")(error)
         })

@@ -17,7 +17,7 @@ pub struct Bpffs {
 }
 
 impl Bpffs {
-    /// As configured, for an agent that has its footprint.
+    /// Returns the place that is configured, for an agent that has its footprint.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         Self {
@@ -26,12 +26,12 @@ impl Bpffs {
         }
     }
 
-    /// Mounts one if there is none any more, and notes it, so that `cleanup`
-    /// unmounts it. Returns whether it had to.
+    /// Mounts a bpffs if there is none any more, and records it, so that `cleanup`
+    /// unmounts it. Returns whether it mounted one.
     ///
     /// # Errors
-    /// [`FootprintError`] if none can be mounted, or that can't be noted; then
-    /// there is none.
+    /// Returns [`FootprintError`] if none can be mounted, or that can't be recorded; then
+    /// none is mounted.
     pub fn ensure(&self) -> Result<bool, FootprintError> {
         if kernel::is_bpffs(&self.root) {
             return Ok(false);

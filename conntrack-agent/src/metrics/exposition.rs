@@ -2,18 +2,18 @@
 
 use std::fmt;
 
-/// Which of them.
+/// A text format of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
-    /// OpenMetrics 1.0, which Prometheus asks for.
+    /// The format OpenMetrics 1.0, which Prometheus asks for.
     OpenMetrics,
-    /// Prometheus's own, version 0.0.4: for whoever asks for nothing, and for
+    /// Prometheus's own format, version 0.0.4: for clients that ask for none, and for
     /// `promtool check metrics`, which reads no other.
     Prometheus,
 }
 
 impl Exposition {
-    /// The one that a request's `Accept` asks for.
+    /// Returns the format that a request's `Accept` header asks for.
     #[must_use]
     pub fn accepted(accept: &str) -> Self {
         let mut ranges = accept.split(',').map(|range| {
@@ -27,7 +27,7 @@ impl Exposition {
         }
     }
 
-    /// Its `Content-Type`.
+    /// Returns the format's `Content-Type`.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -37,21 +37,21 @@ impl Exposition {
     }
 }
 
-/// Takes OpenMetrics, piece by piece, and makes of it one text in either format: of
-/// ten thousand rules it is megabytes, which are not to be there twice.
+/// A writer that takes OpenMetrics piece by piece and makes one text in either format:
+/// for ten thousand rules the text takes megabytes, which should not be in memory twice.
 #[derive(Debug)]
 pub(super) struct Writer {
     exposition: Exposition,
     text: String,
-    /// The line that is not whole yet, where lines are changed.
+    /// The line that is not complete yet, if lines are converted.
     line: String,
-    /// The family and its help, which comes before its type, which says how it is
-    /// named.
+    /// The family and its help, which comes before its type; only the type tells how the
+    /// family is named.
     help: Option<(String, String)>,
 }
 
 impl Writer {
-    /// With room for a text of this many bytes.
+    /// Creates a writer with room for a text of this many bytes.
     pub(super) fn new(exposition: Exposition, room: usize) -> Self {
         Self {
             exposition,
@@ -61,13 +61,14 @@ impl Writer {
         }
     }
 
-    /// All that was written.
+    /// Returns the whole text.
     pub(super) fn text(self) -> String {
         self.text
     }
 
-    /// A line of OpenMetrics, which names a family without the suffix that its
-    /// samples have, and knows units, infos and an end. Samples are the same in both.
+    /// Converts a line of OpenMetrics, which names a family without the suffix of its
+    /// samples, and has units, infos and an end mark. Samples are the same in both
+    /// formats.
     fn take(&mut self, line: &str) {
         let Some(comment) = line.strip_prefix("# ") else {
             return self.push(&[line]);
@@ -88,7 +89,7 @@ impl Writer {
                 }
                 self.push(&["# TYPE ", family, suffix, " ", kind]);
             }
-            // UNIT and EOF.
+            // Prometheus's format has no UNIT and EOF.
             _ => {}
         }
     }

@@ -7,18 +7,18 @@ use conntrack_ebpf::abi::Protocol;
 /// The address families that a helper serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Families {
-    /// IPv4 alone.
+    /// The helper serves IPv4 only.
     Ipv4,
-    /// IPv4 and IPv6.
+    /// The helper serves IPv4 and IPv6.
     Both,
 }
 
-/// A conntrack helper and the protocol of its control connection: one value,
+/// A conntrack helper and the protocol of its control connection. They are one value,
 /// because the kernel registers helpers by both, and has only some pairs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Helper(usize);
 
-/// One helper that the kernel can have.
+/// The properties of a helper that the kernel can have.
 struct HelperSpec {
     name: &'static str,
     protocol: Protocol,
@@ -33,11 +33,12 @@ const fn entry(name: &'static str, protocol: Protocol, families: Families) -> He
     }
 }
 
-/// Names, protocols and families as the modules under net/netfilter/ and
-/// net/ipv4/netfilter/ of Linux 6.18 register them, checked by creating each.
+/// The known helpers, with names, protocols and families as the modules under
+/// net/netfilter/ and net/ipv4/netfilter/ of Linux 6.18 register them; checked by
+/// creating each.
 ///
-/// A helper's position, from 1, is its helper mark. Marks lie in pinned maps
-/// and in bindings that outlive the agent: append only, never reorder.
+/// A helper's position, from 1, is its helper mark. Pinned maps and bindings that outlive
+/// the agent hold these marks: append only, never reorder.
 const HELPERS: [HelperSpec; 12] = [
     entry("ftp", Protocol::Tcp, Families::Both),
     entry("tftp", Protocol::Udp, Families::Both),
@@ -57,15 +58,15 @@ const HELPERS: [HelperSpec; 12] = [
 #[expect(clippy::cast_possible_truncation, reason = "a dozen")]
 pub const MAX_HELPER_MARK: u32 = HELPERS.len() as u32;
 
-/// What was given names no helper.
+/// The error for text that names no helper.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HelperError {
     /// No helper has this name.
     #[error("there is no helper {given:?}; {known} are known")]
     Unknown {
-        /// The name that was given.
+        /// The given name.
         given: String,
-        /// All names that there are.
+        /// All known names.
         known: String,
     },
     /// The helper exists, but not for this protocol.
@@ -73,14 +74,14 @@ pub enum HelperError {
     Protocol {
         /// The helper's name.
         name: &'static str,
-        /// The protocol that was given.
+        /// The given protocol.
         given: &'static str,
-        /// The protocols it exists for.
+        /// The protocols that the helper exists for.
         allowed: String,
     },
 }
 
-/// The name of a protocol as people write it.
+/// Returns the name of a protocol as people write it.
 #[must_use]
 pub const fn protocol_name(protocol: Protocol) -> &'static str {
     match protocol {
@@ -90,13 +91,13 @@ pub const fn protocol_name(protocol: Protocol) -> &'static str {
 }
 
 impl Helper {
-    /// The helper that people call `name`, for `protocol`.
+    /// Returns the helper named `name` for `protocol`.
     ///
     /// Neutron's `h323` names no kernel helper: for TCP it means Q.931, for UDP
     /// RAS, the two halves of that protocol (ITU-T H.225.0).
     ///
     /// # Errors
-    /// [`HelperError`] if there is none, saying what there is.
+    /// Returns [`HelperError`], which lists what exists, if there is none.
     pub fn new(name: &str, protocol: Protocol) -> Result<Self, HelperError> {
         let kernel_name = match (name, protocol) {
             ("h323", Protocol::Tcp) => "Q.931",
@@ -122,10 +123,10 @@ impl Helper {
         })
     }
 
-    /// The helpers that people call `name`, for any protocol.
+    /// Returns the helpers named `name`, for any protocol.
     ///
     /// # Errors
-    /// [`HelperError::Unknown`] if there is none, saying what there is.
+    /// Returns [`HelperError::Unknown`], which lists what exists, if there is none.
     pub fn named(name: &str) -> Result<Vec<Self>, HelperError> {
         let named = [Protocol::Tcp, Protocol::Udp].map(|protocol| Self::new(name, protocol));
         let helpers: Vec<_> = named.into_iter().flatten().collect();
@@ -136,36 +137,36 @@ impl Helper {
         }
     }
 
-    /// Every helper that the kernel can have, by rising helper mark.
+    /// Returns every helper that the kernel can have, by ascending helper mark.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..HELPERS.len()).map(Self)
     }
 
-    /// The helper with this mark, if there is one.
+    /// Returns the helper with this mark, if there is one.
     #[must_use]
     pub fn with_mark(mark: u32) -> Option<Self> {
         Self::all().find(|helper| helper.mark() == mark)
     }
 
-    /// The kernel's name for it.
+    /// Returns the kernel's name of the helper.
     #[must_use]
     pub fn name(self) -> &'static str {
         HELPERS[self.0].name
     }
 
-    /// The protocol of its control connection.
+    /// Returns the protocol of its control connection.
     #[must_use]
     pub fn protocol(self) -> Protocol {
         HELPERS[self.0].protocol
     }
 
-    /// The address families that it serves.
+    /// Returns the address families that it serves.
     #[must_use]
     pub fn families(self) -> Families {
         HELPERS[self.0].families
     }
 
-    /// Its helper mark, 1 to [`MAX_HELPER_MARK`].
+    /// Returns its helper mark, 1 to [`MAX_HELPER_MARK`].
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "an index below a dozen")]
     pub const fn mark(self) -> u32 {

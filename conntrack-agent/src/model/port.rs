@@ -2,12 +2,12 @@
 
 use std::{fmt, num::NonZeroU16};
 
-/// A destination port, 1 to 65535. Port 0 is reserved (RFC 6335) and no
-/// connection goes there.
+/// A destination port, 1 to 65535. Port 0 is reserved (RFC 6335), and no connection goes
+/// there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port(NonZeroU16);
 
-/// What was given is not a port.
+/// The error for a number that is not a port.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("port {given} is out of range; 1 to 65535 are allowed")]
 pub struct PortError {
@@ -15,7 +15,7 @@ pub struct PortError {
 }
 
 impl Port {
-    /// The port's number.
+    /// Returns the port's number.
     #[must_use]
     pub const fn get(self) -> u16 {
         self.0.get()

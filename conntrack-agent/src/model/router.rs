@@ -4,11 +4,11 @@ use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
 
-/// The UUID by which Neutron knows a router.
+/// The UUID that Neutron gives a router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouterId(Uuid);
 
-/// What was given is not a router id.
+/// The error for text that is not a router id.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{given:?} is not a router id; a UUID in its hyphenated form is, \
@@ -21,8 +21,8 @@ pub struct RouterIdError {
 impl FromStr for RouterId {
     type Err = RouterIdError;
 
-    /// Takes the hyphenated form alone: it is the one that a namespace's name
-    /// has, and two spellings of one router must not look like two routers.
+    /// Parses the hyphenated form only: namespaces' names have that form, and two
+    /// spellings of one router must not look like two routers.
     fn from_str(given: &str) -> Result<Self, Self::Err> {
         const HYPHENATED: usize = 36;
         Uuid::try_parse(given)
@@ -30,22 +30,22 @@ impl FromStr for RouterId {
             .filter(|_| given.len() == HYPHENATED)
             .map(Self)
             .ok_or_else(|| RouterIdError {
-                // An error repeats no more of a hostile input than helps.
+                // An error repeats only the start of the input, which may be hostile.
                 given: given.chars().take(64).collect(),
             })
     }
 }
 
 impl RouterId {
-    /// Its 16 bytes, as two words.
+    /// Returns the 16 bytes of the id, as two words.
     #[must_use]
     pub const fn to_words(self) -> [u64; 2] {
         let (first, second) = self.0.as_u64_pair();
-        // In memory the bytes are to be in their own order.
+        // The bytes keep their own order in memory.
         [first.to_be(), second.to_be()]
     }
 
-    /// Of two words that were made [so](Self::to_words).
+    /// Returns the id of two words that [`to_words`](Self::to_words) made.
     #[must_use]
     pub const fn from_words([first, second]: [u64; 2]) -> Self {
         Self(Uuid::from_u64_pair(

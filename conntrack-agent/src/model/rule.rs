@@ -8,11 +8,11 @@ use uuid::Uuid;
 
 use super::{Helper, Port, RouterId, helper::protocol_name};
 
-/// The UUID by which a rule is named to people and to Neutron.
+/// The UUID of a rule, for people and for Neutron.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleId(Uuid);
 
-/// What was given is not a rule id.
+/// The error for text that is not a rule id.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{given:?} is not a rule id; a UUID is")]
 pub struct RuleIdError {
@@ -20,19 +20,19 @@ pub struct RuleIdError {
 }
 
 impl RuleId {
-    /// A new one, from the system's random numbers.
+    /// Returns a new id, from the system's random numbers.
     #[must_use]
     pub fn random() -> Self {
         Self(Uuid::new_v4())
     }
 
-    /// The UUID's 16 bytes.
+    /// Returns the UUID's 16 bytes.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {
         *self.0.as_bytes()
     }
 
-    /// The id with these 16 bytes.
+    /// Returns the id with these 16 bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
@@ -55,15 +55,15 @@ impl fmt::Display for RuleId {
     }
 }
 
-/// Who owns a rule. An origin changes only its own.
+/// The owner of a rule. An origin changes only its own rules.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
-    /// The rules file.
+    /// The rule is from the rules file.
     File,
-    /// The control API.
+    /// The rule is from the control API.
     Api,
-    /// Neutron.
+    /// The rule is from Neutron.
     Neutron,
 }
 
@@ -77,11 +77,11 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What a rule says: traffic of `router` for the helper's protocol and `port`
-/// gets the helper.
+/// The target of a rule: traffic of `router` for the helper's protocol and `port` gets
+/// the helper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleTarget {
-    /// The router whose traffic it is for.
+    /// The router whose traffic the rule is for.
     pub router: RouterId,
     /// The destination port of the control connection.
     pub port: Port,
@@ -90,7 +90,7 @@ pub struct RuleTarget {
 }
 
 impl RuleTarget {
-    /// What the classifier looks its packets up by.
+    /// Returns the destination by which the classifier looks packets up.
     #[must_use]
     pub fn destination(&self) -> Destination {
         Destination {
@@ -111,13 +111,13 @@ impl fmt::Display for RuleTarget {
     }
 }
 
-/// A helper rule: what it says, its name, and whose it is.
+/// A helper rule: its id, its target and its origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HelperRule {
-    /// Its name.
+    /// The id of the rule.
     pub id: RuleId,
-    /// What it says.
+    /// The target of the rule.
     pub target: RuleTarget,
-    /// Whose it is.
+    /// The owner of the rule.
     pub origin: Origin,
 }

@@ -7,21 +7,21 @@ use crate::{
     model::{Origin, RouterId, RuleId, RuleTarget},
 };
 
-/// For each router that a source names, all rules that it is to have from it.
+/// The rules that each router named by a source is to have from that source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleSet {
     routers: BTreeMap<RouterId, Vec<RuleTarget>>,
-    /// The same rules, to find a duplicate among many thousands.
+    /// The same rules, to find duplicates quickly among many thousands.
     rules: BTreeSet<RuleTarget>,
 }
 
 impl RuleSet {
-    /// Names a router, which may be left without rules.
+    /// Adds a router, which may stay without rules.
     pub fn name(&mut self, router: RouterId) {
         self.routers.entry(router).or_default();
     }
 
-    /// Adds a rule. Returns false if it is there already.
+    /// Adds a rule, and returns `false` if it is there already.
     pub fn insert(&mut self, target: RuleTarget) -> bool {
         let new = self.rules.insert(target);
         if new {
@@ -30,13 +30,13 @@ impl RuleSet {
         new
     }
 
-    /// All rules.
+    /// Returns all rules.
     pub fn rules(&self) -> impl Iterator<Item = &RuleTarget> {
         self.routers.values().flatten()
     }
 
-    /// The batch that makes the origin's rules in the mapping exactly these:
-    /// on the routers that are named, and none on any other.
+    /// Returns the batch that makes the origin's rules in the mapping exactly these:
+    /// these on the named routers, and none on any other.
     pub fn operations(
         &self,
         mapping: &Mapping,

@@ -1,6 +1,6 @@
-//! The rules file: TOML, read whole or refused whole.
+//! The rules file: TOML, accepted or refused as a whole.
 //!
-//! Walks the parsed document itself instead of letting serde do it, because
+//! The module walks the parsed document itself instead of letting serde do it, because
 //! serde stops at the first fault and an operator wants to see all of them.
 
 use std::{
@@ -23,38 +23,38 @@ use crate::{
     model::{Helper, Port, Protocol, RouterId, RuleTarget},
 };
 
-/// The largest rules file that is read, in bytes: a million rules or so.
+/// The size limit of a rules file, in bytes: about a million rules.
 const MAX_SIZE: u64 = 64 << 20;
 
-/// Why a rules file was refused.
+/// The error when a rules file is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesFileError {
-    /// It could not be read.
+    /// The file could not be read.
     #[error("rules file {} cannot be read: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// What it says is wrong, in one place or several.
+    /// The file's content is wrong, in one place or several.
     #[error("rules file {} is refused:{}", path.display(), listed(faults))]
     Faults {
         /// The file.
         path: PathBuf,
-        /// Everything that is wrong, in the order of the file.
+        /// All faults, in the order of the file.
         faults: Vec<Fault>,
     },
 }
 
-/// One thing that is wrong with a rules file.
+/// A fault of a rules file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Line and column, both from 1.
+    /// The line, from 1.
     pub line: usize,
-    /// The column, in characters.
+    /// The column, in characters, from 1.
     pub column: usize,
-    /// What was given, and what is allowed.
+    /// The text that says what was given, and what is allowed.
     pub what: String,
 }
 
@@ -65,10 +65,11 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Reads the file.
+/// Reads a rules file.
 ///
 /// # Errors
-/// [`RulesFileError`] if any part of the file is wrong; then nothing of it holds.
+/// Returns [`RulesFileError`] if any part of the file is wrong; then no part of it is
+/// used.
 pub fn read(path: &Path, policy: &Policy) -> Result<RuleSet, RulesFileError> {
     let path = path.to_owned();
     let text = match read_text(&path, MAX_SIZE) {
@@ -78,10 +79,10 @@ pub fn read(path: &Path, policy: &Policy) -> Result<RuleSet, RulesFileError> {
     parse(&text, policy).map_err(|faults| RulesFileError::Faults { path, faults })
 }
 
-/// The rules that a document describes.
+/// Parses the rules of a document.
 ///
 /// # Errors
-/// Every fault of the document, if it has any.
+/// Returns every fault of the document, if it has any.
 pub fn parse(text: &str, policy: &Policy) -> Result<RuleSet, Vec<Fault>> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let mut reader = Reader {
@@ -98,8 +99,7 @@ pub fn parse(text: &str, policy: &Policy) -> Result<RuleSet, Vec<Fault>> {
             format!("not TOML: {}", error.message()),
         );
     }
-    // What the parser made of a broken document would only add faults that
-    // follow from the first ones.
+    // A document with syntax errors would only add faults that follow from them.
     if reader.faults.is_empty() {
         reader.document(document.get_ref());
     }
@@ -117,11 +117,11 @@ type Value<'a> = Spanned<DeValue<'a>>;
 
 struct Reader<'t> {
     text: &'t str,
-    /// Where each line starts.
+    /// The offset at which each line starts.
     lines: Vec<usize>,
     policy: &'t Policy,
     faults: Vec<Fault>,
-    /// Where each router was named, to say so when it is named again.
+    /// The line at which each router was named, for the fault when it is named again.
     routers: HashMap<RouterId, usize>,
     rules: RuleSet,
 }
@@ -163,7 +163,8 @@ impl Reader<'_> {
         }
     }
 
-    /// A helper entry is read even where its router is wrong: for its faults.
+    /// Reads a helper entry, even where its router is wrong, to find the entry's own
+    /// faults.
     fn helper(&mut self, router: Option<RouterId>, (span, table): (Range<usize>, &DeTable<'_>)) {
         self.keys(table, &["protocol", "port", "helper"]);
         let protocol = self
@@ -174,7 +175,7 @@ impl Reader<'_> {
             .and_then(|value| self.port(value));
         let helper = self.required(table, "helper", &span).and_then(|value| {
             let name = self.string(value)?;
-            // With the protocol unknown, a name can still be wrong by itself.
+            // Even if the protocol is unknown, a name can be wrong by itself.
             let protocols = protocol.map_or([Protocol::Tcp, Protocol::Udp], |known| [known; 2]);
             let found = protocols.map(|protocol| Helper::new(name, protocol));
             let helper = match found {
@@ -230,7 +231,7 @@ impl Reader<'_> {
             );
             return None;
         };
-        // An integer beyond i64 is out of range whatever it is.
+        // An integer beyond i64 is out of range in any case.
         let digits = given.as_str();
         let number =
             i64::from_str_radix(digits, given.radix()).unwrap_or(if digits.starts_with('-') {
@@ -241,7 +242,7 @@ impl Reader<'_> {
         self.parsed(value, Port::try_from(number))
     }
 
-    /// The tables of an array; anything else in its place is a fault.
+    /// Returns the tables of an array; any other value in its place is a fault.
     fn tables<'a, 'i>(
         &mut self,
         value: &'a Value<'i>,

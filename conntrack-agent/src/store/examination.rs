@@ -1,8 +1,8 @@
 //! Examines a database without changing it.
 //!
-//! redb repairs what it opens, and writes to the file while it does. What is to
-//! be set aside as it was found must be looked at in another way: through a
-//! copy in memory of whatever redb writes.
+//! redb repairs what it opens, and writes to the file while it does. A database that is
+//! to be set aside unchanged must be examined in another way: what redb writes goes to
+//! memory alone.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use redb::StorageBackend;
 const BLOCK: usize = 4096;
 type Block = Box<[u8; BLOCK]>;
 
-/// A file whose content can be written over in memory alone.
+/// A file whose content is changed in memory only.
 pub(super) struct Examination {
     file: File,
     written: Mutex<Written>,
@@ -27,17 +27,17 @@ pub(super) struct Examination {
 
 struct Written {
     length: u64,
-    /// What the file holds up to here is still of it; beyond are zeros.
+    /// The length up to which the file's own content counts; beyond it are zeros.
     of_file: u64,
-    /// By their number: blocks that are no more what the file has.
+    /// The blocks that differ from the file, by their number.
     blocks: BTreeMap<u64, Block>,
 }
 
 impl Examination {
-    /// Of the file as it is now.
+    /// Opens the file as it is now.
     ///
     /// # Errors
-    /// Whatever keeps it from being opened.
+    /// Returns the error of opening the file.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
@@ -52,7 +52,7 @@ impl Examination {
     }
 
     fn written(&self) -> MutexGuard<'_, Written> {
-        // Nothing in here panics half-way through a change.
+        // A poisoned lock is fine: nothing here panics half-way through a change.
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -96,7 +96,7 @@ impl StorageBackend for Examination {
     fn set_len(&self, length: u64) -> io::Result<()> {
         let mut written = self.written();
         let kept = length.min(written.length);
-        // What is cut off must be zero, should it come back.
+        // Content that is cut off must read as zeros if the file grows again.
         written.of_file = written.of_file.min(kept);
         written.blocks.split_off(&kept.div_ceil(BLOCK as u64));
         let rest = usize::try_from(kept % BLOCK as u64).map_err(io::Error::other)?;
@@ -139,8 +139,8 @@ fn in_range(offset: u64, length: usize, end: u64) -> io::Result<()> {
     }
 }
 
-/// The blocks that a piece of the file lies in: a block's number, which part of
-/// the piece is in it, and where in the block that is.
+/// Returns the blocks that a piece of the file lies in: each block's number, the part of
+/// the piece that is in it, and its range within the block.
 fn blocks(
     offset: u64,
     length: usize,

@@ -10,8 +10,8 @@ use crate::{
     },
 };
 
-/// Everything but the rule's id, which is the key. Helpers by their names: the
-/// numbers of helper marks are the kernel side's business.
+/// The stored form of a rule: everything but the rule's id, which is the key. Helpers are
+/// stored by name: helper marks concern the kernel side only.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct StoredRule {
     router: String,
@@ -22,7 +22,7 @@ pub(super) struct StoredRule {
     age: u64,
 }
 
-/// A record that no agent wrote.
+/// The error of a record that no agent can have written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RecordError {
     #[error(transparent)]
@@ -36,7 +36,7 @@ pub(super) enum RecordError {
 }
 
 impl StoredRule {
-    /// The entry that it was made from.
+    /// Returns the entry that the record was made from.
     pub(super) fn entry(self, id: [u8; 16]) -> Result<Entry, RecordError> {
         let protocol = [Protocol::Tcp, Protocol::Udp]
             .into_iter()

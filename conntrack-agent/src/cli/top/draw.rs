@@ -14,11 +14,11 @@ use super::{
 };
 use crate::{cli::output::printable, client::RouterDetail};
 
-/// What the terminal can show.
+/// The capabilities of the terminal.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look {
     pub(super) colours: bool,
-    /// Whether it shows more than ASCII.
+    /// Whether the terminal shows more than ASCII.
     pub(super) blocks: bool,
 }
 
@@ -39,7 +39,7 @@ impl Look {
         }
     }
 
-    /// For states: what is well stays as it is.
+    /// Returns the style of a state; good states are not highlighted.
     fn state(self, state: &str) -> Style {
         match state {
             "ACTIVE" | "active" => Style::new(),
@@ -58,10 +58,10 @@ impl Look {
     }
 }
 
-/// Draws it.
+/// Draws a frame.
 pub(super) fn draw(frame: &mut Frame<'_>, state: &TopState, look: Look) {
     let area = frame.area();
-    // News have a fourth of what is left of the screen.
+    // News take a quarter of the screen's remaining height.
     let news = (area.height.saturating_sub(6) / 4).clamp(1, 12);
     let [head, body, news, keys] = Layout::vertical([
         Constraint::Length(3),
@@ -135,7 +135,7 @@ fn heading(state: &TopState, look: Look) -> Vec<Line<'static>> {
     lines
 }
 
-/// Numbers are easier to compare where their ends are below one another.
+/// Returns a right-aligned cell, in which numbers are easier to compare.
 fn right(text: &str, width: usize) -> Cell<'static> {
     Cell::new(format!("{text:>width$}"))
 }
@@ -276,12 +276,12 @@ fn inside(frame: &mut Frame<'_>, area: Rect, state: &TopState, detail: &RouterDe
     frame.render_widget(Paragraph::new(lines), list);
 }
 
-/// A count, where it is known.
+/// Formats a count, or `?` if it is unknown.
 fn known(count: Option<u64>) -> String {
     count.map_or_else(|| "?".into(), |count| count.to_string())
 }
 
-/// The last of what has happened, the newest at the end.
+/// Returns the lines of the latest news, the newest at the end.
 fn latest(state: &TopState, height: u16, look: Look) -> Vec<Line<'static>> {
     let room = usize::from(height.saturating_sub(1));
     let bold = Style::new().add_modifier(Modifier::BOLD);

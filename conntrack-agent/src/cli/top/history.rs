@@ -4,22 +4,22 @@ use std::{collections::VecDeque, time::Instant};
 
 use crate::client::Sums;
 
-/// Samples that are kept: as many as the widest screen shows.
+/// The number of samples that are kept: as many as the widest screen shows.
 const KEPT: usize = 120;
 
-/// One thing's counters over time.
+/// The counters of a router or rule over time.
 #[derive(Clone, Debug)]
 pub(super) struct History {
     last: Sums,
     at: Instant,
-    /// Packets a second, the oldest first.
+    /// The packets per second, the oldest first.
     packets: VecDeque<f64>,
-    /// Bytes a second, now.
+    /// The current bytes per second.
     bytes: f64,
 }
 
 impl History {
-    /// Begins with a sample.
+    /// Starts a history with a first sample.
     pub(super) const fn new(first: Sums, at: Instant) -> Self {
         Self {
             last: first,
@@ -29,8 +29,8 @@ impl History {
         }
     }
 
-    /// One more sample. One without counters says nothing: the next that has them
-    /// stands for its time too.
+    /// Adds a sample. A sample without counters is ignored: the next one with counters
+    /// covers its time too.
     #[expect(
         clippy::cast_precision_loss,
         reason = "what is counted in one interval is far below 2^52"
@@ -44,7 +44,8 @@ impl History {
             return;
         }
         if let (Some(packets_before), Some(bytes_before)) = (self.last.packets, self.last.bytes) {
-            // Counters that were made anew begin at 0: what they had is not known.
+            // Counters that were created anew begin at 0: their former values are
+            // unknown.
             let grown = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
             self.packets.push_back(grown(packets, packets_before));
             self.bytes = grown(bytes, bytes_before);
@@ -56,18 +57,18 @@ impl History {
         self.at = at;
     }
 
-    /// Packets a second.
+    /// Returns the current packets per second.
     pub(super) fn packets(&self) -> f64 {
         self.packets.back().copied().unwrap_or(0.0)
     }
 
-    /// Bytes a second.
+    /// Returns the current bytes per second.
     pub(super) const fn bytes(&self) -> f64 {
         self.bytes
     }
 
-    /// Packets a second over time as a small graph so many characters wide: the
-    /// last at its end, and the most of them all as its full height.
+    /// Returns the packets per second over time as a graph of `width` characters: the
+    /// latest value is at its end, and the highest one has its full height.
     pub(super) fn graph(&self, width: usize, steps: &[char]) -> String {
         let shown = self.packets.len().min(width);
         let shown: Vec<_> = self
@@ -82,7 +83,7 @@ impl History {
             if *value <= 0.0 || most <= 0.0 {
                 return steps.first().copied().unwrap_or(' ');
             }
-            // Anything is more than nothing.
+            // Any value above 0 is drawn higher than 0.
             let place = (1..=last).find(|place| value * index(last) <= most * index(*place));
             let place = place.unwrap_or(last);
             steps.get(place).copied().unwrap_or(' ')
@@ -96,7 +97,7 @@ const fn index(place: usize) -> f64 {
     place as f64
 }
 
-/// A rate in four characters or five.
+/// Formats a rate in four or five characters.
 pub(super) fn human(rate: f64) -> String {
     const UNITS: [&str; 5] = ["", "k", "M", "G", "T"];
     let mut value = rate;

@@ -15,28 +15,28 @@ use crate::{
     model::RouterId,
 };
 
-/// Past events that are shown.
+/// The number of past events that are kept for the screen.
 const NEWS: usize = 32;
 
-/// What was asked of the agent at one moment.
+/// The agent's answers at one moment.
 pub(super) struct Sample {
     pub(super) status: AgentStatus,
     pub(super) routers: Vec<RouterTraffic>,
     pub(super) events: Vec<EventView>,
-    /// Of the router that is looked into; none if there is none any more.
+    /// The details of the opened router; `None` if it doesn't exist any more.
     pub(super) detail: Option<RouterDetail>,
 }
 
-/// The order of routers.
+/// The sort order of routers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sort {
-    /// Most packets a second first.
+    /// Sorts by packets per second, the most first.
     Traffic,
-    /// Most connections without their helper first.
+    /// Sorts by connections without their helper, the most first.
     Lacking,
-    /// Most rules first.
+    /// Sorts by rules, the most first.
     Rules,
-    /// By id.
+    /// Sorts by id.
     Router,
 }
 
@@ -60,32 +60,32 @@ impl Sort {
     }
 }
 
-/// What a key asks for that isn't on the screen.
+/// An action that a key requests from outside the screen's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     Nothing,
-    /// Another sample, at once.
+    /// Takes another sample at once.
     Sample,
     Quit,
 }
 
-/// All of it.
+/// The state of the screen.
 pub(super) struct TopState {
     pub(super) status: Option<AgentStatus>,
-    /// Why there is no newer sample.
+    /// The reason why there is no newer sample.
     pub(super) away: Option<String>,
     pub(super) sort: Sort,
     pub(super) filter: String,
     /// Whether keys go into the filter.
     pub(super) is_typing: bool,
-    /// The router that is looked into.
+    /// The router that is opened.
     pub(super) inside: Option<RouterId>,
     pub(super) detail: Option<RouterDetail>,
-    /// What has happened, in words, and whether somebody should look at it.
+    /// The latest events as text, and whether somebody should look at each.
     pub(super) news: VecDeque<(String, bool)>,
     selected: Option<RouterId>,
     routers: BTreeMap<RouterId, (RouterTraffic, History)>,
-    /// Of the rules of the router that is looked into.
+    /// The histories of the opened router's rules.
     rules: BTreeMap<(String, u16), History>,
 }
 
@@ -106,7 +106,7 @@ impl TopState {
         }
     }
 
-    /// What the agent says now.
+    /// Takes over a new sample.
     pub(super) fn take(&mut self, sample: Sample, now: Instant) {
         self.away = None;
         self.status = Some(sample.status);
@@ -147,11 +147,11 @@ impl TopState {
         self.news.drain(..surplus);
     }
 
-    /// The routers that the filter leaves, in their order.
+    /// Returns the routers that match the filter, in the sort order.
     pub(super) fn shown(&self) -> Vec<&(RouterTraffic, History)> {
         let matches = |id: &RouterId| id.to_string().contains(self.filter.trim());
         let mut shown: Vec<_> = self.routers.iter().filter(|(id, _)| matches(id)).collect();
-        // All are in the order of their ids before, and stay so where they are equal.
+        // They are in the order of their ids before, and keep it where they are equal.
         match self.sort {
             Sort::Traffic => shown.sort_by(|(_, (_, one)), (_, (_, other))| {
                 other.packets().total_cmp(&one.packets())
@@ -163,7 +163,8 @@ impl TopState {
         shown.into_iter().map(|(_, both)| both).collect()
     }
 
-    /// Which of those is selected: the first where none is, or it is gone.
+    /// Returns the index of the selected router; that of the first one if none is
+    /// selected, or it is gone.
     pub(super) fn selected(&self, shown: &[&(RouterTraffic, History)]) -> usize {
         let place = shown
             .iter()
@@ -171,12 +172,12 @@ impl TopState {
         place.unwrap_or(0)
     }
 
-    /// How a rule of the router that is looked into has grown.
+    /// Returns the history of a rule of the opened router.
     pub(super) fn rule(&self, protocol: &str, port: u16) -> Option<&History> {
         self.rules.get(&(protocol.to_owned(), port))
     }
 
-    /// A key was pressed.
+    /// Handles a key press.
     pub(super) fn key(&mut self, key: KeyEvent) -> Wish {
         let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
@@ -217,14 +218,14 @@ impl TopState {
         }
     }
 
-    /// What was inside the router before is not that of another one.
+    /// Clears the details of the router that was opened before.
     fn leave(&mut self) {
         self.detail = None;
         self.rules.clear();
     }
 
     fn type_in(&mut self, key: KeyCode) -> Wish {
-        /// A router's id is that long.
+        /// The length limit of the filter, which is that of a router's id.
         const LONGEST: usize = 36;
         match key {
             KeyCode::Char(letter) if self.filter.len() < LONGEST && letter.is_ascii_graphic() => {
