@@ -48,15 +48,24 @@ impl Lab {
     }
 }
 
-/// Links each program of the table by its name. What an earlier table had goes.
+/// Links each program of the table by its name. What an earlier table had goes; what is
+/// right stays, as another run's tests may be using it.
 fn link_all(folder: &Path) -> Result<()> {
-    if folder.exists() {
-        fs::remove_dir_all(folder)?;
-    }
     fs::create_dir_all(folder)?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if !PROGRAMS.iter().any(|it| *it.name == *entry.file_name()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
     for program in PROGRAMS {
         let file = locate(program.name).with_context(|| format!("{} is gone", program.name))?;
-        symlink(file, folder.join(program.name))?;
+        let link = folder.join(program.name);
+        if fs::read_link(&link).is_ok_and(|leads_to| leads_to == file) {
+            continue;
+        }
+        let unfinished = tempfile::Builder::new().make_in(folder, |path| symlink(&file, path))?;
+        unfinished.persist(&link)?;
     }
     Ok(())
 }
