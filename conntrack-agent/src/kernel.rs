@@ -1,5 +1,5 @@
-//! The only code that touches the kernel. It carries out orders and answers questions; it
-//! decides nothing.
+//! The kernel layer, the only code that touches the kernel. It carries out orders and
+//! answers questions; it decides nothing.
 
 mod attachment;
 mod binding;

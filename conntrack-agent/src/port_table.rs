@@ -1,5 +1,5 @@
 //! A router's port table: the content of its maps, and the writes that lead from one
-//! content to another. Pure.
+//! content to another. Nothing here touches the kernel.
 
 mod capacity;
 mod edit;

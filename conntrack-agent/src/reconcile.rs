@@ -1,5 +1,6 @@
-//! Compares what a router should have with what the kernel has, and closes the gap by
-//! effects. Level-triggered: everything is asked, nothing remembered.
+//! Compares the desired with the actual state of a router in the kernel, and closes
+//! the gap by effects. Level-triggered: each pass asks for everything and remembers
+//! nothing.
 
 mod apply;
 mod diff;

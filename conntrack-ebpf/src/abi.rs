@@ -3,30 +3,30 @@
 //! Everything here is pinned in bpffs and outlives the agent that wrote it, so
 //! a change to any layout or meaning needs a new [`VERSION`].
 
-/// Version of this ABI; part of the pin path, so that two never mix.
+/// The version of this ABI; part of the pin path, so that two never mix.
 pub const VERSION: u32 = 2;
 
-/// Array map of [`Page`]s: the two-level port table.
+/// The array map of [`Page`]s: the two-level port table.
 pub const PAGES: &str = "PAGES";
-/// Array map of [`Slot`]s as `u64`, by rule slot.
+/// The array map of [`Slot`]s as `u64`, by rule slot.
 pub const SLOTS: &str = "SLOTS";
-/// Per-CPU array map of [`CounterGroup`]s: what packets were counted by, slot
-/// after slot. Nobody but the program ever writes to it.
+/// The per-CPU array map of [`CounterGroup`]s: the counters of packets, slot
+/// after slot. Only the program ever writes to it.
 pub const COUNTERS: &str = "COUNTERS";
-/// Array map of [`Counters`], by rule slot: what the slot had counted when its
-/// rule got it. What the rule has matched is the difference, modulo 2⁶⁴. The
-/// program knows nothing of it.
+/// The array map of [`Counters`], by rule slot: what the slot had counted when
+/// its rule got it. The rule has matched the difference, modulo 2⁶⁴. The program
+/// doesn't use this map.
 pub const BASES: &str = "BASES";
-/// Array map of one [`Identity`]: which instance this is, and which carrier it
-/// uses. Written before the first packet; only the carrier ever changes.
+/// The array map of one [`Identity`]: which instance this is, and which carrier
+/// it uses. It is written before the first packet; only the carrier ever changes.
 pub const IDENTITY: &str = "IDENTITY";
-/// Ring buffer of [`event::Opened`](crate::event::Opened)s, one for all
+/// The ring buffer of [`event::Opened`](crate::event::Opened)s, one for all
 /// instances.
 pub const EVENTS: &str = "EVENTS";
-/// Per-CPU array map of one [`event::Limiter`](crate::event::Limiter), one for
-/// all instances.
+/// The per-CPU array map of one [`event::Limiter`](crate::event::Limiter), one
+/// for all instances.
 pub const LIMITER: &str = "LIMITER";
-/// Per-CPU array map of [`event::Recent`](crate::event::Recent)s, one for all
+/// The per-CPU array map of [`event::Recent`](crate::event::Recent)s, one for all
 /// instances: UDP flows that were seen lately.
 pub const RECENT: &str = "RECENT";
 /// The program's one global, a [`Globals`].
@@ -35,17 +35,18 @@ pub const GLOBALS: &str = "GLOBALS";
 /// compiler puts constants of its own into `.rodata` proper.
 pub const GLOBALS_SECTION: &str = ".rodata.globals";
 
-/// What an agent fixes when it loads an instance.
+/// The globals that an agent sets when it loads an instance.
 ///
-/// Of all versions alike: by it an agent tells what another one has pinned, and
-/// whose it is, before it knows anything of that one's ABI. What a later version
-/// wants to add goes into a section of its own.
+/// They are the same in all versions: by them an agent tells what another one has
+/// pinned, and whose it is, before it knows anything of that one's ABI. Additions
+/// of a later version go into a section of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Globals {
     /// The bits of `skb->mark` that belong to the classifier.
     pub mark_mask: u32,
-    /// How far a helper mark is shifted left to lie in the mask.
+    /// The number of bits by which a helper mark is shifted left to lie in the
+    /// mask.
     pub mark_shift: u32,
     /// The id of the agent that loaded the program. The program doesn't read
     /// it; it tells an agent its own instances from another's.
@@ -56,10 +57,10 @@ pub struct Globals {
 }
 
 impl Globals {
-    /// Their size in the map, in bytes.
+    /// The size of the globals in the map, in bytes.
     pub const SIZE: usize = size_of::<Self>();
 
-    /// As the map holds them.
+    /// Encodes the globals as the map holds them.
     #[must_use]
     pub fn to_bytes(self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
@@ -70,7 +71,7 @@ impl Globals {
         bytes
     }
 
-    /// Read from the map.
+    /// Decodes globals read from the map.
     #[must_use]
     pub fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
         let [m0, m1, m2, m3, s0, s1, s2, s3, rest @ ..] = bytes;
@@ -87,24 +88,24 @@ impl Globals {
     }
 }
 
-/// What tells one instance from another.
+/// The identity of an instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Identity {
-    /// A random number, never 0 once it is written. Of what an XDP program handed
-    /// over, the tc program takes only what carries it.
+    /// A random number, never 0 once it is written. The tc program takes only
+    /// those hand-overs of an XDP program that carry it.
     pub token: u64,
-    /// The router's UUID, in memory its 16 bytes.
+    /// The router's UUID, as its 16 bytes lie in memory.
     pub router: [u64; 2],
     /// The number of a [`Carrier`].
     pub carrier: u64,
 }
 
 impl Identity {
-    /// Its size in the map, in bytes.
+    /// The size of the identity in the map, in bytes.
     pub const SIZE: usize = size_of::<Self>();
 
-    /// As the map holds it.
+    /// Encodes the identity as the map holds it.
     #[must_use]
     pub fn to_bytes(self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
@@ -116,7 +117,7 @@ impl Identity {
         bytes
     }
 
-    /// Read from the map.
+    /// Decodes an identity read from the map.
     #[must_use]
     pub fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
         let (words, _) = bytes.as_chunks();
@@ -132,43 +133,45 @@ impl Identity {
 /// The field of a packet's metadata that carries the helper mark from the
 /// classifier to the binding.
 ///
-/// The classifier owns both fields whichever it uses: what comes in with its bits
-/// set goes on without them.
+/// The classifier owns both fields whichever it uses: a packet that comes in with
+/// its bits set goes on without them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Carrier {
-    /// The bits of `skb->mark` that [`Globals::mark_mask`] says.
+    /// The bits of `skb->mark` in [`Globals::mark_mask`].
     Mark = 0,
-    /// All of `skb->priority`, as [`in_priority`] says.
+    /// All of `skb->priority`, as encoded by [`in_priority`].
     Priority = 1,
 }
 
-/// Both halves of a traffic class's handle are in `skb->priority`; this one is
-/// of a queueing discipline that tc gives no number to by itself: it begins at
-/// 8000: and somebody would have to make 16,384 of them (`qdisc_alloc_handle`,
-/// `net/sched/sch_api.c`).
+/// The tag of a priority that carries a helper mark. Both halves of a traffic
+/// class's handle are in `skb->priority`; the tag would be the handle of a qdisc
+/// that tc does not reach by itself: its numbers begin at 8000:, and 16,384
+/// qdiscs would have to be made (`qdisc_alloc_handle`, `net/sched/sch_api.c`).
 const PRIORITY_TAG: u32 = 0xc000_0000;
-/// The lowest four bits are 0, as in a packet without a priority: they choose
-/// the band of `pfifo_fast` and prio (`TC_PRIO_MAX`, `include/uapi/linux/pkt_sched.h`).
-/// IPv6 forwarding leaves the field as it is, so queues behind the router see it.
+/// The position of a helper mark in the priority. The lowest four bits are 0, as
+/// in a packet without a priority: they choose the band of `pfifo_fast` and prio
+/// (`TC_PRIO_MAX`, `include/uapi/linux/pkt_sched.h`). IPv6 forwarding leaves the
+/// field as it is, so queues behind the router see it.
 const PRIORITY_SHIFT: u32 = 4;
 const PRIORITY_BITS: u32 = 0xff << PRIORITY_SHIFT;
 
-/// A helper mark, as `skb->priority` carries it.
+/// Returns a helper mark as `skb->priority` carries it.
 #[must_use]
 #[inline]
 pub const fn in_priority(helper_mark: u32) -> u32 {
     PRIORITY_TAG | ((helper_mark << PRIORITY_SHIFT) & PRIORITY_BITS)
 }
 
-/// Whether a value of `skb->priority` is one that carries a helper mark.
+/// Returns whether a value of `skb->priority` carries a helper mark.
 #[must_use]
 #[inline]
 pub const fn is_in_priority(priority: u32) -> bool {
     priority & !PRIORITY_BITS == PRIORITY_TAG
 }
 
-/// Entries of a page; a port's high byte chooses the page, its low byte the entry.
+/// The number of entries of a page; a port's high byte chooses the page, its low
+/// byte the entry.
 pub const PAGE_ENTRIES: usize = 256;
 
 /// A page of the port table. In a root page an entry is the index of a leaf
@@ -194,7 +197,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The page at which a lookup for this protocol starts.
+    /// Returns the page at which a lookup for this protocol starts.
     #[must_use]
     #[inline]
     pub const fn root_page(self) -> u16 {
@@ -205,7 +208,7 @@ impl Protocol {
     }
 }
 
-/// What the classifier looks a packet up by.
+/// The key by which the classifier looks a packet up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Destination {
     /// The transport protocol.
@@ -216,9 +219,9 @@ pub struct Destination {
 
 /// A rule slot: a helper mark, and the destination that it is for.
 ///
-/// A slot names its own destination so that a lookup which raced with a change
-/// of the pages can be told from a true hit: a reader takes a mark only from a
-/// slot that says it is for this packet. One 8-byte value, written whole.
+/// A slot names its own destination so that a lookup which raced with a change of
+/// the pages can be told from a true hit: a reader takes a mark only from a slot
+/// that names the packet's destination. It is one 8-byte value, written whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Slot(u64);
@@ -227,34 +230,34 @@ impl Slot {
     const PORT_SHIFT: u32 = 32;
     const PROTOCOL_SHIFT: u32 = 48;
 
-    /// A slot that gives `mark` to packets for `destination`.
+    /// Makes a slot that gives `mark` to packets for `destination`.
     #[must_use]
     pub const fn new(destination: Destination, mark: u32) -> Self {
         Self(Self::key(destination) | mark as u64)
     }
 
-    /// The bits that name `destination`; the others are the mark's.
+    /// Returns the bits that name `destination`; the others are the mark's.
     #[inline]
     pub(crate) const fn key(destination: Destination) -> u64 {
         ((destination.port as u64) << Self::PORT_SHIFT)
             | ((destination.protocol as u64) << Self::PROTOCOL_SHIFT)
     }
 
-    /// The slot as the map holds it.
+    /// Returns the slot as the map holds it.
     #[must_use]
     pub const fn to_bits(self) -> u64 {
         self.0
     }
 
-    /// A slot read from the map.
+    /// Decodes a slot read from the map.
     #[must_use]
     #[inline]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// What this slot is for and the mark that it gives; none if it is unused,
-    /// or holds what no agent writes.
+    /// Returns the slot's destination and the mark that it gives, or `None` if it
+    /// is unused, or holds what no agent writes.
     #[must_use]
     #[inline]
     pub const fn content(self) -> Option<(Destination, u32)> {
@@ -270,7 +273,7 @@ impl Slot {
         Some((Destination { protocol, port }, mark))
     }
 
-    /// The helper mark, if this slot is for `destination`.
+    /// Returns the helper mark, if this slot is for `destination`.
     #[must_use]
     #[inline]
     pub const fn mark_for(self, destination: Destination) -> Option<u32> {
@@ -288,25 +291,27 @@ impl Slot {
     }
 }
 
-/// What a rule has matched, on one CPU.
+/// The counts of a rule's packets, on one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Counters {
-    /// Packets; one that GRO merged counts as one, as in iptables.
+    /// The number of packets; one that GRO merged counts as one, as in iptables.
     pub packets: u64,
-    /// Bytes from the network header to the end of the frame. iptables counts
-    /// the same but for the padding of frames shorter than Ethernet's 60 bytes.
+    /// The number of bytes from the network header to the end of the frame.
+    /// iptables counts the same except for the padding of frames shorter than
+    /// Ethernet's 60 bytes.
     pub bytes: u64,
 }
 
-/// Rule slots whose counters are one element of their map. The kernel allocates
-/// each element of a per-CPU map for itself, at nearly a microsecond.
+/// The number of rule slots whose counters share one element of their map. The
+/// kernel allocates each element of a per-CPU map separately, which takes nearly
+/// a microsecond.
 pub const COUNTER_GROUP: u16 = 16;
 
-/// One element of the map of counters, on one CPU.
+/// An element of the map of counters, on one CPU.
 pub type CounterGroup = [Counters; COUNTER_GROUP as usize];
 
-/// Where a slot's counters are: the element, and the place in it.
+/// Returns where a slot's counters are: the element, and the place in it.
 #[must_use]
 #[inline]
 pub const fn counter_place(slot: u16) -> (u32, usize) {

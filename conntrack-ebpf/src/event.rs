@@ -1,21 +1,21 @@
 //! The events about new connections that the programs write.
 //!
-//! One ring buffer, and what bounds its use, for all instances of an agent: a
+//! One ring buffer, and the limits of its use, serve all instances of an agent: a
 //! thousand routers need not have a thousand of them.
 
 /// A packet that may be the first of a helper's connection: a TCP SYN, or the
 /// first UDP packet of a flow in a while.
 ///
-/// Its fields leave no gaps: what is written to the ring buffer is all of it.
+/// Its fields leave no gaps, as all of it is written to the ring buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Opened {
-    /// When, in nanoseconds since the host started (`CLOCK_MONOTONIC`), as fine
-    /// as the kernel's tick.
+    /// The time in nanoseconds since the host started (`CLOCK_MONOTONIC`), with the
+    /// precision of the kernel's tick.
     pub at: u64,
-    /// The router's UUID, in memory its 16 bytes.
+    /// The router's UUID, as its 16 bytes lie in memory.
     pub router: [u64; 2],
-    /// Who talks to whom.
+    /// The flow of the packet.
     pub flow: Flow,
     /// The helper mark of the rule.
     pub mark: u32,
@@ -23,29 +23,30 @@ pub struct Opened {
     pub slot: u16,
     /// The transport protocol's number.
     pub protocol: u8,
-    /// 4 or 6.
+    /// The IP version: 4 or 6.
     pub family: u8,
 }
 
-/// Where a packet comes from and goes to, and by which interface. In words, which cost a program less
-/// than bytes do; in memory they are what the packet has, and an address of IPv4
-/// is the first four of its sixteen bytes, the others are 0.
+/// The addresses, ports and interface of a packet. They are words, which cost a
+/// program less than bytes. In memory they are as in the packet; an IPv4 address is
+/// the first four of its sixteen bytes, and the others are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Flow {
-    /// Source address, then destination address, 16 bytes each.
+    /// The source address, then the destination address, 16 bytes each.
     pub addresses: [u64; 4],
-    /// Source port, then destination port.
+    /// The source port, then the destination port.
     pub ports: u32,
-    /// The number of the interface that it came in by.
+    /// The number of the interface that the packet arrived on.
     pub interface: u32,
 }
 
 impl Opened {
-    /// Its size in the ring buffer, in bytes.
+    /// The size of the event in the ring buffer, in bytes.
     pub const SIZE: usize = size_of::<Self>();
 
-    /// Read from the ring buffer; none if it has another length.
+    /// Decodes an event read from the ring buffer. Returns `None` if it has another
+    /// length.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::SIZE] = bytes.try_into().ok()?;
@@ -74,33 +75,34 @@ impl Opened {
     }
 }
 
-/// Events that one CPU may send in one [`WINDOW`]: a thousand a second.
+/// The number of events that one CPU may send in one [`WINDOW`]: a thousand a second.
 pub const EVENTS_PER_WINDOW: u64 = 100;
-/// Nanoseconds.
+/// The length of a window, in nanoseconds.
 pub const WINDOW: u64 = 100_000_000;
 
-/// What one CPU has sent, and what it could not.
+/// The counts of events that one CPU has sent or could not send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Limiter {
-    /// The number of the window that counts now: nanoseconds by [`WINDOW`].
+    /// The number of the current window: nanoseconds by [`WINDOW`].
     pub window: u64,
-    /// Events in it so far.
+    /// The number of events in it so far.
     pub in_window: u64,
-    /// Events that were sent.
+    /// The number of events that were sent.
     pub sent: u64,
-    /// Events that were not, because there were too many at once.
+    /// The number of events that were not sent because there were too many at once.
     pub limited: u64,
-    /// Events that were not, because the ring buffer was full.
+    /// The number of events that were not sent because the ring buffer was full.
     pub full: u64,
-    /// The clock, as it was read last.
+    /// The clock as it was read last.
     pub clock: Clock,
-    /// Where this CPU's next event is put together: the program's stack is small.
+    /// The memory in which this CPU's next event is put together: the program's stack
+    /// is small.
     pub event: Opened,
 }
 
 impl Limiter {
-    /// The time in this tick; the clock is read once in each.
+    /// Returns the time in this tick; the clock is read once in each.
     #[inline(always)]
     pub fn now(&mut self, tick: u64, nanoseconds: impl FnOnce() -> u64) -> Clock {
         if self.clock.tick != tick {
@@ -115,8 +117,8 @@ impl Limiter {
         self.clock
     }
 
-    /// Whether one more may be sent at the time of [`Self::now`]; it is counted
-    /// either way.
+    /// Returns whether one more event may be sent at the time of [`Self::now`]; it is
+    /// counted either way.
     #[inline(always)]
     pub const fn admits(&mut self) -> bool {
         if self.in_window >= EVENTS_PER_WINDOW {
@@ -128,52 +130,53 @@ impl Limiter {
     }
 }
 
-/// For how long the host has been up, in one tick of the kernel's.
+/// The uptime of the host, in one tick of the kernel.
 ///
-/// Both its ticks (`bpf_jiffies64`) and the nanoseconds (`bpf_ktime_get_coarse_ns`)
-/// go on together, at the timer's interrupt. To read the ticks takes no call, but how
-/// long one is the program doesn't know: so it asks for the nanoseconds once in each.
+/// The ticks (`bpf_jiffies64`) and the nanoseconds (`bpf_ktime_get_coarse_ns`)
+/// advance together, at the timer's interrupt. Reading the ticks takes no call, but
+/// the program doesn't know how long a tick is, so it asks for the nanoseconds once
+/// in each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Clock {
-    /// Which tick.
+    /// The number of the tick.
     pub tick: u64,
-    /// Nanoseconds since the host started, then.
+    /// The nanoseconds between the host's start and that tick.
     pub at: u64,
 }
 
-/// How many flows a CPU remembers: a power of two.
+/// The number of flows that a CPU remembers: a power of two.
 pub const RECENT_FLOWS: u32 = 1024;
-/// For how long a flow that nothing is heard of is remembered, in nanoseconds:
+/// The time for which a flow without packets is remembered, in nanoseconds: as long
 /// as conntrack keeps a UDP stream (`nf_conntrack_udp_timeout_stream`, 120 s).
 pub const REMEMBERED: u64 = 120_000_000_000;
 
-/// For how many ticks a flow that was noted isn't noted again: at most 0.7 s, by
-/// which [`REMEMBERED`] is shorter then. It takes no clock to tell.
+/// The number of ticks in which a flow that was noted isn't noted again: at most 0.7
+/// s, by which [`REMEMBERED`] is then shorter. It takes no clock to tell.
 pub const FRESH: u32 = 64;
 
 /// A UDP flow that was seen lately.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Recent {
-    /// A hash of router, addresses and ports; 0 if there is none.
+    /// The hash of router, addresses and ports; 0 if there is no flow.
     pub flow: u64,
-    /// When it was noted last, since the host started: nanoseconds by 2³⁰, so about
-    /// seconds.
+    /// The time since the host's start when it was noted last: nanoseconds by 2³⁰, so
+    /// about seconds.
     pub at: u32,
-    /// The lower half of the tick in which it was.
+    /// The lower half of the tick when it was noted last.
     pub tick: u32,
 }
 
 impl Recent {
-    /// Nanoseconds in the unit of `at`.
+    /// Converts nanoseconds to the unit of `at`.
     #[expect(clippy::cast_possible_truncation, reason = "136 years")]
     const fn moment(nanoseconds: u64) -> u32 {
         (nanoseconds >> 30) as u32
     }
 
-    /// Whether the flow was noted a few ticks ago: then it is not new, and needn't
-    /// be noted.
+    /// Returns whether the flow was noted a few ticks ago: then it is not new, and
+    /// needn't be noted.
     #[inline(always)]
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
@@ -181,12 +184,13 @@ impl Recent {
         self.flow == flow && (tick as u32).wrapping_sub(self.tick) < FRESH
     }
 
-    /// Notes that the flow was seen. Returns whether it is new here: two flows
-    /// with one place push each other out, and are told of again.
+    /// Notes that the flow was seen. Returns whether it is new here: two flows with
+    /// one place replace each other, and are reported again.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
     pub const fn is_new(&mut self, flow: u64, now: Clock) -> bool {
-        // Both ends are cut off: by one more, nothing is forgotten too early.
+        // Both times are rounded down; with one unit more, nothing is forgotten too
+        // early.
         const LONGEST: u32 = Recent::moment(REMEMBERED) + 1;
         let at = Self::moment(now.at);
         let is_new = self.flow != flow || at.wrapping_sub(self.at) > LONGEST;
@@ -199,15 +203,15 @@ impl Recent {
     }
 }
 
-/// A hash of what tells one flow of a router from another, never 0: a multiply
-/// with 2⁶⁴ over the golden ratio, and the upper half into the lower, for each
-/// word (Knuth, The Art of Computer Programming 3, 6.4).
+/// Returns a hash of a router's flow, never 0: a multiplication by 2⁶⁴ over the
+/// golden ratio, and the upper half mixed into the lower, for each word (Knuth, The
+/// Art of Computer Programming 3, 6.4).
 #[inline(always)]
 #[must_use]
 pub const fn flow_hash(token: u64, flow: &Flow) -> u64 {
     let [a, b, c, d] = flow.addresses;
     let mut hash = mixed(mixed(mixed(0, token), a), c);
-    // IPv4 has no more.
+    // IPv4 has no more words.
     if b | d != 0 {
         hash = mixed(mixed(hash, b), d);
     }
@@ -221,7 +225,7 @@ const fn mixed(hash: u64, word: u64) -> u64 {
     product ^ product >> 32
 }
 
-/// The place of a flow among those that a CPU remembers.
+/// Returns the place of a flow among those that a CPU remembers.
 #[inline(always)]
 #[must_use]
 pub const fn recent_place(flow: u64) -> u32 {

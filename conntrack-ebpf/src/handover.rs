@@ -1,45 +1,45 @@
 //! The result that the XDP program leaves for the tc program in a packet's metadata.
 //!
 //! The metadata belongs to whoever writes it (`bpf_xdp_adjust_meta`, bpf-helpers(7)):
-//! another XDP program's can be there, and what an earlier hop of the same packet
-//! wrote can still be. So it carries the instance's token and the number of the
-//! interface, and is for nobody else.
+//! it may be another XDP program's, or may still be what an earlier hop wrote for the
+//! same packet. So the hand-over carries the instance's token and the number of the
+//! interface, and other readers ignore it.
 
 use crate::{
     abi::{Destination, NO_SLOT, Slot},
     parse::Control,
 };
 
-/// One packet's parse and lookup, done.
+/// The hand-over: the result of one packet's parse and lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handover {
-    /// That of the instance's [`Identity`](crate::abi::Identity).
+    /// The token of the instance's [`Identity`](crate::abi::Identity).
     pub token: u64,
-    /// The number of the interface that it came in by.
+    /// The number of the interface that the packet arrived on.
     pub interface: u32,
-    /// What was found; none if the packet has no rule.
+    /// The result of the lookup; `None` if the packet has no rule.
     pub found: Option<Found>,
 }
 
-/// A packet's rule, and what is needed of the packet beyond it.
+/// The rule of a packet, and the facts about the packet that are needed with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// What it was looked up by. It is looked up again: the rule may have gone since.
+    /// The key of the lookup. The rule is looked up again: it may have gone since.
     pub destination: Destination,
     /// The rule slot.
     pub slot: u16,
-    /// Where the transport header starts, from the network header on, in bytes.
+    /// The start of the transport header, in bytes from the network header.
     pub transport: u16,
-    /// Whether it may be the first of a connection.
+    /// Whether the packet may be the first of a connection.
     pub opens: bool,
 }
 
 impl Handover {
-    /// Its size in the metadata, in bytes: a multiple of 4, and at most 32
-    /// (`bpf_xdp_adjust_meta`, net/core/filter.c).
+    /// The size of the hand-over in the metadata, in bytes: a multiple of 4, and at
+    /// most 32 (`bpf_xdp_adjust_meta`, net/core/filter.c).
     pub const SIZE: usize = size_of::<Raw>();
 
-    /// As it lies in the metadata.
+    /// Encodes the hand-over as it lies in the metadata.
     #[inline(always)]
     #[must_use]
     pub const fn to_raw(self) -> Raw {
@@ -60,8 +60,8 @@ impl Handover {
         }
     }
 
-    /// What was handed over to the instance with this token, on this interface;
-    /// none if it is for somebody else, or nobody.
+    /// Decodes the hand-over to the instance with this token, on this interface.
+    /// Returns `None` if the metadata is not for it.
     #[inline(always)]
     #[must_use]
     pub fn from_raw(raw: Raw, token: u64, interface: u32) -> Option<Self> {
@@ -87,25 +87,25 @@ impl Handover {
     }
 }
 
-/// The metadata itself: numbers without a gap.
+/// The metadata itself: numbers without gaps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Raw {
-    /// That of the [`Handover`].
+    /// The token of the [`Handover`].
     pub token: u64,
-    /// What a [`Slot`] names its destination by, and the number of the slot in
-    /// the place of the mark; 0 if nothing was found.
+    /// The bits with which a [`Slot`] names its destination, and the number of the
+    /// slot in place of the mark; 0 if nothing was found.
     pub key: u64,
-    /// That of the [`Handover`].
+    /// The interface of the [`Handover`].
     pub interface: u32,
-    /// That of what was [`Found`].
+    /// The start of the transport header of what was [`Found`].
     pub transport: u16,
-    /// Likewise; not 0 if so.
+    /// Whether the packet of what was [`Found`] may open a connection; not 0 if so.
     pub opens: u16,
 }
 
 impl Raw {
-    /// In the words that a program writes.
+    /// Encodes it in the words that a program writes.
     #[inline(always)]
     #[must_use]
     pub const fn to_words(self) -> [u64; 3] {
@@ -116,7 +116,7 @@ impl Raw {
         [self.token, self.key, rest]
     }
 
-    /// From the words that a program reads.
+    /// Decodes it from the words that a program reads.
     #[inline(always)]
     #[must_use]
     pub const fn from_words([token, key, rest]: [u64; 3]) -> Self {
@@ -132,8 +132,9 @@ impl Raw {
 }
 
 impl Found {
-    /// As if the packet had just been parsed. Where it ends nobody knows any more;
-    /// the length only says whether it may open a connection.
+    /// Returns the parser's result as if the packet had just been parsed. Where the
+    /// packet ends is no longer known; the length only says whether it may open a
+    /// connection.
     #[inline(always)]
     #[must_use]
     pub const fn control(&self) -> Control {

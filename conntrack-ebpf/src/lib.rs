@@ -3,8 +3,8 @@
 //! The same code runs in three places: in the kernel as part of the programs
 //! (`program/`), in the agent, which writes the maps, and in host tests, where a
 //! byte slice stands in for the packet. So nothing here allocates, panics or
-//! does I/O, and nothing here knows aya; only `skb`,
-//! `linear`, `copied` and `frame` do, on the BPF target.
+//! does I/O, and nothing here uses aya; only `skb`, `skb_direct`,
+//! `skb_copied` and `xdp_frame` do, on the BPF target.
 #![cfg_attr(target_arch = "bpf", no_std, feature(asm_experimental_arch))]
 #![expect(
     clippy::inline_always,

@@ -6,32 +6,32 @@ use crate::abi::{Destination, EMPTY_PAGE, NO_SLOT, Page, Slot};
 
 /// The port table of one router.
 ///
-/// Two implementations: the program's maps, and the agent's copy of them, with
-/// which a change is planned and tested.
+/// There are two implementations: the program's maps, and the agent's copy of
+/// them, with which a change is planned and tested.
 pub trait PortTable {
-    /// The page with this index, if there is one.
+    /// Returns the page with this index, if there is one.
     fn page(&self, index: u16) -> Option<&Page>;
 
-    /// The slot with this index, if there is one.
+    /// Returns the slot with this index, if there is one.
     fn slot(&self, index: u16) -> Option<Slot>;
 }
 
-/// A packet's rule.
+/// The rule of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hit {
-    /// The rule slot, by which it is counted.
+    /// The rule slot, in which the packet is counted.
     pub slot: u16,
     /// The helper mark.
     pub mark: NonZero<u32>,
 }
 
-/// The rule for `destination`, if there is one.
+/// Returns the rule for `destination`, if there is one.
 #[inline(always)]
 pub fn lookup<T: PortTable + ?Sized>(table: &T, destination: Destination) -> Option<Hit> {
     let [high, low] = destination.port.to_be_bytes();
     let root = table.page(destination.protocol.root_page())?;
     let leaf = root[usize::from(high)];
-    // It would say the same, and most packets end here.
+    // The empty page gives the same result, and most packets end here.
     if leaf == EMPTY_PAGE {
         return None;
     }

@@ -2,32 +2,32 @@
 
 /// A number, or several, as they lie in memory.
 ///
-/// Packets are read in such, and not in bytes: a program has one instruction for
-/// each, and its verifier wants what is copied to the stack to be aligned there.
+/// Packets are read in words and not in bytes: a program has one instruction for each
+/// word, and its verifier requires what is copied to the stack to be aligned there.
 pub trait Word: Copy + Default + sealed::Plain {
-    /// From as many bytes.
+    /// Decodes a word from as many bytes.
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
 
-    /// What lies at this address of a packet, aligned or not.
+    /// Loads the word at this address of a packet, aligned or not.
     ///
     /// # Safety
-    /// The verifier refuses a program that has not compared the address with the
-    /// packet's end before.
+    /// The verifier refuses a program that has not first compared the address with the
+    /// packet's end.
     #[cfg(target_arch = "bpf")]
     #[expect(unsafe_code, reason = "its callers answer for the address")]
     unsafe fn load(address: usize) -> Self;
 }
 
-/// One load instruction. The compiler itself would load byte by byte and put them
-/// together, a third of what a packet without a rule costs: it knows that packets
-/// aren't aligned, and not that the verifier minds only where the processor does
+/// Emits one load instruction. The compiler itself would load byte by byte and combine
+/// the bytes, a third of the cost of a packet without a rule: it knows that packets
+/// aren't aligned, but not that the verifier objects only where the processor does
 /// (`CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS`, `check_ptr_alignment`,
 /// kernel/bpf/verifier.c).
 #[cfg(target_arch = "bpf")]
 macro_rules! load {
     ($type:ty, $size:literal, $address:ident + $offset:literal) => {{
         let word: $type;
-        // SAFETY: it reads, and where it may is for the caller to say.
+        // SAFETY: it only reads, and the caller answers for the address.
         unsafe {
             core::arch::asm!(
                 concat!("{0} = *(", $size, " *)({1} + ", $offset, ")"),
@@ -41,7 +41,7 @@ macro_rules! load {
 }
 
 mod sealed {
-    /// What any bytes are a value of.
+    /// A type for which any bytes are a value.
     pub trait Plain {}
 }
 
@@ -63,8 +63,8 @@ macro_rules! number_is_word {
         }
     )*};
 }
-// No u8: the verifier takes a single byte's read at an offset that it doesn't
-// know for one that wasn't checked (`find_good_pkt_pointers`, kernel/bpf/verifier.c).
+// There is no u8: the verifier takes the read of a single byte at an unknown offset
+// for one that wasn't checked (`find_good_pkt_pointers`, kernel/bpf/verifier.c).
 number_is_word!(u16: "u16", u32: "u32", u64: "u64");
 
 impl<const N: usize> sealed::Plain for [u64; N] {}
@@ -93,15 +93,15 @@ words_are_word! {
     4: "0", "8", "16", "24";
 }
 
-/// Puts words to this address of a packet's metadata, aligned or not.
+/// Stores words at this address of a packet's metadata, aligned or not.
 ///
 /// # Safety
-/// As for [`Word::load`].
+/// The same as for [`Word::load`].
 #[cfg(target_arch = "bpf")]
 #[expect(unsafe_code, reason = "its callers answer for the address")]
 #[inline(always)]
 pub unsafe fn store([a, b, c]: [u64; 3], address: usize) {
-    // SAFETY: it writes, and where it may is for the caller to say.
+    // SAFETY: it only writes, and the caller answers for the address.
     unsafe {
         core::arch::asm!(
             "*(u64 *)({0} + 0) = {1}",
@@ -116,47 +116,47 @@ pub unsafe fn store([a, b, c]: [u64; 3], address: usize) {
     }
 }
 
-/// A packet that is copied from, each read checked against its length.
+/// A packet that is copied from, with each read checked against its length.
 pub trait Packet {
-    /// What is at `offset`, as it lies there; none if the packet ends before its
-    /// end.
+    /// Reads the word at `offset`, as it lies in memory. Returns `None` if the packet
+    /// ends within it.
     fn read<T: Word>(&self, offset: usize) -> Option<T>;
 
-    /// The same, or 0 where the packet ends before: for a program that decides
-    /// nothing by whether it does. Of the none of an `Option` the compiler may
-    /// make a register that nothing was written to, which the verifier refuses.
+    /// Reads like `read`, but returns 0 where the packet ends too early, for a program
+    /// that decides nothing by that. For the `None` of an `Option` the compiler may
+    /// use a register that was never written, which the verifier refuses.
     fn read_or_zero<T: Word>(&self, offset: usize) -> T;
 
-    /// Like `read`, for what is rare and where the offset is anything: in a program
-    /// always a call, which is slower, and for the verifier has fewer ways to go on.
-    /// None also where somebody else goes on with such a packet.
+    /// Reads like `read`, for rare packets and any offset. In a program it is always a
+    /// call, which is slower, but gives the verifier fewer paths to follow. Also
+    /// returns `None` where another program path handles such a packet.
     fn copy<T: Word>(&self, offset: usize) -> Option<T>;
 
-    /// The same value, of 17 bits at most, into which a program mixes something of the
-    /// packet and takes it out again. Its verifier sees no more what the value may be,
-    /// and so doesn't go through all that follows for each: for each length of what is
-    /// in front of an offset.
+    /// Returns the same value, of at most 17 bits, into which a program mixes
+    /// something of the packet and takes it out again. The verifier no longer sees
+    /// what the value may be, and so doesn't follow all later code for each value,
+    /// such as each length of the headers in front of an offset.
     fn forget(&self, value: usize, _: u32) -> usize {
         value & BLURRED
     }
 
-    /// Whether the packet has at least `length` bytes.
+    /// Returns whether the packet has at least `length` bytes.
     fn has(&self, length: usize) -> bool;
 
-    /// Whether it may be longer than the length field of the IP header at
+    /// Returns whether it may be longer than the length field of the IP header at
     /// `network` can say: many TCP segments, merged into one packet (BIG TCP).
     fn is_merged(&self, network: usize) -> bool;
 }
 
-/// How far into a packet a program reads by itself. The verifier takes no
-/// offset that may be beyond 65,535 (`MAX_PACKET_OFF`, kernel/bpf/verifier.c).
+/// The limit of offsets that a program reads directly. The verifier accepts no offset
+/// that may be beyond 65,535 (`MAX_PACKET_OFF`, kernel/bpf/verifier.c).
 pub const NEAR: usize = 1 << 12;
 
-/// The offset, if a program reads by itself so far into a packet.
+/// Returns the offset, if a program reads so far into a packet directly.
 ///
-/// The compiler knows offsets as sums, and would compare a part of the sum with a
-/// part of the limit. Before Linux 6.10 the verifier doesn't see what that says of
-/// the sum (`sync_linked_regs`, kernel/bpf/verifier.c), and refuses the read.
+/// The compiler knows offsets as sums, and would compare a part of the sum with a part
+/// of the limit. Before Linux 6.10 the verifier doesn't see what that says of the sum
+/// (`sync_linked_regs`, kernel/bpf/verifier.c), and refuses the read.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 #[must_use]
@@ -165,7 +165,7 @@ pub fn bounded(offset: usize) -> Option<usize> {
     (offset <= NEAR).then_some(offset)
 }
 
-/// The same value, of which the compiler knows nothing any more.
+/// Returns the same value, of which the compiler no longer knows anything.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 #[must_use]
@@ -178,9 +178,8 @@ pub fn opaque(mut value: usize) -> usize {
     value
 }
 
-/// A word at this distance from `start`, as a program reads it by itself; none if it
-/// is beyond `end`, or ends there. The distance has to be small for the verifier to
-/// see.
+/// Reads a word at this distance from `start` directly. Returns `None` if it goes
+/// beyond `end`. The verifier has to see that the distance is small.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 #[must_use]
@@ -196,17 +195,17 @@ pub fn direct<T: Word>(start: usize, end: usize, offset: usize) -> Option<T> {
     Some(word)
 }
 
-/// The bits that are left of a value which is [blurred](Packet::blurred): enough for
-/// the longest packet that its header says the length of, behind 40 bytes.
+/// The bits that remain of a [forgotten](Packet::forget) value: enough for the longest
+/// packet whose header gives its length, behind 40 bytes.
 const BLURRED: usize = (1 << 17) - 1;
 
-/// What [`Packet::forget`] says.
+/// Makes the verifier forget a value, as described at [`Packet::forget`].
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 #[must_use]
 pub fn forget(mut value: usize, by: u32) -> usize {
-    // SAFETY: the second instruction takes back what the first does. By the third the
-    // verifier has the same bounds for it however often this is done.
+    // SAFETY: the second instruction undoes the first. By the third the verifier has
+    // the same bounds for the value however often this is done.
     #[expect(unsafe_code, reason = "the compiler would leave out all of it")]
     unsafe {
         core::arch::asm!(
@@ -222,7 +221,8 @@ pub fn forget(mut value: usize, by: u32) -> usize {
     value
 }
 
-/// The shortest IP packet whose length a field of 16 bits can't say, in bytes.
+/// The length of the shortest IP packet that a field of 16 bits can't express, in
+/// bytes.
 pub const TOO_LONG: usize = 1 << 16;
 
 impl Packet for [u8] {

@@ -1,6 +1,6 @@
 //! Parses a packet to its protocol and destination port.
 //!
-//! The yardstick is the iptables rule that a lookup replaces: what `-p tcp
+//! The reference is the iptables rule that a lookup replaces: what `-p tcp
 //! --dport` would match in the raw table, behind the kernel's own checks of the
 //! IP header and its reassembly. A packet that the kernel drops before it has a
 //! connection may have any result here; it has none where that costs nothing.
@@ -28,36 +28,39 @@ pub use extensions::MOST_HEADERS;
 const TCP_MIN_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
 
-/// Why a packet has no destination to look up. None of these is an error: such
-/// a packet gets no helper mark, and goes its way.
+/// The reason why a packet has no destination to look up. None of these is an
+/// error: such a packet gets no helper mark, and passes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotOurs {
-    /// Neither IPv4 nor IPv6, or a version field that contradicts the EtherType.
+    /// The packet is neither IPv4 nor IPv6, or its version field contradicts the
+    /// EtherType.
     NotIp,
-    /// It ends before the end of a header, by its own length field or in fact.
+    /// The packet ends before the end of a header, by its own length field or in
+    /// fact.
     Truncated,
-    /// A fragment other than the first: it has no ports.
+    /// The packet is a fragment other than the first, and has no ports.
     LaterFragment,
-    /// Neither TCP nor UDP behind the IP header and what may follow that.
+    /// The packet has neither TCP nor UDP behind the IP header and its
+    /// extensions.
     OtherProtocol,
-    /// More than [`MOST_HEADERS`] IPv6 extension headers.
+    /// The packet has more than [`MOST_HEADERS`] IPv6 extension headers.
     TooManyHeaders,
 }
 
-/// What a packet is looked up by, and where the rest of it is.
+/// The destination of a packet, and the place of its other parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Control {
-    /// What it is looked up by.
+    /// The key of the lookup.
     pub destination: Destination,
-    /// Where the transport header starts, from the network header on, in bytes.
+    /// The start of the transport header, in bytes from the network header.
     pub transport: usize,
-    /// Where the packet ends, from the network header on, in bytes.
+    /// The end of the packet, in bytes from the network header.
     pub length: usize,
 }
 
 impl Control {
-    /// Whether all of the fixed transport header is there: a first fragment may
-    /// hold less.
+    /// Returns whether the whole fixed transport header is there: a first
+    /// fragment may hold less.
     #[inline(always)]
     #[must_use]
     pub const fn is_complete(&self) -> bool {
@@ -65,11 +68,12 @@ impl Control {
     }
 }
 
-/// The destination of an Ethernet frame whose EtherType (host byte order, after
-/// any VLAN tag) is `ethertype` and whose network header starts at `network`.
+/// Returns the destination of an Ethernet frame whose EtherType (host byte
+/// order, after any VLAN tag) is `ethertype` and whose network header starts at
+/// `network`.
 ///
 /// # Errors
-/// [`NotOurs`] says why the packet has none.
+/// [`NotOurs`] gives the reason why the packet has none.
 #[inline(always)]
 pub fn control<P: Packet + ?Sized>(
     packet: &P,
@@ -97,22 +101,23 @@ pub fn control<P: Packet + ?Sized>(
     })
 }
 
-/// What an IP header says of the packet. In bytes, from the network header on.
+/// The layout of a packet by its IP header, in bytes from the network header.
 struct Layout {
     /// The transport protocol.
     protocol: Protocol,
-    /// Where its header starts.
+    /// The start of the transport header.
     transport: usize,
-    /// How long the packet has to be.
+    /// The length that the packet must have at least.
     needed: usize,
-    /// How long it is. What follows is padding, which the kernel cuts off, and if
-    /// there is less, it drops the packet (`ip_rcv_core`, `ip6_rcv_core`). Where
-    /// the header can't say it, the whole frame counts, and this is `needed`.
+    /// The length of the packet. The rest is padding, which the kernel cuts off,
+    /// and if the packet is shorter, the kernel drops it (`ip_rcv_core`,
+    /// `ip6_rcv_core`). Where the header can't give the length, the whole frame
+    /// counts, and this is `needed`.
     length: usize,
 }
 
-/// Whether a packet may be the first of its connection: a TCP SYN without an
-/// ACK, or any of UDP, which has no such sign.
+/// Returns whether a packet may be the first of its connection: a TCP SYN
+/// without an ACK, or any UDP packet, as UDP has no such sign.
 #[inline(always)]
 pub fn opens<P: Packet + ?Sized>(packet: &P, network: usize, control: &Control) -> bool {
     const OFFSET_AND_FLAGS: usize = 12;
@@ -139,9 +144,9 @@ const fn protocol(number: u8) -> Option<Protocol> {
     }
 }
 
-/// Length of the fixed part of a transport header, in bytes. All of it is wanted
-/// of a whole packet, not only the ports: iptables' `--dport` drops one that has
-/// less (`tcp_mt`, `udp_mt`, `net/netfilter/xt_tcpudp.c`).
+/// Returns the length of the fixed part of a transport header, in bytes. A whole
+/// packet needs all of it, not only the ports: iptables' `--dport` drops one
+/// that has less (`tcp_mt`, `udp_mt`, `net/netfilter/xt_tcpudp.c`).
 #[inline(always)]
 const fn fixed_header(protocol: Protocol) -> usize {
     match protocol {

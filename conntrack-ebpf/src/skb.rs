@@ -13,12 +13,12 @@ use crate::{
     parse::ETHERNET_HEADER,
 };
 
-/// An skb at tc ingress; offsets count from its Ethernet header, but see
-/// [`network`].
+/// An skb at tc ingress; offsets count from its Ethernet header, except as
+/// [`network`] says.
 pub struct Skb<'a>(pub &'a TcContext);
 
 impl Skb<'_> {
-    /// What lies in the part of the packet that the program can read by itself.
+    /// Reads a word in the part of the packet that the program can read directly.
     #[inline(always)]
     fn direct<T: Word>(&self, offset: usize) -> Option<T> {
         direct(self.0.data(), self.0.data_end(), bounded(offset)?)
@@ -72,20 +72,22 @@ impl Packet for Skb<'_> {
     }
 }
 
-/// Where the packet's network header starts: behind the Ethernet header, or at 0.
+/// Returns the start of the packet's network header: behind the Ethernet header,
+/// or at 0.
 ///
 /// tc shows an skb from its Ethernet header on by going back `skb->mac_len` bytes.
-/// Generic XDP, anybody's, may have made a copy of the skb before, and since Linux
-/// 6.9 that copy's `mac_len` is 0 (`skb_pp_cow_data`, net/core/skbuff.c; seen on
-/// 6.18 with a veth). Then the sender would choose what is taken for the ports.
+/// A generic XDP program of any owner may have made the kernel copy the skb
+/// before, and since Linux 6.9 that copy's `mac_len` is 0 (`skb_pp_cow_data`,
+/// net/core/skbuff.c; seen on 6.18 with a veth). Without this check the sender
+/// could then choose what is taken for the ports.
 #[inline(always)]
 #[must_use]
 pub fn network(context: &TcContext) -> usize {
     if !first_byte::<ETHERNET_HEADER>(context).is_some_and(may_be_ip) {
         return ETHERNET_HEADER;
     }
-    // The linear part ends this far behind the network header if there is no
-    // Ethernet header in front of that, and 14 bytes earlier if there is.
+    // Without an Ethernet header in front, the linear part ends this far behind
+    // the network header; with one, it ends 14 bytes earlier.
     let offset = context.data_end() - context.data() - ETHERNET_HEADER;
     let mut last = 0_u8;
     #[expect(clippy::cast_possible_truncation, reason = "within a packet")]
@@ -99,9 +101,10 @@ pub fn network(context: &TcContext) -> usize {
     if failed == 0 { 0 } else { ETHERNET_HEADER }
 }
 
-/// Whether it starts as an Ethernet header does that can't be an IP header: then
-/// [`network`] is behind it. Asks for as much of the packet as is read of an IPv4
-/// header, so that both are one comparison; every packet has it.
+/// Returns whether the packet starts with bytes of an Ethernet header that can't
+/// be an IP header: then [`network`] is behind it. Requires as much of the packet
+/// as is read of an IPv4 header, so that both are one comparison; every packet has
+/// it.
 #[inline(always)]
 #[must_use]
 pub fn starts_with_ethernet(context: &TcContext) -> bool {
@@ -109,7 +112,8 @@ pub fn starts_with_ethernet(context: &TcContext) -> bool {
     first_byte::<LEAST>(context).is_some_and(|first| !may_be_ip(first))
 }
 
-/// That of a packet of which at least so much is linear.
+/// Returns the first byte of a packet with a linear part of at least `LEAST`
+/// bytes.
 #[inline(always)]
 fn first_byte<const LEAST: usize>(context: &TcContext) -> Option<u8> {
     let start = context.data();
@@ -123,13 +127,14 @@ fn first_byte<const LEAST: usize>(context: &TcContext) -> Option<u8> {
     Some(first)
 }
 
-/// Of an address's first byte; an IP header says its version there.
+/// Returns whether an address's first byte may be an IP header's, which has its
+/// version there.
 #[inline(always)]
 const fn may_be_ip(first: u8) -> bool {
     first >> 4 == 4 || first >> 4 == 6
 }
 
-/// How much payload each of merged segments has; 0 if none are merged.
+/// Returns the payload size of each merged segment; 0 if none are merged.
 #[inline(always)]
 #[must_use]
 pub fn gso_size(context: &TcContext) -> u32 {
@@ -140,7 +145,7 @@ pub fn gso_size(context: &TcContext) -> u32 {
     }
 }
 
-/// `skb->mark`.
+/// Returns `skb->mark`.
 #[inline(always)]
 #[must_use]
 pub fn mark(context: &TcContext) -> u32 {
@@ -162,7 +167,7 @@ pub fn set_mark(context: &TcContext, mark: u32) {
     }
 }
 
-/// `skb->priority`.
+/// Returns `skb->priority`.
 #[inline(always)]
 #[must_use]
 pub fn priority(context: &TcContext) -> u32 {
@@ -183,7 +188,7 @@ pub fn set_priority(context: &TcContext, priority: u32) {
     }
 }
 
-/// The number of the interface whose ingress it is.
+/// Returns the number of the interface of this ingress.
 #[inline(always)]
 #[must_use]
 pub fn ifindex(context: &TcContext) -> u32 {
@@ -194,8 +199,8 @@ pub fn ifindex(context: &TcContext) -> u32 {
     }
 }
 
-/// The control information of the VLAN tag that the kernel took off; 0 if there
-/// was none.
+/// Returns the control information of the VLAN tag that the kernel removed; 0 if
+/// there was none.
 #[inline(always)]
 #[must_use]
 pub fn vlan_control(context: &TcContext) -> u16 {
@@ -207,7 +212,7 @@ pub fn vlan_control(context: &TcContext) -> u16 {
     control
 }
 
-/// Where the packet's metadata starts; it ends where the packet starts.
+/// Returns the start of the packet's metadata, which ends where the packet starts.
 #[inline(always)]
 #[must_use]
 pub fn metadata(context: &TcContext) -> usize {
@@ -218,15 +223,15 @@ pub fn metadata(context: &TcContext) -> usize {
     }
 }
 
-/// Whether there is metadata, anybody's.
+/// Returns whether there is metadata, whoever its owner is.
 #[inline(always)]
 #[must_use]
 pub fn has_metadata(context: &TcContext) -> bool {
     metadata(context) != context.data()
 }
 
-/// The packet's EtherType in host byte order, after any VLAN tag that the
-/// kernel took off.
+/// Returns the packet's EtherType in host byte order, after any VLAN tag that the
+/// kernel removed.
 #[inline(always)]
 #[must_use]
 pub fn ethertype(context: &TcContext) -> u16 {

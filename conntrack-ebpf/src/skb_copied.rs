@@ -5,10 +5,9 @@ use crate::{
     skb::Skb,
 };
 
-/// An skb at tc ingress that is read by calls, wherever its bytes are. For packets of
-/// which there are few: the verifier has one way through a read, where
-/// [`Skb`] has three, and a program that is loaded for each of a thousand routers has
-/// to be loaded fast.
+/// An skb at tc ingress that is read by calls, wherever its bytes are. It is for rare
+/// packets: the verifier has one path through a read, where [`Skb`] has three, and a
+/// program that is loaded for each of a thousand routers has to load fast.
 pub struct Copied<'a>(pub Skb<'a>);
 
 impl Packet for Copied<'_> {

@@ -9,9 +9,10 @@ use crate::{
 
 /// The linear part of an skb at tc ingress; offsets count from its Ethernet header.
 ///
-/// What it can't read without a call isn't there: so a packet that the parser takes
-/// for truncated may be whole, and is for [`Skb`](crate::skb::Skb) to judge. Offsets
-/// have to be small for the verifier to see, as those in an IPv4 header are.
+/// Bytes that can't be read without a call count as missing. So a packet that the
+/// parser takes for truncated may be whole, and [`Skb`](crate::skb::Skb) has to
+/// judge it. The verifier has to see that offsets are small, as those in an IPv4
+/// header are.
 pub struct Linear<'a>(pub &'a TcContext);
 
 impl Packet for Linear<'_> {

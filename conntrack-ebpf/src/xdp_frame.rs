@@ -6,12 +6,12 @@ use aya_ebpf::{EbpfContext as _, helpers::generated, programs::XdpContext};
 
 use crate::packet::{Packet, TOO_LONG, Word, bounded, direct, forget};
 
-/// An XDP frame; offsets count from its Ethernet header. Of one in several
-/// buffers, `data` is the first alone.
+/// An XDP frame; offsets count from its Ethernet header. For a frame in several
+/// buffers, `data` is only the first.
 pub struct Frame<'a>(pub &'a XdpContext);
 
 impl Frame<'_> {
-    /// What lies in the part of the packet that the program can read by itself.
+    /// Reads a word in the part of the packet that the program can read directly.
     #[inline(always)]
     fn direct<T: Word>(&self, offset: usize) -> Option<T> {
         direct(self.0.data(), self.0.data_end(), bounded(offset)?)
@@ -57,7 +57,7 @@ impl Packet for Frame<'_> {
     #[inline(always)]
     fn has(&self, length: usize) -> bool {
         // The verifier of Linux 6.1 adds nothing to a pointer whose size it doesn't
-        // know, as that of 16 bits in another byte order (`be16`).
+        // know, such as a 16-bit value in another byte order (`be16`).
         if bounded(length).is_some_and(|length| self.0.data() + length <= self.0.data_end()) {
             return true;
         }
@@ -68,7 +68,8 @@ impl Packet for Frame<'_> {
         length as u64 <= whole
     }
 
-    /// Nothing says so of a frame, but no other is as long.
+    /// Returns whether the frame is as long as only merged segments can be; nothing
+    /// else tells.
     #[inline(always)]
     fn is_merged(&self, network: usize) -> bool {
         self.has(network + TOO_LONG)

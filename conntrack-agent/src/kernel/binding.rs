@@ -16,54 +16,54 @@ use super::{
 };
 use crate::model::{Families, Helper, protocol_name};
 
-/// What the binding's table is called, in front of the agent's id.
+/// The prefix of the binding table's name, in front of the agent's id.
 pub const TABLE_PREFIX: &str = "conntrack-agent-";
 
-/// The table, as it is in every namespace that needs one.
+/// The binding: the table as it is in every namespace that needs one.
 #[derive(Clone, Debug)]
 pub struct Binding {
     nft: Nft,
     table: String,
     bits: MarkBits,
     helpers: Vec<Helper>,
-    /// How each form that this kernel can have looks.
+    /// The forms of the table that this kernel can have.
     forms: Vec<Form>,
 }
 
-/// The table as it reads some of the carriers.
+/// A form of the table: how it looks when it reads certain carriers.
 #[derive(Clone, Debug, PartialEq)]
 struct Form {
     reads: BindingCarriers,
-    /// How the kernel tells of this very table.
+    /// The kernel's dump of this form.
     dump: Dump,
-    /// How nft lists it.
+    /// The listing of this form by nft.
     listing: Value,
 }
 
-/// What a scratch namespace is called in errors.
+/// The name of a scratch namespace in errors.
 const PLACE: &str = "a scratch namespace";
 
-/// What a namespace holds in the binding's place.
+/// The state of a namespace in the binding's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BindingState {
-    /// Nothing.
+    /// The namespace has no such table.
     Absent,
-    /// The binding, as it reads these.
+    /// The namespace has the binding, which reads these carriers.
     Reading(BindingCarriers),
-    /// A table of ours that is no binding.
+    /// The namespace has a table of ours that is no binding.
     Different,
 }
 
 impl Binding {
-    /// The binding for all helpers that this kernel has.
+    /// Finds the binding for all helpers that this kernel has.
     ///
-    /// Both that, and how the table looks to the kernel and in a listing, are
-    /// found out by making it in a scratch namespace: the kernel knows its
+    /// The helpers, and how the table looks to the kernel and in a listing, are
+    /// found out by making the table in a scratch namespace: the kernel knows its
     /// helpers, nft its spelling.
     ///
     /// # Errors
-    /// [`Error`] if there is no nft, or if it refuses the table for another
-    /// reason than a helper that is not there.
+    /// [`Error`] if there is no nft, or if it refuses the table for a reason other
+    /// than a missing helper.
     pub fn probe(nft: Nft, agent: AgentId, bits: MarkBits) -> Result<Self, Error> {
         let mut binding = Self {
             nft,
@@ -82,7 +82,7 @@ impl Binding {
                 made.map_err(refused)?;
             }
             binding.note_form(MARK)?;
-            // Refused by a kernel that has no nat chains.
+            // A kernel without nat chains refuses this.
             if binding
                 .nft
                 .transact(&binding.replacement(PRIORITY))?
@@ -94,10 +94,10 @@ impl Binding {
         })
     }
 
-    /// Remembers how tables look that are got by steps. It depends on the way:
-    /// chains are listed in the order in which they came, and the kernel gives a
-    /// set of a rule the lowest number that is free (`nf_tables_set_alloc_name`). So
-    /// every step is taken until none leads to anything new.
+    /// Records the forms of tables that are made in steps. A form depends on the
+    /// steps: chains are listed in the order of their creation, and the kernel
+    /// gives a rule's set the lowest free number (`nf_tables_set_alloc_name`). So
+    /// every step is taken until none leads to a new form.
     fn note_forms(&mut self) -> Result<(), Error> {
         const WAYS: [[BindingCarriers; 5]; 2] = {
             const MARK: BindingCarriers = BindingCarriers::One(Carrier::Mark);
@@ -123,13 +123,13 @@ impl Binding {
         Ok(())
     }
 
-    /// Remembers how the table looks that was just made in a scratch namespace.
+    /// Records the form of the table that was just made in a scratch namespace.
     fn note_form(&mut self, reads: BindingCarriers) -> Result<(), Error> {
         let listing = self.nft.list_table(&self.table)?;
         let listing = listing.map_err(|refusal| refusal.in_place(PLACE))?;
         let dump = match look_up(&self.table, PLACE)? {
             TableState::Table(dump) => dump,
-            // Nobody else is in that namespace to change or remove it.
+            // No other process is in that namespace to change or remove it.
             TableState::Absent | TableState::Changing => {
                 return Err(Error::Table {
                     place: PLACE.into(),
@@ -149,34 +149,34 @@ impl Binding {
         Ok(())
     }
 
-    /// Whether this kernel can have a binding that reads these.
+    /// Returns whether this kernel can have a binding that reads these carriers.
     #[must_use]
     pub fn can_read(&self, reads: BindingCarriers) -> bool {
         self.forms.iter().any(|form| form.reads == reads)
     }
 
-    /// The helpers that this kernel has.
+    /// Returns the helpers that this kernel has.
     #[must_use]
     pub fn helpers(&self) -> &[Helper] {
         &self.helpers
     }
 
-    /// What the namespace holds.
+    /// Returns the state of the namespace.
     ///
     /// # Errors
-    /// [`Error`] if that can't be told.
+    /// [`Error`] if it can't be determined.
     pub fn observe(&self, netns: &Netns) -> Result<BindingState, Error> {
         netns.enter(|| self.observe_here(netns.name()))
     }
 
-    /// What the calling thread's network namespace holds; `place` is its name,
-    /// for errors.
+    /// Returns the state of the calling thread's network namespace; `place` is its
+    /// name, for errors.
     ///
-    /// The kernel is asked. A table that it tells of otherwise than of ours may
-    /// still be the same in other words, so then it is nft that decides.
+    /// The kernel is asked first. A table that it describes differently from ours
+    /// may still be the same in other words, so then nft decides.
     ///
     /// # Errors
-    /// [`Error`] if that can't be told.
+    /// [`Error`] if it can't be determined.
     pub fn observe_here(&self, place: &str) -> Result<BindingState, Error> {
         match look_up(&self.table, place)? {
             TableState::Absent => return Ok(BindingState::Absent),
@@ -199,15 +199,15 @@ impl Binding {
         }
     }
 
-    /// Puts the table that reads these into the namespace, in the place of what
-    /// was seen there, in one transaction, and of what reads both no more than has
-    /// to be. A
-    /// carrier that it reads no more is one that no program uses any more: those
-    /// that still run are waited for.
+    /// Puts the table that reads these carriers into the namespace, in place of
+    /// what was seen there, in one transaction. Of a table that is a binding
+    /// already, only what has to change is replaced. A carrier that the new table
+    /// no longer reads is one that no program uses any more: programs that still
+    /// run are waited for.
     ///
     /// # Errors
-    /// [`Error`] if nft refuses, as it does where nothing was seen and a table
-    /// has come since; then nothing changed.
+    /// [`Error`] if nft refuses, as it does where nothing was seen and a table has
+    /// appeared since; then nothing changed.
     pub fn install(
         &self,
         netns: &Netns,
@@ -215,7 +215,7 @@ impl Binding {
         reads: BindingCarriers,
     ) -> Result<(), Error> {
         let commands = match instead_of {
-            // A deletion has the kernel wait until no packet meets the table
+            // A deletion makes the kernel wait until no packet is in the table
             // that goes: 11 of 18 ms (Linux 6.18).
             BindingState::Absent => self.creation(reads),
             BindingState::Reading(before) => {
@@ -231,10 +231,11 @@ impl Binding {
             .map_err(|refusal| refusal.in_place(netns.name()))
     }
 
-    /// Whether the namespace has NAT for IPv4, the binding's own chain aside.
+    /// Returns whether the namespace has NAT for IPv4, apart from the binding's
+    /// own chain.
     ///
     /// # Errors
-    /// [`Error::Table`] if that can't be told.
+    /// [`Error::Table`] if it can't be determined.
     pub fn is_beside_nat(&self, netns: &Netns) -> Result<bool, Error> {
         netns.enter(|| {
             netfilter::has_nat(TABLE_PREFIX).map_err(|source| Error::Table {
@@ -245,7 +246,8 @@ impl Binding {
         })
     }
 
-    /// Takes the table out of the namespace; one that has none stays as it is.
+    /// Removes the table from the namespace; a namespace without one stays as it
+    /// is.
     ///
     /// # Errors
     /// [`Error`] if nft refuses.
@@ -275,9 +277,9 @@ impl Binding {
         Ok(present)
     }
 
-    /// In the place of one that may be there.
+    /// Returns the changes that replace a table that may be there.
     fn replacement(&self, reads: BindingCarriers) -> Vec<NftChange> {
-        // Added first so that there is one to delete.
+        // The table is added first so that there is one to delete.
         let mut commands = vec![
             NftChange::Add(self.table()),
             NftChange::Delete(self.table()),
@@ -286,12 +288,12 @@ impl Binding {
         commands
     }
 
-    /// From a whole one to another. The chain that both have stays as it is: a
-    /// packet may be on its way through it, and one transaction isn't one moment
-    /// for it, as the kernel asks for each chain and each set which generation it
-    /// is (`nft_do_chain`, `net/netfilter/nf_tables_core.c`; `nft_genmask_cur`). In a
-    /// table that was replaced whole, one connection in some 100,000 missed its
-    /// helper.
+    /// Returns the changes from one whole table to another. The chain that both
+    /// have stays as it is: a packet may be on its way through it, and a
+    /// transaction isn't one moment for a packet, as the kernel checks the
+    /// generation of each chain and each set separately (`nft_do_chain`,
+    /// `net/netfilter/nf_tables_core.c`; `nft_genmask_cur`). In a table that was
+    /// replaced whole, one connection in some 100,000 missed its helper.
     fn step(&self, before: BindingCarriers, reads: BindingCarriers) -> Vec<NftChange> {
         let differs = |wanted: BindingCarriers, other: BindingCarriers| {
             let carriers = [Carrier::Mark, Carrier::Priority].into_iter();
@@ -305,7 +307,7 @@ impl Binding {
         added.chain(removed).collect()
     }
 
-    /// A chain that is not there yet.
+    /// Returns the changes that make a chain that is not there yet.
     fn chain(&self, carrier: Carrier) -> impl Iterator<Item = NftChange> {
         let chain = BindingChain::of(carrier, self.bits, &self.helpers);
         let objects = chain.objects(&self.table).into_iter();
@@ -323,7 +325,7 @@ impl Binding {
                 objects.extend(chain.objects(&self.table));
             }
         }
-        // Not added: what would be there already would stay.
+        // `Create` and not `Add`: with `Add`, what is there already would stay.
         let table = NftChange::Create(self.table());
         let objects = objects.into_iter().map(NftChange::Add);
         std::iter::once(table).chain(objects).collect()
@@ -344,8 +346,8 @@ impl Binding {
     }
 }
 
-/// Takes the table that the agent `owner` calls its binding out of the
-/// namespace. Returns whether there was one.
+/// Removes the table that the agent `owner` calls its binding from the namespace.
+/// Returns whether there was one.
 ///
 /// # Errors
 /// [`Error`] if nft refuses.
@@ -376,7 +378,8 @@ fn look_up(table: &str, place: &str) -> Result<TableState, Error> {
     })
 }
 
-/// With the protocol, because sip has two objects.
+/// Returns the name of a helper's object, with the protocol, because sip has two
+/// objects.
 fn object_name(helper: Helper) -> String {
     format!("{}-{}", helper.name(), protocol_name(helper.protocol()))
 }

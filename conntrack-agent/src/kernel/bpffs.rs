@@ -9,18 +9,20 @@ use rustix::{
 
 use super::Error;
 
-/// `BPF_FS_MAGIC`, include/uapi/linux/magic.h.
+/// The magic number `BPF_FS_MAGIC`, include/uapi/linux/magic.h.
 const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
 
-/// Whether `folder` is inside a bpffs; one that doesn't exist is not.
+/// Returns whether `folder` is inside a bpffs; a folder that doesn't exist is
+/// not.
 #[must_use]
 pub fn is_bpffs(folder: &Path) -> bool {
     statfs(folder)
         .is_ok_and(|found| u32::try_from(found.f_type).is_ok_and(|magic| magic == BPF_FS_MAGIC))
 }
 
-/// That `folder` is inside a bpffs: anywhere else a pin can't be made, and the
-/// folders for one would hide from the bpffs that is to be mounted there.
+/// Checks that `folder` is inside a bpffs. Anywhere else a pin can't be made,
+/// and the folders for one would be hidden by the bpffs that is to be mounted
+/// there.
 ///
 /// # Errors
 /// [`Error::NoBpffs`] if not.
@@ -34,9 +36,10 @@ pub fn require_mounted(folder: &Path) -> Result<(), Error> {
     })
 }
 
-/// Whether nobody has pinned anything in the bpffs mounted at `root`.
+/// Returns whether the bpffs mounted at `root` has no pins but the kernel's
+/// own.
 ///
-/// The kernel itself puts two iterators into each one (kernel/bpf/preload).
+/// The kernel itself puts two iterators into each bpffs (kernel/bpf/preload).
 #[must_use]
 pub fn is_unused(root: &Path) -> bool {
     const PRELOADED: [&str; 2] = ["maps.debug", "progs.debug"];
@@ -46,12 +49,12 @@ pub fn is_unused(root: &Path) -> bool {
     fs::read_dir(root).is_ok_and(|mut entries| entries.all(known))
 }
 
-/// Sees to it that `folder` is inside a bpffs, by mounting one there if need
-/// be. Returns whether it was.
+/// Ensures that `folder` is inside a bpffs, by mounting one there if necessary.
+/// Returns whether one was mounted.
 ///
 /// # Errors
-/// [`Error::NoBpffs`] if there is none and none can be mounted; a folder with
-/// something in it is not mounted over, that would hide it.
+/// [`Error::NoBpffs`] if there is none and none can be mounted. A folder that
+/// isn't empty is not mounted over, as that would hide its contents.
 pub fn ensure_mounted(folder: &Path) -> Result<bool, Error> {
     if is_bpffs(folder) {
         return Ok(false);

@@ -10,9 +10,9 @@ static CLASSIFIER: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cla
 
 /// An eBPF object, and the version of the ABI that it is written for.
 ///
-/// The agent has one, that which it was built with. A value all the same: what
-/// happens when another release of the agent follows can be shown by another
-/// value, without another release.
+/// The agent has one build, the one that it was compiled with. It is a value
+/// all the same, so that tests can show with another value what happens when
+/// another release of the agent follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Build {
     abi: u32,
@@ -20,7 +20,7 @@ pub struct Build {
 }
 
 impl Build {
-    /// That of this build.
+    /// Returns the build that this agent was compiled with.
     #[must_use]
     pub const fn built_in() -> Self {
         Self {
@@ -29,7 +29,7 @@ impl Build {
         }
     }
 
-    /// Another one, with the bytes of an ELF file.
+    /// Makes a build from an ABI version and the bytes of an ELF file.
     #[must_use]
     pub const fn new(abi: u32, object: Vec<u8>) -> Self {
         Self {
@@ -38,19 +38,20 @@ impl Build {
         }
     }
 
-    /// The version of its ABI.
+    /// Returns the version of the build's ABI.
     #[must_use]
     pub const fn abi(&self) -> u32 {
         self.abi
     }
 
-    /// The bytes of its object.
+    /// Returns the bytes of the build's object.
     #[must_use]
     pub fn object(&self) -> &[u8] {
         &self.object
     }
 
-    /// What tells its program from any other's: SHA-256 of the object.
+    /// Returns the digest that identifies the build's program: SHA-256 of the
+    /// object.
     pub(super) fn digest(&self) -> [u8; 32] {
         Sha256::digest(&self.object).into()
     }

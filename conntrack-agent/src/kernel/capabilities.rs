@@ -11,13 +11,14 @@ use rustix::thread::{
 /// A capability that the agent lacks, and what it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MissingCapability {
-    /// Its name in capabilities(7).
+    /// The capability's name in capabilities(7).
     pub name: &'static str,
-    /// What can't be done without.
+    /// The work that can't be done without it.
     pub needed_for: &'static str,
 }
 
-/// All that the agent needs once it has its folders, files and sockets.
+/// The capabilities that the agent needs once it has its folders, files and
+/// sockets.
 const NEEDED: [(CapabilitySet, &str, &str); 3] = [
     (CapabilitySet::BPF, "CAP_BPF", "load eBPF programs and maps"),
     (
@@ -32,10 +33,11 @@ const NEEDED: [(CapabilitySet, &str, &str); 3] = [
     ),
 ];
 
-/// The capabilities that the agent needs and the calling thread doesn't have.
+/// Returns the capabilities that the agent needs and the calling thread doesn't
+/// have.
 ///
 /// # Errors
-/// What capget(2) says.
+/// The error of capget(2).
 pub fn missing() -> io::Result<Vec<MissingCapability>> {
     let effective = capabilities(None)?.effective;
     Ok(NEEDED
@@ -46,19 +48,19 @@ pub fn missing() -> io::Result<Vec<MissingCapability>> {
 }
 
 /// Gives up, for good, every capability of the calling thread that is not
-/// needed. Threads and processes that it starts from now on have no more than
-/// it; those that it has started keep theirs (capset(2) is a thread's own), so
+/// needed. Threads and processes that it starts from now on have no more than it
+/// has. Those that it has started keep theirs (capset(2) acts on one thread), so
 /// there must be none.
 ///
-/// nft gets the same three at its execution: for root, what the bounding set
-/// has, and no more than its parent had (capabilities(7); `PR_SET_NO_NEW_PRIVS`,
-/// `cap_bprm_creds_from_file` in security/commoncap.c).
+/// nft gets the same three capabilities at its execution: for root, those in the
+/// bounding set, and no more than its parent had (capabilities(7);
+/// `PR_SET_NO_NEW_PRIVS`, `cap_bprm_creds_from_file` in security/commoncap.c).
 ///
-/// Returns whether the bounding set was reduced as well: that takes
-/// `CAP_SETPCAP`. Where it was not, no new privileges can be had all the same.
+/// Returns whether the bounding set was reduced as well, which takes
+/// `CAP_SETPCAP`. Even where it was not, no new privileges can be gained.
 ///
 /// # Errors
-/// What prctl(2) or capset(2) says.
+/// The error of prctl(2) or capset(2).
 pub fn reduce() -> io::Result<bool> {
     let kept = NEEDED
         .into_iter()
@@ -66,7 +68,7 @@ pub fn reduce() -> io::Result<bool> {
     set_no_new_privs(true)?;
     clear_ambient_capability_set()?;
     let mut is_bounded = true;
-    // A set is 64 bits; where the kernel knows no more of them, it says EINVAL.
+    // A set has 64 bits; for a bit that the kernel doesn't know, it says EINVAL.
     for number in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << number);
         match capability_is_in_bounding_set(capability) {

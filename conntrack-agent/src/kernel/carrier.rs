@@ -17,8 +17,8 @@ pub struct MarkBits {
 }
 
 impl MarkBits {
-    /// These bits; none if they are not one run of adjoining bits with room for
-    /// every helper mark.
+    /// Makes the bits from a mask. Returns `None` if it is not one run of adjoining
+    /// bits with room for every helper mark.
     #[must_use]
     pub const fn new(mask: u32) -> Option<Self> {
         if mask == 0 {
@@ -31,49 +31,50 @@ impl MarkBits {
         Some(Self { mask })
     }
 
-    /// The bits.
+    /// Returns the mask.
     #[must_use]
     pub const fn mask(self) -> u32 {
         self.mask
     }
 
-    /// How far left of bit 0 they begin.
+    /// Returns the number of bits below the run.
     #[must_use]
     pub const fn shift(self) -> u32 {
         self.mask().trailing_zeros()
     }
 
-    /// A helper mark, as `skb->mark` carries it.
+    /// Returns a helper mark as `skb->mark` carries it.
     #[must_use]
     pub const fn bits(self, helper_mark: u32) -> u32 {
         helper_mark << self.shift()
     }
 }
 
-/// Which carriers a binding reads.
+/// The carriers that a binding reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BindingCarriers {
-    /// One.
+    /// The binding reads one carrier.
     One(Carrier),
-    /// Both: while classifiers change from one to the other.
+    /// The binding reads both carriers, while classifiers change from one to the
+    /// other.
     Both,
 }
 
 impl BindingCarriers {
-    /// Each that there is.
+    /// All values.
     pub const ALL: [Self; 3] = [
         Self::One(Carrier::Mark),
         Self::One(Carrier::Priority),
         Self::Both,
     ];
 
-    /// Whether this carrier is one of them.
+    /// Returns whether this carrier is one of them.
     #[must_use]
     pub fn has(self, carrier: Carrier) -> bool {
         self == Self::Both || self == Self::One(carrier)
     }
 
-    /// Whether each of the others is one of them.
+    /// Returns whether all of the other carriers are among them.
     #[must_use]
     pub fn has_all_of(self, others: Self) -> bool {
         self == Self::Both || self == others
@@ -89,7 +90,7 @@ impl fmt::Display for BindingCarriers {
     }
 }
 
-/// What a carrier is called in the configuration and in output.
+/// Returns the name of a carrier in the configuration and in output.
 #[must_use]
 pub const fn name(carrier: Carrier) -> &'static str {
     match carrier {

@@ -1,9 +1,9 @@
 //! Queries a network namespace's conntrack by ctnetlink.
 //!
-//! Asked about one connection at a time, because that is what is wanted: the
-//! programs tell which connections are a helper's. Events for all that a
-//! namespace has (`NFNLGRP_CONNTRACK_NEW`) would have the kernel put one together
-//! for each connection of each router, on the packet's path.
+//! One connection is asked about at a time, because no more is wanted: the
+//! programs tell which connections are a helper's. Events for all connections of
+//! a namespace (`NFNLGRP_CONNTRACK_NEW`) would make the kernel build one for
+//! each connection of each router, on the packet's path.
 
 mod message;
 
@@ -16,32 +16,32 @@ use crate::model::Protocol;
 use message::{ConntrackQuery, question};
 pub use message::{Tracked, Usage};
 
-/// As much as the kernel puts into one datagram of a dump, if it is let
-/// (`netlink_dump`, `net/netlink/af_netlink.c`).
+/// The most that the kernel puts into one datagram of a dump, if the buffer
+/// allows it (`netlink_dump`, `net/netlink/af_netlink.c`).
 const DATAGRAM: usize = 32 * 1024;
 
-/// Who talks to whom, as the connection's first packet says it.
+/// The addresses and protocol of a connection, as its first packet has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OriginalTuple {
     /// The transport protocol.
     pub protocol: Protocol,
-    /// Where the packet comes from.
+    /// The packet's source.
     pub source: SocketAddr,
-    /// Where it goes, of the same family.
+    /// The packet's destination, of the same family.
     pub destination: SocketAddr,
 }
 
-/// How full a namespace's connection tracking is.
+/// The fill level of a namespace's connection tracking.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fullness {
-    /// How many connections there are, and may be.
+    /// The number of connections, and the limit.
     pub usage: Usage,
-    /// How many connections are expected.
+    /// The number of expectations.
     pub expected: usize,
 }
 
-/// A socket to the connection tracking of the namespace that it was opened in,
-/// which it keeps alive.
+/// A socket to the connection tracking of the namespace that it was opened in.
+/// The socket keeps the namespace alive.
 pub struct Conntrack {
     socket: Socket,
     sequence: u32,
@@ -49,14 +49,14 @@ pub struct Conntrack {
 }
 
 impl Conntrack {
-    /// Opens one in the calling thread's namespace.
+    /// Opens a socket in the calling thread's namespace.
     ///
     /// # Errors
-    /// socket(2).
+    /// The error of socket(2).
     pub fn open() -> io::Result<Self> {
         let socket = Socket::new(NETLINK_NETFILTER)?;
-        // The kernel answers while it is asked (`nfnetlink_rcv`): an answer that
-        // isn't there yet will never be.
+        // The kernel answers during the request (`nfnetlink_rcv`): an answer
+        // that isn't there yet will never come.
         socket.set_non_blocking(true)?;
         Ok(Self {
             socket,
@@ -65,11 +65,12 @@ impl Conntrack {
         })
     }
 
-    /// The connection that began so, in the default zone; none if there is none
-    /// (any more).
+    /// Returns the connection in the default zone that began with this tuple, or
+    /// `None` if there is none (any more).
     ///
     /// # Errors
-    /// netlink(7): EPERM without `CAP_NET_ADMIN`; an answer that can't be read.
+    /// The error of netlink(7): EPERM without `CAP_NET_ADMIN`; an answer that
+    /// can't be read.
     pub fn find(&mut self, flow: &OriginalTuple) -> io::Result<Option<Tracked>> {
         let mut found = None;
         let asked = self.ask(ConntrackQuery::Connection(flow), |attributes| {
@@ -82,11 +83,11 @@ impl Conntrack {
         }
     }
 
-    /// The connections that were given a helper by the ruleset, at most so many
-    /// of them.
+    /// Returns at most `most` of the connections that were given a helper by the
+    /// ruleset.
     ///
     /// # Errors
-    /// As [`Self::find`].
+    /// The same as those of [`Self::find`].
     pub fn with_helper(&mut self, most: usize) -> io::Result<Vec<(OriginalTuple, Tracked)>> {
         let mut all = Vec::new();
         self.ask(ConntrackQuery::WithHelper, |attributes| {
@@ -102,10 +103,10 @@ impl Conntrack {
         Ok(all)
     }
 
-    /// How full it is.
+    /// Returns the fill level.
     ///
     /// # Errors
-    /// As [`Self::find`].
+    /// The same as those of [`Self::find`].
     pub fn fullness(&mut self) -> io::Result<Fullness> {
         Ok(Fullness {
             usage: self.usage()?,
@@ -131,7 +132,7 @@ impl Conntrack {
         Ok(count)
     }
 
-    /// Gives each answer's attributes to `take`.
+    /// Passes the attributes of each answer to `take`.
     fn ask(
         &mut self,
         what: ConntrackQuery<'_>,
@@ -143,8 +144,8 @@ impl Conntrack {
         self.socket.send_to(&question, &kernel, 0)?;
         loop {
             receive_from_kernel(&self.socket, &mut self.buffer)?;
-            // Behind `struct nfgenmsg`. A listing that changed meanwhile is as
-            // good as one that is older.
+            // The attributes come after `struct nfgenmsg`. A listing that
+            // changed meanwhile is as good as an older one.
             let part = part(&self.buffer, self.sequence, &mut |payload: &[u8]| {
                 take(payload.get(message::GENERAL..).unwrap_or_default())
             })?;

@@ -10,24 +10,24 @@ use aya::{
     programs::{ProgramError, links::LinkError},
 };
 
-/// Why the kernel, or nft on its behalf, did not do what was asked.
+/// The reason why the kernel, or nft on its behalf, did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The namespace is not there any more; all that was in it is gone too.
+    /// The namespace no longer exists, and neither does anything in it.
     #[error("network namespace {name} went away while the agent was working on it")]
     NamespaceGone {
         /// The namespace.
         name: String,
     },
-    /// What is pinned for the router is another agent's.
+    /// The pins of the router belong to another agent.
     #[error("the instance pinned in {} is agent {owner}'s; give each agent its own bpffs_dir", folder.display())]
     Foreign {
-        /// Where.
+        /// The folder of the pins.
         folder: PathBuf,
-        /// Whose it is.
+        /// The agent that they belong to.
         owner: AgentId,
     },
-    /// Something is pinned in a later version of the ABI.
+    /// There are pins of a later version of the ABI.
     #[error(
         "what is pinned in {} has ABI version {pinned}, and this agent knows {known}: \
          it is older than the one that ran here; run that one or a later one, or let \
@@ -35,28 +35,28 @@ pub enum Error {
         folder.display()
     )]
     NewerAbi {
-        /// Where.
+        /// The folder of the pins.
         folder: PathBuf,
-        /// The version that is pinned.
+        /// The version of the pins.
         pinned: u32,
-        /// The agent's.
+        /// The version that the agent knows.
         known: u32,
     },
-    /// What is pinned can't be understood, as its ABI is an earlier one.
+    /// The pins can't be read, as their ABI is an earlier one.
     #[error(
         "the rules in force can't be read: they are pinned in ABI version {pinned}, and \
          this agent reads {known}; start once with `--rebuild rules --rules FILE`"
     )]
     OlderAbi {
-        /// The version that is pinned.
+        /// The version of the pins.
         pinned: u32,
-        /// The agent's.
+        /// The version that the agent knows.
         known: u32,
     },
-    /// The interface is not there any more.
+    /// The interface no longer exists.
     #[error("interface {interface} of {namespace} went away")]
     InterfaceGone {
-        /// Its namespace.
+        /// The interface's namespace.
         namespace: String,
         /// The interface.
         interface: String,
@@ -66,9 +66,9 @@ pub enum Error {
     Namespace {
         /// The namespace, or the folder.
         name: String,
-        /// What was tried.
+        /// The operation that failed.
         what: &'static str,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -77,20 +77,20 @@ pub enum Error {
     Interfaces {
         /// The namespace.
         name: String,
-        /// What netlink said.
+        /// The error of netlink.
         #[source]
         source: io::Error,
     },
-    /// What is on the ingress of an interface could not be asked or changed.
+    /// The ingress of an interface could not be queried or changed.
     #[error("interface {interface} of {namespace} cannot be {what}")]
     Ingress {
-        /// Its namespace.
+        /// The interface's namespace.
         namespace: String,
-        /// The interface: its name, or its number.
+        /// The interface's name or number.
         interface: String,
-        /// What was tried: "given a tc filter".
+        /// The operation that failed: "given a tc filter".
         what: &'static str,
-        /// What the kernel said.
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
@@ -101,67 +101,67 @@ pub enum Error {
         place: String,
         /// The table.
         table: String,
-        /// What the kernel said.
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
-    /// Nat chains are wanted where there are none.
+    /// The configuration wants nat chains, and the kernel has none.
     #[error(
         "carrier = \"priority\": this kernel has no nftables nat chains (nft_chain_nat); \
          \"auto\" and \"mark\" are possible"
     )]
     NoNatChains,
-    /// tcx is wanted where there is none.
+    /// The configuration wants tcx, and the kernel has none.
     #[error(
         "attach = \"tcx\": this kernel has no tcx, it came with Linux 6.6; \
          \"auto\" and \"clsact\" are possible"
     )]
     NoTcx,
-    /// There is no nft program.
+    /// The nft program does not exist.
     #[error(
         "the nft program {program:?} cannot be run; install the nftables package, \
          or set `nft` in the configuration to where it is"
     )]
     NftMissing {
-        /// What was tried to run.
+        /// The program that should have run.
         program: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// nft could not be started, or talked with.
+    /// The nft program could not be started, or its pipes failed.
     #[error("{} could not be run", program.display())]
     NftNotRun {
-        /// What was tried to run.
+        /// The program that should have run.
         program: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// nft did not end.
+    /// The nft program did not end in time.
     #[error("{} did not end within {limit:?} and was killed", program.display())]
     NftHangs {
         /// The program.
         program: PathBuf,
-        /// How long it was waited for.
+        /// The time after which it was killed.
         limit: std::time::Duration,
     },
-    /// nft refused, or printed something that cannot be understood.
+    /// The nft program refused, or printed something that cannot be understood.
     #[error("nft failed in {place}: {said}")]
     Nft {
         /// The namespace.
         place: String,
-        /// Its words.
+        /// The program's message.
         said: String,
     },
-    /// What legacy iptables has in a namespace could not be read.
+    /// The rules of legacy iptables in a namespace could not be read.
     #[error("the rules of {table} in {place} cannot be read: {why}")]
     Legacy {
         /// The namespace.
         place: String,
-        /// Whose table: "iptables-legacy raw".
+        /// The program and the table: "iptables-legacy raw".
         table: String,
-        /// What was tried, and what became of it.
+        /// The operation that failed, and how.
         why: String,
     },
     /// The eBPF object could not be loaded.
@@ -173,46 +173,46 @@ pub enum Error {
         first_line(verifier_log)
     )]
     Refused {
-        /// The system call's error.
+        /// The error of the system call.
         source: io::Error,
         /// The verifier's log.
         verifier_log: String,
     },
-    /// Anything else about a program.
+    /// Another operation on a program failed.
     #[error("{what}")]
     Program {
-        /// What was tried.
+        /// The operation that failed.
         what: String,
-        /// What aya said.
+        /// The error of aya.
         #[source]
         source: Box<ProgramError>,
     },
     /// A map could not be read or written.
     #[error("{what} of map {map}")]
     Map {
-        /// What was tried.
+        /// The operation that failed.
         what: &'static str,
         /// The map's name.
         map: &'static str,
-        /// What aya said.
+        /// The error of aya.
         #[source]
         source: Box<MapError>,
     },
     /// A link could not be opened or replaced.
     #[error("link {}", path.display())]
     Link {
-        /// Where it is pinned.
+        /// The path of the link's pin.
         path: PathBuf,
-        /// What aya said.
+        /// The error of aya.
         #[source]
         source: Box<LinkError>,
     },
     /// Something could not be pinned.
     #[error("{} cannot be pinned", path.display())]
     Pin {
-        /// Where it should have been.
+        /// The path where the pin should be.
         path: PathBuf,
-        /// What aya said.
+        /// The error of aya.
         #[source]
         source: Box<PinError>,
     },
@@ -221,9 +221,9 @@ pub enum Error {
     File {
         /// The file or folder.
         path: PathBuf,
-        /// What was tried: "made", "removed".
+        /// The operation that failed: "made", "removed".
         what: &'static str,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -233,20 +233,22 @@ pub enum Error {
          mount it (mount -t bpf bpf {}), or move bpffs_dir in the configuration", path.display(), path.display()
     )]
     NoBpffs {
-        /// Where it should be.
+        /// The path where the bpffs should be.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// A bug: the object or the maps are not what this agent was built with.
+    /// The object or the maps are not those that this agent was built with,
+    /// which is a bug.
     #[error("the eBPF object has no {0}")]
     Missing(&'static str),
 }
 
-/// What was wrong, in the verifier's words: the first line where it was asked for
-/// no trace; statistics follow, and are all that a program has that it found no
-/// fault in (`print_verification_stats`, kernel/bpf/verifier.c).
+/// Returns the verifier's reason: the first line of the log, where no trace was
+/// asked for. Statistics follow it, and a program that the verifier found no
+/// fault in has nothing else in its log (`print_verification_stats`,
+/// kernel/bpf/verifier.c).
 fn first_line(log: &str) -> String {
     const STATISTICS: [&str; 3] = ["verification time ", "stack depth ", "processed "];
     let line = log.lines().find(|line| !line.is_empty());
@@ -255,8 +257,8 @@ fn first_line(log: &str) -> String {
 }
 
 impl Error {
-    /// Whether what was to be entered is a namespace of another kind (setns(2):
-    /// EINVAL).
+    /// Returns whether the file to be entered is a namespace of another kind
+    /// (setns(2): EINVAL).
     #[must_use]
     pub fn is_no_network_namespace(&self) -> bool {
         match self {

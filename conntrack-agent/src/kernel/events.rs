@@ -21,31 +21,31 @@ use crate::model::{Destination, Protocol, RouterId};
 /// A [`Limiter`] as plain numbers.
 type RawLimiter = [u64; size_of::<Limiter>() / size_of::<u64>()];
 
-/// A packet of a rule that may be the first of its connection: a TCP SYN, or the
-/// first UDP packet of a flow in two minutes, as far as the CPU remembers that
-/// it met.
+/// A packet that matches a rule and may be the first of its connection: a TCP SYN,
+/// or the first UDP packet of a flow in two minutes, as far as the CPU remembers the
+/// flows that it met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewConnection {
-    /// When it came: the time since the host started, without what it slept
-    /// (`CLOCK_MONOTONIC`), as fine as the kernel's tick.
+    /// The time of its arrival: the time since the host started, without suspended
+    /// time (`CLOCK_MONOTONIC`), with the precision of the kernel's tick.
     pub at: Duration,
-    /// The router that it came to.
+    /// The router that it arrived at.
     pub router: RouterId,
-    /// The number of the interface that it came in by, in the namespace that
-    /// the interface is in.
+    /// The number of the interface that it arrived on, in that interface's
+    /// namespace.
     pub interface: u32,
     /// The transport protocol.
     pub protocol: Protocol,
-    /// Where it came from: before the router translates any address.
+    /// The packet's source, before the router translates any address.
     pub source: SocketAddr,
-    /// Where it was sent to, likewise.
+    /// The packet's destination, likewise untranslated.
     pub destination: SocketAddr,
     /// The helper mark of its rule.
     pub mark: u32,
 }
 
 impl NewConnection {
-    /// What its rule is for.
+    /// Returns the destination of its rule.
     #[must_use]
     pub const fn rule(&self) -> Destination {
         Destination {
@@ -55,16 +55,17 @@ impl NewConnection {
     }
 }
 
-/// An entry of the ring buffer is none that a program of this ABI writes.
+/// The reason why an entry of the ring buffer is none that a program of this ABI
+/// writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnreadableEvent {
-    /// It is too long or too short.
+    /// The entry is too long or too short.
     #[error("it has {0} bytes and not {size}", size = event::Opened::SIZE)]
     Length(usize),
-    /// Its family is neither 4 nor 6.
+    /// The entry's family is neither 4 nor 6.
     #[error("it is of IP version {0}")]
     Family(u8),
-    /// Its protocol carries no helper's control connection.
+    /// The entry's protocol carries no helper's control connection.
     #[error("it is of IP protocol {0}, and TCP is 6, UDP 17")]
     Protocol(u8),
 }
@@ -97,7 +98,8 @@ impl TryFrom<&[u8]> for NewConnection {
 const TCP: u8 = Protocol::Tcp as u8;
 const UDP: u8 = Protocol::Udp as u8;
 
-/// Of the words that hold its bytes; IPv4 has the first four of them.
+/// Returns the address in the words that hold its bytes; IPv4 uses the first four
+/// bytes.
 fn address(family: u8, words: [u64; 2]) -> Result<IpAddr, UnreadableEvent> {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(words.map(u64::to_ne_bytes).as_flattened());
@@ -111,22 +113,23 @@ fn address(family: u8, words: [u64; 2]) -> Result<IpAddr, UnreadableEvent> {
     }
 }
 
-/// How many events there were, over all CPUs, since the maps were made. Their
-/// sum is the number of packets that an event was due for.
+/// The numbers of events over all CPUs, since the maps were made. Their sum is the
+/// number of packets that an event was due for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Written to the ring buffer.
+    /// The number of events written to the ring buffer.
     pub sent: u64,
-    /// Not, as there were too many at once:
+    /// The number of events not written because there were too many at once:
     /// [`EVENTS_PER_WINDOW`](event::EVENTS_PER_WINDOW) on each CPU.
     pub limited: u64,
-    /// Not, as the ring buffer was full: nobody has read it.
+    /// The number of events not written because the ring buffer was full, as no
+    /// reader emptied it.
     pub full: u64,
 }
 
 impl Tally {
-    /// What the programs have counted; none if nothing is pinned, as no router has
-    /// rules. Takes nothing from a reader.
+    /// Returns the programs' counts, or `None` if nothing is pinned, as no router
+    /// has rules. Takes nothing from a reader.
     ///
     /// # Errors
     /// [`Error::Map`] if it can't be read.
@@ -138,7 +141,7 @@ impl Tally {
         tally(&limiter.map_err(Error::map("shape", abi::LIMITER))?).map(Some)
     }
 
-    /// What was lost, for either reason.
+    /// Returns the number of events that were lost, for either reason.
     #[must_use]
     pub const fn lost(&self) -> u64 {
         self.limited.wrapping_add(self.full)
@@ -153,8 +156,8 @@ impl Tally {
     }
 }
 
-/// What was lost before this agent began, of a ring buffer that was there already: an
-/// agent before this one may have told of it.
+/// The events that an older ring buffer lost before this agent began; an agent
+/// before this one may have reported them.
 #[derive(Clone, Copy, Debug)]
 pub struct Inherited {
     ring_id: u32,
@@ -163,9 +166,9 @@ pub struct Inherited {
 
 /// The reader of the ring buffer that all instances of an agent write to.
 ///
-/// There must be one at a time: what one has read the others never see, and two
-/// that read at once see some twice. Its descriptor ([`AsFd`]) is readable when
-/// there is something to be read (poll(2)).
+/// There must be only one at a time: what one reader has read the others never see,
+/// and two that read at once see some entries twice. Its descriptor ([`AsFd`]) is
+/// readable when there is something to read (poll(2)).
 pub struct EventReader {
     ring: RingBuf<MapData>,
     ring_id: u32,
@@ -175,8 +178,8 @@ pub struct EventReader {
 }
 
 impl EventReader {
-    /// Opens what is pinned; none if nothing is, as no router has rules. What
-    /// was sent before and that nobody has read comes first.
+    /// Opens the pinned ring buffer. Returns `None` if nothing is pinned, as no
+    /// router has rules. Entries that were written before and never read come first.
     ///
     /// # Errors
     /// [`Error::Map`] if what is pinned can't be opened, or isn't what it should
@@ -200,7 +203,8 @@ impl EventReader {
         }))
     }
 
-    /// What is there now; none if nothing is, or it can't be read.
+    /// Returns what was lost so far, or `None` if nothing is pinned or it can't be
+    /// read.
     #[must_use]
     pub fn inherited(pins: &Pins) -> Option<Inherited> {
         let events = Self::open(pins).ok()??;
@@ -210,27 +214,27 @@ impl EventReader {
         })
     }
 
-    /// What was lost of this one before the agent began: of one that was made since,
-    /// nothing.
+    /// Returns what this ring buffer lost before the agent began; 0 for one that was
+    /// made since.
     #[must_use]
     pub fn lost_before(&self, inherited: Option<Inherited>) -> u64 {
         let same = inherited.filter(|inherited| inherited.ring_id == self.ring_id);
         same.map_or(0, |inherited| inherited.lost)
     }
 
-    /// Whether the ring buffer that it reads is still the one that is pinned,
-    /// which is the one that programs write to. It isn't after the last rule went
-    /// and another came, or somebody has removed the pin: then another is to be
-    /// opened, when this one has been read to its end.
+    /// Returns whether the ring buffer that it reads is still the pinned one, which
+    /// programs write to. It isn't after the last rule went and another came, or
+    /// after somebody removed the pin. Then this one has to be read to its end, and
+    /// the pinned one opened.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
         let pinned = MapInfo::from_pin(self.folder.join(abi::EVENTS));
         pinned.is_ok_and(|map| map.id() == self.ring_id)
     }
 
-    /// Takes what there is, of at most so many entries, the oldest first. Never
-    /// waits; fewer than `most` is all there was, but for entries that could not
-    /// be read.
+    /// Takes at most `most` entries, the oldest first. Never waits. Fewer than
+    /// `most` means that there were no more, apart from entries that could not be
+    /// read.
     pub fn read(&mut self, most: usize) -> Vec<NewConnection> {
         let mut all = Vec::new();
         for _ in 0..most {
@@ -238,7 +242,7 @@ impl EventReader {
             match NewConnection::try_from(&*entry) {
                 Ok(opened) => all.push(opened),
                 Err(error) => {
-                    // Once: if there is one there are thousands.
+                    // Logged once: if there is one, there are thousands.
                     if self.unreadable == 0 {
                         warn!(%error, "an event of a new connection cannot be read");
                     }
@@ -249,13 +253,13 @@ impl EventReader {
         all
     }
 
-    /// How many entries could not be read so far.
+    /// Returns the number of entries that could not be read so far.
     #[must_use]
     pub const fn unreadable(&self) -> u64 {
         self.unreadable
     }
 
-    /// What the programs have counted.
+    /// Returns the programs' counts.
     ///
     /// # Errors
     /// [`Error::Map`] if it can't be read.
@@ -286,7 +290,7 @@ fn tally(limiter: &PerCpuArray<MapData, RawLimiter>) -> Result<Tally, Error> {
     Ok(of_cpus.iter().fold(Tally::default(), Tally::add))
 }
 
-/// A map by its pin, and the kernel's id of it; none if there is no pin.
+/// Opens a pinned map. Returns its kernel id as well, or `None` if there is no pin.
 fn open(folder: &Path, name: &'static str) -> Result<Option<(u32, Map)>, Error> {
     use aya::maps::MapError::SyscallError;
     let map = match MapData::from_pin(folder.join(name)) {

@@ -1,4 +1,4 @@
-//! One router's instance: its maps and its program, as they are pinned.
+//! One router's instance: its pinned maps and programs.
 
 mod counting;
 mod making;
@@ -26,20 +26,22 @@ use conntrack_ebpf::abi::{self, COUNTER_GROUP, Destination, Globals, Identity, P
 use super::{AgentId, Carrier, Error, Object, pins::entries, shared, sys};
 use crate::port_table::{Capacity, Edit, Image, PartialTable, Write};
 
-/// The pin of the program, made last: an instance that has it is whole.
+/// The name of the program's pin. It is made last: an instance that has it is
+/// whole.
 pub(super) const PROGRAM: &str = "classify";
 
-/// The pin of the XDP program, where there is one.
+/// The name of the XDP program's pin, where there is one.
 const XDP_PROGRAM: &str = "classify_xdp";
 
-/// bpffs knows no name with a dot, so the section is pinned under another.
+/// The name of the section's pin. bpffs knows no name with a dot, so it differs
+/// from the section's.
 const GLOBALS_PIN: &str = "globals";
 
-/// [`Counters`] as plain numbers: packets and bytes.
+/// The [`Counters`] as plain numbers: packets and bytes.
 type RawCounters = [u64; 2];
 type RawGroup = [RawCounters; COUNTER_GROUP as usize];
 
-/// An instance that is pinned and can be used.
+/// A pinned instance that can be used.
 pub struct Instance {
     pages: Array<MapData, Page>,
     slots: Array<MapData, u64>,
@@ -48,28 +50,28 @@ pub struct Instance {
     identity: Array<MapData, [u8; Identity::SIZE]>,
     program: SchedClassifier,
     program_id: u32,
-    /// The XDP program and the kernel's id of it.
+    /// The XDP program and its kernel id.
     xdp: Option<(OwnedFd, u32)>,
     globals: Globals,
 }
 
-/// What a folder of pins is worth.
+/// The usability of a folder of pins.
 #[expect(
     clippy::large_enum_variant,
     reason = "one at a time, and taken apart at once"
 )]
 pub enum Usable {
-    /// There is nothing.
+    /// The folder has no pins.
     Absent,
-    /// Something is missing or of another shape: the remains of an agent that
-    /// died at work, or somebody's mischief. To be made anew.
+    /// A pin is missing or has another shape: the remains of an agent that died
+    /// at work, or somebody's mischief. The instance has to be made anew.
     Broken,
-    /// A whole instance.
+    /// The folder has a whole instance.
     Whole(Instance),
 }
 
 impl Instance {
-    /// Opens what is pinned in `folder`.
+    /// Opens the instance pinned in `folder`.
     ///
     /// # Errors
     /// [`Error`] if the folder can't be read.
@@ -90,30 +92,30 @@ impl Instance {
         })
     }
 
-    /// Who loaded what is pinned in `folder`, as far as it can tell: its globals
-    /// are pinned before the program and removed last.
+    /// Returns the agent that loaded what is pinned in `folder`, as far as the
+    /// folder tells: the globals are pinned before the program and removed last.
     #[must_use]
     pub fn owner_of(folder: &Path) -> Option<AgentId> {
         let globals = open_globals(folder).ok()?;
         Some(AgentId::from_bytes(globals.agent))
     }
 
-    /// Which agent loaded it.
+    /// Returns the agent that loaded the instance.
     #[must_use]
     pub const fn owner(&self) -> AgentId {
         AgentId::from_bytes(self.globals.agent)
     }
 
-    /// Whether it was loaded as `object` would load it now, or has an XDP program
-    /// beyond that.
+    /// Returns whether the instance is as `object` would load it now, or has an
+    /// XDP program in addition.
     #[must_use]
     pub fn is_of(&self, object: &Object) -> bool {
         self.globals == object.globals() && (self.xdp.is_some() || !object.wants_xdp())
     }
 
-    /// Whether its program tells of new connections where `object`'s would:
-    /// somebody may have taken the pins of what all instances share, or put
-    /// others there, and then a reader hears of some routers alone.
+    /// Returns whether its program reports new connections to the same maps as
+    /// `object`'s would. Somebody may have removed the pins of the shared maps,
+    /// or put others there, and then a reader hears only of some routers.
     ///
     /// # Errors
     /// [`Error`] if the kernel can't be asked.
@@ -123,29 +125,30 @@ impl Instance {
         shared::are_among(object.shared(), &maps.unwrap_or_default())
     }
 
-    /// The kernel's id of its program.
+    /// Returns the kernel's id of its program.
     #[must_use]
     pub const fn program_id(&self) -> u32 {
         self.program_id
     }
 
-    /// Its program.
+    /// Returns its program.
     pub const fn program(&mut self) -> &mut SchedClassifier {
         &mut self.program
     }
 
-    /// The kernel's id of its XDP program, if it has one.
+    /// Returns the kernel's id of its XDP program, if it has one.
     #[must_use]
     pub fn xdp_program_id(&self) -> Option<u32> {
         self.xdp.as_ref().map(|(_, id)| *id)
     }
 
-    /// Its XDP program, if it has one.
+    /// Returns its XDP program, if it has one.
     pub(super) fn xdp_program(&self) -> Option<BorrowedFd<'_>> {
         self.xdp.as_ref().map(|(program, _)| program.as_fd())
     }
 
-    /// Which carrier its programs use; one that is none of them is none.
+    /// Returns the carrier that its programs use, or `None` if the value is not
+    /// a carrier.
     ///
     /// # Errors
     /// [`Error::Map`] if it can't be read.
@@ -155,12 +158,12 @@ impl Instance {
         Ok(carriers.into_iter().find(|each| *each as u64 == number))
     }
 
-    /// Has its programs use this carrier: all that begin to run from now on.
+    /// Makes its programs use this carrier: all that begin to run from now on.
     ///
     /// # Errors
     /// [`Error::Map`] if the kernel refuses.
     pub fn set_carrier(&mut self, carrier: Carrier) -> Result<(), Error> {
-        // The rest of it is written as it was, byte for byte.
+        // The rest of the identity is written as it was, byte for byte.
         let identity = Identity {
             carrier: carrier as u64,
             ..self.identity()?
@@ -175,7 +178,7 @@ impl Instance {
         Ok(Identity::from_bytes(identity))
     }
 
-    /// A copy of its maps.
+    /// Returns a copy of its maps.
     ///
     /// # Errors
     /// [`Error::Map`] if they can't be read.
@@ -186,7 +189,7 @@ impl Instance {
         Ok(Image::new(pages, slots))
     }
 
-    /// The size of its maps.
+    /// Returns the size of its maps.
     #[must_use]
     pub fn capacity(&self) -> Capacity {
         let size = |elements: u32| u16::try_from(elements).unwrap_or(u16::MAX);
@@ -196,7 +199,7 @@ impl Instance {
         }
     }
 
-    /// What of its maps concerns these destinations.
+    /// Returns the part of its maps that concerns these destinations.
     ///
     /// # Errors
     /// [`Error::Map`] if they can't be read.
@@ -217,15 +220,15 @@ impl Instance {
         PartialTable::read(self.capacity(), destinations, page, slot, candidates)
     }
 
-    /// Carries out all writes, or none: where one is refused, those before it
-    /// are taken back.
+    /// Carries out all writes, or none: if one is refused, those before it are
+    /// undone.
     ///
     /// # Errors
     /// [`Error::Map`] if the kernel refuses one.
     pub fn edit(&mut self, edit: &Edit) -> Result<(), Error> {
         let writes: Vec<_> = edit.writes().collect();
         let mut done = 0;
-        // Neighbours of one kind are one system call.
+        // Adjoining writes of one kind take one system call.
         for run in writes.chunk_by(|one, next| discriminant(*one) == discriminant(*next)) {
             if let Err((more, error)) = self.write_run(run) {
                 for write in edit.undo_of_first(done + more).writes() {
@@ -238,7 +241,8 @@ impl Instance {
         Ok(())
     }
 
-    /// Writes of one kind, and how many were done before one was refused.
+    /// Carries out writes of one kind. An error comes with the number of writes
+    /// done before it.
     fn write_run(&mut self, run: &[&Write]) -> Result<(), (usize, Error)> {
         let mut keys = Vec::with_capacity(run.len());
         let (mut slots, mut pages) = (Vec::new(), Vec::new());
@@ -252,7 +256,7 @@ impl Instance {
                     keys.push(u32::from(*index));
                     pages.push(**page);
                 }
-                // Each has to be read first.
+                // Each has to be read before it is written.
                 Write::ResetCounters { .. } => {
                     self.write(write).map_err(|error| (done, error))?;
                 }
@@ -344,9 +348,10 @@ fn open_whole(folder: &Path) -> Result<Instance, Error> {
     })
 }
 
-/// One that can't be used is none: then the instance is made anew if it should
-/// have one. A bare descriptor: aya opens no pinned XDP program whose kind its
-/// caller can't name, and it names none to its callers.
+/// Opens the pinned XDP program. A program that can't be used counts as none:
+/// then the instance is made anew if it should have one. Returns a bare
+/// descriptor, because aya opens a pinned XDP program only for a caller that can
+/// name its kind, and tells its callers no kind.
 fn open_xdp(folder: &Path) -> Option<(OwnedFd, u32)> {
     let pin = folder.join(XDP_PROGRAM);
     let program = sys::open_pinned(&pin).ok()?;

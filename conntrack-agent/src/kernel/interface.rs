@@ -13,60 +13,61 @@ use super::{
     netlink::{Route, attribute},
 };
 
-/// `IFLA_IFNAME`, `include/uapi/linux/if_link.h`.
+/// The attribute `IFLA_IFNAME`, `include/uapi/linux/if_link.h`.
 const IFLA_IFNAME: u16 = 3;
-/// `IFLA_MTU` and `IFLA_XDP` there; in the latter, `IFLA_XDP_ATTACHED` and
-/// `IFLA_XDP_PROG_ID`.
+/// The attributes `IFLA_MTU` and `IFLA_XDP` there, and inside the latter
+/// `IFLA_XDP_ATTACHED` and `IFLA_XDP_PROG_ID`.
 const IFLA_MTU: u16 = 4;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
 
-/// `XDP_ATTACHED_NONE`, `XDP_ATTACHED_DRV` and `XDP_ATTACHED_SKB`, likewise.
+/// The values `XDP_ATTACHED_NONE`, `XDP_ATTACHED_DRV` and `XDP_ATTACHED_SKB`
+/// there.
 const ATTACHED_NONE: u8 = 0;
 const ATTACHED_NATIVE: u8 = 1;
 const ATTACHED_GENERIC: u8 = 2;
 
-/// `struct ifinfomsg`, include/uapi/linux/rtnetlink.h.
+/// The size of `struct ifinfomsg`, include/uapi/linux/rtnetlink.h.
 const HEADER: usize = 16;
 
-/// A network interface of some namespace.
+/// A network interface of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Its number, unique only inside its namespace.
+    /// The interface's number, unique only inside its namespace.
     pub index: u32,
-    /// Its name, at the moment when it was asked for.
+    /// The interface's name at the time of the query.
     pub name: String,
-    /// What kind of link it is.
+    /// The kind of its link.
     pub kind: LinkKind,
 }
 
-/// What matters about a link's layer 2.
+/// The kind of a link's layer 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkKind {
     /// Packets start with an Ethernet header.
     Ethernet,
-    /// The loopback: nothing of a router's traffic enters there.
+    /// The link is the loopback, where nothing of a router's traffic enters.
     Loopback,
-    /// Anything else, a tunnel say.
+    /// The link is of any other kind, such as a tunnel.
     Other,
 }
 
-/// An interface as it is listed.
+/// An interface as the kernel lists it.
 pub(super) struct Listed {
     pub(super) interface: Interface,
     pub(super) mtu: u32,
-    /// Its XDP program, if it has one.
+    /// The interface's XDP program, if it has one.
     pub(super) xdp: Option<XdpProgram>,
 }
 
-/// The interfaces of the socket's namespace, by rising index.
+/// Returns the interfaces of the socket's namespace, by rising index.
 ///
 /// # Errors
-/// [`Route::dump`]'s.
+/// The errors of [`Route::dump`].
 pub(super) fn interfaces(route: &mut Route) -> io::Result<Vec<Listed>> {
     let mut ask = LinkMessage::default();
-    // Counters of every kind are most of what the kernel says otherwise.
+    // Counters of every kind would otherwise be most of the answer.
     ask.attributes
         .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     let mut found = route.dump(&RouteNetlinkMessage::GetLink(ask), |link| {
@@ -79,7 +80,7 @@ pub(super) fn interfaces(route: &mut Route) -> io::Result<Vec<Listed>> {
 fn read(link: &[u8]) -> Result<Listed, DecodeError> {
     let header = LinkHeader::parse(link)?;
     let attributes = link.get(HEADER..).unwrap_or_default();
-    // The kernel allows any bytes; the number is what the agent goes by.
+    // The kernel allows any bytes in a name; the agent goes by the number.
     let name = attribute(attributes, IFLA_IFNAME)?.unwrap_or_default();
     let name = String::from_utf8_lossy(name);
     let mtu = attribute(attributes, IFLA_MTU)?

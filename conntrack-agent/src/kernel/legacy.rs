@@ -1,15 +1,16 @@
 //! Reads legacy iptables' raw tables from the output of `iptables-save`.
 //!
-//! The tables' own interface gives binary structs of every match and target there
-//! is, so it is the program that reads them, as it is for nft. It is run only where
-//! the kernel says that there is such a table, because asking for one makes it.
+//! The tables' own interface gives binary structs of every existing match and
+//! target, so the program reads them, as nft does for nftables. It is run only
+//! where the kernel says that there is such a table, because asking for one creates
+//! it.
 //!
-//! The raw tables will do. Packets meet no others before the binding where the mark
-//! is the carrier (-160). Where the priority is, they meet mangle's too (-150); but the
-//! targets that write a priority, CLASSIFY and SET, are not for prerouting
-//! (`classify_tg_reg`, `net/netfilter/xt_CLASSIFY.c`; `set_target_v3_checkentry`,
-//! `net/netfilter/xt_set.c`). And CT, which gives helpers, is for raw tables alone
-//! (`xt_ct_tg_reg`, `net/netfilter/xt_CT.c`).
+//! Only the raw tables are read. With the mark as the carrier (-160), packets pass
+//! no others before the binding. With the priority as the carrier, they pass
+//! mangle's too (-150); but the targets that write a priority, CLASSIFY and SET,
+//! are not for prerouting (`classify_tg_reg`, `net/netfilter/xt_CLASSIFY.c`;
+//! `set_target_v3_checkentry`, `net/netfilter/xt_set.c`). And CT, which gives
+//! helpers, is only for raw tables (`xt_ct_tg_reg`, `net/netfilter/xt_CT.c`).
 
 use std::{
     fs, io,
@@ -22,14 +23,14 @@ use super::{
     ruleset::{Chain, ForeignRule, Hook, RuleAction, Ruleset, TableName},
 };
 
-/// What lists a family's tables in the calling thread's namespace, one a line
-/// (`xt_table_seq_ops`, `net/netfilter/x_tables.c`).
+/// The file that lists a family's tables in the calling thread's namespace, one a
+/// line (`xt_table_seq_ops`, `net/netfilter/x_tables.c`).
 pub(super) const IPV4_TABLES: &str = "/proc/thread-self/net/ip_tables_names";
 const IPV6_TABLES: &str = "/proc/thread-self/net/ip6_tables_names";
 
-/// For each family its list of tables, what its table is called here, and the
-/// program that can read it. There is no other: what `iptables-save` without such a
-/// name is, by nft or not, it says in some versions alone.
+/// For each family, the file that lists its tables, the name of its tables here,
+/// and the program that can read them. No other program will do: only some versions
+/// of `iptables-save` without such a suffix say whether they are the nft variant.
 const FAMILIES: [(&str, &str, &str); 2] = [
     (IPV4_TABLES, "iptables-legacy", "iptables-legacy-save"),
     (IPV6_TABLES, "ip6tables-legacy", "ip6tables-legacy-save"),
@@ -37,28 +38,29 @@ const FAMILIES: [(&str, &str, &str); 2] = [
 
 const RAW: &str = "raw";
 
-/// Of its chain PREROUTING: `NF_IP_PRI_RAW`, `include/uapi/linux/netfilter_ipv4.h`.
+/// The priority of a raw table's PREROUTING chain: `NF_IP_PRI_RAW`,
+/// `include/uapi/linux/netfilter_ipv4.h`.
 const RAW_PRIORITY: i32 = -300;
 
-/// Whether the calling thread's namespace has this table; `tables` is the family's
-/// list.
+/// Returns whether the calling thread's namespace has this table; `tables` is the
+/// file that lists the family's tables.
 ///
 /// # Errors
-/// If the list can't be read.
+/// An error if the list can't be read.
 pub(super) fn has_table(tables: &str, wanted: &str) -> io::Result<bool> {
     match fs::read_to_string(tables) {
         Ok(tables) => Ok(tables.lines().any(|table| table == wanted)),
-        // A kernel without it, or one where nobody has used it yet.
+        // The kernel lacks it, or it has not been used yet.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// The raw tables of the calling thread's network namespace; `place` is its name,
-/// for errors.
+/// Reads the raw tables of the calling thread's network namespace; `place` is its
+/// name, for errors.
 ///
 /// # Errors
-/// [`Error::Legacy`] if there is one that can't be read.
+/// [`Error::Legacy`] if a table can't be read.
 pub(super) fn ruleset(place: &str) -> Result<Ruleset, Error> {
     let mut found = Ruleset::default();
     for (names, family, program) in FAMILIES {
@@ -80,7 +82,7 @@ pub(super) fn ruleset(place: &str) -> Result<Ruleset, Error> {
     Ok(found)
 }
 
-/// The table as this program prints it.
+/// Returns the table as this program prints it.
 fn save(program: &str) -> Result<String, String> {
     let child = Command::new(program)
         .args(["-t", RAW])
@@ -108,7 +110,8 @@ fn save(program: &str) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Chains and rules of the text that `iptables-save` prints of one table.
+/// Reads the chains and rules from the text that `iptables-save` prints for one
+/// table.
 fn read(table: &TableName, text: &str) -> Ruleset {
     let mut found = Ruleset::default();
     for line in text.lines() {
@@ -139,8 +142,9 @@ fn read(table: &TableName, text: &str) -> Ruleset {
     found
 }
 
-/// What a rule does, by its words (`mark_tg_save`, `connmark_tg_save_v2`,
-/// `mark_mt_save` and `ct_save_v1` in iptables' extensions/).
+/// Returns the actions of a rule from its words (`mark_tg_save`,
+/// `connmark_tg_save_v2`, `mark_mt_save` and `ct_save_v1` in iptables'
+/// extensions/).
 fn deeds(words: &[String]) -> Vec<RuleAction> {
     let mut deeds = Vec::new();
     let (mut matching, mut target) = ("", "");
@@ -151,7 +155,7 @@ fn deeds(words: &[String]) -> Vec<RuleAction> {
             "-m" => matching = rest.next().unwrap_or_default(),
             "-j" | "-g" => {
                 target = rest.next().unwrap_or_default();
-                // Targets and chains have no name in common.
+                // No target has the name of a chain.
                 deeds.push(RuleAction::Jumps(target.to_owned()));
             }
             "--helper" if target == "CT" => {
@@ -188,7 +192,7 @@ fn deeds(words: &[String]) -> Vec<RuleAction> {
     deeds
 }
 
-/// `0x1/0xff`, or a number alone, which is of all bits.
+/// Parses `0x1/0xff`, or a number alone, which stands for all bits.
 fn masked(text: &str) -> Option<[u32; 2]> {
     match text.split_once('/') {
         Some((value, mask)) => Some([number(value)?, number(mask)?]),
@@ -203,8 +207,8 @@ fn number(text: &str) -> Option<u32> {
     }
 }
 
-/// A line's words: quoted where they have spaces, with backslashes in front of
-/// what would end them (`xtables_save_string`, libxtables).
+/// Splits a line into words: quoted where they have spaces, with backslashes in
+/// front of characters that would end them (`xtables_save_string`, libxtables).
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word) = (Vec::new(), None::<String>);
     let mut is_quoted = false;

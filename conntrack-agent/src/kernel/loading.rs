@@ -8,20 +8,19 @@ use tracing::debug;
 
 use super::netlink::is;
 
-/// How often it is tried at once: as often as libbpf does (`bpf_prog_load`,
-/// tools/lib/bpf/bpf.c).
+/// The number of attempts without a pause: as many as libbpf makes
+/// (`bpf_prog_load`, tools/lib/bpf/bpf.c).
 const AT_ONCE: usize = 5;
-/// How often in all. Where the verifier's tenths of a second are interrupted that
-/// often, whatever does it gets its time first.
+/// The number of attempts in all. Where the verifier's tenths of a second are
+/// interrupted that often, the pauses let the cause of the signals finish first.
 const ATTEMPTS: usize = 25;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Loads by `load`, and again where the kernel says EAGAIN: a signal, or other work
-/// for the thread, came while the verifier was at it (`do_check`,
-/// kernel/bpf/verifier.c).
+/// Loads by `load`, and again while the kernel says EAGAIN: a signal, or other work
+/// for the thread, came during verification (`do_check`, kernel/bpf/verifier.c).
 ///
 /// # Errors
-/// That of the last attempt.
+/// The error of the last attempt.
 pub fn load_again(load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
     repeated(load, |error| match error {
         ProgramError::LoadError { io_error, .. } => is(io_error, Errno::AGAIN),

@@ -1,9 +1,9 @@
 //! Reads an `nf_tables` table by netlink.
 //!
-//! Running nft takes 3 ms, and a start asks once for each namespace. What the
-//! kernel answers is not interpreted: nft's expressions are its own business.
-//! It is made comparable, so that a table can be recognised as equal to another
-//! that nft made.
+//! Running nft takes 3 ms, and a start asks once for each namespace. The
+//! kernel's answer is not interpreted, as nft's expressions are its own
+//! business. It is only made comparable, so that a table can be recognised as
+//! equal to another that nft made.
 
 mod expression;
 mod listing;
@@ -22,30 +22,32 @@ use message::{DumpPart, ObjectKind, Reply, answers, request, write_attribute};
 pub(super) use nat::has_nat;
 pub(super) use rules::ruleset;
 
-/// How often a table is asked for that changes meanwhile.
+/// The number of attempts to read a table that changes meanwhile.
 const ATTEMPTS: usize = 3;
 
-/// As much as the kernel puts into one datagram of a dump, if it is let
-/// (`netlink_dump`, `net/netlink/af_netlink.c`).
+/// The most that the kernel puts into one datagram of a dump, if the buffer
+/// allows it (`netlink_dump`, `net/netlink/af_netlink.c`).
 const DATAGRAM: usize = 32 * 1024;
 
-/// All of a table that can differ between two of them, in one form.
+/// The content of a table in a comparable form: all that can differ between two
+/// tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Dump(Vec<u8>);
 
-/// What there is by a table's name.
+/// The state of a table of a certain name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum TableState {
     Absent,
     Table(Dump),
-    /// It changed each time while it was read.
+    /// The table changed each time while it was read.
     Changing,
 }
 
-/// Asks for the table of family inet in the calling thread's network namespace.
+/// Reads the table of family inet in the calling thread's network namespace.
 ///
 /// # Errors
-/// netlink(7): EPERM without `CAP_NET_ADMIN`; an answer that can't be read.
+/// The error of netlink(7): EPERM without `CAP_NET_ADMIN`; an answer that can't
+/// be read.
 pub(super) fn table(name: &str) -> io::Result<TableState> {
     for _ in 0..ATTEMPTS {
         let mut reading = Reading::new(name)?;
@@ -59,7 +61,7 @@ pub(super) fn table(name: &str) -> io::Result<TableState> {
     Ok(TableState::Changing)
 }
 
-/// Why a reading ends early.
+/// The reason why a reading ends early.
 enum Stop {
     Absent,
     Changed,
@@ -72,8 +74,8 @@ impl From<io::Error> for Stop {
     }
 }
 
-/// One attempt. It has a socket of its own, because one whose dump was left
-/// half-way has no ear for the next question.
+/// One attempt to read a table. It has a socket of its own, because a socket
+/// whose dump was left half-way can't take the next request.
 struct Reading<'a> {
     socket: Socket,
     table: &'a str,
@@ -86,8 +88,8 @@ struct Reading<'a> {
 impl<'a> Reading<'a> {
     fn new(table: &'a str) -> io::Result<Self> {
         let socket = Socket::new(NETLINK_NETFILTER)?;
-        // The kernel answers while it is asked (`nfnetlink_rcv`): an answer that
-        // isn't there yet will never be.
+        // The kernel answers during the request (`nfnetlink_rcv`): an answer
+        // that isn't there yet will never come.
         socket.set_non_blocking(true)?;
         Ok(Self {
             socket,
@@ -123,7 +125,8 @@ impl<'a> Reading<'a> {
                 Ok(())
             })?;
             // Each set has a hash function of its own (`nft_hash_init`,
-            // `net/netfilter/nft_set_hash.c`), so their order says nothing.
+            // `net/netfilter/nft_set_hash.c`), so the elements' order says
+            // nothing.
             elements.sort_unstable();
             write_attribute(message::SET, &set, &mut dump);
             for element in elements {
@@ -134,7 +137,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// Asks for the table's things of one kind, and gives each to `take`.
+    /// Asks for the table's objects of one kind, and passes each to `take`.
     fn each(
         &mut self,
         kind: ObjectKind,
@@ -152,7 +155,7 @@ impl<'a> Reading<'a> {
                     Reply::Interrupted => return Err(Stop::Changed),
                     Reply::Refused(error) => return Err(refused(kind, error)),
                 };
-                // Chains come from all tables of the family.
+                // The kernel sends the chains of all tables of the family.
                 if !part.is_of(self.table)? {
                     continue;
                 }
@@ -160,7 +163,7 @@ impl<'a> Reading<'a> {
                     return Err(Stop::Changed);
                 }
                 take(&part)?;
-                // The one answer that is no dump, and so has no end.
+                // This is the one answer that is no dump, and so has no end.
                 if kind == ObjectKind::Table {
                     return Ok(());
                 }
@@ -173,13 +176,14 @@ impl<'a> Reading<'a> {
         self.socket.send_to(question, &kernel, 0).map(|_| ())
     }
 
-    /// One datagram of the kernel's into the buffer.
+    /// Receives one datagram from the kernel into the buffer.
     fn receive(&mut self) -> io::Result<()> {
         receive_from_kernel(&self.socket, &mut self.buffer)
     }
 }
 
-/// The table, or a set whose elements were asked for, is not there (any more).
+/// Returns the reason for an error: the table, or a set whose elements were
+/// asked for, is not there (any more).
 fn refused(kind: ObjectKind, error: io::Error) -> Stop {
     match (error.kind(), kind) {
         (io::ErrorKind::NotFound, ObjectKind::Table) => Stop::Absent,

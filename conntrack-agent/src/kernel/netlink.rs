@@ -1,9 +1,9 @@
 //! A blocking rtnetlink client (rtnetlink(7), RFC 3549).
 //!
-//! Synchronous: the agent's calls take microseconds, inside a thread that lives
-//! for nothing else. Answers are handed over as they came: what a foreign
-//! qdisc, filter or interface says about itself may be of any shape, and must
-//! not keep the agent from its own.
+//! The client is synchronous: the agent's calls take microseconds, in a thread
+//! that does nothing else. Answers are passed on as they came: what a foreign
+//! qdisc, filter or interface says about itself may have any shape, and must not
+//! keep the agent from its own.
 
 use std::io;
 
@@ -16,14 +16,14 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use rustix::io::Errno;
 
-/// The kernel fills no larger buffer in one answer (`netlink_dump`,
-/// `net/netlink/af_netlink.c`).
+/// The size of the largest buffer that the kernel fills in one answer
+/// (`netlink_dump`, `net/netlink/af_netlink.c`).
 const BUFFER: usize = 32 << 10;
 
-/// How often a listing is asked for that changes while it is being made.
+/// The number of attempts to read a listing that changes while it is being made.
 const ATTEMPTS: usize = 16;
 
-/// A socket of the namespace that it was opened in.
+/// A socket in the namespace that it was opened in.
 pub(super) struct Route {
     socket: Socket,
     sequence: u32,
@@ -31,10 +31,10 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// Opens one in the calling thread's namespace.
+    /// Opens a socket in the calling thread's namespace.
     ///
     /// # Errors
-    /// socket(2).
+    /// The error of socket(2).
     pub(super) fn open() -> io::Result<Self> {
         Ok(Self {
             socket: Socket::new(NETLINK_ROUTE)?,
@@ -43,11 +43,12 @@ impl Route {
         })
     }
 
-    /// Everything that `request` asks a listing of, as `read` understands the
-    /// messages' payload; it passes over what it gives none for.
+    /// Returns everything in the listing that `request` asks for, as `read`
+    /// understands the messages' payload. A message for which `read` returns
+    /// `None` is left out.
     ///
     /// # Errors
-    /// The kernel's; `InvalidData` for an answer that can't be read;
+    /// The error of the kernel; `InvalidData` for an answer that can't be read;
     /// `Interrupted` if the listing changed each time while it was made.
     pub(super) fn dump<T>(
         &mut self,
@@ -71,10 +72,10 @@ impl Route {
         ))
     }
 
-    /// Has the kernel do what `request` says.
+    /// Makes the kernel carry out `request`.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The error of the kernel.
     pub(super) fn change(&mut self, request: &RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         self.send(request, NLM_F_ACK | flags)?;
         self.answers(|_| Ok(())).map(|_| ())
@@ -112,7 +113,8 @@ impl Route {
 
     fn receive(&mut self) -> io::Result<()> {
         self.buffer.clear();
-        // The length comes back whole even where it didn't fit.
+        // `MSG_TRUNC` returns the whole length even where the datagram didn't
+        // fit.
         let length = self.socket.recv(&mut self.buffer, libc::MSG_TRUNC)?;
         if length != self.buffer.len() || length == 0 {
             return Err(unreadable("of no length that the kernel sends"));
@@ -121,15 +123,17 @@ impl Route {
     }
 }
 
-/// One datagram of the kernel's into the buffer; others', who can send as well, are
-/// passed over.
+/// Receives one datagram from the kernel into the buffer. Datagrams of other
+/// senders are skipped.
 ///
 /// # Errors
-/// recvmsg(2); if it is longer than the buffer.
+/// The error of recvmsg(2), or one for a datagram that is longer than the
+/// buffer.
 pub(super) fn receive_from_kernel(socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<()> {
     loop {
         buffer.clear();
-        // The length comes back whole even where it didn't fit.
+        // `MSG_TRUNC` returns the whole length even where the datagram didn't
+        // fit.
         let (length, sender) = socket.recv_from(buffer, libc::MSG_TRUNC)?;
         if sender.port_number() != 0 {
             continue;
@@ -141,18 +145,18 @@ pub(super) fn receive_from_kernel(socket: &Socket, buffer: &mut Vec<u8>) -> io::
     }
 }
 
-/// A part of what the kernel answers.
+/// A part of the kernel's answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct MessagePart {
     pub(super) is_last: bool,
-    /// Nothing changed while it was made.
+    /// Nothing changed while the answer was made.
     is_whole: bool,
 }
 
-/// Reads the messages in a buffer that answer the request of this number.
+/// Reads those messages in a buffer that answer the request with this number.
 ///
 /// # Errors
-/// The kernel's; `InvalidData` for an answer that can't be read.
+/// The error of the kernel; `InvalidData` for an answer that can't be read.
 pub(super) fn part(
     buffer: &[u8],
     sequence: u32,
@@ -164,7 +168,8 @@ pub(super) fn part(
     };
     let mut rest = buffer;
     while !rest.is_empty() {
-        // Its length is that of a header at least, and that of the rest at most.
+        // A message is at least as long as its header and at most as long as the
+        // rest.
         let message = NetlinkBuffer::new_checked(rest).map_err(unreadable)?;
         let length = usize::try_from(message.length()).map_err(io::Error::other)?;
         let next = length.next_multiple_of(usize::from(NLMSG_ALIGNTO));
@@ -186,10 +191,11 @@ pub(super) fn part(
     Ok(part)
 }
 
-/// What an acknowledgement says, or the end of a listing: an error's number,
-/// negative, or 0 (include/uapi/linux/netlink.h, `struct nlmsgerr`).
+/// Returns the status in an acknowledgement or at the end of a listing: an
+/// error's number, negative, or 0 (include/uapi/linux/netlink.h, `struct
+/// nlmsgerr`).
 fn status(payload: &[u8]) -> io::Result<()> {
-    // Linux may end a listing with nothing at all.
+    // Linux may end a listing with an empty payload.
     if payload.is_empty() {
         return Ok(());
     }
@@ -204,10 +210,11 @@ fn unreadable(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
-/// The value of the first attribute of a kind; none if there is none.
+/// Returns the value of the first attribute of a kind, or `None` if there is
+/// none.
 ///
 /// # Errors
-/// If the attributes' lengths are none.
+/// An error if an attribute's length is invalid.
 pub(super) fn attribute(attributes: &[u8], kind: u16) -> Result<Option<&[u8]>, DecodeError> {
     for attribute in NlasIterator::new(attributes) {
         let attribute = attribute?;
@@ -219,7 +226,7 @@ pub(super) fn attribute(attributes: &[u8], kind: u16) -> Result<Option<&[u8]>, D
     Ok(None)
 }
 
-/// Whether an error is this one of the kernel's.
+/// Returns whether an error is this one of the kernel's.
 pub(super) fn is(error: &io::Error, errno: Errno) -> bool {
     error.raw_os_error() == Some(errno.raw_os_error())
 }

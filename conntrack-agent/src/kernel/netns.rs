@@ -17,14 +17,14 @@ use rustix::{
 use super::{Error, sys};
 use crate::model::RouterId;
 
-/// `NSFS_MAGIC`, include/uapi/linux/magic.h.
+/// The magic number `NSFS_MAGIC`, include/uapi/linux/magic.h.
 const NSFS_MAGIC: u32 = 0x6e73_6673;
 
 /// The folder of named network namespaces, as `ip netns` keeps it.
 #[derive(Clone, Debug)]
 pub struct NetnsFolder(PathBuf);
 
-/// What a router's namespaces are called, those that there are and others: these
+/// Returns the possible names of a router's namespaces, existing or not: these
 /// prefixes in front of its id.
 pub fn names_of(prefixes: &[String], router: RouterId) -> impl Iterator<Item = String> {
     let prefixes = prefixes.iter();
@@ -32,25 +32,25 @@ pub fn names_of(prefixes: &[String], router: RouterId) -> impl Iterator<Item = S
 }
 
 impl NetnsFolder {
-    /// The folder at `path`; it need not exist yet.
+    /// Names the folder at `path`; it need not exist yet.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
 
-    /// Opens the namespace called `name`; none if there is no such one, or if
-    /// what has the name is no namespace (yet: `ip netns add` makes a plain
+    /// Opens the namespace called `name`. Returns `None` if there is none, or if
+    /// the file of that name is no namespace (yet: `ip netns add` makes a plain
     /// file first, then mounts the namespace onto it).
     ///
     /// # Errors
-    /// [`Error::Namespace`] if it is there and can't be opened.
+    /// [`Error::Namespace`] if it exists and can't be opened.
     pub fn open(&self, name: &str) -> Result<Option<Netns>, Error> {
         let path = self.0.join(name);
         let failed = |what| {
             let name = name.to_owned();
             move |source| Error::Namespace { name, what, source }
         };
-        // Without waiting for what may be a FIFO's other end.
+        // `NONBLOCK` keeps the open from waiting for the other end of a FIFO.
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         let opened = OpenOptions::new()
             .read(true)
@@ -71,12 +71,12 @@ impl NetnsFolder {
         }))
     }
 
-    /// Does `work` inside each of these namespaces that there is, one after the
-    /// other, on one thread that ends with the last; or elsewhere, and is told why, if
-    /// one can't be entered.
+    /// Does `work` inside each of these namespaces that exists, one after the
+    /// other, on one thread that ends with the last. If one can't be entered,
+    /// `work` runs outside of it and is told why.
     ///
     /// # Errors
-    /// [`Error::Namespace`] if there is no thread to be had.
+    /// [`Error::Namespace`] if no thread can be started.
     ///
     /// # Panics
     /// If `work` panics.
@@ -98,10 +98,11 @@ impl NetnsFolder {
         })
     }
 
-    /// Which namespace has this name; none if nothing has.
+    /// Returns the identity of the namespace with this name, or `None` if there
+    /// is none.
     ///
     /// # Errors
-    /// [`Error::Namespace`] if that can't be told.
+    /// [`Error::Namespace`] if it can't be determined.
     pub fn identity(&self, name: &str) -> Result<Option<NetnsIdentity>, Error> {
         match fs::metadata(self.0.join(name)) {
             Ok(metadata) => Ok(Some(NetnsIdentity::of(&metadata))),
@@ -114,7 +115,7 @@ impl NetnsFolder {
         }
     }
 
-    /// The names in the folder, rising; none if there is no folder.
+    /// Returns the names in the folder, rising; none if there is no folder.
     ///
     /// # Errors
     /// [`Error::Namespace`] if the folder can't be read.
@@ -131,7 +132,7 @@ impl NetnsFolder {
         };
         let mut names = Vec::new();
         for entry in entries {
-            // A name that isn't UTF-8 is none of a router's.
+            // A name that isn't UTF-8 belongs to no router.
             if let Ok(name) = entry.map_err(unreadable)?.file_name().into_string() {
                 names.push(name);
             }
@@ -141,8 +142,9 @@ impl NetnsFolder {
     }
 }
 
-/// Tells one namespace from another that has or had its name (namespaces(7):
-/// the device and inode numbers of the file that it is mounted on).
+/// The identity of a namespace, which tells it from another that has or had its
+/// name (namespaces(7): the device and inode numbers of the file that it is
+/// mounted on).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetnsIdentity {
     device: u64,
@@ -158,7 +160,7 @@ impl NetnsIdentity {
     }
 }
 
-/// A network namespace that is held open: it lives at least as long as this.
+/// An open network namespace, which lives at least as long as this value.
 #[derive(Debug)]
 pub struct Netns {
     name: String,
@@ -167,14 +169,14 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Its name in the folder.
+    /// Returns the namespace's name in the folder.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether its name still leads to it: a namespace that is deleted while
-    /// somebody holds it open goes on existing, for nobody's use.
+    /// Returns whether its name no longer leads to it: a deleted namespace goes
+    /// on existing, unused, while somebody holds it open.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         match (fs::metadata(&self.path), self.identity()) {
@@ -183,10 +185,10 @@ impl Netns {
         }
     }
 
-    /// Which namespace it is.
+    /// Returns the namespace's identity.
     ///
     /// # Errors
-    /// [`Error::Namespace`] if that can't be told.
+    /// [`Error::Namespace`] if it can't be determined.
     pub fn identity(&self) -> Result<NetnsIdentity, Error> {
         let metadata = self.file.metadata().map_err(|source| Error::Namespace {
             name: self.name.clone(),
@@ -198,12 +200,12 @@ impl Netns {
 
     /// Does `work` inside the namespace.
     ///
-    /// On a thread of its own that ends with it: setns(2) moves one thread, and
-    /// one that was moved must never get to other work. Processes and sockets
-    /// that `work` makes are born in the namespace.
+    /// The work gets a thread of its own that ends with it: setns(2) moves one
+    /// thread, and a moved thread must never get other work. Processes and
+    /// sockets that `work` makes are born in the namespace.
     ///
     /// # Errors
-    /// [`Error::Namespace`] if it can't be entered; what `work` returns.
+    /// [`Error::Namespace`] if it can't be entered; the error of `work`.
     ///
     /// # Panics
     /// If `work` panics.
@@ -217,7 +219,7 @@ impl Netns {
         })
     }
 
-    /// Moves the calling thread, for good.
+    /// Moves the calling thread into the namespace, for good.
     fn move_into(&self) -> Result<(), Error> {
         move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network)).map_err(
             |source| Error::Namespace {
@@ -231,7 +233,7 @@ impl Netns {
     /// Does `work` inside a new namespace, which is gone when it returns.
     ///
     /// # Errors
-    /// [`Error::Namespace`] if none can be made; what `work` returns.
+    /// [`Error::Namespace`] if none can be made; the error of `work`.
     ///
     /// # Panics
     /// If `work` panics.
@@ -263,14 +265,15 @@ fn on_thread<T: Send>(
             })?;
         match worker.join() {
             Ok(result) => result,
-            // A panic is a bug; it ends the agent as it would have here.
+            // A panic is a bug; it ends the agent as it would have on this
+            // thread.
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
 }
 
 fn is_nsfs(file: &File) -> io::Result<bool> {
-    // The kernel's type for the magic differs by architecture.
+    // The type of the magic number differs by architecture.
     let magic = fstatfs(file)?.f_type;
     Ok(u32::try_from(magic).is_ok_and(|magic| magic == NSFS_MAGIC))
 }

@@ -1,9 +1,9 @@
 //! Runs nft, and encodes the part of its JSON that the binding needs.
 //!
-//! The schema is libnftables-json(5)'s. What is written, and what is to be
-//! understood, goes through the program, not through netlink: nftables'
-//! expressions for a mapped `ct helper` are its own business, and the program is
-//! what an operator looks with.
+//! The schema is that of libnftables-json(5). Rulesets are written and
+//! understood by the program and not by netlink: nftables' expressions for a
+//! mapped `ct helper` are its own business, and the program is what an operator
+//! looks with.
 
 use std::{
     io::{self, Read, Write as _},
@@ -23,29 +23,29 @@ use serde_json::Value;
 
 use super::Error;
 
-/// How long it may take; it takes milliseconds, or a while on a host whose
-/// other tables are being written. Without an end, one that hangs would hold up
-/// the agent, its stopping included.
+/// The time limit of a run. It takes milliseconds, or longer on a host whose
+/// other tables are being written. Without a limit, a run that hangs would hold
+/// up the agent, its stopping included.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
-/// The most that is read of what a program says, in bytes.
+/// The limit of a program's output that is read, in bytes.
 const MOST: u64 = 64 << 20;
 
 /// The nft program.
 #[derive(Clone, Debug)]
 pub struct Nft(PathBuf);
 
-/// What nft said when it failed.
+/// The failure of an nft run, with its message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NftFailure {
-    /// None if a signal ended it.
+    /// The exit code; `None` if a signal ended it.
     code: Option<i32>,
     said: String,
 }
 
 impl NftFailure {
-    /// Whether nft itself said that what was to be listed does not exist, and
-    /// not, say, the dynamic linker of a library.
+    /// Returns whether nft itself, and not, say, the dynamic linker, said that
+    /// the object to be listed does not exist.
     pub(super) fn is_not_found(&self) -> bool {
         self.code == Some(1) && self.said == "Error: No such file or directory"
     }
@@ -59,13 +59,13 @@ impl NftFailure {
 }
 
 impl Nft {
-    /// The program at `path`, or of that name in `PATH`.
+    /// Names the program at `path`, or of that name in `PATH`.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
 
-    /// What it says of its version, in a line.
+    /// Returns the line that nft prints for its version.
     ///
     /// # Errors
     /// [`Error`] if there is no nft, or it fails.
@@ -76,15 +76,15 @@ impl Nft {
     }
 
     /// Carries out all commands in one transaction, in the calling thread's
-    /// network namespace: all of them hold, or none.
+    /// network namespace: all of them take effect, or none.
     pub(super) fn transact(&self, commands: &[NftChange]) -> Result<Result<(), NftFailure>, Error> {
         let input = serde_json::json!({ "nftables": commands }).to_string();
         let output = self.run(&["-j", "-f", "-"], &input)?;
         Ok(output.map(|_| ()))
     }
 
-    /// The listing of a table in family inet, in the calling thread's network
-    /// namespace, without what differs between two equal tables.
+    /// Lists a table of family inet in the calling thread's network namespace,
+    /// without what differs between two equal tables.
     pub(super) fn list_table(&self, table: &str) -> Result<Result<Value, NftFailure>, Error> {
         let output = self.run(&["-j", "list", "table", "inet", table], "")?;
         Ok(output.and_then(|json| {
@@ -98,7 +98,8 @@ impl Nft {
     }
 
     fn run(&self, arguments: &[&str], input: &str) -> Result<Result<String, NftFailure>, Error> {
-        // Out of descriptors or of processes, say, it is there all the same.
+        // When descriptors or processes run out, say, the program exists all the
+        // same.
         let not_run = |source: io::Error| {
             let program = self.0.clone();
             match source.kind() {
@@ -111,7 +112,8 @@ impl Nft {
         let mut child = Command::new(&self.0)
             .args(arguments)
             .env("LC_ALL", "C")
-            // The service manager's words with the agent are not its children's.
+            // The service manager's messages with the agent are not for its
+            // children.
             .env_remove("NOTIFY_SOCKET")
             .env_remove("WATCHDOG_PID")
             .env_remove("WATCHDOG_USEC")
@@ -131,7 +133,7 @@ impl Nft {
             return Ok(Ok(String::from_utf8_lossy(&output.stdout).into_owned()));
         }
         // nft repeats a message for each command that it concerns; the first
-        // line that says anything is enough.
+        // line that isn't empty is enough.
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.lines().find(|line| !line.trim().is_empty());
         let said = said.map_or_else(|| output.status.to_string(), |line| line.trim().to_owned());
@@ -142,8 +144,8 @@ impl Nft {
     }
 }
 
-/// Gives a process its input and takes its output; none if it didn't end in
-/// time and was killed. Either way it has ended.
+/// Gives a process its input and takes its output. Returns `None` if it didn't
+/// end in time and was killed. Either way it has ended.
 pub(super) fn converse(
     child: &mut Child,
     input: &str,
@@ -151,12 +153,13 @@ pub(super) fn converse(
 ) -> io::Result<Option<Output>> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     thread::scope(|scope| {
-        // Each pipe by a thread of its own: none can keep the others waiting.
+        // Each pipe has a thread of its own, so that none can keep the others
+        // waiting.
         let stdout = scope.spawn(|| read_all(stdout));
         let stderr = scope.spawn(|| read_all(stderr));
         scope.spawn(move || {
             if let Some(mut stdin) = stdin {
-                // One that ends without reading is judged by its status.
+                // A program that ends without reading is judged by its status.
                 drop(stdin.write_all(input.as_bytes()));
             }
         });
@@ -199,7 +202,8 @@ fn read_all(pipe: Option<impl Read>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Handles are numbered by the kernel as objects come; `metainfo` is nft's own.
+/// Removes handles, which the kernel numbers as objects come, and `metainfo`,
+/// which is nft's own.
 fn drop_handles(value: &mut Value) {
     match value {
         Value::Array(elements) => {
@@ -217,9 +221,9 @@ fn drop_handles(value: &mut Value) {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum NftChange {
-    /// Of what may be there already.
+    /// Adds an object that may be there already.
     Add(NftObject),
-    /// Of what must not be there.
+    /// Creates an object that must not be there.
     Create(NftObject),
     Delete(NftObject),
 }
@@ -249,7 +253,7 @@ pub(super) enum NftObject {
         prio: i32,
         policy: &'static str,
     },
-    /// One that is there, by its name alone.
+    /// A chain that exists, by its name alone.
     #[serde(rename = "chain")]
     ChainNamed {
         family: TableFamily,

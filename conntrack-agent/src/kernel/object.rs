@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{Build, Error, MarkBits, shared};
 use crate::port_table::Capacity;
 
-/// The maps of an instance; each is pinned under its name.
+/// The names of an instance's maps; each map is pinned under its name.
 pub(super) const MAPS: [&str; 5] = [
     abi::PAGES,
     abi::SLOTS,
@@ -22,13 +22,13 @@ pub(super) const MAPS: [&str; 5] = [
     abi::IDENTITY,
 ];
 
-/// The random name of one agent's installation on one host. All that it makes
-/// in the kernel carries it, and it removes nothing that doesn't.
+/// The random id of one agent's installation on one host. Everything that the
+/// agent makes in the kernel carries it, and it removes nothing without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AgentId(Uuid);
 
 impl AgentId {
-    /// A new one, from the system's random numbers.
+    /// Makes a new id from the system's random numbers.
     #[must_use]
     pub fn random() -> Self {
         Self(Uuid::new_v4())
@@ -53,21 +53,22 @@ impl FromStr for AgentId {
     }
 }
 
-/// Loads instances of the object.
+/// A loader of instances of the object.
 pub struct Object {
-    /// Kept for the life of the process: making one reads and parses the
-    /// kernel's BTF, 5.5 MB, which takes twenty times as long as a load.
+    /// The loader, kept for the life of the process: making one reads and parses
+    /// the kernel's BTF, 5.5 MB, which takes twenty times as long as a load.
     loader: EbpfLoader<'static>,
     edition: Build,
     globals: Globals,
-    /// Where the maps are that all instances share.
+    /// The folder of the maps that all instances share.
     shared: PathBuf,
     wants_xdp: bool,
 }
 
 impl Object {
-    /// A loader for one agent's instances of this edition. The maps that all of
-    /// them share are pinned in the folder `shared`, by the first that is loaded.
+    /// Makes a loader for one agent's instances of this edition. The maps that
+    /// all of them share are pinned in the folder `shared`, by the first instance
+    /// that is loaded.
     #[must_use]
     pub fn new(edition: Build, agent: AgentId, bits: MarkBits, shared: PathBuf) -> Self {
         let globals = Globals {
@@ -77,18 +78,17 @@ impl Object {
             object: edition.digest(),
         };
         let mut loader = EbpfLoader::new();
-        // The loader wants to borrow them for as long as it lives, which is as
-        // long as the process does.
+        // The loader borrows them for its lifetime, which is that of the process.
         let bytes: &'static [u8] = Box::leak(Box::new(globals.to_bytes()));
         loader
-            // What it has just read of the kernel's types: for programs that are
-            // relocated by them, as ours are not, and MiB of memory.
+            // The kernel's types that it has just read serve programs that are
+            // relocated by them, which ours are not, and would take MiB of memory.
             .btf(None)
             .override_global(abi::GLOBALS, bytes, true)
-            // Asked for only where a load has failed, whose second attempt tells
-            // why: in a line, where STATS is all. None at all would have the
-            // kernel refuse that attempt for its empty log, with EINVAL, and
-            // hide an EAGAIN (`bpf_vlog_init`, kernel/bpf/log.c).
+            // The log is asked for only where a load has failed; the second
+            // attempt then tells why. STATS makes it one line. No log at all
+            // would have the kernel refuse that attempt with EINVAL for its empty
+            // log, and hide an EAGAIN (`bpf_vlog_init`, kernel/bpf/log.c).
             .verifier_log_level(VerifierLogLevel::STATS);
         Self {
             loader,
@@ -99,7 +99,7 @@ impl Object {
         }
     }
 
-    /// The same, whose instances have the XDP program too.
+    /// Returns the same loader, whose instances have the XDP program too.
     #[must_use]
     pub fn with_xdp(self) -> Self {
         Self {
@@ -108,27 +108,27 @@ impl Object {
         }
     }
 
-    /// Whether its instances have the XDP program.
+    /// Returns whether its instances have the XDP program.
     pub(super) const fn wants_xdp(&self) -> bool {
         self.wants_xdp
     }
 
-    /// Where the maps are that all its instances share.
+    /// Returns the folder of the maps that all its instances share.
     pub(super) fn shared(&self) -> &Path {
         &self.shared
     }
 
-    /// The globals of every instance that it loads.
+    /// Returns the globals of every instance that it loads.
     pub(super) const fn globals(&self) -> Globals {
         self.globals
     }
 
-    /// Makes an instance whose maps are those that are pinned in `folder`; each
-    /// that isn't there is made in this capacity, and pinned there. Its programs
-    /// are not in the kernel yet.
+    /// Makes an instance with the maps that are pinned in `folder`. A missing map
+    /// is made in this capacity, and pinned there. The instance's programs are
+    /// not in the kernel yet.
     pub(super) fn load(&mut self, folder: &Path, capacity: Capacity) -> Result<Ebpf, Error> {
         shared::prepare(&self.shared)?;
-        // Each time all of them: the loader remembers paths.
+        // All paths are set each time, because the loader remembers them.
         for map in MAPS {
             self.loader.map_pin_path(map, folder.join(map));
         }

@@ -1,5 +1,6 @@
-//! Reads what an eBPF object built with its `log` feature says. For debugging a
-//! lab: one thread for each instance that this process loads, to its end.
+//! Reads the messages of an eBPF object built with its `log` feature. This is
+//! for debugging in a lab: it takes one thread for each instance that this
+//! process loads, until the process ends.
 
 use std::thread;
 

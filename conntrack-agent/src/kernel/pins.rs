@@ -33,7 +33,7 @@ pub struct Pins {
 }
 
 impl Pins {
-    /// The pins below `bpffs_dir` that this build would make.
+    /// Names the pins below `bpffs_dir` that this build would make.
     #[must_use]
     pub fn new(bpffs_dir: impl Into<PathBuf>) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl Pins {
         }
     }
 
-    /// Those that an agent of this edition would make.
+    /// Names the pins that an agent of this edition would make.
     #[must_use]
     pub fn of(edition: &Build, bpffs_dir: impl Into<PathBuf>) -> Self {
         Self {
@@ -51,13 +51,13 @@ impl Pins {
         }
     }
 
-    /// The version of the ABI.
+    /// Returns the version of the ABI.
     #[must_use]
     pub const fn abi(&self) -> u32 {
         self.abi
     }
 
-    /// The folder that all versions' pins are in.
+    /// Returns the folder of all versions' pins.
     #[must_use]
     pub fn bpffs_dir(&self) -> &Path {
         &self.bpffs_dir
@@ -71,32 +71,33 @@ impl Pins {
         self.version().join(router.to_string())
     }
 
-    /// Where the maps are that all instances share.
+    /// Returns the folder of the maps that all instances share.
     #[must_use]
     pub fn shared(&self) -> PathBuf {
         self.version().join(SHARED)
     }
 
-    /// Where the router's instance is.
+    /// Returns the folder of the router's instance.
     #[must_use]
     pub fn instance(&self, router: RouterId) -> PathBuf {
         self.router(router).join("instance")
     }
 
-    /// Where another instance of the router is made. No link runs its program,
-    /// ever.
+    /// Returns the folder where another instance of the router is made. Links
+    /// never run its program.
     #[must_use]
     pub fn next_instance(&self, router: RouterId) -> PathBuf {
         self.router(router).join("next")
     }
 
-    /// Where it goes when it is made, and takes the router's links over.
+    /// Returns the folder that it moves to when it is whole, to take over the
+    /// router's links.
     #[must_use]
     pub fn successor(&self, router: RouterId) -> PathBuf {
         self.router(router).join("successor")
     }
 
-    /// Wherever an instance of the router can be.
+    /// Returns all folders where an instance of the router can be.
     #[must_use]
     pub fn instances(&self, router: RouterId) -> [PathBuf; 3] {
         [
@@ -106,36 +107,36 @@ impl Pins {
         ]
     }
 
-    /// Whether anything is pinned for the router.
+    /// Returns whether anything is pinned for the router.
     #[must_use]
     pub fn has(&self, router: RouterId) -> bool {
         self.router(router).exists()
     }
 
-    /// Where the link of an attachment is pinned.
+    /// Returns the path where the link of an attachment is pinned.
     #[must_use]
     pub fn link(&self, router: RouterId, namespace: &str, interface: u32) -> PathBuf {
         self.links(router).join(format!("{namespace}:{interface}"))
     }
 
-    /// Where the router's links are pinned.
+    /// Returns the folder where the router's links are pinned.
     pub(super) fn links(&self, router: RouterId) -> PathBuf {
         self.router(router).join("links")
     }
 
-    /// Where the XDP link of an attachment is pinned.
+    /// Returns the path where the XDP link of an attachment is pinned.
     #[must_use]
     pub fn xdp_link(&self, router: RouterId, namespace: &str, interface: u32) -> PathBuf {
         let folder = self.xdp_links(router);
         folder.join(format!("{namespace}:{interface}"))
     }
 
-    /// Where the router's XDP links are pinned.
+    /// Returns the folder where the router's XDP links are pinned.
     pub(super) fn xdp_links(&self, router: RouterId) -> PathBuf {
         self.router(router).join("xdp")
     }
 
-    /// Every router that something is pinned for.
+    /// Returns every router that has pins.
     ///
     /// # Errors
     /// [`Error::File`] if the folder can't be read.
@@ -147,7 +148,7 @@ impl Pins {
             .collect())
     }
 
-    /// Every pinned link of the router.
+    /// Returns the path of every pinned link of the router.
     ///
     /// # Errors
     /// [`Error::File`] if the folder can't be read.
@@ -155,7 +156,7 @@ impl Pins {
         entries(&self.links(router))
     }
 
-    /// Every pinned XDP link of the router.
+    /// Returns the path of every pinned XDP link of the router.
     ///
     /// # Errors
     /// [`Error::File`] if the folder can't be read.
@@ -163,8 +164,8 @@ impl Pins {
         entries(&self.xdp_links(router))
     }
 
-    /// All that is pinned of what the router has on interfaces, in the order in
-    /// which it can go: XDP links first.
+    /// Returns the pins of all that the router has on interfaces, in the order in
+    /// which they can be removed: XDP links first.
     ///
     /// # Errors
     /// [`Error::File`] if a folder can't be read.
@@ -174,7 +175,7 @@ impl Pins {
         Ok(pins)
     }
 
-    /// Makes the folders that the router's pins go into.
+    /// Makes the folders for the router's pins.
     ///
     /// # Errors
     /// [`Error::File`] if one can't be made.
@@ -183,7 +184,7 @@ impl Pins {
         fs::create_dir_all(&links).map_err(Error::file(links, "made"))
     }
 
-    /// Removes what is pinned for the router, its links first, and its folders.
+    /// Removes the router's pins, its links first, and its folders.
     ///
     /// # Errors
     /// [`Error::File`] if something can't be removed.
@@ -197,9 +198,9 @@ impl Pins {
         self.tidy(router)
     }
 
-    /// Makes the folder of the links of a router that has an instance. None above
-    /// it: where those are gone, so may be the bpffs, and what is made outside of
-    /// it keeps another from being mounted.
+    /// Makes the folder of the links of a router that has an instance, but none
+    /// above it. Where those are gone, the bpffs may be gone too, and folders
+    /// made outside of it keep another from being mounted.
     ///
     /// # Errors
     /// [`Error::File`] if it can't be made.
@@ -207,7 +208,7 @@ impl Pins {
         make_one(self.links(router))
     }
 
-    /// The same for its XDP links.
+    /// Makes the folder of the router's XDP links in the same way.
     ///
     /// # Errors
     /// [`Error::File`] if it can't be made.
@@ -215,10 +216,10 @@ impl Pins {
         make_one(self.xdp_links(router))
     }
 
-    /// Removes what is empty of the router's folders and those above.
+    /// Removes the empty ones of the router's folders and of those above.
     ///
     /// # Errors
-    /// [`Error::File`] for any reason other than that one isn't empty.
+    /// [`Error::File`] for any reason other than a folder that isn't empty.
     pub fn tidy(&self, router: RouterId) -> Result<(), Error> {
         remove_if_empty(&self.xdp_links(router))?;
         // Where there is an instance, there will be links.
@@ -232,8 +233,8 @@ impl Pins {
         remove_if_empty(&self.bpffs_dir)
     }
 
-    /// Removes what instances shared that are all gone, of every ABI version: an
-    /// agent may have died before it came to it. No folder is fine.
+    /// Removes the shared maps of every ABI version that has no instances left:
+    /// an agent may have died before it did so. A missing folder is no error.
     ///
     /// # Errors
     /// [`Error::File`] if something can't be removed.
@@ -248,7 +249,7 @@ impl Pins {
         remove_if_empty(bpffs_dir)
     }
 
-    /// What all instances share goes with the last of them.
+    /// Removes the shared maps if the last instance is gone.
     fn remove_shared_if_last(&self) -> Result<(), Error> {
         if versions::has_routers(&self.version())? {
             return Ok(());
@@ -261,7 +262,7 @@ impl Pins {
     }
 }
 
-/// Makes a folder, and none above it; one that is there is fine.
+/// Makes a folder, but none above it; an existing folder is no error.
 fn make_one(folder: PathBuf) -> Result<(), Error> {
     match fs::create_dir(&folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -271,14 +272,15 @@ fn make_one(folder: PathBuf) -> Result<(), Error> {
     }
 }
 
-/// The folder, in that of a version, which is no router's.
+/// The name of the shared folder inside a version's folder, which is no router's
+/// name.
 const SHARED: &str = "shared";
 
-/// Removes a folder; one that isn't empty, or isn't there, stays as it is.
+/// Removes a folder; one that isn't empty, or doesn't exist, stays as it is.
 pub(crate) fn remove_if_empty(folder: &Path) -> Result<(), Error> {
     use io::ErrorKind::{DirectoryNotEmpty, NotFound, ResourceBusy};
     match fs::remove_dir(folder) {
-        // Busy: a mount point, somebody else's to remove.
+        // Busy means a mount point, which is somebody else's to remove.
         Err(error) if !matches!(error.kind(), DirectoryNotEmpty | NotFound | ResourceBusy) => {
             Err(Error::file(folder, "removed")(error))
         }
@@ -286,7 +288,7 @@ pub(crate) fn remove_if_empty(folder: &Path) -> Result<(), Error> {
     }
 }
 
-/// Removes a pin; none is fine.
+/// Removes a pin; a missing pin is no error.
 pub(super) fn remove_pin(pin: &Path) -> Result<(), Error> {
     match fs::remove_file(pin) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -296,7 +298,7 @@ pub(super) fn remove_pin(pin: &Path) -> Result<(), Error> {
     }
 }
 
-/// The paths in a folder, sorted; none if there is no folder.
+/// Returns the paths in a folder, sorted; none if there is no folder.
 pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let unreadable = |error| Error::file(folder, "read")(error);
     let listing = match fs::read_dir(folder) {

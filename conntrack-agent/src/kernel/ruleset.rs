@@ -1,5 +1,5 @@
-//! What other tools' rules do that concerns the agent, in terms that serve nftables and
-//! both iptables.
+//! The actions of other tools' rules that concern the agent, in terms that serve
+//! nftables and both iptables.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,13 +8,13 @@ use std::{
 
 use super::{Error, Netns, legacy, netfilter};
 
-/// A table, by its family and its name: `ip raw` of nftables, which is iptables-nft's
-/// too, or `iptables-legacy raw`.
+/// The family and name of a table: `ip raw` of nftables, which is iptables-nft's too,
+/// or `iptables-legacy raw`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TableName {
-    /// What packets it is for, or whose it is.
+    /// The family of its packets, or the tool that it belongs to.
     pub family: &'static str,
-    /// Its name.
+    /// The table's name.
     pub name: String,
 }
 
@@ -24,66 +24,67 @@ impl fmt::Display for TableName {
     }
 }
 
-/// From where a base chain gets its packets.
+/// The source of a base chain's packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
-    /// From an interface, before they have a connection: behind the classifier
-    /// (`sch_handle_ingress` comes before `nf_ingress` in
+    /// Packets come from an interface, before they have a connection: behind the
+    /// classifier (`sch_handle_ingress` comes before `nf_ingress` in
     /// `__netif_receive_skb_core`, net/core/dev.c).
     Ingress,
-    /// From prerouting, with this priority.
+    /// Packets come from prerouting, with this priority.
     Prerouting(i32),
-    /// From prerouting by NAT, with this priority among nat chains: whatever it is,
-    /// all of them are met where NAT is (`nf_nat_register_fn`,
-    /// `net/netfilter/nf_nat_core.c`).
+    /// Packets come from prerouting by NAT, with this priority among nat chains.
+    /// Whatever it is, packets pass all of these chains where NAT is
+    /// (`nf_nat_register_fn`, `net/netfilter/nf_nat_core.c`).
     Nat(i32),
-    /// From anywhere else.
+    /// Packets come from anywhere else.
     Elsewhere,
 }
 
-/// A chain.
+/// A chain of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
-    /// Its table.
+    /// The chain's table.
     pub table: TableName,
-    /// Its name.
+    /// The chain's name.
     pub name: String,
-    /// None for one that only others jump to.
+    /// The hook of a base chain; `None` for a chain that only others jump to.
     pub entrance: Option<Hook>,
 }
 
-/// What a rule does that concerns the agent.
+/// An action of a rule that concerns the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuleAction {
-    /// It gives a connection this helper; none for one that depends on the packet.
+    /// The rule gives a connection this helper; `None` for one that depends on the
+    /// packet.
     GivesHelper(Option<String>),
-    /// It may change these bits of `skb->mark`.
+    /// The rule may change these bits of `skb->mark`.
     WritesMark(u32),
-    /// What it does depends on these bits of `skb->mark`.
+    /// The rule's effect depends on these bits of `skb->mark`.
     ReadsMark(u32),
-    /// It changes `skb->priority`.
+    /// The rule changes `skb->priority`.
     WritesPriority,
-    /// It does this to packets alone that have a connection: `meta mark set ct mark`,
-    /// say.
+    /// The rule does this only to packets that have a connection: `meta mark set ct
+    /// mark`, say.
     WithConnection(Box<RuleAction>),
-    /// It hands packets to this chain of its table.
+    /// The rule hands packets to this chain of its table.
     Jumps(String),
-    /// It hands packets to chains that depend on the packet.
+    /// The rule hands packets to chains that depend on the packet.
     JumpsByMap,
 }
 
-/// A rule that does anything of this.
+/// A rule with at least one action that concerns the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForeignRule {
-    /// Its table.
+    /// The rule's table.
     pub table: TableName,
-    /// Its chain.
+    /// The rule's chain.
     pub chain: String,
-    /// What it does, first to last.
+    /// The rule's actions, first to last.
     pub deeds: Vec<RuleAction>,
 }
 
-/// A namespace's chains, and those of its rules that concern the agent.
+/// A namespace's chains, and its rules that concern the agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ruleset {
     /// The chains.
@@ -93,7 +94,7 @@ pub struct Ruleset {
 }
 
 impl Ruleset {
-    /// Both.
+    /// Joins two rulesets.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.chains.extend(other.chains);
@@ -101,7 +102,7 @@ impl Ruleset {
         self
     }
 
-    /// Without one table.
+    /// Returns the ruleset without one table.
     #[must_use]
     pub fn without(mut self, table: &TableName) -> Self {
         self.chains.retain(|chain| chain.table != *table);
@@ -109,7 +110,8 @@ impl Ruleset {
         self
     }
 
-    /// The rules that packets may meet which come into base chains by such entrances.
+    /// Returns the rules that packets may pass that come into base chains by the
+    /// wanted hooks.
     ///
     /// A jump that depends on the packet may lead to each chain of its table.
     pub fn met_from(&self, is_wanted: impl Fn(Hook) -> bool) -> impl Iterator<Item = &ForeignRule> {
@@ -152,8 +154,8 @@ impl Ruleset {
     }
 }
 
-/// A namespace's chains and rules: nftables', which are iptables-nft's too, and
-/// those that legacy iptables has in front of connections.
+/// Reads a namespace's chains and rules: those of nftables, which are iptables-nft's
+/// too, and those that legacy iptables has in front of connections.
 ///
 /// # Errors
 /// [`Error`] if they can't be read.

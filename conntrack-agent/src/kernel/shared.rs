@@ -11,7 +11,8 @@ use tracing::warn;
 
 use super::{Error, pins::remove_pin};
 
-/// Each of them, and what a map must be to serve as it.
+/// The name of each shared map, and the shape that a map must have to serve as
+/// it.
 const SHARED: [(&str, Shape); 3] = [
     (
         abi::EVENTS,
@@ -25,18 +26,18 @@ const SHARED: [(&str, Shape); 3] = [
     (abi::RECENT, Shape::per_cpu(size_of::<Recent>())),
 ];
 
-/// Their names; each is pinned under its own.
+/// Returns the names of the shared maps; each map is pinned under its name.
 pub(super) fn names() -> [&'static str; SHARED.len()] {
     SHARED.map(|(name, _)| name)
 }
 
-/// What the programs' accesses rely on.
+/// The properties of a map that the programs' accesses rely on.
 #[derive(Clone, Copy, PartialEq)]
 struct Shape {
     kind: MapType,
-    /// The size of its keys, in bytes.
+    /// The size of the map's keys, in bytes.
     key: usize,
-    /// The size of its values, in bytes.
+    /// The size of the map's values, in bytes.
     value: usize,
 }
 
@@ -58,11 +59,12 @@ impl Shape {
     }
 }
 
-/// Whether a program that uses the maps with these ids uses all those that are
-/// pinned in `folder`. It doesn't where one isn't there, or is none of them.
+/// Returns whether a program that uses the maps with these ids uses all shared
+/// maps that are pinned in `folder`. It doesn't if one isn't there, or is none of
+/// these maps.
 ///
 /// # Errors
-/// [`Error::Map`] if a pin is there and can't be opened: with no descriptor left,
+/// [`Error::Map`] if a pin exists and can't be opened: with no descriptor left,
 /// nothing is known of it.
 pub(super) fn are_among(folder: &Path, ids: &[u32]) -> Result<bool, Error> {
     for name in names() {
@@ -80,12 +82,12 @@ pub(super) fn are_among(folder: &Path, ids: &[u32]) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Readies `folder` for a load, which takes what is pinned there and makes what
-/// isn't: the folder is there, and what is in a map's place and can't serve as
-/// it is not.
+/// Prepares `folder` for a load, which takes the maps that are pinned there and
+/// makes the others. Makes the folder, and removes pins in a map's place that
+/// can't serve as it.
 ///
 /// # Errors
-/// [`Error::File`] if the folder can't be made, or a pin not be removed.
+/// [`Error::File`] if the folder can't be made, or a pin can't be removed.
 pub(super) fn prepare(folder: &Path) -> Result<(), Error> {
     match fs::create_dir(folder) {
         Ok(()) => return Ok(()),

@@ -16,23 +16,24 @@ use aya::{
 };
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-/// Has threads share two heaps: by default glibc gives each one of its own, and
-/// what one has freed the others can't use. With 10,000 rules the agent had
-/// 69 MiB after three reloads, and has 41 (Linux 6.18, glibc 2.36). And what is
-/// large is never put into them, but given back when it is freed: by default glibc
-/// does that only until it was done once, so that a heap keeps the size of the
-/// longest answer that there ever was.
+/// Makes all threads share two heaps. By default glibc gives each thread its own,
+/// and the others can't use what one has freed. With 10,000 rules the agent had
+/// 69 MiB after three reloads, and has 41 (Linux 6.18, glibc 2.36). Large blocks
+/// are also kept out of the heaps, and returned when they are freed: by default
+/// glibc does that only until the first is freed, so that a heap keeps the size
+/// of the longest answer ever.
 ///
-/// To be called before there is a second thread. Returns whether it was done.
+/// Must be called before there is a second thread. Returns whether it took
+/// effect.
 pub(crate) fn share_heaps() -> bool {
     #[cfg(target_env = "gnu")]
     {
         const HEAPS: libc::c_int = 2;
-        /// glibc's own value, in bytes, until it changes it.
+        /// The default of glibc, in bytes, until glibc changes it.
         const LARGE: libc::c_int = 128 << 10;
         let set = |what, to| {
             // SAFETY: mallopt(3) sets one number, which is read when a thread
-            // allocates; with no other thread there is nobody to race with.
+            // allocates; there is no other thread to race with.
             #[expect(unsafe_code, reason = "the call has no safe form")]
             let done = unsafe { libc::mallopt(what, to) };
             done == 1
@@ -56,12 +57,12 @@ pub(super) fn unshare_network() -> io::Result<()> {
     Ok(())
 }
 
-/// `BPF_MAP_LOOKUP_BATCH` and `BPF_MAP_UPDATE_BATCH` of `enum bpf_cmd`,
-/// include/uapi/linux/bpf.h; for array maps since Linux 5.6.
+/// The commands `BPF_MAP_LOOKUP_BATCH` and `BPF_MAP_UPDATE_BATCH` of `enum
+/// bpf_cmd`, include/uapi/linux/bpf.h; for array maps since Linux 5.6.
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const MAP_UPDATE_BATCH: libc::c_long = 26;
 
-/// `struct { … } batch` of `union bpf_attr`, include/uapi/linux/bpf.h.
+/// The `struct { … } batch` of `union bpf_attr`, include/uapi/linux/bpf.h.
 #[derive(Debug)]
 #[repr(C)]
 struct Elements {
@@ -69,17 +70,17 @@ struct Elements {
     out_batch: u64,
     keys: u64,
     values: u64,
-    /// How many elements are asked for; then, how many were done.
+    /// The number of elements asked for; after the call, the number done.
     count: u32,
     map_fd: libc::c_int,
     elem_flags: u64,
     flags: u64,
 }
 
-/// Every element of a map, by one system call.
+/// Returns every element of a map, by one system call.
 ///
 /// # Errors
-/// bpf(2).
+/// The error of bpf(2).
 pub(super) fn read_all<V: Pod>(map: &Array<MapData, V>) -> io::Result<Vec<V>> {
     let count = usize::try_from(map.len()).map_err(io::Error::other)?;
     let mut keys = vec![0_u32; count];
@@ -115,8 +116,8 @@ pub(super) fn read_all<V: Pod>(map: &Array<MapData, V>) -> io::Result<Vec<V>> {
 /// Writes elements of a map by one system call, in their order.
 ///
 /// # Errors
-/// How many were written, and why the next was not: E2BIG for a key that the
-/// map doesn't have (`array_map_update_elem`, kernel/bpf/arraymap.c).
+/// The number of elements written, and the error of the next: E2BIG for a key
+/// that the map doesn't have (`array_map_update_elem`, kernel/bpf/arraymap.c).
 pub(super) fn write_batch<V: Pod>(
     map: &mut Array<MapData, V>,
     keys: &[u32],
@@ -142,32 +143,35 @@ pub(super) fn write_batch<V: Pod>(
     written.map(|_| ()).map_err(|error| (done, error))
 }
 
-/// `BPF_OBJ_PIN`, `BPF_OBJ_GET`, `BPF_OBJ_GET_INFO_BY_FD`, `BPF_PROG_QUERY` and `BPF_LINK_GET_FD_BY_ID` of `enum
-/// bpf_cmd`, include/uapi/linux/bpf.h.
+/// The commands `BPF_OBJ_PIN`, `BPF_OBJ_GET`, `BPF_OBJ_GET_INFO_BY_FD`,
+/// `BPF_PROG_QUERY` and `BPF_LINK_GET_FD_BY_ID` of `enum bpf_cmd`,
+/// include/uapi/linux/bpf.h.
 const OBJ_PIN: libc::c_long = 6;
 const OBJ_GET: libc::c_long = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
 const LINK_GET_FD_BY_ID: libc::c_long = 30;
 
-/// Likewise `BPF_LINK_CREATE`, `…_UPDATE` and `…_DETACH`; XDP links have them since
-/// Linux 5.9.
+/// The commands `BPF_LINK_CREATE`, `…_UPDATE` and `…_DETACH` there; for XDP links
+/// since Linux 5.9.
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
 const LINK_DETACH: libc::c_long = 34;
 
-/// `BPF_XDP` of `enum bpf_attach_type`, and `BPF_LINK_TYPE_XDP` of `enum
-/// bpf_link_type`, include/uapi/linux/bpf.h.
+/// The values `BPF_XDP` of `enum bpf_attach_type` and `BPF_LINK_TYPE_XDP` of
+/// `enum bpf_link_type`, include/uapi/linux/bpf.h.
 const XDP: u32 = 37;
 const LINK_TYPE_XDP: u32 = 6;
 
-/// `BPF_TCX_INGRESS` of `enum bpf_attach_type`, include/uapi/linux/bpf.h.
+/// The value `BPF_TCX_INGRESS` of `enum bpf_attach_type`,
+/// include/uapi/linux/bpf.h.
 const TCX_INGRESS: u32 = 46;
 
-/// `BPF_MPROG_MAX`, `include/linux/bpf_mprog.h`: no hook has more.
+/// The most programs that a hook can have: `BPF_MPROG_MAX`,
+/// `include/linux/bpf_mprog.h`.
 const MOST_PROGRAMS: usize = 64;
 
-/// `struct { … } query` of `union bpf_attr`, include/uapi/linux/bpf.h.
+/// The `struct { … } query` of `union bpf_attr`, include/uapi/linux/bpf.h.
 #[derive(Debug)]
 #[repr(C)]
 struct Query {
@@ -176,7 +180,8 @@ struct Query {
     flags: u32,
     attach_flags: u32,
     prog_ids: u64,
-    /// How many there is room for; then, how many there are.
+    /// The number of entries that there is room for; after the call, the number
+    /// of programs.
     count: u32,
     padding: u32,
     prog_attach_flags: u64,
@@ -185,14 +190,15 @@ struct Query {
     revision: u64,
 }
 
-/// The programs on an interface's tcx ingress, first to last, and the links
-/// that put them there (0 for none): their ids. Of the namespace that the
-/// calling thread is in.
+/// Returns the ids of the programs on an interface's tcx ingress, first to last,
+/// and of the links that put them there (0 for none), in the calling thread's
+/// namespace.
 ///
-/// By the interface's number: a name may mean another one by now.
+/// The interface is given by its number: its name may belong to another one by
+/// now.
 ///
 /// # Errors
-/// ENODEV if nothing has that number (`tcx_prog_query`, kernel/bpf/tcx.c);
+/// ENODEV if no interface has that number (`tcx_prog_query`, kernel/bpf/tcx.c);
 /// EINVAL on a kernel without tcx.
 pub(super) fn tcx_ingress(interface: u32) -> io::Result<Vec<(u32, u32)>> {
     let mut programs = [0_u32; MOST_PROGRAMS];
@@ -219,12 +225,12 @@ pub(super) fn tcx_ingress(interface: u32) -> io::Result<Vec<(u32, u32)>> {
     Ok(programs.into_iter().zip(links).take(count).collect())
 }
 
-/// A descriptor of the link with this id. Needs `CAP_SYS_ADMIN`.
+/// Opens a descriptor of the link with this id. Needs `CAP_SYS_ADMIN`.
 ///
 /// # Errors
-/// ENOENT if there is no such link, or it is being let go of.
+/// ENOENT if there is no such link, or if it is being released.
 pub(super) fn link_by_id(id: u32) -> io::Result<OwnedFd> {
-    /// `link_id` … `open_flags` of `union bpf_attr`.
+    /// The fields `link_id` … `open_flags` of `union bpf_attr`.
     #[repr(C)]
     struct ById {
         id: u32,
@@ -245,7 +251,7 @@ pub(super) fn link_by_id(id: u32) -> io::Result<OwnedFd> {
     Ok(descriptor)
 }
 
-/// What `BPF_OBJ_*` commands read of `union bpf_attr`.
+/// The fields of `union bpf_attr` that `BPF_OBJ_*` commands read.
 #[derive(Debug)]
 #[repr(C)]
 struct ObjAttr {
@@ -254,10 +260,10 @@ struct ObjAttr {
     file_flags: u32,
 }
 
-/// Opens what is pinned there.
+/// Opens the object pinned at a path.
 ///
 /// # Errors
-/// bpf(2).
+/// The error of bpf(2).
 pub(super) fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut place = ObjAttr {
@@ -268,16 +274,17 @@ pub(super) fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
     // SAFETY: the path is a C string that lives until the call returns.
     #[expect(unsafe_code, reason = "the call has no safe form")]
     let opened = unsafe { bpf(OBJ_GET, &mut place) }?;
-    // SAFETY: the kernel has just made this descriptor, for nobody else.
+    // SAFETY: the kernel has just made this descriptor, and it has no other
+    // owner.
     #[expect(unsafe_code, reason = "bpf(2) returns a bare descriptor")]
     let opened = unsafe { OwnedFd::from_raw_fd(opened) };
     Ok(opened)
 }
 
-/// Pins what a descriptor is of.
+/// Pins the object of a descriptor.
 ///
 /// # Errors
-/// bpf(2): EEXIST if there is something at `path`.
+/// The error of bpf(2): EEXIST if there is something at `path`.
 pub(super) fn pin(descriptor: &impl AsFd, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut place = ObjAttr {
@@ -291,7 +298,7 @@ pub(super) fn pin(descriptor: &impl AsFd, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// `struct { … } info` of `union bpf_attr`.
+/// The `struct { … } info` of `union bpf_attr`.
 #[derive(Debug)]
 #[repr(C)]
 struct Inquiry {
@@ -313,21 +320,23 @@ struct LinkInfo {
     attach_type: u32,
 }
 
-/// The number of the interface that a tcx or XDP link is attached to; 0 once the
-/// interface is gone or somebody has detached it (`tcx_link_fill_info`,
-/// kernel/bpf/tcx.c; `bpf_xdp_link_fill_link_info`, net/core/dev.c).
+/// Returns the number of the interface that a tcx or XDP link is attached to; 0
+/// once the interface is gone or somebody has detached the link
+/// (`tcx_link_fill_info`, kernel/bpf/tcx.c; `bpf_xdp_link_fill_link_info`,
+/// net/core/dev.c).
 ///
 /// # Errors
-/// bpf(2).
+/// The error of bpf(2).
 pub(super) fn link_interface(link: BorrowedFd<'_>) -> io::Result<u32> {
     link_info(link).map(|info| info.interface)
 }
 
-/// Of an XDP link, the id of the program that it runs, and the number of its
-/// interface as [`link_interface`] has it; none for a link of another kind.
+/// Returns the id of the program that an XDP link runs, and the number of its
+/// interface as [`link_interface`] returns it, or `None` for a link of another
+/// kind.
 ///
 /// # Errors
-/// bpf(2).
+/// The error of bpf(2).
 pub(super) fn xdp_link(link: BorrowedFd<'_>) -> io::Result<Option<(u32, u32)>> {
     let info = link_info(link)?;
     Ok((info.kind == LINK_TYPE_XDP).then_some((info.program, info.interface)))
@@ -347,16 +356,16 @@ fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     Ok(info)
 }
 
-/// Puts an XDP program on the interface with this number, of the namespace that
-/// the calling thread is in; `flags` say in which mode. The link ends when nobody
-/// holds it and no pin does.
+/// Attaches an XDP program to the interface with this number, in the calling
+/// thread's namespace; `flags` give the mode. The link ends when no descriptor
+/// and no pin holds it.
 ///
-/// Not aya's: where the kernel says EINVAL, that one goes on to attach by
-/// netlink, which no pin would keep.
+/// This replaces aya's call: where the kernel says EINVAL, aya goes on to attach
+/// by netlink, which no pin would keep.
 ///
 /// # Errors
-/// EBUSY if there is a program already, EEXIST if there is one in another mode,
-/// or on an interface above it; what the driver says (`dev_xdp_attach`,
+/// EBUSY if there is a program already; EEXIST if there is one in another mode,
+/// or on an interface above it; the driver's error (`dev_xdp_attach`,
 /// net/core/dev.c). EINVAL if there is no such interface.
 pub(super) fn make_xdp_link(
     program: BorrowedFd<'_>,
@@ -380,19 +389,20 @@ pub(super) fn make_xdp_link(
     // SAFETY: four numbers, none of them an address.
     #[expect(unsafe_code, reason = "the call has no safe form")]
     let link = unsafe { bpf(LINK_CREATE, &mut attributes) }?;
-    // SAFETY: the kernel has just made this descriptor, for nobody else.
+    // SAFETY: the kernel has just made this descriptor, and it has no other
+    // owner.
     #[expect(unsafe_code, reason = "bpf(2) returns a bare descriptor")]
     let link = unsafe { OwnedFd::from_raw_fd(link) };
     Ok(link)
 }
 
-/// Has a link run another program of the same kind, from the next packet on.
+/// Makes a link run another program of the same kind, from the next packet on.
 ///
 /// # Errors
-/// ENOLINK if it is on no interface any more (`bpf_xdp_link_update`,
+/// ENOLINK if the link is on no interface any more (`bpf_xdp_link_update`,
 /// net/core/dev.c).
 pub(super) fn update_link(link: &impl AsFd, program: BorrowedFd<'_>) -> io::Result<()> {
-    /// `struct { … } link_update` of `union bpf_attr`.
+    /// The `struct { … } link_update` of `union bpf_attr`.
     #[repr(C)]
     struct LinkUpdateAttr {
         link: u32,
@@ -412,10 +422,11 @@ pub(super) fn update_link(link: &impl AsFd, program: BorrowedFd<'_>) -> io::Resu
     Ok(())
 }
 
-/// Takes a link off its interface, whoever holds it; one that is off stays so.
+/// Detaches a link from its interface, whoever holds it; a detached link stays
+/// so.
 ///
 /// # Errors
-/// bpf(2).
+/// The error of bpf(2).
 pub(super) fn detach_link(link: &impl AsFd) -> io::Result<()> {
     let mut attributes = link.as_fd().as_raw_fd().cast_unsigned();
     // SAFETY: the command reads one number, the link's descriptor.
@@ -424,10 +435,10 @@ pub(super) fn detach_link(link: &impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns what the command does: 0, or a new descriptor.
+/// Makes a bpf(2) call. Returns its result: 0, or a new descriptor.
 ///
 /// # Safety
-/// What `attributes` points to must be as the command wants it.
+/// The memory that `attributes` points to must be as the command requires.
 #[expect(unsafe_code, reason = "a system call")]
 unsafe fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_int> {
     // SAFETY: the third argument is the size of what the second points to; the

@@ -1,9 +1,10 @@
 //! Reports routers that need to be looked at, but not why: the receiver asks the kernel,
 //! so a missed or repeated event costs one look.
 //!
-//! One thread waits for all of it: names in the folder of namespaces and mounts
-//! onto them, each watched namespace's links and tables, and the pins. What no
-//! event tells, a link that is detached by force, is asked for.
+//! One thread waits for all events: names in the folder of namespaces and
+//! mounts onto them, each watched namespace's links and tables, and the pins.
+//! No event reports a link that is detached by force, so links are polled for
+//! that.
 
 mod budget;
 mod dirty_set;
@@ -29,37 +30,37 @@ pub use pinned_links::PinnedLinks;
 use super::Pins;
 use crate::model::RouterId;
 
-/// Called when there are news; it must not block.
+/// A callback for news; it must not block.
 type Waker = Box<dyn Fn() + Send>;
 
-/// Where to look.
+/// The places to watch.
 #[derive(Clone, Debug)]
 pub struct Places {
     /// The folder of namespaces.
     pub netns_dir: PathBuf,
-    /// What a router's namespaces are called, in front of its id.
+    /// The prefixes of the names of a router's namespaces, in front of its id.
     pub prefixes: Vec<String>,
-    /// The pins.
+    /// The pins to watch.
     pub pins: Pins,
-    /// Where the bpffs with the pins is mounted.
+    /// The mount point of the bpffs with the pins.
     pub bpffs: PathBuf,
     /// The name of the agent's binding, a table of family inet.
     pub table: String,
 }
 
-/// Why events can't be had.
+/// The reason why there are no events.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
-    /// The system refused.
+    /// The system refused a watch.
     #[error("the kernel's events cannot be watched ({what})")]
     System {
-        /// What was used.
+        /// The facility that was used.
         what: &'static str,
-        /// What it said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// Its thread has ended without being told to: a bug.
+    /// The watching thread has ended without being told to, which is a bug.
     #[error("the watch for the kernel's events has ended unexpectedly")]
     Ended,
 }
@@ -80,8 +81,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches these routers. What happens after this returns is noticed, and
-    /// is news; what there is already is not.
+    /// Starts to watch these routers. What happens after this returns is
+    /// noticed, and is news; what is there already is not.
     ///
     /// # Errors
     /// [`WatchError`] if the system refuses.
@@ -106,25 +107,26 @@ impl Watch {
         })
     }
 
-    /// Has `waker` called when there are news that were not fetched.
+    /// Sets the callback for news that were not fetched.
     pub fn on_news(&self, waker: impl Fn() + Send + 'static) {
         self.mailbox.wake_with(Box::new(waker));
     }
 
-    /// What has happened since this was called last.
+    /// Returns what has happened since the last call.
     ///
     /// # Errors
-    /// [`WatchError`] if there will be no more news.
+    /// [`WatchError`] if no more news will come.
     pub fn news(&self) -> Result<DirtyRouters, WatchError> {
         self.mailbox.news()
     }
 
-    /// Watches a router too; of one that is watched, what it has now.
+    /// Watches a router too; for one that is watched already, the watch is
+    /// brought up to date.
     pub fn follow(&self, router: RouterId) {
         self.mailbox.order(router, WatchCommand::Follow);
     }
 
-    /// Watches a router no more.
+    /// Stops watching a router.
     pub fn leave(&self, router: RouterId) {
         self.mailbox.order(router, WatchCommand::Leave);
     }
@@ -134,14 +136,14 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.mailbox.stop();
         if let Some(thread) = self.thread.take() {
-            // Had it panicked, that would have been news.
+            // A panic of the thread would have been news.
             drop(thread.join());
         }
     }
 }
 
-/// Says that the thread has ended, by a panic too. Where it was stopped, nobody
-/// listens any more.
+/// A guard that reports the end of the thread, also by a panic. Where the
+/// thread was stopped, the report is not read.
 struct End(Arc<Mailbox>);
 
 impl Drop for End {

@@ -4,59 +4,62 @@ use conntrack_ebpf::abi::FIRST_LEAF_PAGE;
 
 use super::Wanted;
 
-/// Sizes of an instance's maps, in elements. Fixed when they are created; a
-/// router that outgrows its instance gets a larger one.
+/// The sizes of an instance's maps, in elements. They are fixed when the maps are
+/// created; a router that outgrows its instance gets a larger one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Pages of 512 bytes, the empty page and the roots among them.
+    /// The number of pages of 512 bytes, including the empty page and the roots.
     pub pages: u16,
-    /// Rule slots of 24 bytes, and of 16 bytes of counters on each CPU. Slot 0
-    /// is never used.
+    /// The number of rule slots of 24 bytes, and of 16 bytes of counters on each
+    /// CPU. Slot 0 is never used.
     pub slots: u16,
 }
 
-/// More rules than a slot number can tell apart.
+/// The error for more rules than a slot number can tell apart.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{given} destinations have a rule; a router can have {}", Capacity::MAX.slots - 1)]
 pub struct TooManyRules {
-    /// How many were given.
+    /// The number of rules given.
     pub given: usize,
 }
 
 impl Capacity {
-    /// Enough for 31 rules in 12 runs of 256 ports, which is what Neutron's
-    /// routers have and more: 8.4 KiB, and 512 bytes of counters on each CPU.
+    /// The default sizes, enough for 31 rules in 12 runs of 256 ports, which is
+    /// what Neutron's routers have and more: 8.4 KiB, and 512 bytes of counters on
+    /// each CPU.
     ///
-    /// An array map is one allocation with the kernel's header (some 300 bytes)
-    /// in front of its elements, and allocations of over 8 KiB are rounded up to a
-    /// power of two (`kmalloc_large`, mm/slub.c). Of 15 pages, doubled as often as
-    /// may be, the sum stays just below one; 16 would take twice the memory.
+    /// An array map is one allocation with the kernel's header (some 300 bytes) in
+    /// front of its elements, and allocations of over 8 KiB are rounded up to a
+    /// power of two (`kmalloc_large`, mm/slub.c). With 15 pages, doubled any
+    /// number of times, the sum stays just below a power of two; 16 would take
+    /// twice the memory.
     pub const DEFAULT: Self = Self {
         pages: 15,
         slots: 32,
     };
 
-    /// A leaf for each high byte of both protocols; every slot number.
+    /// The largest sizes: a leaf for each high byte of both protocols, and every
+    /// slot number.
     pub const MAX: Self = Self {
         pages: FIRST_LEAF_PAGE + 2 * 256,
         slots: u16::MAX,
     };
 
-    /// The default, doubled until `wanted` fits.
+    /// Returns the default, doubled until `wanted` fits.
     ///
     /// # Errors
-    /// [`TooManyRules`] if nothing is large enough.
+    /// [`TooManyRules`] if no size is large enough.
     pub fn for_table(wanted: &Wanted) -> Result<Self, TooManyRules> {
         let too_many = TooManyRules {
             given: wanted.len(),
         };
-        // Destinations are sorted, so those of one leaf are neighbours.
+        // Destinations are sorted, so those of one leaf adjoin.
         let mut leaves: Vec<_> = wanted
             .keys()
             .map(|destination| (destination.protocol, destination.port >> 8))
             .collect();
         leaves.dedup();
-        // At most 512 leaves: two protocols, 256 high bytes.
+        // There are at most 512 leaves: two protocols, 256 high bytes.
         let Ok(leaves) = u16::try_from(leaves.len()) else {
             return Err(too_many);
         };
@@ -74,7 +77,7 @@ impl Capacity {
         })
     }
 
-    /// The smallest that holds both.
+    /// Returns the smallest sizes that hold both.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -83,7 +86,7 @@ impl Capacity {
         }
     }
 
-    /// Whether everything that fits `other` fits this.
+    /// Returns whether everything that fits `other` fits this.
     #[must_use]
     pub const fn holds(self, other: Self) -> bool {
         self.pages >= other.pages && self.slots >= other.slots

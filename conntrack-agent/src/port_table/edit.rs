@@ -2,31 +2,32 @@
 
 use conntrack_ebpf::abi::{Page, Slot};
 
-/// One write to one element of one map.
+/// A write to one element of one map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// Give a rule slot its content.
+    /// Gives a rule slot its content.
     Slot {
         /// The slot's number.
         index: u16,
-        /// Its content.
+        /// The slot's new content.
         slot: Slot,
     },
-    /// Count from zero from here on: the slot is another rule's now.
+    /// Makes a slot's counts start at zero from here on, as the slot is another
+    /// rule's now.
     ResetCounters {
         /// The slot's number.
         index: u16,
     },
-    /// Give a page its content.
+    /// Gives a page its content.
     Page {
         /// The page's number.
         index: u16,
-        /// Its content.
+        /// The page's new content.
         page: Box<Page>,
     },
 }
 
-/// A row of writes to a port table, each with the one that takes it back.
+/// A row of writes to a port table, each with the write that undoes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edit(Vec<Step>);
 
@@ -37,31 +38,31 @@ struct Step {
 }
 
 impl Edit {
-    /// The writes, in their order.
+    /// Returns the writes, in their order.
     #[must_use]
     pub fn writes(&self) -> impl DoubleEndedIterator<Item = &Write> {
         self.0.iter().map(|step| &step.write)
     }
 
-    /// How many there are.
+    /// Returns the number of writes.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no writes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The edit that takes this one back.
+    /// Returns the edit that undoes this one.
     #[must_use]
     pub fn inverse(&self) -> Self {
         self.undo_of_first(self.len())
     }
 
-    /// The edit that takes its first `count` writes back.
+    /// Returns the edit that undoes its first `count` writes.
     #[must_use]
     pub fn undo_of_first(&self, count: usize) -> Self {
         let done = self.0.iter().take(count).rev().cloned();
@@ -72,9 +73,10 @@ impl Edit {
         Self(back.collect())
     }
 
-    /// Slots go from one content to another: number, before, after. What one has
-    /// counted was for the content before, unless it is to be empty. A reset is
-    /// its own inverse: a slot that is taken back counted for no rule meanwhile.
+    /// Changes the content of slots, each given by its number, the content
+    /// before and the one after. The counts of a slot were for the content
+    /// before, so they are reset unless the slot becomes empty. A reset is its
+    /// own inverse: a slot that is restored counted for no rule meanwhile.
     pub(super) fn slots(&mut self, slots: impl Iterator<Item = (u16, Slot, Slot)>) {
         let changed: Vec<_> = slots.filter(|(_, before, after)| before != after).collect();
         for (index, before, after) in &changed {
@@ -94,7 +96,7 @@ impl Edit {
         }
     }
 
-    /// A page goes from one content to another.
+    /// Changes the content of a page.
     pub(super) fn page(&mut self, index: u16, before: &Page, after: &Page) {
         if before == after {
             return;
@@ -106,7 +108,7 @@ impl Edit {
         self.push(write(after), write(before));
     }
 
-    /// The same in maps that are new and have counted nothing.
+    /// Returns the same edit for maps that are new and have counted nothing.
     pub(super) fn without_resets(mut self) -> Self {
         let counts = |step: &Step| !matches!(step.write, Write::ResetCounters { .. });
         self.0.retain(counts);

@@ -1,8 +1,8 @@
 //! Plans a change of a few destinations from the few map elements that it concerns.
 //!
-//! What [`plan`](super::plan) does with a whole port table costs more the more
-//! rules a router has. A change needs no more than the root pages, the leaves
-//! and the slots of its own destinations, and as many free slots.
+//! The cost of [`plan`](super::plan), which handles a whole port table, grows
+//! with the number of a router's rules. A change needs only the root pages, the
+//! leaves and the slots of its own destinations, and as many free slots.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,34 +16,35 @@ use super::{
     plan::{LeafKey, entry, leaf_key},
 };
 
-/// What each of some destinations should have: a helper mark, or none.
+/// The change of some destinations: the helper mark that each should have, or
+/// `None`.
 pub type Amendment = BTreeMap<Destination, Option<u32>>;
 
 /// The part of a port table that concerns some destinations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartialTable {
     capacity: Capacity,
-    /// Both roots, and the destinations' leaves.
+    /// Both root pages, and the destinations' leaves.
     pages: BTreeMap<u16, Page>,
     /// The slots that the destinations' entries lead to.
     slots: BTreeMap<u16, Slot>,
-    /// Slots in nobody's use.
+    /// The slots that are unused.
     free: Vec<u16>,
 }
 
-/// The amendment can't be made with what the excerpt shows: the maps are too
-/// small for it, no free slots were found, or two pages are one. A plan of the
+/// The excerpt isn't enough for the amendment: the maps are too small for it, no
+/// free slots were found, or two root entries share one leaf page. A plan of the
 /// whole table tells which, and goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TakesMore;
 
 impl PartialTable {
-    /// The excerpt for `destinations`, read by `page` and `slot`, which give none
-    /// for a number that the maps don't have. Slots that may be free come from
-    /// `candidates`; one that isn't is passed over.
+    /// Reads the excerpt for `destinations` by `page` and `slot`, which return
+    /// `None` for a number that the maps don't have. Slots that may be free come
+    /// from `candidates`; one that isn't free is skipped.
     ///
     /// # Errors
-    /// What `page` and `slot` return.
+    /// The errors of `page` and `slot`.
     pub fn read<E>(
         capacity: Capacity,
         destinations: &BTreeSet<Destination>,
@@ -88,11 +89,11 @@ impl PartialTable {
         Ok(excerpt)
     }
 
-    /// What makes the port table have what is wanted; nothing where it has.
-    /// All other destinations keep what they have.
+    /// Returns the edit that gives the destinations what is wanted; it is empty
+    /// if they have it. All other destinations keep what they have.
     ///
     /// # Errors
-    /// [`TakesMore`] if not by looking at so little.
+    /// [`TakesMore`] if the excerpt isn't enough for that.
     pub fn amend(&self, amendment: &Amendment) -> Result<Edit, TakesMore> {
         if self.leaf_uses().any(|(_, uses)| uses > 1) {
             return Err(TakesMore);
@@ -100,7 +101,7 @@ impl PartialTable {
         let mut after = self.clone();
         let (added, removed): (Vec<_>, Vec<_>) =
             amendment.iter().partition(|(_, mark)| mark.is_some());
-        // First what goes, so that what comes can have its room.
+        // Removals come first, so that additions can use their room.
         for (to, mark) in removed.into_iter().chain(added) {
             match mark {
                 None => after.remove(*to),
@@ -113,7 +114,7 @@ impl PartialTable {
     fn set(&mut self, to: Destination, mark: u32) -> Result<(), TakesMore> {
         let slot = match self.slot_number(to) {
             Some(number) if self.mark(to).is_some() => number,
-            // No entry, or one that leads to another's slot.
+            // There is no entry, or one that leads to another destination's slot.
             _ => {
                 let number = self.free.pop().ok_or(TakesMore)?;
                 let leaf = self.leaf_or_new(leaf_key(to))?;
@@ -153,7 +154,7 @@ impl PartialTable {
         Ok(free)
     }
 
-    /// Every leaf page, and how many root entries lead to it.
+    /// Returns every leaf page, and the number of root entries that lead to it.
     fn leaf_uses(&self) -> impl Iterator<Item = (u16, usize)> + use<> {
         let mut uses = vec![0; self.capacity.pages.into()];
         for protocol in [Protocol::Tcp, Protocol::Udp] {
@@ -167,14 +168,15 @@ impl PartialTable {
         (0..).zip(uses).skip(FIRST_LEAF_PAGE.into())
     }
 
-    /// The leaf of these ports, if there is one and it can be theirs.
+    /// Returns the leaf of these ports, if there is one and it can be theirs.
     fn leaf(&self, (protocol, high): LeafKey) -> Option<u16> {
         let leaf = self.pages.get(&protocol.root_page())?[usize::from(high)];
         let leaves = FIRST_LEAF_PAGE..self.capacity.pages;
         leaves.contains(&leaf).then_some(leaf)
     }
 
-    /// The slot that the destination's entry leads to, if it leads to one.
+    /// Returns the slot that the destination's entry leads to, if it leads to
+    /// one.
     fn slot_number(&self, to: Destination) -> Option<u16> {
         let slot = self.pages.get(&self.leaf(leaf_key(to))?)?[entry(to)];
         let slots = NO_SLOT + 1..self.capacity.slots;
@@ -189,11 +191,12 @@ impl PartialTable {
         self.pages.entry(number).or_insert([NO_SLOT; PAGE_ENTRIES])
     }
 
-    /// In the order in which [`plan`](super::plan) has them, for its reasons.
+    /// Returns the writes in the order in which [`plan`](super::plan) has them,
+    /// for its reasons.
     fn edit(&self, after: &Self) -> Edit {
         let mut edit = Edit::default();
         edit.slots(after.slots.iter().map(|(index, slot)| {
-            // One that was not read was free.
+            // A slot that was not read was free.
             let before = self.slots.get(index).copied().unwrap_or_default();
             (*index, before, *slot)
         }));
@@ -201,7 +204,7 @@ impl PartialTable {
         let (roots, leaves): (Vec<_>, Vec<_>) =
             after.pages.iter().partition(|(index, _)| is_root(index));
         for (index, page) in leaves.into_iter().chain(roots) {
-            // One that was not read was no leaf.
+            // A page that was not read was no leaf.
             let before = self.pages.get(index);
             edit.page(*index, before.unwrap_or(&[NO_SLOT; PAGE_ENTRIES]), page);
         }

@@ -9,7 +9,7 @@ use conntrack_ebpf::{
 
 use super::{Capacity, Edit, Wanted, Write};
 
-/// A copy of what an instance's maps hold, counters apart.
+/// A copy of the content of an instance's maps, without the counters.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Image {
     pub(super) pages: Vec<Page>,
@@ -17,7 +17,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// What the kernel gives for new maps: all zero.
+    /// Makes the image of new maps as the kernel gives them: all zero.
     #[must_use]
     pub fn empty(capacity: Capacity) -> Self {
         Self {
@@ -26,13 +26,13 @@ impl Image {
         }
     }
 
-    /// What was read from the maps.
+    /// Makes an image from what was read from the maps.
     #[must_use]
     pub fn new(pages: Vec<Page>, slots: Vec<Slot>) -> Self {
         Self { pages, slots }
     }
 
-    /// The size of the maps.
+    /// Returns the size of the maps.
     #[must_use]
     pub fn capacity(&self) -> Capacity {
         let size = |elements: usize| u16::try_from(elements).unwrap_or(u16::MAX);
@@ -42,19 +42,19 @@ impl Image {
         }
     }
 
-    /// The page with this number; an empty one beyond the end.
+    /// Returns the page with this number; an empty one beyond the end.
     #[must_use]
     pub fn page_at(&self, index: u16) -> Page {
         self.page(index).copied().unwrap_or([0; PAGE_ENTRIES])
     }
 
-    /// The slot with this number; an unused one beyond the end.
+    /// Returns the slot with this number; an unused one beyond the end.
     #[must_use]
     pub fn slot_at(&self, index: u16) -> Slot {
         self.slot(index).unwrap_or_default()
     }
 
-    /// The destinations that packets get a mark for, and the mark.
+    /// Returns the destinations that packets get a mark for, and the mark.
     #[must_use]
     pub fn rules(&self) -> Wanted {
         let contents = self.slots.iter().filter_map(|slot| slot.content());
@@ -63,7 +63,7 @@ impl Image {
             .collect()
     }
 
-    /// The same content in larger maps.
+    /// Returns the same content in larger maps.
     #[must_use]
     pub fn resized(&self, capacity: Capacity) -> Self {
         let mut image = self.clone();
@@ -72,7 +72,7 @@ impl Image {
         image
     }
 
-    /// Applies a write to the copy. Counters are no part of it.
+    /// Applies a write to the copy. Counters are not part of it.
     ///
     /// # Panics
     /// If the write is for maps of another size.
@@ -94,15 +94,16 @@ impl Image {
         }
     }
 
-    /// The slots that are in nobody's use, by rising number.
+    /// Returns the unused slots, by rising number.
     pub fn free_slots(&self) -> impl Iterator<Item = u16> {
-        // The numbers second: of the largest table there is none after the last.
+        // The numbers come second: the largest table has none after its last
+        // slot.
         let slots = self.slots.iter().zip(0..).skip(1);
         slots.filter_map(|(slot, index)| (*slot == Slot::default()).then_some(index))
     }
 }
 
-/// Only what is not zero: of thousands of elements few are in use.
+/// Shows only what is not zero: of thousands of elements few are in use.
 impl fmt::Debug for Image {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let used = |page: &Page| -> BTreeMap<usize, u16> {

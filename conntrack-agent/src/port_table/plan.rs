@@ -1,11 +1,11 @@
 //! Plans the writes that change a port table while programs read it.
 //!
-//! The classifier reads the maps at any moment between two writes. What keeps
-//! it from ever giving a packet a mark that neither the old nor the new rules
-//! give is that a slot names its destination: whatever page entry leads to it,
-//! it answers for no other. So the order is only: slots, then the leaves that
-//! lead to them, then the roots that lead to those; and an entry that stays
-//! keeps its slot and its leaf.
+//! The classifier may read the maps at any moment between two writes. It never
+//! gives a packet a mark that neither the old nor the new rules give, because a
+//! slot names its destination: whatever page entry leads to it, it answers for
+//! no other. So only this order is needed: slots, then the leaves that lead to
+//! them, then the roots that lead to those; and an entry that stays keeps its
+//! slot and its leaf.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,8 @@ use super::{Capacity, Edit, Image};
 /// The helper mark that packets for each destination should get.
 pub type Wanted = BTreeMap<Destination, u32>;
 
-/// What leads from `image` to `wanted`; nothing where all is as it should be.
-/// Works from any image, one that was tampered with included.
+/// Returns the writes that lead from `image` to `wanted`; none if all is as it
+/// should be. Works from any image, also from one that was tampered with.
 ///
 /// # Errors
 /// The capacity that is needed, if the image's maps are too small.
@@ -27,7 +27,7 @@ pub fn plan(image: &Image, wanted: &Wanted) -> Result<Edit, Capacity> {
         .and_then(|layout| layout.image(wanted))
         .ok_or(needed)?;
     let mut edit = Edit::default();
-    // The numbers second: of the largest table there is none after the last.
+    // The numbers come second: the largest table has none after its last slot.
     let slots = image.slots.iter().zip(&target.slots).zip(0..);
     edit.slots(slots.map(|((before, after), index)| (index, *before, *after)));
     let pages = (0..).zip(image.pages.iter().zip(&target.pages));
@@ -38,7 +38,7 @@ pub fn plan(image: &Image, wanted: &Wanted) -> Result<Edit, Capacity> {
     Ok(edit)
 }
 
-/// What gives new, empty maps of this capacity their content.
+/// Returns the writes that give new, empty maps of this capacity their content.
 ///
 /// # Errors
 /// The capacity that is needed, if this is too small.
@@ -46,23 +46,24 @@ pub fn fill(capacity: Capacity, wanted: &Wanted) -> Result<Edit, Capacity> {
     plan(&Image::empty(capacity), wanted).map(Edit::without_resets)
 }
 
-/// A leaf page's place: it serves the ports of `protocol` with this high byte.
+/// The key of a leaf page: it serves the ports of `protocol` with this high
+/// byte.
 pub(super) type LeafKey = (Protocol, u8);
 
-/// Which leaf and which slot each destination has.
+/// The leaf and the slot of each destination.
 struct TableLayout {
     capacity: Capacity,
     leaves: BTreeMap<LeafKey, u16>,
-    /// In the order of the destinations.
+    /// The slots, in the order of the destinations.
     slots: Vec<u16>,
 }
 
 impl TableLayout {
-    /// What the image has and can stay, then the lowest that is free. None if
-    /// the maps are full.
+    /// Assigns the numbers that the image has and that can stay, then the
+    /// lowest free ones. Returns `None` if the maps are full.
     fn of(image: &Image, wanted: &Wanted) -> Option<Self> {
         let capacity = image.capacity();
-        // Destinations are sorted, so those of one leaf are neighbours.
+        // Destinations are sorted, so those of one leaf adjoin.
         let mut keys: Vec<LeafKey> = wanted.keys().map(|to| leaf_key(*to)).collect();
         keys.dedup();
         let numbers = assign(
@@ -78,8 +79,8 @@ impl TableLayout {
         let slots = assign(&destinations, NO_SLOT + 1..capacity.slots, |to| {
             let leaf = image.pages.get(usize::from(*leaves.get(&leaf_key(to))?))?;
             let slot = leaf[entry(to)];
-            // Only if it is this destination's already: a slot whose content
-            // was damaged may be another's in truth.
+            // The slot stays only if it is this destination's already: a slot
+            // whose content was damaged may belong to another.
             image.slots.get(usize::from(slot))?.mark_for(to)?;
             Some(slot)
         })?;
@@ -90,7 +91,7 @@ impl TableLayout {
         })
     }
 
-    /// The maps with just these entries; everything else is zero.
+    /// Returns the maps with only these entries; everything else is zero.
     fn image(&self, wanted: &Wanted) -> Option<Image> {
         let mut image = Image::empty(self.capacity);
         for ((protocol, high), leaf) in &self.leaves {
@@ -106,8 +107,9 @@ impl TableLayout {
     }
 }
 
-/// Gives each key the number that `present` has for it, where that is free and
-/// in range, and the lowest free number otherwise. None if they run out.
+/// Gives each key the number that `present` has for it, if that is free and in
+/// range, and the lowest free number otherwise. Returns `None` if the numbers
+/// run out.
 fn assign<K: Copy>(
     keys: &[K],
     range: std::ops::Range<u16>,

@@ -13,66 +13,66 @@ use crate::{
     port_table::{Amendment, Edit},
 };
 
-/// Why the kernel does not hold what the mapping says.
+/// The reason why the kernel does not hold what the mapping says.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// The kernel could not be asked.
+    /// The kernel could not be asked about the router.
     #[error("router {router} cannot be examined")]
     Observe {
-        /// Which router.
+        /// The router.
         router: RouterId,
-        /// Why.
+        /// The error of the kernel layer.
         #[source]
         source: Error,
     },
-    /// What is wanted of a router can't be had.
+    /// The desired state of a router can't be reached.
     #[error("router {router}")]
     Unreachable {
-        /// Which router.
+        /// The router.
         router: RouterId,
-        /// Why.
+        /// The reason.
         #[source]
         source: Unreachable,
     },
     /// An effect was refused.
     #[error("router {router}: could not {effect}")]
     Effect {
-        /// Which router.
+        /// The router.
         router: RouterId,
         /// The effect.
         effect: Box<Effect>,
-        /// Why.
+        /// The error of the kernel layer.
         #[source]
         source: Error,
     },
-    /// A namespace was deleted while it was worked on.
+    /// A namespace was deleted while the agent was working on it.
     #[error(
         "router {router}: network namespace {namespace} went away while the agent was working on it"
     )]
     Gone {
-        /// Which router.
+        /// The router.
         router: RouterId,
-        /// Which namespace.
+        /// The namespace.
         namespace: String,
     },
 }
 
-/// How much of a router is compared.
+/// The part of a router that is compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// All that it has.
+    /// The whole router is compared.
     Whole,
-    /// What its port table has for these destinations. Where the router is not
-    /// as it was when it was observed last, all that it has.
+    /// The entries of the port table for these destinations are compared. Where
+    /// the router is not as it was when it was observed last, all of it is.
     Part(BTreeSet<Destination>),
 }
 
-/// What was found and done on a router.
+/// The result of a pass on a router.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
-    /// Whether its rules wait for a namespace to be in.
+    /// Whether its rules wait for a namespace.
     pub is_pending: bool,
-    /// Which effects were carried out; none if all was as it should be.
+    /// The effects that were carried out; none if all was as it should be.
     pub effects: EffectTally,
     /// Whether only a part of it was compared.
     pub is_partial: bool,
@@ -84,11 +84,11 @@ struct Undo {
     effect: Effect,
 }
 
-/// Makes the kernel what the mapping says on all these routers.
+/// Brings the kernel to what the mapping says, on all these routers.
 ///
 /// # Errors
 /// [`ApplyError`] if a part of it can't be done; all that was done until then
-/// is taken back, on every router.
+/// is undone, on every router.
 pub fn apply(
     kernel: &mut impl Kernel,
     mapping: &Mapping,
@@ -142,7 +142,8 @@ fn forward(
         done.effects = EffectTally::of(&effects);
         all.insert(router, done);
         for effect in effects {
-            // What can't be taken back waits until nothing can fail any more.
+            // An effect that can't be undone waits until nothing can fail any
+            // more.
             if effect.is_final() {
                 removals.push((router, effect));
             } else if let Some(effect) = run(kernel, router, effect)? {
@@ -160,7 +161,7 @@ fn forward(
     Ok(all)
 }
 
-/// All that the router lacks.
+/// Returns the effects that the router lacks.
 fn difference(
     kernel: &mut impl Kernel,
     mapping: &Mapping,
@@ -179,8 +180,8 @@ fn difference(
     Ok((effects, done))
 }
 
-/// What the router lacks for a part of its rules; none if that can't be told
-/// without looking at all of it.
+/// Returns the effects that the router lacks for a part of its rules, or `None`
+/// if that can't be told without looking at all of it.
 fn amendment(
     kernel: &mut impl Kernel,
     mapping: &Mapping,
@@ -190,7 +191,7 @@ fn amendment(
     let Scope::Part(destinations) = scope else {
         return Ok(None);
     };
-    // Its last rule takes everything else with it.
+    // Removing the last rule removes everything else too.
     if !mapping.has(router) {
         return Ok(None);
     }

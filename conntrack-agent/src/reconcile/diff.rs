@@ -1,4 +1,5 @@
-//! Computes the effects that lead from the observed to the desired state. Pure.
+//! Computes the effects that lead from the observed to the desired state,
+//! without touching the kernel.
 
 mod carrier_switch;
 
@@ -8,19 +9,19 @@ use crate::{
     port_table::{Capacity, TooManyRules, Wanted, fill, plan},
 };
 
-/// What a router should have: its port table, in each of its namespaces.
+/// The desired state of a router: its port table, in each of its namespaces.
 pub type Desired = Wanted;
 
-/// What is desired can't be had.
+/// The reason why the desired state can't be reached.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreachable {
-    /// More rules than an instance can hold.
+    /// There are more rules than an instance can hold.
     #[error(transparent)]
     TooManyRules(#[from] TooManyRules),
 }
 
-/// The effects that make `observed` what is `desired`, in the order in which
-/// they must happen; none where all is as it should be.
+/// Returns the effects that turn `observed` into `desired`, in the order in
+/// which they must happen; none where all is as it should be.
 ///
 /// What is added is complete before the first packet meets it: maps, then the
 /// binding, then the attachments. What is removed goes in reverse. A router
@@ -95,7 +96,8 @@ fn presence(namespace: &NamespaceState, effects: &mut Vec<Effect>) {
             without_xdp(&namespace.name, interface, effects);
         }
         ingress(&namespace.name, interface, effects);
-        // What it hands over must find somebody.
+        // The tc program must be there before the XDP program hands packets
+        // over to it.
         with_xdp(&namespace.name, interface, effects);
     }
 }

@@ -8,96 +8,97 @@ use crate::{
     port_table::{Capacity, Edit, Wanted},
 };
 
-/// One step towards what is desired.
+/// A step towards the desired state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Put an instance with this port table in the place of remains that can't
-    /// be used, and of the program that links may still run.
+    /// Replaces unusable remains, and the program that links may still run, by
+    /// an instance with this port table.
     RebuildInstance(Capacity, Wanted, Carrier),
-    /// Load an instance with an empty port table, which uses this carrier.
+    /// Loads an instance with an empty port table, which uses this carrier.
     LoadInstance(Capacity, Carrier),
-    /// Put an instance of this capacity, with the same rules and counters, in
-    /// the place of the one that there is; no packet goes unclassified.
+    /// Replaces the instance by one of this capacity, with the same rules and
+    /// counters; no packet goes unclassified.
     RenewInstance(Capacity),
-    /// Write to the port table.
+    /// Writes to the port table.
     WriteTable(Edit),
-    /// Install the binding in a namespace.
+    /// Installs the binding in a namespace.
     Bind {
         /// The namespace.
         namespace: String,
-        /// What is there in its place now.
+        /// The state of the binding's place there.
         instead_of: BindingState,
         /// The carriers that it reads.
         reads: BindingCarriers,
     },
-    /// Have the instance's programs use a carrier.
+    /// Makes the instance's programs use a carrier.
     SetCarrier {
-        /// What they use now; none if it is none that is known.
+        /// The carrier that they use now; `None` if it is not a known one.
         instead_of: Option<Carrier>,
-        /// What they are to use.
+        /// The carrier that they should use.
         carrier: Carrier,
     },
-    /// Attach the instance's program to an interface.
+    /// Attaches the instance's program to an interface.
     Attach {
         /// The interface's namespace.
         namespace: String,
         /// The interface and its pin.
         attachment: Attachment,
     },
-    /// Have the link that an agent with an older ABI left on an interface run
+    /// Makes the link that an agent with an older ABI left on an interface run
     /// the instance's program; no packet goes unclassified.
     TakeOver {
         /// The interface's namespace.
         namespace: String,
         /// The interface and its pin.
         attachment: Attachment,
-        /// Where the link is pinned.
+        /// The path where the link is pinned.
         from: PathBuf,
     },
-    /// Detach the program from an interface.
+    /// Detaches the program from an interface.
     Detach {
         /// The interface's namespace.
         namespace: String,
         /// The interface and its pin.
         attachment: Attachment,
     },
-    /// Attach the instance's XDP program to an interface, or have what the agent
-    /// has there run it.
+    /// Attaches the instance's XDP program to an interface, or makes the agent's
+    /// link there run it.
     AttachXdp {
         /// The interface's namespace.
         namespace: String,
         /// The interface and its XDP link's pin.
         attachment: Attachment,
-        /// In which mode.
+        /// The mode of the program.
         mode: XdpMode,
-        /// Where an agent with an older ABI has pinned the link, if one has.
+        /// The path where an agent with an older ABI has pinned the link, if it
+        /// has.
         from: Option<PathBuf>,
     },
-    /// Detach the XDP program from an interface.
+    /// Detaches the XDP program from an interface.
     DetachXdp {
         /// The interface's namespace.
         namespace: String,
         /// The interface and its XDP link's pin.
         attachment: Attachment,
     },
-    /// Remove a pinned link whose interface or namespace is gone.
+    /// Removes a pinned link whose interface or namespace is gone.
     ReapLink(PathBuf),
-    /// Remove the binding from a namespace.
+    /// Removes the binding from a namespace.
     Unbind {
         /// The namespace.
         namespace: String,
         /// The carriers that it reads now.
         reads: BindingCarriers,
     },
-    /// Remove the instance, and with it what its rules have counted.
+    /// Removes the instance, and with it the counts of its rules.
     RemoveInstance,
-    /// Remove what an agent with an older ABI has left.
+    /// Removes the pins that an agent with an older ABI has left.
     RemovePredecessor,
 }
 
 impl Effect {
-    /// What takes an installed binding back: none where there was a table that
-    /// was no binding.
+    /// Returns the effect that undoes the installation of a binding, or `None`
+    /// where there was a table that was no binding.
     pub(super) fn undo_of_bind(
         namespace: &str,
         instead_of: BindingState,
@@ -115,7 +116,7 @@ impl Effect {
         }
     }
 
-    /// Whether nothing can bring back what it takes away.
+    /// Returns whether the effect can't be undone.
     #[must_use]
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::RemoveInstance | Self::RemovePredecessor)

@@ -29,7 +29,7 @@ use crate::{
     port_table::PartialTable,
 };
 
-/// What the agent works on.
+/// The host that the agent works on.
 pub struct Host {
     agent: AgentId,
     pins: Pins,
@@ -39,38 +39,39 @@ pub struct Host {
     hooks: Hooks,
     ways: AttachPlanner,
     interfaces: Interfaces,
-    /// Which of them get an XDP program too.
+    /// The interfaces that get an XDP program too.
     xdp: XdpInterfaces,
     obstacles: Obstacles,
     folder: NetnsFolder,
     netns_dir: PathBuf,
     prefixes: Vec<String>,
-    /// Where a bpffs should be mounted.
+    /// The path where a bpffs should be mounted.
     bpffs: PathBuf,
     keeper: Arc<PinnedLinks>,
-    /// What is open of routers that are being worked on.
+    /// The open files of routers that are being worked on.
     held: BTreeMap<RouterId, Held>,
-    /// Hints from the last observation of each router that has an instance.
+    /// The hints from the last observation of each router that has an instance.
     hints: BTreeMap<RouterId, Hint>,
     pulse: Heartbeat,
 }
 
-/// What is open of a router, from its observation to the last effect.
+/// The open files of a router, from its observation to the last effect.
 #[derive(Default)]
 struct Held {
-    /// So that a name that comes to mean another namespace meanwhile can't
-    /// mislead.
+    /// The namespaces, held so that a name that comes to mean another namespace
+    /// meanwhile can't mislead.
     namespaces: BTreeMap<String, Netns>,
-    /// Opened once. None if there is none, or since it was replaced.
+    /// The instance, opened once. `None` if there is none, or after it was
+    /// replaced.
     instance: Option<Instance>,
 }
 
-/// What makes a look at a part of a router enough. Nothing of it is relied on
-/// before the kernel was asked whether it still holds.
+/// The state that makes a look at a part of a router enough. None of it is
+/// relied on before the kernel was asked whether it still holds.
 struct Hint {
     /// The router's namespaces.
     namespaces: BTreeMap<String, NetnsIdentity>,
-    /// Slots of the port table that were in nobody's use.
+    /// The slots of the port table that were unused.
     free_slots: BTreeSet<u16>,
 }
 
@@ -159,18 +160,19 @@ impl Kernel for Host {
 }
 
 impl Host {
-    /// Where it pins what it makes.
+    /// Returns the layout of the pins that the agent makes.
     #[must_use]
     pub const fn pins(&self) -> &Pins {
         &self.pins
     }
 
-    /// The host as the configuration describes it, seen by the agent `agent` of
-    /// this edition.
+    /// Makes the host as the configuration describes it, for the agent `agent`
+    /// of this edition.
     ///
     /// # Errors
-    /// [`Error::NoTcx`] if tcx is wanted and the kernel has none,
-    /// [`Error::NoNatChains`] if those are; [`Error`] if it can't be asked.
+    /// [`Error::NoTcx`] if tcx is wanted and the kernel has none;
+    /// [`Error::NoNatChains`] likewise for nat chains; [`Error`] if the kernel
+    /// can't be asked.
     pub fn new(
         edition: Build,
         config: &Config,
@@ -210,13 +212,13 @@ impl Host {
         })
     }
 
-    /// The start is over. Gives the routers that it served by tc filters and
-    /// that are to have links; until it is [their turn](Self::turn_of) their
-    /// filters will do.
+    /// Ends the start. Returns the routers that it gave tc filters and that
+    /// should have links; until [their turn](Self::turn_of) comes, their
+    /// filters are enough.
     ///
     /// # Errors
-    /// [`Error`] if the pins can't be read, or those that no router needs not be
-    /// removed.
+    /// [`Error`] if the pins can't be read, or pins that no router needs can't
+    /// be removed.
     pub fn end_of_start(&mut self) -> Result<BTreeSet<RouterId>, Error> {
         Pins::remove_unshared(self.pins.bpffs_dir())?;
         let mut with_filters = BTreeSet::new();
@@ -230,12 +232,12 @@ impl Host {
         Ok(self.ways.end_of_start(with_filters))
     }
 
-    /// From its next look on, the router is to have links in place of filters.
+    /// Makes the router have links in place of filters, from its next look on.
     pub fn turn_of(&mut self, router: RouterId) {
         self.ways.turn_of(router);
     }
 
-    /// What there is to be watched.
+    /// Returns the places to watch.
     #[must_use]
     pub fn places(&self) -> Places {
         Places {
@@ -247,23 +249,23 @@ impl Host {
         }
     }
 
-    /// What keeps the links of routers that are as they should be.
+    /// Returns the keeper of the links of routers that are as they should be.
     #[must_use]
     pub const fn keeper(&self) -> &Arc<PinnedLinks> {
         &self.keeper
     }
 
-    /// Has every look and every effect seen: a change of thousands of routers
-    /// takes its time, and is no hanging.
+    /// Makes every look and every effect send a heartbeat: a change of
+    /// thousands of routers takes its time, and must not count as a hang.
     pub fn beat_to(&mut self, pulse: Heartbeat) {
         self.pulse = pulse;
     }
 
-    /// The rules that are in force: what the pinned port tables say.
+    /// Returns the rules in force, as the pinned port tables have them.
     ///
     /// # Errors
-    /// [`Error`] if they can't be read: [`Error::OlderAbi`] where they are, or
-    /// may be, those of an agent with an older ABI.
+    /// [`Error`] if they can't be read; [`Error::OlderAbi`] if they are, or may
+    /// be, the rules of an agent with an older ABI.
     pub fn rules_in_force(&self) -> Result<Vec<RuleTarget>, Error> {
         if let Some(older) = self.pins.older()?.last() {
             return Err(Error::OlderAbi {
@@ -297,7 +299,7 @@ impl Host {
             .ok_or_else(|| Error::NamespaceGone { name: name.into() })
     }
 
-    /// Works with the router's instance, which stays open for what comes next.
+    /// Works with the router's instance, which stays open for later work.
     fn with_instance<T>(
         &mut self,
         router: RouterId,
@@ -318,7 +320,7 @@ impl Host {
         result
     }
 
-    /// For the next look at a part of the router.
+    /// Records the hint for the next look at a part of the router.
     fn take_hint(
         &mut self,
         router: RouterId,
@@ -337,7 +339,7 @@ impl Host {
         Ok(())
     }
 
-    /// What is pinned is about to be another.
+    /// Forgets the open instance, as another is about to be pinned.
     fn forget_instance(&mut self, router: RouterId) {
         self.hints.remove(&router);
         if let Some(held) = self.held.get_mut(&router) {
@@ -353,7 +355,7 @@ impl Host {
     }
 }
 
-/// Whether routers may change to `priority` and back.
+/// Returns whether routers may change to `priority` and back.
 fn has_nat_chains(binding: &Binding) -> bool {
     binding.can_read(BindingCarriers::One(Carrier::Priority))
         && binding.can_read(BindingCarriers::Both)

@@ -1,8 +1,8 @@
 //! A kernel in memory, for tests of the layers above.
 //!
-//! It knows no packets: it holds what the real kernel would hold, refuses what
-//! that refuses, and refuses on demand what that can be made to refuse only
-//! with luck.
+//! It knows no packets. It holds what the real kernel would hold, refuses what
+//! the real one refuses, and refuses on demand what the real one can be made to
+//! refuse only with luck.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,19 +25,19 @@ use crate::{
     port_table::{Edit, Image, PartialTable, Write, fill},
 };
 
-/// Decides before each effect whether it is refused.
+/// A callback that decides before each effect whether it is refused.
 type Fault = Box<dyn FnMut(RouterId, &Effect) -> Result<(), Error>>;
 
 /// A kernel in memory.
 #[derive(Default)]
 pub struct Memory {
     routers: BTreeMap<RouterId, MemoryRouter>,
-    /// The namespaces that routers had when they were observed, but for those
+    /// The namespaces that routers had when they were observed, without routers
     /// that have had another instance since.
     seen: BTreeMap<RouterId, BTreeSet<String>>,
-    /// Those that are to be classified.
+    /// The interfaces that should be classified.
     interfaces: Interfaces,
-    /// Those that are to have the XDP program too.
+    /// The interfaces that should have the XDP program too.
     xdp: XdpInterfaces,
     carrier: CarrierChoice,
     fault: Option<Fault>,
@@ -45,61 +45,63 @@ pub struct Memory {
     observations: usize,
 }
 
-/// All that there is of one router; public so that a test can meddle with it.
+/// The state of one router; public so that a test can meddle with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryRouter {
-    /// Its maps, if an instance is loaded.
+    /// The maps of its instance, if one is loaded.
     pub instance: Option<Image>,
-    /// What that uses; none if it is none that is known, or none is loaded.
+    /// The instance's carrier; `None` if it is not a known one, or no instance
+    /// is loaded.
     pub carrier: Option<Carrier>,
-    /// Its namespaces, by name.
+    /// The namespaces of the router, by name.
     pub namespaces: BTreeMap<String, MemoryNamespace>,
-    /// Links whose interface is gone.
+    /// The links whose interface is gone.
     pub dead_links: BTreeSet<PathBuf>,
-    /// Whether its instance is of another program than would be loaded now.
+    /// Whether its instance has another program than would be loaded now.
     pub is_outdated: bool,
     /// Whether its instance has the XDP program.
     pub has_xdp: bool,
-    /// What an agent with an older ABI has left: the links that it has on
-    /// interfaces, by namespace and index.
+    /// The links that an agent with an older ABI has left on interfaces, by
+    /// namespace and index.
     pub predecessor: Option<BTreeSet<(String, u32)>>,
 }
 
-/// A namespace.
+/// A namespace of the kernel in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryNamespace {
-    /// What is in the binding's place; none for nothing.
+    /// The state of the binding's place; `None` if there is nothing.
     pub binding: Option<BindingState>,
     /// Whether it has NAT for IPv4.
     pub has_nat: bool,
-    /// Its interfaces by index: the name, and whether the program is attached.
+    /// Its interfaces by index, each with its name and whether the program is
+    /// attached.
     pub interfaces: BTreeMap<u32, (String, bool)>,
-    /// What is on their XDP hooks, by index.
+    /// The state of their XDP hooks, by index.
     pub xdp: BTreeMap<u32, Xdp>,
 }
 
-/// What is on an interface's XDP hook.
+/// The state of an interface's XDP hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Xdp {
-    /// The instance's program, in this mode.
+    /// The hook has the instance's program, in this mode.
     Own(XdpMode),
-    /// That of an agent with an older ABI, in this mode.
+    /// The hook has the program of an agent with an older ABI, in this mode.
     Older(XdpMode),
-    /// Another's program.
+    /// The hook has a program of another owner.
     Foreign,
-    /// Nothing: the driver can't do it natively.
+    /// The hook is empty: the driver can't do XDP natively.
     Unable,
-    /// Nothing, and the kernel has refused to change that.
+    /// The hook is empty, and the kernel has refused to change that.
     Refused,
 }
 
 impl Memory {
-    /// The router, made if there is none.
+    /// Returns the router, which is made if there is none.
     pub fn router(&mut self, router: RouterId) -> &mut MemoryRouter {
         self.routers.entry(router).or_default()
     }
 
-    /// All that there is, to be compared.
+    /// Returns the whole state, for comparisons.
     #[must_use]
     pub fn state(&self) -> BTreeMap<RouterId, MemoryRouter> {
         self.routers.clone()
@@ -110,12 +112,12 @@ impl Memory {
         self.fault = Some(Box::new(fault));
     }
 
-    /// Refuses nothing any more.
+    /// Stops refusing effects.
     pub fn relent(&mut self) {
         self.fault = None;
     }
 
-    /// Classifies these interfaces alone, from the next observation on.
+    /// Classifies only these interfaces, from the next observation on.
     pub fn classify(&mut self, interfaces: Interfaces) {
         self.interfaces = interfaces;
     }
@@ -125,12 +127,12 @@ impl Memory {
         self.xdp = interfaces;
     }
 
-    /// Chooses carriers so, from the next observation on.
+    /// Chooses carriers in this way, from the next observation on.
     pub fn carry_by(&mut self, carrier: CarrierChoice) {
         self.carrier = carrier;
     }
 
-    /// Unplugs an interface: a link that was on it is dead.
+    /// Unplugs an interface: a link that was on it becomes dead.
     pub fn remove_interface(&mut self, router: RouterId, index: u32) {
         let this = self.routers.entry(router).or_default();
         for (name, namespace) in &mut this.namespaces {
@@ -143,13 +145,13 @@ impl Memory {
         }
     }
 
-    /// How many effects were carried out so far.
+    /// Returns the number of effects that were carried out so far.
     #[must_use]
     pub const fn writes(&self) -> usize {
         self.writes
     }
 
-    /// How often a router was observed so far.
+    /// Returns the number of observations so far.
     #[must_use]
     pub const fn observations(&self) -> usize {
         self.observations
@@ -194,7 +196,7 @@ impl Memory {
         }
     }
 
-    /// What an interface has of XDP.
+    /// Returns the XDP state of an interface.
     fn xdp_state(
         &self,
         router: RouterId,

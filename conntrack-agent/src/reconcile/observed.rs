@@ -10,101 +10,106 @@ use crate::{
 /// Everything that the kernel holds for one router.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
-    /// Its instance.
+    /// The state of its instance.
     pub instance: InstanceState,
-    /// What carries its helper marks.
+    /// The carrier of its helper marks.
     pub carrier: CarrierState,
-    /// Each of its namespaces that exist.
+    /// Those of its namespaces that exist.
     pub namespaces: Vec<NamespaceState>,
-    /// Pinned links that belong to no interface of these namespaces.
+    /// The pinned links that belong to no interface of these namespaces.
     pub dead_links: Vec<PathBuf>,
-    /// Whether an agent with an older ABI has left something.
+    /// Whether an agent with an older ABI has left any pins.
     pub has_predecessor: bool,
 }
 
-/// What carries a router's helper marks.
+/// The carrier of a router's helper marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CarrierState {
-    /// What its instance uses; none without an instance that can be used.
+    /// The carrier that its instance uses; `None` without a usable instance.
     pub present: Option<Carrier>,
-    /// What it is to use.
+    /// The carrier that it should use.
     pub wanted: Carrier,
 }
 
-/// What is pinned as the router's instance.
+/// The state of the pins of the router's instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstanceState {
-    /// Nothing.
+    /// There are no pins.
     Absent,
-    /// Remains that can't be used.
+    /// There are remains that can't be used.
     Broken,
-    /// An instance of another program, one that was loaded with other globals
-    /// than are configured now, or one that shares other maps than are pinned.
+    /// There is an instance of another program, one that was loaded with other
+    /// globals than are configured now, or one that shares other maps than the
+    /// pinned ones.
     Outdated(Image),
-    /// An instance.
+    /// There is an instance as it should be.
     Current(Image),
 }
 
-/// What one namespace holds.
+/// The state of one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceState {
-    /// Its name.
+    /// The namespace's name.
     pub name: String,
-    /// What is in the binding's place.
+    /// The state of the binding's place.
     pub binding: BindingState,
-    /// Its interfaces that are to be classified, or are though they aren't.
+    /// Its interfaces that should be classified, or that are classified and
+    /// shouldn't be.
     pub interfaces: Vec<InterfaceState>,
 }
 
-/// One interface.
+/// The state of one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterfaceState {
-    /// The interface, and where its link is or would be pinned.
+    /// The interface, and the path where its link is or would be pinned.
     pub attachment: Attachment,
-    /// Whether it is one of those that are to be classified.
+    /// Whether it should be classified.
     pub wanted: bool,
     /// Whether the instance's program is on its ingress as it should be: in the
-    /// configured way, kept by a pin, and nothing else of the agent's beside it.
+    /// configured way, kept by a pin, and without anything else of the agent's
+    /// beside it.
     pub attached: bool,
     /// Whether anything of the agent's is in its pin's place or on its ingress.
     pub pinned: bool,
-    /// The link that an agent with an older ABI has pinned for it, if there is
-    /// none in its pin's place.
+    /// The link that an agent with an older ABI has pinned for it, if its own
+    /// pin's place is empty.
     pub inherited: Option<PathBuf>,
-    /// The XDP program in front of that.
+    /// The state of the XDP program in front of that program.
     pub xdp: XdpState,
 }
 
-/// What one interface has of XDP.
+/// The XDP state of one interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct XdpState {
-    /// Where its XDP link is or would be pinned.
+    /// The path where its XDP link is or would be pinned.
     pub pin: PathBuf,
-    /// In which mode it is to have the instance's XDP program; none for not at all.
+    /// The mode in which it should have the instance's XDP program; `None` if it
+    /// should have none.
     pub wanted: Option<XdpMode>,
-    /// Why it can't have it: then the tc program does all by itself.
+    /// The reason why it can't have the program; then the tc program does all by
+    /// itself.
     pub obstacle: Option<Obstacle>,
-    /// Whether it has it, in that mode and kept by the pin.
+    /// Whether it has the program, in that mode and kept by the pin.
     pub attached: bool,
     /// Whether anything of the agent's is in the pin's place.
     pub pinned: bool,
-    /// The link that an agent with an older ABI has pinned for it, if there is
-    /// none in its pin's place.
+    /// The link that an agent with an older ABI has pinned for it, if its own
+    /// pin's place is empty.
     pub inherited: Option<PathBuf>,
 }
 
-/// Why an interface can't have the XDP program that it is to have.
+/// The reason why an interface can't have the XDP program that it should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obstacle {
-    /// Another's XDP program is on it, and an interface has one.
+    /// Another owner's XDP program is on it, and an interface can have only one.
     Foreign,
-    /// The kernel refused when it was tried last, and the interface is as it was
+    /// The kernel refused at the last attempt, and the interface is as it was
     /// then.
     Refused,
 }
 
 impl XdpState {
-    /// The mode in which it is to have the program and can.
+    /// Returns the mode in which it should have the program and can have it.
     #[must_use]
     pub const fn reachable(&self) -> Option<XdpMode> {
         match self.obstacle {

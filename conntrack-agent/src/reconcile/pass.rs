@@ -1,9 +1,9 @@
 //! Keeps routers reconciled: enqueues, retries with backoff, and records failures.
 //!
-//! A change brings just its own destinations to routers that were as they should
-//! be, and has them looked at whole soon after: what is answered quickly is
-//! checked all the same. One router's failure holds up no other: it is noted,
-//! said, and tried again after a while that doubles each time. Time is an
+//! A change brings only its own destinations to routers that were as they should
+//! be, and these are looked at whole soon after: what is answered quickly is
+//! still checked. One router's failure holds up no other: it is recorded,
+//! logged, and retried after a delay that doubles each time. Time is an
 //! argument.
 
 use std::{
@@ -20,53 +20,55 @@ use crate::{
     model::RouterId,
 };
 
-/// From a change of a part to the look at the whole. Many changes in this time
-/// share one.
+/// The delay between a change of a part and the look at the whole router. Many
+/// changes in this time share one look.
 const LOOK_AFTER: Duration = Duration::from_millis(500);
-/// From one look at a router that events come from to the next.
+/// The delay between two looks at a router that events come from.
 const REST: Duration = Duration::from_millis(50);
-/// After the first failure.
+/// The delay after the first failure.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// At the most.
+/// The longest delay after a failure.
 const LAST_RETRY: Duration = Duration::from_mins(1);
 
-/// What is wrong with a router.
+/// The trouble with a router.
 #[derive(Debug)]
 pub struct Trouble {
-    /// What happened last.
+    /// The last error.
     pub error: ApplyError,
-    /// How often in a row.
+    /// The number of consecutive failures.
     pub failures: u32,
-    /// When it is tried again.
+    /// The time of the next attempt.
     pub retry: Instant,
 }
 
-/// What a pass found and did.
+/// The result of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Routers that are what they should be, with rules or without.
+    /// The number of routers that are what they should be, with rules or
+    /// without.
     pub done: usize,
-    /// Routers whose rules are in the kernel.
+    /// The number of routers whose rules are in the kernel.
     pub active: usize,
-    /// Routers with rules that have no namespace on this host.
+    /// The number of routers with rules that have no namespace on this host.
     pub pending: usize,
-    /// Routers that could not be made what they should be.
+    /// The number of routers that could not be made what they should be.
     pub failed: usize,
-    /// Effects that were carried out; none if all was as it should be.
+    /// The effects that were carried out; none if all was as it should be.
     pub effects: EffectTally,
 }
 
-/// What is to be looked at again, and what was said already.
+/// The reconciler, with the routers that have to be looked at again and the
+/// failures that were logged.
 #[derive(Debug, Default)]
 pub struct Reconciler {
     failures: BTreeMap<RouterId, Trouble>,
     pending: BTreeSet<RouterId>,
-    /// Routers that were as they should be when they were last looked at whole,
-    /// and of which nobody has heard anything since.
+    /// The routers that were as they should be when they were last looked at
+    /// whole, and without any event since.
     sound: BTreeSet<RouterId>,
-    /// When a router is to be looked at.
+    /// The times when routers have to be looked at.
     due: BTreeMap<RouterId, Instant>,
-    /// When a router was last looked at.
+    /// The times when routers were last looked at.
     looked: BTreeMap<RouterId, Instant>,
 }
 
@@ -74,7 +76,7 @@ impl Reconciler {
     /// Looks at every router that has a rule, or anything in the kernel.
     ///
     /// # Errors
-    /// [`Error`] if the kernel can't say which routers those are.
+    /// [`Error`] if the kernel can't tell which routers have anything.
     pub fn full_pass(
         &mut self,
         kernel: &mut impl Kernel,
@@ -84,10 +86,11 @@ impl Reconciler {
         self.full_pass_while(kernel, mapping, now, &|| true)
     }
 
-    /// The same, as long as `goes_on` says so: asked before each router.
+    /// Does a full pass as long as `goes_on` says so, which is asked before each
+    /// router.
     ///
     /// # Errors
-    /// As [`Self::full_pass`].
+    /// The same as those of [`Self::full_pass`].
     pub fn full_pass_while(
         &mut self,
         kernel: &mut impl Kernel,
@@ -100,7 +103,7 @@ impl Reconciler {
         Ok(self.each(kernel, mapping, &routers, now, goes_on))
     }
 
-    /// Looks at the routers whose time has come.
+    /// Looks at the routers that are due.
     pub fn look(&mut self, kernel: &mut impl Kernel, mapping: &Mapping, now: Instant) -> Summary {
         let retries = self.failures.iter();
         let retries = retries.map(|(router, trouble)| (router, &trouble.retry));
@@ -109,8 +112,8 @@ impl Reconciler {
         self.each(kernel, mapping, &due, now, &|| true)
     }
 
-    /// Looks at one of the routers whose time has come, the one that has waited
-    /// longest; none if there is none. So that other work can come in between.
+    /// Looks at the router that has been due longest, so that other work can
+    /// come in between. Returns `None` if no router is due.
     pub fn look_at_one(
         &mut self,
         kernel: &mut impl Kernel,
@@ -128,11 +131,11 @@ impl Reconciler {
         })
     }
 
-    /// Every router that has a rule, a namespace or anything in the kernel is to
-    /// be looked at: a full pass, in as many steps.
+    /// Makes every router due that has a rule, a namespace or anything in the
+    /// kernel: a full pass, in as many steps.
     ///
     /// # Errors
-    /// [`Error`] if the kernel can't say which routers those are.
+    /// [`Error`] if the kernel can't tell which routers have anything.
     pub fn mark_all(
         &mut self,
         kernel: &impl Kernel,
@@ -144,7 +147,7 @@ impl Reconciler {
         self.failures.retain(|router, _| routers.contains(router));
         self.looked.retain(|router, _| routers.contains(router));
         for router in routers {
-            // One that fails has its own time.
+            // A router that fails has its own time.
             if !self.failures.contains_key(&router) {
                 self.due.entry(router).or_insert(now);
             }
@@ -152,25 +155,26 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Whether the router's rules wait for a namespace.
+    /// Returns whether the router's rules wait for a namespace.
     #[must_use]
     pub fn is_pending(&self, router: RouterId) -> bool {
         self.pending.contains(&router)
     }
 
-    /// When [`Self::look`] has something to do; none if nothing is wrong.
+    /// Returns when [`Self::look`] has something to do next, or `None` if
+    /// nothing is wrong.
     #[must_use]
     pub fn next_look(&self) -> Option<Instant> {
         let retries = self.failures.values().map(|trouble| trouble.retry);
         retries.chain(self.due.values().copied()).min()
     }
 
-    /// Brings a change that the mapping has to the kernel, on all its routers or
-    /// on none.
+    /// Brings a change of the mapping to the kernel, on all its routers or on
+    /// none.
     ///
     /// # Errors
-    /// [`ApplyError`] if a part of it was refused; all of it is taken back, and
-    /// its routers are looked at again when the mapping has gone back too.
+    /// [`ApplyError`] if a part of it was refused. Then all of it is undone, and
+    /// its routers are looked at again when the mapping is restored too.
     pub fn change(
         &mut self,
         kernel: &mut impl Kernel,
@@ -208,15 +212,14 @@ impl Reconciler {
         }
     }
 
-    /// Something has happened to this router: it is to be looked at.
+    /// Makes this router due at once, as something has happened to it.
     pub fn enqueue_now(&mut self, router: RouterId, now: Instant) {
         self.sound.remove(&router);
         self.due.insert(router, now);
     }
 
-    /// An event came from this router: it is to be looked at, not for each of
-    /// many events, and one that fails not for events that its own failures
-    /// cause.
+    /// Makes this router due after an event. Many events share one look, and a
+    /// router that fails isn't looked at for events that its own failures cause.
     pub fn enqueue(&mut self, router: RouterId, now: Instant) {
         self.sound.remove(&router);
         let failures = self.failures.get(&router);
@@ -229,11 +232,11 @@ impl Reconciler {
         *due = time.min(*due);
     }
 
-    /// Something has happened, and nobody can tell to which of the routers that
-    /// have a rule, or anything in the kernel.
+    /// Makes all routers due that have a rule or anything in the kernel, after
+    /// an event that could concern any of them.
     ///
     /// # Errors
-    /// [`Error`] if the kernel can't say which have anything.
+    /// [`Error`] if the kernel can't tell which routers have anything.
     pub fn heard_of_all(
         &mut self,
         kernel: &impl Kernel,
@@ -246,7 +249,7 @@ impl Reconciler {
         Ok(())
     }
 
-    /// The routers that are not what they should be.
+    /// Returns the routers that are not what they should be.
     #[must_use]
     pub const fn failures(&self) -> &BTreeMap<RouterId, Trouble> {
         &self.failures
@@ -331,7 +334,7 @@ impl Reconciler {
     }
 }
 
-/// The routers that have a rule, or anything in the kernel.
+/// Returns the routers that have a rule, or anything in the kernel.
 fn concerned(kernel: &impl Kernel, mapping: &Mapping) -> Result<BTreeSet<RouterId>, Error> {
     let mut routers = mapping.routers();
     routers.extend(kernel.routers()?);

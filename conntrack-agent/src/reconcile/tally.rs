@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 
 use super::Effect;
 
-/// What an effect does, without the rest of it.
+/// The kind of an effect, without its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "each is named as the effect is")]
 pub enum EffectKind {
@@ -26,7 +26,7 @@ pub enum EffectKind {
 }
 
 impl EffectKind {
-    /// All of them, in the order of their declaration.
+    /// All kinds, in the order of their declaration.
     pub const ALL: [Self; 15] = [
         Self::RebuildInstance,
         Self::LoadInstance,
@@ -45,7 +45,7 @@ impl EffectKind {
         Self::RemovePredecessor,
     ];
 
-    /// As metrics name it.
+    /// Returns the kind's name in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -69,7 +69,7 @@ impl EffectKind {
 }
 
 impl Effect {
-    /// What it does.
+    /// Returns the effect's kind.
     #[must_use]
     pub const fn kind(&self) -> EffectKind {
         match self {
@@ -92,12 +92,12 @@ impl Effect {
     }
 }
 
-/// How many there were, by kind.
+/// The numbers of effects, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EffectTally([usize; EffectKind::ALL.len()]);
 
 impl EffectTally {
-    /// Of these.
+    /// Counts these effects.
     #[must_use]
     pub fn of(effects: &[Effect]) -> Self {
         let mut tally = Self::default();
@@ -107,13 +107,13 @@ impl EffectTally {
         tally
     }
 
-    /// Of all kinds together.
+    /// Returns the number of effects of all kinds together.
     #[must_use]
     pub fn total(&self) -> usize {
         self.0.iter().sum()
     }
 
-    /// Those kinds of which there were any.
+    /// Returns the kinds that occurred, with their numbers.
     pub fn kinds(&self) -> impl Iterator<Item = (EffectKind, usize)> {
         let all = EffectKind::ALL.into_iter().zip(self.0);
         all.filter(|(_, count)| *count > 0)

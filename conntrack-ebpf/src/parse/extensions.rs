@@ -1,15 +1,16 @@
 //! Walks over IPv6 extension headers.
 //!
-//! The kernel's own (`ipv6_find_hdr` and `ipv6_ext_hdr`,
-//! `net/ipv6/exthdrs_core.c`), but for its length: whatever it doesn't know as an
-//! extension header ends it, and that is neither TCP nor UDP.
+//! The walk is the kernel's own (`ipv6_find_hdr` and `ipv6_ext_hdr`,
+//! `net/ipv6/exthdrs_core.c`), except for its limit: any header that it doesn't
+//! know as an extension header ends it, and is neither TCP nor UDP.
 
 use crate::{abi::Protocol, packet::Packet};
 
 use super::{NotOurs, protocol};
 
-/// How many extension headers are passed over before a packet is given up. RFC
-/// 8200 has seven in the longest chain that makes sense; iptables knows no bound.
+/// The number of extension headers that are skipped before a packet is given up.
+/// RFC 8200 has seven in the longest chain that makes sense; iptables has no
+/// limit.
 pub const MOST_HEADERS: usize = 16;
 
 pub(super) const HOP_BY_HOP: u8 = 0;
@@ -18,14 +19,15 @@ const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
 
-/// The lowest three bits of the field are none of the offset.
+/// The bits of the field that hold the offset, without the lowest three.
 const FRAGMENT_OFFSET: u16 = 0xfff8;
 
-/// The transport protocol behind the extension headers that start at `start` with
-/// one of this number, and where its header starts; both from `network` on.
+/// Returns the transport protocol behind the extension headers that start at
+/// `start` with one of this number, and the start of its header; both from
+/// `network` on.
 ///
-/// Where the packet ends is for the caller to see: an offset only grows, so what
-/// was read from padding leads further into it.
+/// The caller checks where the packet ends: an offset only grows, so what was read
+/// from padding leads further into it.
 #[inline(always)]
 pub(super) fn skip<P: Packet + ?Sized>(
     packet: &P,
@@ -44,8 +46,8 @@ pub(super) fn skip<P: Packet + ?Sized>(
         ) {
             return Err(NotOurs::OtherProtocol);
         }
-        // Each is at least 8 bytes long, so that the first four are enough to know
-        // that more has to follow.
+        // Each header is at least 8 bytes long, so the first four are enough to
+        // know that more has to follow.
         let header: u32 = packet.copy(network + offset).ok_or(NotOurs::Truncated)?;
         let [next, units, high, low] = header.to_ne_bytes();
         let length = match number {

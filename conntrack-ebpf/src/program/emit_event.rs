@@ -18,8 +18,9 @@ use crate::{
     seen::Seen,
 };
 
-/// Sends an event of a packet that may be the first of its connection, unless
-/// its flow was seen lately, there were too many at once, or nobody reads them.
+/// Sends an event for a packet that may be the first of its connection, unless its
+/// flow was seen lately, there were too many at once, or the buffer is full, as no
+/// reader empties it.
 #[inline(always)]
 pub fn emit_event(context: &TcContext, identity: &Identity, seen: &Seen, hit: Hit) {
     let packet = Skb(context);
@@ -31,7 +32,8 @@ pub fn emit_event(context: &TcContext, identity: &Identity, seen: &Seen, hit: Hi
     };
     let tick = tick();
     let protocol = seen.control.destination.protocol;
-    // Hidden, or what is above would be there twice: once for each protocol.
+    // The value is hidden from the compiler, or it would duplicate the code above,
+    // once for each protocol.
     let recent = if opaque(protocol as usize) == Protocol::Udp as usize {
         let hash = flow_hash(identity.token, &flow);
         let recent = recent(hash);
@@ -46,7 +48,7 @@ pub fn emit_event(context: &TcContext, identity: &Identity, seen: &Seen, hit: Hi
     let Some(limiter) = LIMITER.get_ptr_mut(0) else {
         return;
     };
-    // SAFETY: as for the counters: this CPU's own value.
+    // SAFETY: as for the counters, this is this CPU's own value.
     let limiter = unsafe { &mut *limiter };
     let now = limiter.now(tick, nanoseconds);
     if let Some((hash, recent)) = recent
@@ -59,8 +61,8 @@ pub fn emit_event(context: &TcContext, identity: &Identity, seen: &Seen, hit: Hi
     }
     let event = &mut limiter.event;
     event.at = now.at;
-    // Word by word: of more the compiler makes a function, and the kernel keeps a
-    // page for each.
+    // It is written word by word: for more at once the compiler makes a function,
+    // and the kernel keeps a page for each.
     let [r0, r1] = identity.router;
     event.router[0] = r0;
     event.router[1] = r1;
@@ -85,8 +87,8 @@ pub fn emit_event(context: &TcContext, identity: &Identity, seen: &Seen, hit: Hi
     }
 }
 
-/// Who talks to whom, but for the interface; none if the packet has become shorter
-/// since it was parsed.
+/// Returns the flow without the interface, or `None` if the packet has become
+/// shorter since it was parsed.
 #[inline(always)]
 fn flow(packet: &Skb<'_>, seen: &Seen) -> Option<Flow> {
     Some(Flow {
@@ -96,7 +98,8 @@ fn flow(packet: &Skb<'_>, seen: &Seen) -> Option<Flow> {
     })
 }
 
-/// A packet's addresses as a [`Flow`] has them; none if it ends before.
+/// Returns a packet's addresses as a [`Flow`] has them, or `None` if it ends too
+/// early.
 #[inline(always)]
 fn addresses(packet: &Skb<'_>, ethertype: u16, network: usize) -> Option<[u64; 4]> {
     if ethertype == ETHERTYPE_IPV4 {
@@ -108,31 +111,32 @@ fn addresses(packet: &Skb<'_>, ethertype: u16, network: usize) -> Option<[u64; 4
     }
 }
 
-/// A word that starts with these four bytes, whatever the byte order.
+/// Returns a word that starts with these four bytes, whatever the byte order.
 #[inline(always)]
 const fn first_half([a, b, c, d]: [u8; 4]) -> u64 {
     u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0])
 }
 
-/// Where this CPU remembers the flow with this hash.
+/// Returns the place where this CPU remembers the flow with this hash.
 #[inline(always)]
 fn recent(hash: u64) -> Option<&'static mut Recent> {
     let recent = RECENT.get_ptr_mut(recent_place(hash))?;
-    // SAFETY: as for the counters: this CPU's own value.
+    // SAFETY: as for the counters, this is this CPU's own value.
     Some(unsafe { &mut *recent })
 }
 
-/// Nanoseconds since the host started, as fine as its ticks.
+/// Returns the nanoseconds since the host started, with the precision of its
+/// ticks.
 #[inline(always)]
 fn nanoseconds() -> u64 {
-    // SAFETY: the helper takes nothing and reads a clock.
+    // SAFETY: the helper takes no argument and reads a clock.
     unsafe { bpf_ktime_get_coarse_ns() }
 }
 
-/// The kernel's ticks. No call: the verifier puts the read of a variable in its
-/// place (`do_misc_fixups`, kernel/bpf/verifier.c).
+/// Returns the kernel's ticks. It is no call: the verifier replaces it by the read
+/// of a variable (`do_misc_fixups`, kernel/bpf/verifier.c).
 #[inline(always)]
 fn tick() -> u64 {
-    // SAFETY: the helper takes nothing and reads a variable.
+    // SAFETY: the helper takes no argument and reads a variable.
     unsafe { bpf_jiffies64() }
 }

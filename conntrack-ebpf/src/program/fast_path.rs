@@ -1,5 +1,5 @@
-//! Classifies packets without tag or metadata whose headers are in the linear part:
-//! almost all of them.
+//! Classifies packets without tag or metadata whose headers are in the linear part,
+//! which are almost all packets.
 
 use aya_ebpf::programs::TcContext;
 use conntrack_ebpf::{
@@ -10,16 +10,17 @@ use conntrack_ebpf::{
 
 use crate::seen::Seen;
 
-/// Nothing is known of a packet: it is another than those that this module is for.
+/// The packet is not of the kind that this module handles, so nothing is known of
+/// it.
 pub struct NotPlain;
 
-/// What a packet is looked up by, if anything.
+/// Returns the key to look a packet up by, if it has one.
 ///
-/// Nothing here is a call. Where processors are kept from speculating at returns,
-/// one takes more time than all of this.
+/// Nothing here is a call. Where the kernel keeps processors from speculating at
+/// returns, one call takes more time than all of this.
 ///
 /// # Errors
-/// [`NotPlain`] if another than the plain way has to tell.
+/// [`NotPlain`] if another path has to handle the packet.
 #[inline(always)]
 pub fn see(context: &TcContext) -> Result<Option<Seen>, NotPlain> {
     let ethertype = skb::ethertype(context);
@@ -32,7 +33,7 @@ pub fn see(context: &TcContext) -> Result<Option<Seen>, NotPlain> {
             network: ETHERNET_HEADER,
             control,
         })),
-        // Or what is missing lies elsewhere than in the linear part.
+        // What is missing may also lie outside the linear part.
         Err(NotOurs::Truncated) => Err(NotPlain),
         Err(NotOurs::NotIp) if parse::is_tag(ethertype) => Err(NotPlain),
         Err(_) => Ok(None),

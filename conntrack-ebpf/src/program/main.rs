@@ -45,10 +45,10 @@ use maps::Maps;
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
-/// tcx or clsact ingress of an Ethernet interface.
+/// Classifies packets on the tcx or clsact ingress of an Ethernet interface.
 ///
-/// Always `TC_ACT_UNSPEC` (`TCX_NEXT`): the verdict on a packet is never ours,
-/// and programs behind this one on the hook see it too.
+/// Always returns `TC_ACT_UNSPEC` (`TCX_NEXT`): the verdict on a packet is never
+/// ours, and programs behind this one on the hook see it too.
 #[classifier]
 pub fn classify(context: TcContext) -> i32 {
     let seen = fast_path::see(&context).unwrap_or_else(|NotPlain| slow_path::see(&context));
@@ -67,10 +67,10 @@ pub fn classify(context: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// XDP of an Ethernet interface whose tc ingress `classify` is on: finds what
-/// that would find, and leaves it in the packet's metadata.
+/// Looks up packets on the XDP hook of an Ethernet interface whose tc ingress has
+/// `classify`, and leaves the result in the packet's metadata.
 ///
-/// Always `XDP_PASS`.
+/// Always returns `XDP_PASS`.
 #[xdp(frags)]
 pub fn classify_xdp(context: XdpContext) -> u32 {
     if let Some(identity) = maps::identity().filter(|identity| identity.token != 0) {
@@ -84,8 +84,8 @@ pub fn classify_xdp(context: XdpContext) -> u32 {
             interface,
             found,
         };
-        // Two ways to the same: of one for both the compiler makes registers that
-        // nothing was written to, where nothing is found.
+        // The two branches do the same: with one for both, the compiler uses
+        // registers that were never written where nothing is found.
         let raw = match find(&frame, ethertype, network) {
             Some(found) => handover(Some(found)).to_raw(),
             None => handover(None).to_raw(),
@@ -95,7 +95,8 @@ pub fn classify_xdp(context: XdpContext) -> u32 {
     XDP_PASS
 }
 
-/// The packet's rule, and what is to be known of the packet beyond it.
+/// Returns the packet's rule, and the facts about the packet that are needed with
+/// it.
 #[inline(always)]
 fn find<P: Packet>(packet: &P, ethertype: u16, network: usize) -> Option<Found> {
     let control = parse::control(packet, ethertype, network).ok()?;
@@ -113,7 +114,8 @@ fn find<P: Packet>(packet: &P, ethertype: u16, network: usize) -> Option<Found> 
     })
 }
 
-/// Nothing, unless built for debugging: then each hit, through aya-log.
+/// Logs each hit through aya-log when built for debugging; does nothing
+/// otherwise.
 #[inline(always)]
 fn log_verdict(context: &TcContext, hit: Hit) {
     #[cfg(feature = "log")]
@@ -122,8 +124,8 @@ fn log_verdict(context: &TcContext, hit: Hit) {
     let _ = (context, hit);
 }
 
-/// The eBPF target needs a handler; no panic is left in the programs after
-/// optimisation, and the verifier would refuse one.
+/// Handles panics, which the eBPF target requires. No panic is left in the
+/// programs after optimisation, and the verifier would refuse one.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}

@@ -10,7 +10,7 @@ use conntrack_ebpf::{
     lookup::PortTable,
 };
 
-// The sizes are those of the default capacity; the agent sets its own.
+// The sizes are the default capacity; the agent sets its own.
 #[map]
 static PAGES: Array<Page> = Array::with_max_entries(15, 0);
 #[map]
@@ -22,7 +22,7 @@ static BASES: Array<Counters> = Array::with_max_entries(32, 0);
 #[map]
 static IDENTITY: Array<Identity> = Array::with_max_entries(1, 0);
 
-// One of each for all instances.
+// There is one of each of these for all instances.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(256 << 10, 0);
 #[map]
@@ -30,7 +30,8 @@ pub static LIMITER: PerCpuArray<Limiter> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static RECENT: PerCpuArray<Recent> = PerCpuArray::with_max_entries(RECENT_FLOWS, 0);
 
-/// Set by the agent before it loads the programs, read-only from then on.
+/// The globals, which the agent sets before it loads the programs, and which
+/// are read-only from then on.
 #[unsafe(link_section = ".rodata.globals")]
 #[unsafe(no_mangle)]
 static GLOBALS: Globals = Globals {
@@ -55,33 +56,33 @@ impl PortTable for Maps {
     }
 }
 
-/// Which instance this is.
+/// Returns the identity of this instance.
 #[inline(always)]
 pub fn identity() -> Option<&'static Identity> {
     IDENTITY.get(0)
 }
 
-/// The bits of `skb->mark` that are ours.
+/// Returns the bits of `skb->mark` that are ours.
 #[inline(always)]
 pub fn mark_mask() -> u32 {
     global(&GLOBALS.mark_mask)
 }
 
-/// A helper mark in its place among them.
+/// Returns a helper mark in its place among them.
 #[inline(always)]
 pub fn in_place(mark: u32) -> u32 {
     mark << (global(&GLOBALS.mark_shift) & 31)
 }
 
-/// A global as it was set at load time. Volatile, or the compiler would put the
-/// initial value in its place.
+/// Returns a global as it was set at load time. The read is volatile, or the
+/// compiler would use the initial value.
 #[inline(always)]
 fn global(value: &'static u32) -> u32 {
     // SAFETY: a reference is valid for reads.
     unsafe { core::ptr::read_volatile(value) }
 }
 
-/// Counts one packet of a rule: so many bytes from its network header on.
+/// Counts one packet of a rule, with its bytes from the network header on.
 #[inline(always)]
 pub fn count(slot: u16, bytes: u64) {
     let (element, place) = counter_place(slot);
@@ -89,7 +90,7 @@ pub fn count(slot: u16, bytes: u64) {
         return;
     };
     // SAFETY: a pointer to this CPU's value in a per-CPU map, valid while the
-    // program runs. tc ingress runs in softirq on one CPU at a time, so nobody
+    // program runs. tc ingress runs in softirq on one CPU at a time, so nothing
     // else writes this value meanwhile.
     let group = unsafe { &mut *group };
     let counters = &mut group[place];

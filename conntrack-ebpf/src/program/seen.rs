@@ -1,13 +1,13 @@
-//! What is known of a packet before its rule is looked up.
+//! The facts about a packet before its rule is looked up.
 
 use conntrack_ebpf::parse::Control;
 
 /// A packet with a destination to look up.
 pub struct Seen {
-    /// Its EtherType.
+    /// The packet's EtherType.
     pub ethertype: u16,
-    /// Where its network header starts, in bytes.
+    /// The start of its network header, in bytes.
     pub network: usize,
-    /// What it is looked up by.
+    /// The destination to look up, and the place of the packet's other parts.
     pub control: Control,
 }

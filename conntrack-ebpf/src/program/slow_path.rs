@@ -11,11 +11,11 @@ use conntrack_ebpf::{
 
 use crate::{seen::Seen, xdp_metadata};
 
-/// What a packet of any shape is looked up by, if anything.
+/// Returns the key to look a packet of any shape up by, if it has one.
 #[inline(always)]
 pub fn see(context: &TcContext) -> Option<Seen> {
-    // Or the compiler would keep what it has read of it for a packet that never
-    // comes here, and that one would pay.
+    // The context is hidden from the compiler, which would otherwise keep what it
+    // has read of it for packets that never come here, at their cost.
     let context = &TcContext::new(opaque(context.skb.skb as usize) as *mut __sk_buff);
     let packet = Copied(Skb(context));
     let (ethertype, network) = parse::behind_priority_tag(
@@ -32,8 +32,8 @@ pub fn see(context: &TcContext) -> Option<Seen> {
     Some(forget(&packet, context.len(), ethertype, network, control))
 }
 
-/// The same. Where it came from, and so what the verifier knows of it, is of no use
-/// for what follows, through which it would go once for each.
+/// Returns the same facts after the verifier has forgotten their origin. It is of
+/// no use for what follows, which the verifier would check once for each origin.
 #[inline(always)]
 fn forget(packet: &impl Packet, by: u32, ethertype: u16, network: usize, control: Control) -> Seen {
     let blur = |value| packet.forget(value, by);

@@ -8,8 +8,8 @@ use conntrack_ebpf::{
 
 use crate::maps;
 
-/// Gives the packet this helper mark, and takes from it what it brings along in
-/// either carrier.
+/// Gives the packet this helper mark, and clears what it brings along in either
+/// carrier.
 #[inline(always)]
 pub fn write_mark(context: &TcContext, identity: &Identity, helper_mark: u32) {
     const BY_PRIORITY: u64 = Carrier::Priority as u64;
@@ -17,13 +17,14 @@ pub fn write_mark(context: &TcContext, identity: &Identity, helper_mark: u32) {
         clear_mark(context);
         set_priority(context, in_priority(helper_mark));
     } else {
-        // Masked too, so that not even a damaged slot reaches another's bits.
+        // It is masked too, so that not even a damaged slot reaches another
+        // owner's bits.
         set_mark(context, maps::in_place(helper_mark) & maps::mark_mask());
         clear_priority(context);
     }
 }
 
-/// Takes from the packet what it brings along in either carrier.
+/// Clears what the packet brings along in either carrier.
 #[inline(always)]
 pub fn clear(context: &TcContext) {
     clear_mark(context);

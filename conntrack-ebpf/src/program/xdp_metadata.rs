@@ -20,12 +20,12 @@ use crate::maps::identity;
 )]
 const SIZE: i32 = Handover::SIZE as i32;
 
-/// Leaves what was found for the tc program. Where that can't be done, the tc
-/// program finds it itself.
+/// Leaves the result for the tc program. Where that fails, the tc program finds
+/// it itself.
 #[inline(always)]
 pub fn leave(context: &XdpContext, raw: Raw) {
-    // SAFETY: the helper moves the start of the metadata, or fails; no pointer
-    // into the packet is used after it but those that are read anew.
+    // SAFETY: the helper moves the start of the metadata, or fails; after it,
+    // only pointers into the packet that are read anew are used.
     let failed = unsafe { bpf_xdp_adjust_meta(context.as_ptr().cast(), -SIZE) };
     if failed != 0 {
         return;
@@ -39,7 +39,7 @@ pub fn leave(context: &XdpContext, raw: Raw) {
     unsafe { store(raw.to_words(), start) };
 }
 
-/// What was left for this instance on this interface.
+/// Returns what was left for this instance on this interface.
 #[inline(always)]
 pub fn take(context: &TcContext) -> Option<Handover> {
     let (start, end) = (skb::metadata(context), context.data());

@@ -1,9 +1,10 @@
-//! Attaches programs as tc filters (`tc-bpf(8)`, `net/sched/cls_bpf.c`): held by the
-//! interface, and gone with it or when it moves to another namespace (`dev_shutdown` in
-//! `__dev_change_net_namespace`, `net/core/dev.c`).
+//! Attaches programs as tc filters (`tc-bpf(8)`, `net/sched/cls_bpf.c`). The interface
+//! holds a filter: it is gone with the interface, or when the interface moves to
+//! another namespace (`dev_shutdown` in `__dev_change_net_namespace`,
+//! `net/core/dev.c`).
 //!
-//! The program is in direct action: what it returns, -1, is `TC_ACT_UNSPEC`
-//! here and hands the packet to the next filter.
+//! The program is in direct-action mode: its return value, -1, is `TC_ACT_UNSPEC` here
+//! and hands the packet to the next filter.
 
 use std::{
     io,
@@ -25,14 +26,14 @@ use crate::kernel::{
     netlink::{Route, is},
 };
 
-/// How often a place is looked for that another takes meanwhile.
+/// The number of attempts to find a free place, which another tool may take meanwhile.
 const ATTEMPTS: usize = 4;
 
-/// Gives the agent's filter on the interface the instance's program, or makes
-/// one. Returns whether something of the agent's ran there already.
+/// Makes the agent's filter on the interface run the instance's program, or makes a
+/// filter. Returns whether something of the agent's ran there already.
 ///
-/// Named by the interface's number, as all of this. Where it fails, nothing of
-/// what it made stays.
+/// As everywhere here, the interface is given by its number. On failure, nothing that
+/// was made stays.
 pub(super) fn attach(
     route: &mut Route,
     agent: AgentId,
@@ -50,13 +51,13 @@ pub(super) fn attach(
         was_there |= put(route, agent, index, instance, &mut made_qdisc)
             .and_then(|result| result.map_err(place.failed("given a tc filter")))?;
         if before != Pin::Filter {
-            // A link that was there goes now that the filter is.
+            // A link that was there can go now that the filter is there.
             pin::remove_link(place.pin())?;
         }
         pin::mark_filter(place.pin(), made_qdisc)
     });
     if attached.is_err() && !was_there {
-        // The first error is the one to tell.
+        // The first error is the one to report.
         let undone = remove(route, agent, index, made_qdisc);
         let undone = undone.map_err(place.failed("rid of the tc filter"));
         if let Err(error) = undone.and_then(|_| pin::remove(place.pin())) {
@@ -66,7 +67,7 @@ pub(super) fn attach(
     attached.map(|()| was_there)
 }
 
-/// Sees to it that there is a qdisc to put a filter on.
+/// Ensures that there is a qdisc to put a filter on.
 fn prepare(
     route: &mut Route,
     place: &Target<'_>,
@@ -79,11 +80,12 @@ fn prepare(
     }
     *made_qdisc = true;
     if !matches!(before, Pin::Link(_)) {
-        // Before it is made: an agent that dies right after must know.
+        // Noted before the qdisc is made: an agent that dies right after must know of
+        // it.
         pin::mark_filter(place.pin(), true)?;
     }
     match add_qdisc(route, place.index()) {
-        // Somebody else was faster.
+        // Another tool was faster.
         Err(error) if is(&error, Errno::EXIST) => {
             *made_qdisc = false;
             pin::forget_qdisc(place.pin())
@@ -92,8 +94,8 @@ fn prepare(
     }
 }
 
-/// The filter itself: the outer error is about the instance, the inner one the
-/// kernel's.
+/// Puts the filter on the interface. The outer error is about the instance, the inner
+/// one is the kernel's.
 fn put(
     route: &mut Route,
     agent: AgentId,
@@ -122,8 +124,8 @@ fn put(
             let name = name(agent, *made_qdisc);
             let flags = NLM_F_CREATE | NLM_F_EXCL;
             match route.change(&set(index, seat, program, name), flags) {
-                // Another has taken the place meanwhile, with a filter like
-                // this or of another kind.
+                // Another tool has taken the place meanwhile, with a filter like this
+                // or of another kind.
                 Err(error)
                     if attempt < ATTEMPTS
                         && (is(&error, Errno::EXIST) || is(&error, Errno::INVAL)) => {}
@@ -134,8 +136,8 @@ fn put(
     })())
 }
 
-/// Lets the agent's filters on the interface run the instance's program from
-/// the next packet on. Returns false if there is none.
+/// Makes the agent's filters on the interface run the instance's program from the next
+/// packet on. Returns false if there is none.
 pub(super) fn replace(
     route: &mut Route,
     agent: AgentId,
@@ -154,8 +156,8 @@ pub(super) fn replace(
     }))
 }
 
-/// Removes the agent's filters from the interface, and the qdisc if it was
-/// made for them and nobody else uses it. Returns whether there were any.
+/// Removes the agent's filters from the interface, and the qdisc if it was made for
+/// them and has no other user. Returns whether there were any filters.
 pub(super) fn remove(
     route: &mut Route,
     agent: AgentId,
@@ -174,14 +176,14 @@ pub(super) fn remove(
         delete(route, index, own.seat)?;
         removed = true;
     }
-    // Another kind was put there since: another's.
+    // A qdisc of another kind was put there since, which isn't the agent's.
     if made_qdisc && kind == INGRESS && filters(route, index)?.is_empty() {
         delete_qdisc(route, index)?;
     }
     Ok(removed)
 }
 
-/// The program's descriptor, as its number goes into a message.
+/// Returns the program's descriptor, as its number goes into a message.
 fn descriptor(instance: &mut Instance) -> Result<u32, Error> {
     let program = instance.program().fd();
     let program = program.map_err(Error::program("the classifier is not loaded"))?;

@@ -4,10 +4,11 @@
 //! the binding's table does.
 //!
 //! The qdisc that the agent makes is `ingress` and not `clsact`: an interface
-//! can have one of both, the filters are the same, and Neutron's limits for
-//! floating IPs want `ingress` and fail on the other. Whichever is there is
-//! used. For the same reason priority 1 is left alone: Neutron's filters are
-//! there, and one priority takes filters of one protocol and kind only.
+//! can have only one of the two, both have the same filters, and Neutron's
+//! limits for floating IPs want `ingress` and fail on the other. An existing
+//! qdisc of either kind is used. For the same reason priority 1 is left alone:
+//! Neutron's filters are there, and one priority takes only filters of one
+//! protocol and kind.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,18 +30,19 @@ use crate::kernel::{
     netlink::{Route, attribute, is},
 };
 
-/// `TCA_KIND` and `TCA_OPTIONS`, include/uapi/linux/rtnetlink.h.
+/// The attributes `TCA_KIND` and `TCA_OPTIONS`, include/uapi/linux/rtnetlink.h.
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
 
-/// `TCA_BPF_NAME` and `TCA_BPF_ID`, `include/uapi/linux/pkt_cls.h`.
+/// The attributes `TCA_BPF_NAME` and `TCA_BPF_ID`,
+/// `include/uapi/linux/pkt_cls.h`.
 const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_ID: u16 = 11;
 
-/// `struct tcmsg`, include/uapi/linux/rtnetlink.h.
+/// The size of `struct tcmsg`, include/uapi/linux/rtnetlink.h.
 const HEADER: usize = 20;
 
-/// `ETH_P_ALL`, `include/uapi/linux/if_ether.h`.
+/// The protocol `ETH_P_ALL`, `include/uapi/linux/if_ether.h`.
 const ALL_PROTOCOLS: u16 = 3;
 
 /// The kind of the qdisc that the agent makes.
@@ -49,28 +51,29 @@ pub(super) const INGRESS: &str = "ingress";
 /// The kind of filters that run a program.
 const BPF: &str = "bpf";
 
-/// Of the ingress side, on either kind of qdisc.
+/// The parent of ingress filters, on either kind of qdisc.
 const PARENT: TcHandle = TcHandle {
     major: u16::MAX,
     minor: TcHandle::MIN_INGRESS,
 };
-/// The qdisc itself.
+/// The handle of the qdisc itself.
 const QDISC: TcHandle = TcHandle {
     major: u16::MAX,
     minor: 0,
 };
 
-/// Of its own in its priority, so any will do.
+/// The handle of the agent's filter. It is alone in its priority, so any handle
+/// will do.
 const HANDLE: TcHandle = TcHandle { major: 0, minor: 1 };
 
-/// What a filter's name ends with whose qdisc was made for it.
+/// The suffix in the name of a filter whose qdisc was made for it.
 const MADE_QDISC: &str = "+qdisc";
 
-/// A filter of anybody's.
+/// A filter, whoever its owner is.
 pub(super) struct Filter {
     seat: Seat,
     kind: String,
-    /// Of a bpf filter.
+    /// The name of a bpf filter.
     name: Option<String>,
     program: Option<u32>,
 }
@@ -82,7 +85,7 @@ pub(super) struct Seat {
     info: u32,
 }
 
-/// A filter of this agent's.
+/// A filter that belongs to this agent.
 pub(super) struct Own {
     pub(super) seat: Seat,
     program: u32,
@@ -90,20 +93,21 @@ pub(super) struct Own {
 }
 
 impl Filter {
-    /// The kernel's id of the program that it runs, whosever it is; none of one
-    /// that is no bpf filter.
+    /// Returns the kernel's id of the program that it runs, whoever the
+    /// program's owner is, or `None` if it is no bpf filter.
     pub(super) const fn program(&self) -> Option<u32> {
         self.program
     }
 
-    /// `u32`, say.
+    /// Returns the filter's kind, such as `u32`.
     pub(super) fn kind(&self) -> &str {
         &self.kind
     }
 
-    /// Whether packets meet it. Each kind and priority is listed by itself, too,
-    /// before its filters (`tcf_chain_dump`, `net/sched/cls_api.c`): of bpf that is
-    /// none. Of other kinds it says all that has to be known.
+    /// Returns whether it can get packets. The kernel also lists each kind and
+    /// priority by itself, before its filters (`tcf_chain_dump`,
+    /// `net/sched/cls_api.c`). For bpf this entry is no filter. For other kinds
+    /// it holds all that is needed.
     pub(super) fn is_met(&self) -> bool {
         self.kind != BPF || self.seat.handle != TcHandle::default()
     }
@@ -127,7 +131,7 @@ pub(super) fn name(agent: AgentId, made_qdisc: bool) -> String {
     format!("conntrack-agent-{agent}{end}")
 }
 
-/// Which interfaces have a qdisc for what comes in, and of which kind.
+/// Returns the interfaces that have a qdisc for ingress, with its kind.
 pub(super) fn qdiscs(route: &mut Route) -> io::Result<BTreeMap<u32, String>> {
     let ask = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
     let found = route.dump(&ask, |qdisc| {
@@ -142,7 +146,8 @@ pub(super) fn qdiscs(route: &mut Route) -> io::Result<BTreeMap<u32, String>> {
     Ok(found.into_iter().collect())
 }
 
-/// The programs that this agent's filters run on an interface with a qdisc.
+/// Returns the programs that this agent's filters run on an interface with a
+/// qdisc.
 pub(super) fn programs_of(
     route: &mut Route,
     agent: AgentId,
@@ -177,7 +182,7 @@ fn read(filter: &[u8]) -> Result<Filter, DecodeError> {
         name: None,
         program: None,
     };
-    // Another's may be of any shape; only ours has to be understood.
+    // Filters of others may have any shape; only ours has to be understood.
     let kind = attribute(attributes, TCA_KIND)?.and_then(|kind| parse_string(kind).ok());
     read.kind = kind.unwrap_or_default();
     if read.kind == BPF
@@ -196,7 +201,8 @@ fn split(message: &[u8]) -> Result<(TcHeader, &[u8]), DecodeError> {
 }
 
 impl Seat {
-    /// In front of as many as may be, but not where anybody's filter is.
+    /// Returns the first priority without a filter, in front of as many filters
+    /// as possible.
     pub(super) fn free_among(there: &[Filter]) -> io::Result<Self> {
         let taken: BTreeSet<_> = there.iter().map(|filter| filter.seat.priority).collect();
         let priority = (2..=u16::MAX).find(|priority| !taken.contains(priority));
@@ -214,7 +220,7 @@ pub(super) fn set(index: u32, seat: Seat, program: u32, name: String) -> RouteNe
         TcFilterBpfOption::ProgFd(program),
         TcFilterBpfOption::ProgName(name),
         TcFilterBpfOption::Flags(TcBpfFlags::DirectAction),
-        // No card shall be asked to run it: the mark would be lost.
+        // A card must not run the program: the mark would be lost.
         TcFilterBpfOption::FlagsGeneric(TcU32OptionFlags::SkipHw),
     ];
     let attributes = vec![
@@ -250,7 +256,8 @@ pub(super) fn add_qdisc(route: &mut Route, index: u32) -> io::Result<()> {
 pub(super) fn delete_qdisc(route: &mut Route, index: u32) -> io::Result<()> {
     let message = RouteNetlinkMessage::DelQueueDiscipline(qdisc(index));
     match route.change(&message, 0) {
-        // Another kind was put there meanwhile: another's.
+        // A qdisc of another kind was put there meanwhile, which isn't the
+        // agent's.
         Err(error) if is(&error, Errno::INVAL) => Ok(()),
         result => gone_is_fine(result),
     }

@@ -17,7 +17,7 @@ use crate::kernel::{
 };
 pub use occupants::{Occupant, OnHook};
 
-/// The ingress of interfaces, as one agent uses it.
+/// One agent's access to the ingress of interfaces.
 #[derive(Clone, Copy, Debug)]
 pub struct Hooks {
     agent: AgentId,
@@ -32,7 +32,8 @@ impl Hooks {
     pub fn probe(agent: AgentId) -> Result<Self, Error> {
         let has_tcx = Netns::scratch(|| match sys::tcx_ingress(LOOPBACK) {
             Ok(_) => Ok(true),
-            // No such hook (`bpf_prog_query`, kernel/bpf/syscall.c).
+            // The kernel has no such hook (`bpf_prog_query`,
+            // kernel/bpf/syscall.c).
             Err(error) if is(&error, Errno::INVAL) => Ok(false),
             Err(source) => Err(Error::Ingress {
                 namespace: "(scratch)".into(),
@@ -44,7 +45,7 @@ impl Hooks {
         Ok(Self { agent, has_tcx })
     }
 
-    /// Of an agent that has nothing to attach any more.
+    /// Makes the hooks of an agent that has nothing more to attach.
     #[must_use]
     pub const fn to_remove(agent: AgentId) -> Self {
         Self {
@@ -53,13 +54,14 @@ impl Hooks {
         }
     }
 
-    /// Whether the kernel has tcx.
+    /// Returns whether the kernel has tcx.
     #[must_use]
     pub const fn has_tcx(&self) -> bool {
         self.has_tcx
     }
 
-    /// The namespace's interfaces, by rising index, with what is on each.
+    /// Returns the namespace's interfaces, by rising index, with the programs on
+    /// each.
     ///
     /// # Errors
     /// [`Error`] if the kernel can't be asked.
@@ -83,7 +85,7 @@ impl Hooks {
                 let links = if self.has_tcx {
                     match sys::tcx_ingress(index) {
                         Ok(links) => links,
-                        // Unplugged since it was listed.
+                        // The interface was unplugged since it was listed.
                         Err(error) if is(&error, Errno::NODEV) => continue,
                         Err(error) => return Err(unlisted(error)),
                     }
@@ -107,13 +109,13 @@ impl Hooks {
         })
     }
 
-    /// Puts the instance's program on the interface's ingress, in this way.
-    /// What of this agent's is there runs it from the next packet on; what came
-    /// there by the other way is removed when it does. Returns whether there
-    /// was something that ran in this way already.
+    /// Attaches the instance's program to the interface's ingress, in this way.
+    /// An attachment of this agent's runs it from the next packet on; one that
+    /// was made in the other way is then removed. Returns whether a program was
+    /// attached in this way already.
     ///
     /// # Errors
-    /// [`Error`] if the kernel refuses; then what was there before is still.
+    /// [`Error`] if the kernel refuses; then the former attachment stays.
     pub fn attach(
         &self,
         way: AttachMode,
@@ -138,14 +140,15 @@ impl Hooks {
         })
     }
 
-    /// Puts the instance's XDP program on the interface, in this mode; another's
-    /// stays. What of this agent's is there runs it from the next packet on, or
-    /// goes first where it is there in another mode. Says too what MTU the
-    /// interface had, in bytes, as an answer of its driver's may depend on it.
+    /// Attaches the instance's XDP program to the interface, in this mode; a
+    /// program of another owner stays. A link of this agent's runs it from the
+    /// next packet on, or is removed first if it is in another mode. Also
+    /// returns the MTU that the interface had, in bytes, as the driver's answer
+    /// may depend on it.
     ///
     /// # Errors
-    /// [`Error`] if the interface is gone, or for anything that is neither the
-    /// driver's nor another program's fault.
+    /// [`Error`] if the interface is gone, or for any failure that neither the
+    /// driver nor another program causes.
     pub fn attach_xdp(
         &self,
         mode: XdpMode,
@@ -161,7 +164,7 @@ impl Hooks {
         })
     }
 
-    /// Takes the XDP link that is pinned there off its interface.
+    /// Detaches the XDP link that is pinned there from its interface.
     ///
     /// # Errors
     /// [`Error`] if it can't be removed.
@@ -169,7 +172,7 @@ impl Hooks {
         xdp::detach(&attachment.pin)
     }
 
-    /// Lets the pinned XDP link run another instance's program from the next
+    /// Makes the pinned XDP link run another instance's program from the next
     /// packet on. Returns false if its interface is gone.
     ///
     /// # Errors
@@ -178,7 +181,7 @@ impl Hooks {
         xdp::replace(pin, instance)
     }
 
-    /// Takes everything of this agent's off the interface's ingress.
+    /// Removes everything of this agent's from the interface's ingress.
     ///
     /// # Errors
     /// [`Error`] if it can't be removed.
@@ -186,8 +189,9 @@ impl Hooks {
         self.take_off(netns, attachment.interface.index, &attachment.pin)
     }
 
-    /// Lets what is pinned run another instance's program from the next packet
-    /// on. Returns false if its interface is gone: there is nothing to run it.
+    /// Makes the pinned attachment run another instance's program from the next
+    /// packet on. Returns false if its interface is gone, so that nothing can
+    /// run it.
     ///
     /// # Errors
     /// [`Error`] if the kernel refuses.
@@ -218,7 +222,8 @@ impl Hooks {
         }
     }
 
-    /// Removes a pin, and what it stands for, whatever became of its interface.
+    /// Removes a pin and the attachment that it stands for, even if its
+    /// interface is gone.
     ///
     /// # Errors
     /// [`Error`] if it can't be removed.
@@ -231,8 +236,8 @@ impl Hooks {
         pin::remove(pin)
     }
 
-    /// Takes this agent's filters off all interfaces of a namespace, whatever
-    /// is pinned. Returns how many interfaces had one.
+    /// Removes this agent's filters from all interfaces of a namespace, whatever
+    /// is pinned. Returns the number of interfaces that had one.
     ///
     /// # Errors
     /// [`Error`] if one can't be removed.
@@ -268,7 +273,7 @@ impl Hooks {
     }
 }
 
-/// Its number is the same in every namespace (`LOOPBACK_IFINDEX`,
+/// The number of the loopback, the same in every namespace (`LOOPBACK_IFINDEX`,
 /// `include/net/net_namespace.h`).
 const LOOPBACK: u32 = 1;
 
@@ -294,7 +299,8 @@ impl Target<'_> {
         }
     }
 
-    /// An error of the kernel's; what the interface can't be.
+    /// Turns an error of the kernel into one that says what can't be done with
+    /// the interface.
     pub(super) fn failed(&self, what: &'static str) -> impl Fn(io::Error) -> Error {
         move |source| {
             if is(&source, Errno::NODEV) || is(&source, Errno::NXIO) {
@@ -310,7 +316,7 @@ impl Target<'_> {
     }
 }
 
-/// The interface as it is now.
+/// Returns the interface as it is now.
 fn listed(place: &Target<'_>) -> Result<Listed, Error> {
     let listed = interfaces(&mut open(place.netns)?);
     let listed = listed.map_err(place.failed("asked for its XDP program"))?;
@@ -326,8 +332,8 @@ fn open(netns: &Netns) -> Result<Route, Error> {
     })
 }
 
-/// The namespace and the interface that a pin is named after; none if there is
-/// no such namespace.
+/// Returns the namespace and the interface that a pin is named after, or `None`
+/// if there is no such namespace.
 fn place_of(folder: &NetnsFolder, pin: &Path) -> Result<Option<(Netns, u32)>, Error> {
     let name = pin.file_name().and_then(|name| name.to_str());
     let Some((namespace, index)) = name.and_then(|name| name.rsplit_once(':')) else {

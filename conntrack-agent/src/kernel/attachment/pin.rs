@@ -9,27 +9,28 @@ use crate::kernel::{
     pins::{remove_if_empty, remove_pin},
 };
 
-/// In a filter's folder: that the qdisc which it is on was made for it.
+/// The mark in a filter's folder that says that the filter's qdisc was made for
+/// it.
 const QDISC: &str = "qdisc";
 
-/// What is in the place of an attachment's pin.
+/// The file in the place of an attachment's pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pin {
-    /// Nothing.
+    /// There is nothing.
     Absent,
-    /// A link, with this id.
+    /// There is a link, with this id.
     Link(u32),
-    /// A filter's folder.
+    /// There is a filter's folder.
     Filter,
-    /// Something else; it keeps nothing on an interface.
+    /// There is something else, which keeps nothing on an interface.
     Other,
 }
 
 impl Pin {
-    /// What is at `path`.
+    /// Returns the kind of file at `path`.
     ///
     /// # Errors
-    /// [`Error::File`] if that can't be told.
+    /// [`Error::File`] if it can't be determined.
     pub fn at(path: &Path) -> Result<Self, Error> {
         match fs::symlink_metadata(path) {
             Ok(found) if found.is_dir() => Ok(Self::Filter),
@@ -44,7 +45,7 @@ impl Pin {
     }
 }
 
-/// Makes a filter's folder; one that is there stays.
+/// Makes a filter's folder; an existing folder stays.
 pub(super) fn mark_filter(path: &Path, made_qdisc: bool) -> Result<(), Error> {
     make(path)?;
     if made_qdisc {
@@ -53,13 +54,13 @@ pub(super) fn mark_filter(path: &Path, made_qdisc: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the qdisc was made for the filter.
+/// Returns whether the qdisc was made for the filter.
 pub(super) fn made_qdisc(path: &Path) -> bool {
     path.join(QDISC).is_dir()
 }
 
-/// Removes what there is; nothing is fine. A link that nobody else holds goes
-/// with its pin; a filter stays where it is.
+/// Removes the pin; a missing pin is no error. A link that has no other holder
+/// goes with its pin; a filter stays on its interface.
 ///
 /// # Errors
 /// [`Error::File`] if it can't be removed.
@@ -81,7 +82,7 @@ pub(super) fn remove_link(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// The qdisc was not made for the filter after all.
+/// Removes the mark of a qdisc that was not made for the filter after all.
 pub(super) fn forget_qdisc(path: &Path) -> Result<(), Error> {
     remove_if_empty(&path.join(QDISC))
 }

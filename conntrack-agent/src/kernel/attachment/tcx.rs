@@ -1,4 +1,4 @@
-//! Attaches programs by tcx links: held by their pin, and by every open descriptor.
+//! Attaches programs by tcx links, which their pin and every open descriptor hold.
 
 use std::{
     os::fd::OwnedFd,
@@ -21,15 +21,15 @@ use rustix::io::Errno;
 use super::{Pin, hooks::Target, pin};
 use crate::kernel::{Error, Instance, netlink::is, sys};
 
-/// How long a link may take to leave that nothing holds any more: the kernel
-/// does that on a work queue of its own, after an RCU grace period.
+/// The time that a link may take to go when nothing holds it any more: the kernel
+/// releases it on a work queue, after an RCU grace period.
 const RELEASE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Gives the link that is pinned for the interface the instance's program, or
-/// makes one: in front of all others, so that no verdict of another program
-/// keeps a packet from ours, which gives none itself. Returns whether there
-/// was one.
+/// Makes the link that is pinned for the interface run the instance's program, or
+/// makes a link. It comes in front of all others, so that no verdict of another
+/// program keeps a packet from ours, which gives none itself. Returns whether there
+/// was a link.
 ///
 /// The interface's namespace is the calling thread's.
 pub(super) fn attach(place: &Target<'_>, instance: &mut Instance) -> Result<bool, Error> {
@@ -41,8 +41,8 @@ pub(super) fn attach(place: &Target<'_>, instance: &mut Instance) -> Result<bool
         return replace(path, instance);
     }
     if found != Pin::Filter {
-        // Of an interface that is gone, with this number, or in another
-        // namespace by now.
+        // The pin's link is of an interface that had this number and is gone, or
+        // that is in another namespace by now.
         pin::remove(path)?;
     }
     let link = link(place, instance)?;
@@ -66,9 +66,10 @@ enum Link {
     Found(OwnedFd),
 }
 
-/// A link that runs the instance's program on the interface: the kernel takes
-/// no program twice on one hook (`bpf_mprog_attach`, kernel/bpf/mprog.c), so
-/// one that lost its pin is found again, or waited for until it is gone.
+/// Finds or makes a link that runs the instance's program on the interface. The
+/// kernel takes no program twice on one hook (`bpf_mprog_attach`,
+/// kernel/bpf/mprog.c), so a link that lost its pin is found again, or waited for
+/// until it is gone.
 fn link(place: &Target<'_>, instance: &mut Instance) -> Result<Link, Error> {
     let program = instance.program_id();
     let start = Instant::now();
@@ -90,7 +91,8 @@ fn link(place: &Target<'_>, instance: &mut Instance) -> Result<Link, Error> {
 }
 
 fn make(place: &Target<'_>, instance: &mut Instance) -> Result<FdLink, Error> {
-    // The name that it has now: it may have been renamed since it was listed.
+    // This is the current name: the interface may have been renamed since it was
+    // listed.
     let name = if_indextoname(place.index()).map_err(|_| place.gone())?;
     let name = name.to_string_lossy();
     let program = instance.program();
@@ -120,7 +122,8 @@ fn on_hook(place: &Target<'_>) -> Result<Vec<(u32, u32)>, Error> {
     sys::tcx_ingress(place.index()).map_err(place.failed("asked for its tcx programs"))
 }
 
-/// The interface has no number any more, or nothing has that number.
+/// Returns whether the error means that the interface has no number any more, or
+/// that no interface has it.
 fn is_gone(error: &ProgramError) -> bool {
     match error {
         ProgramError::SyscallError(SyscallError { io_error, .. })
@@ -130,8 +133,8 @@ fn is_gone(error: &ProgramError) -> bool {
     }
 }
 
-/// Lets a pinned link run another instance's program from the next packet on.
-/// Returns false if its interface is gone: there is nothing to run it on.
+/// Makes a pinned link run another instance's program from the next packet on.
+/// Returns false if its interface is gone, so that nothing can run it.
 pub(super) fn replace(pin: &Path, instance: &mut Instance) -> Result<bool, Error> {
     let failed = |source| Error::Link {
         path: pin.to_owned(),

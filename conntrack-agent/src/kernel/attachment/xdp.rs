@@ -1,8 +1,8 @@
-//! Attaches programs by XDP links (Linux 5.9): held by their pin, and by every open
-//! descriptor.
+//! Attaches programs by XDP links (Linux 5.9), which their pin and every open
+//! descriptor hold.
 //!
-//! An interface has one XDP program at a time, so what another has put there
-//! stays, and what its driver has no XDP for goes without: the tc program
+//! An interface has one XDP program at a time, so a program of another owner
+//! stays, and an interface whose driver has no XDP goes without: the tc program
 //! classifies either way.
 
 use std::{
@@ -20,22 +20,22 @@ use rustix::io::Errno;
 use super::{hooks::Target, pin};
 use crate::kernel::{Error, Instance, netlink::is, sys};
 
-/// How long a link may take to leave that nothing holds any more: the kernel
-/// does that on a work queue of its own.
+/// The time that a link may take to go when nothing holds it any more: the
+/// kernel releases it on a work queue.
 const RELEASE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// At which point packets meet an XDP program.
+/// The point at which packets reach an XDP program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum XdpMode {
-    /// In the interface's driver, before there is an skb.
+    /// The program runs in the interface's driver, before there is an skb.
     Native,
-    /// In the network stack, whatever the driver.
+    /// The program runs in the network stack, whatever the driver.
     Generic,
 }
 
 impl XdpMode {
-    /// `XDP_FLAGS_DRV_MODE` and `XDP_FLAGS_SKB_MODE`,
+    /// Returns the mode's flag, `XDP_FLAGS_DRV_MODE` or `XDP_FLAGS_SKB_MODE`,
     /// `include/uapi/linux/if_link.h`.
     const fn flags(self) -> u32 {
         match self {
@@ -48,31 +48,32 @@ impl XdpMode {
 /// An XDP program on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct XdpProgram {
-    /// The kernel's id of it; 0 where there are several, on the card and off it.
+    /// The kernel's id of the program; 0 where there are several, on the card
+    /// and off it.
     pub id: u32,
-    /// None for one on the card itself, or several.
+    /// The mode; `None` for a program on the card itself, or for several.
     pub mode: Option<XdpMode>,
 }
 
-/// What is in the place of an XDP link's pin.
+/// The file in the place of an XDP link's pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum XdpPin {
-    /// Nothing.
+    /// There is nothing.
     Absent,
-    /// An XDP link.
+    /// There is an XDP link.
     Link {
         /// The kernel's id of the program that it runs.
         program: u32,
-        /// The number of the interface that it is on, in whichever namespace;
-        /// 0 for none.
+        /// The number of the interface that it is on, in whichever namespace; 0
+        /// for none.
         interface: u32,
     },
-    /// Something else.
+    /// There is something else.
     Other,
 }
 
 impl XdpPin {
-    /// What is at `path`.
+    /// Returns the kind of file at `path`.
     #[must_use]
     pub fn at(path: &Path) -> Self {
         if path.symlink_metadata().is_err() {
@@ -84,8 +85,8 @@ impl XdpPin {
         }
     }
 
-    /// Whether it is the link by which `there` is on the interface with this
-    /// number.
+    /// Returns whether it is the link that puts `there` on the interface with
+    /// this number.
     #[must_use]
     pub fn is_of(self, there: Option<XdpProgram>, index: u32) -> bool {
         match (self, there) {
@@ -97,19 +98,20 @@ impl XdpPin {
     }
 }
 
-/// What became of an attempt to attach.
+/// The outcome of an attempt to attach.
 #[derive(Debug)]
 pub enum XdpOutcome {
-    /// It is attached, and was not before.
+    /// The program is attached, and was not before.
     Attached,
-    /// What was there already runs the instance's program now.
+    /// The link that was there runs the instance's program now.
     Replaced,
-    /// The driver can't, or another's program is there; for this reason.
+    /// The driver can't attach it, or another owner's program is there; for this
+    /// reason.
     Refused(io::Error),
 }
 
-/// Gives the link that is pinned for the interface the instance's program, or
-/// makes one; where that fails, the interface has none of the agent's.
+/// Makes the link that is pinned for the interface run the instance's program,
+/// or makes a link. If that fails, the interface has no program of the agent's.
 ///
 /// The interface's namespace is the calling thread's.
 pub(super) fn attach(
@@ -125,12 +127,13 @@ pub(super) fn attach(
     {
         return Ok(XdpOutcome::Replaced);
     }
-    // In another mode, or of an interface that is gone.
+    // The link is in another mode, or of an interface that is gone.
     detach(path)?;
     let (program, id) = program_of(instance)?;
     let start = Instant::now();
     loop {
-        // By its number alone: the kernel's call takes no name.
+        // The interface is given by its number alone: the kernel's call takes no
+        // name.
         let error = match sys::make_xdp_link(program, place.index(), mode.flags()) {
             Ok(link) => {
                 sys::pin(&link, path).map_err(place.failed("pinned"))?;
@@ -144,7 +147,8 @@ pub(super) fn attach(
         if !is(&error, Errno::BUSY) && !is(&error, Errno::EXIST) {
             return Ok(XdpOutcome::Refused(error));
         }
-        // Perhaps by a link of the agent's own that has lost its pin.
+        // The program that is there may be on a link of the agent's own that has
+        // lost its pin.
         match stray(id, place.index()) {
             Stray::Found(link) => {
                 sys::detach_link(&link).map_err(place.failed("rid of its XDP program"))?;
@@ -157,12 +161,12 @@ pub(super) fn attach(
 
 enum Stray {
     Found(OwnedFd),
-    /// Nothing holds it any more, and it is not gone yet.
+    /// Nothing holds the link any more, and it is not gone yet.
     Leaving,
     None,
 }
 
-/// A link of this program's on the interface with this number.
+/// Finds a link of this program on the interface with this number.
 fn stray(program: u32, index: u32) -> Stray {
     let mut is_leaving = false;
     let of_it = |info: &LinkInfo| info.program_id() == program;
@@ -183,10 +187,11 @@ fn stray(program: u32, index: u32) -> Stray {
     }
 }
 
-/// Takes what is pinned off its interface, and the pin away; none is fine.
+/// Detaches the pinned link from its interface and removes the pin; a missing
+/// pin is no error.
 pub(super) fn detach(path: &Path) -> Result<(), Error> {
     if let XdpPin::Link { .. } = XdpPin::at(path) {
-        // At once, whoever else holds it.
+        // The link is detached at once, whoever else holds it.
         sys::open_pinned(path)
             .and_then(|link| sys::detach_link(&link))
             .map_err(Error::file(path, "detached"))?;
@@ -194,8 +199,8 @@ pub(super) fn detach(path: &Path) -> Result<(), Error> {
     pin::remove(path)
 }
 
-/// Lets a pinned link run another instance's program from the next packet on.
-/// Returns false if its interface is gone: there is nothing to run it on.
+/// Makes a pinned link run another instance's program from the next packet on.
+/// Returns false if its interface is gone, so that nothing can run it.
 pub(super) fn replace(pin: &Path, instance: &Instance) -> Result<bool, Error> {
     let (program, _) = program_of(instance)?;
     match sys::open_pinned(pin).and_then(|link| sys::update_link(&link, program)) {
@@ -205,7 +210,7 @@ pub(super) fn replace(pin: &Path, instance: &Instance) -> Result<bool, Error> {
     }
 }
 
-/// The program and its id.
+/// Returns the instance's XDP program and its id.
 fn program_of(instance: &Instance) -> Result<(BorrowedFd<'_>, u32), Error> {
     let program = instance.xdp_program().zip(instance.xdp_program_id());
     program.ok_or(Error::Missing("XDP program in the instance"))

@@ -11,11 +11,12 @@ use crate::{
     model::Helper,
 };
 
-/// What reads one carrier.
+/// A chain that reads one carrier.
 pub(super) struct BindingChain {
     name: &'static str,
-    /// nft(8): "filter" chains see every packet, "nat" chains the first of each
-    /// connection alone (`nf_nat_inet_fn`, `net/netfilter/nf_nat_core.c`).
+    /// The chain's type (nft(8)): "filter" chains see every packet, "nat" chains
+    /// only the first of each connection (`nf_nat_inet_fn`,
+    /// `net/netfilter/nf_nat_core.c`).
     kind: &'static str,
     priority: i32,
     rules: Vec<Vec<Statement>>,
@@ -29,7 +30,7 @@ impl BindingChain {
         }
     }
 
-    /// The chain by its name, in this table.
+    /// Returns the chain in this table, by its name.
     pub(super) fn named(&self, table: &str) -> NftObject {
         NftObject::ChainNamed {
             family: TableFamily::Inet,
@@ -38,7 +39,7 @@ impl BindingChain {
         }
     }
 
-    /// The chain and its rules, in this table.
+    /// Returns the chain in this table, and its rules.
     pub(super) fn objects(self, table: &str) -> Vec<NftObject> {
         let Self {
             name,
@@ -65,13 +66,14 @@ impl BindingChain {
     }
 }
 
-/// Between conntrack (−200), before which there is no connection to give a helper
-/// to, and Neutron's mangle rules (−150), which own all of `skb->mark`.
-/// Priorities: `include/uapi/linux/netfilter_ipv4.h`.
+/// Returns the chain that reads the mark. It runs between conntrack (−200),
+/// before which there is no connection to give a helper to, and Neutron's mangle
+/// rules (−150), which own all of `skb->mark`. Priorities:
+/// `include/uapi/linux/netfilter_ipv4.h`.
 ///
-/// Most packets have no mark and leave at the first rule. Setting and
-/// clearing are rules of their own: a mark that the map has no entry for
-/// ends its rule, and must be cleared all the same.
+/// Most packets have no mark and leave at the first rule. Setting and clearing
+/// are separate rules: a mark that the map has no entry for ends its rule, and
+/// must be cleared all the same.
 fn by_mark(bits: MarkBits, helpers: &[Helper]) -> BindingChain {
     let mark = || Expression::Meta { key: "mark" };
     let and = |bits| Expression::And(Box::new(mark()), Box::new(Expression::Number(bits)));
@@ -98,9 +100,10 @@ fn by_mark(bits: MarkBits, helpers: &[Helper]) -> BindingChain {
     }
 }
 
-/// All nat chains of a hook run where DNAT does, at −100, one after the other by
-/// their priorities (`nf_nat_register_fn`): this one before DNAT's, after which a
-/// helper lacks its sequence adjustment.
+/// Returns the chain that reads the priority. All nat chains of a hook run where
+/// DNAT does, at −100, one after the other by their priorities
+/// (`nf_nat_register_fn`). This one runs before DNAT's, after which a helper
+/// lacks its sequence adjustment.
 ///
 /// Neutron's rules do nothing with `skb->priority`, and IPv4 forwarding sets it
 /// anew from the TOS (`ip_forward`), so nothing has to clear it.
@@ -114,10 +117,11 @@ fn by_priority(helpers: &[Helper]) -> BindingChain {
     }
 }
 
-/// Only new connections get a helper. One that another connection's helper
-/// has announced has what that one gives it, or none, as with iptables: its
-/// CT target's template counts for nothing there (`init_conntrack`,
-/// `net/netfilter/nf_conntrack_core.c`), whereas `ct helper set` would act.
+/// Returns the statements that set the helper, which only new connections get. A
+/// connection that another connection's helper expected keeps what that helper
+/// gives it, or gets none, as with iptables: its CT target's template has no
+/// effect there (`init_conntrack`, `net/netfilter/nf_conntrack_core.c`), whereas
+/// `ct helper set` would act.
 fn set_helper(key: Expression, helpers: &[Helper], carried: impl Fn(u32) -> u32) -> Vec<Statement> {
     let entries = helpers
         .iter()

@@ -10,75 +10,79 @@ use netlink_packet_core::{DecodeError, NLA_F_NESTED, NLM_F_ACK, NLM_F_DUMP, NLM_
 use super::OriginalTuple;
 use crate::{kernel::netlink::attribute, model::Protocol};
 
-/// `sizeof(struct nfgenmsg)`: family, version and `res_id`.
+/// The size of `struct nfgenmsg`: family, version and `res_id`.
 pub(super) const GENERAL: usize = 4;
 
-/// `NFNL_SUBSYS_CTNETLINK` and `…_EXP`, the upper byte of a message's type.
+/// The subsystems `NFNL_SUBSYS_CTNETLINK` and `…_EXP`, the upper byte of a
+/// message's type.
 const CONNECTIONS: u16 = 1 << 8;
 const EXPECTATIONS: u16 = 2 << 8;
-/// `IPCTNL_MSG_CT_GET`, `IPCTNL_MSG_EXP_GET`, and `IPCTNL_MSG_CT_GET_STATS`.
+/// The messages `IPCTNL_MSG_CT_GET`, `IPCTNL_MSG_EXP_GET`, and
+/// `IPCTNL_MSG_CT_GET_STATS`.
 const GET: u16 = 1;
 const GET_STATS: u16 = 5;
 
-/// `AF_UNSPEC`, `AF_INET` and `AF_INET6`.
+/// The families `AF_UNSPEC`, `AF_INET` and `AF_INET6`.
 const ANY: u8 = 0;
 const INET: u8 = 2;
 const INET6: u8 = 10;
 
-/// `enum ctattr_type`: `CTA_TUPLE_ORIG`, `CTA_STATUS`, `CTA_HELP`,
-/// `CTA_STATUS_MASK`.
+/// The attributes `CTA_TUPLE_ORIG`, `CTA_STATUS`, `CTA_HELP` and
+/// `CTA_STATUS_MASK` of `enum ctattr_type`.
 const ORIGINAL: u16 = 1;
 const STATUS: u16 = 3;
 const HELP: u16 = 5;
 const STATUS_MASK: u16 = 26;
-/// `CTA_HELP_NAME`.
+/// The attribute `CTA_HELP_NAME`.
 const HELPER_NAME: u16 = 1;
-/// `enum ctattr_tuple`: `CTA_TUPLE_IP`, `CTA_TUPLE_PROTO`.
+/// The attributes `CTA_TUPLE_IP` and `CTA_TUPLE_PROTO` of `enum ctattr_tuple`.
 const ADDRESSES: u16 = 1;
 const TRANSPORT: u16 = 2;
-/// `enum ctattr_l4proto`: `CTA_PROTO_NUM`, `CTA_PROTO_SRC_PORT`, `…_DST_PORT`.
+/// The attributes `CTA_PROTO_NUM`, `CTA_PROTO_SRC_PORT` and `…_DST_PORT` of `enum
+/// ctattr_l4proto`.
 const NUMBER: u16 = 1;
 const SOURCE_PORT: u16 = 2;
 const DESTINATION_PORT: u16 = 3;
-/// `CTA_STATS_GLOBAL_ENTRIES`, `CTA_STATS_GLOBAL_MAX_ENTRIES`.
+/// The attributes `CTA_STATS_GLOBAL_ENTRIES` and `CTA_STATS_GLOBAL_MAX_ENTRIES`.
 const ENTRIES: u16 = 1;
 const MOST_ENTRIES: u16 = 2;
 
-/// `IPS_HELPER`: the ruleset attached a helper (`nf_conntrack_common.h`).
+/// The status bit `IPS_HELPER`: the ruleset attached a helper
+/// (`nf_conntrack_common.h`).
 const HAS_HELPER: u32 = 1 << 13;
 
-/// What is asked for.
+/// A query to conntrack.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ConntrackQuery<'a> {
-    /// The connection that began so.
+    /// Asks for the connection with this original tuple.
     Connection(&'a OriginalTuple),
-    /// Those that the ruleset gave a helper.
+    /// Asks for the connections that the ruleset gave a helper.
     WithHelper,
-    /// How many there are.
+    /// Asks for the number of connections.
     Usage,
-    /// All that is expected.
+    /// Asks for all expectations.
     Expectations,
 }
 
-/// What conntrack knows of a connection.
+/// An entry of conntrack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracked {
-    /// The helper that it has.
+    /// The connection's helper.
     pub helper: Option<String>,
 }
 
-/// How full a namespace's connection tracking is.
+/// The fill level of a namespace's connection table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Connections that there are.
+    /// The number of connections.
     pub entries: u32,
-    /// How many there may be, `net.netfilter.nf_conntrack_max`: one number for the
-    /// whole host, and each namespace may have as many.
+    /// The limit of connections, `net.netfilter.nf_conntrack_max`: one number for
+    /// the whole host, and each namespace may have as many.
     pub most: u32,
 }
 
 impl Tracked {
-    /// None if it is not about a connection.
+    /// Reads an entry. Returns `None` if the attributes are not a connection's.
     pub(super) fn read(attributes: &[u8]) -> Result<Option<Self>, DecodeError> {
         if attribute(attributes, ORIGINAL)?.is_none() {
             return Ok(None);
@@ -105,7 +109,8 @@ impl Usage {
     }
 }
 
-/// How a connection began; none if it is neither TCP nor UDP.
+/// Returns the original tuple of a connection, or `None` if it is neither TCP nor
+/// UDP.
 pub(super) fn flow(attributes: &[u8]) -> Result<Option<OriginalTuple>, DecodeError> {
     let tuple = attribute(attributes, ORIGINAL)?.unwrap_or_default();
     let addresses = attribute(tuple, ADDRESSES)?.unwrap_or_default();
@@ -135,10 +140,10 @@ pub(super) fn flow(attributes: &[u8]) -> Result<Option<OriginalTuple>, DecodeErr
     }))
 }
 
-/// The message that asks it.
+/// Returns the message for a query.
 pub(super) fn question(what: ConntrackQuery<'_>, sequence: u32) -> Vec<u8> {
-    // An answer that is one message is followed by an acknowledgement, which says
-    // that it was all.
+    // An answer of one message is followed by an acknowledgement, which says that
+    // it was all.
     let (kind, flags, family, attributes) = match what {
         ConntrackQuery::Connection(flow) => {
             let family = if flow.destination.is_ipv4() {
@@ -169,7 +174,7 @@ pub(super) fn question(what: ConntrackQuery<'_>, sequence: u32) -> Vec<u8> {
     message
 }
 
-/// `CTA_TUPLE_ORIG`.
+/// Returns the attribute `CTA_TUPLE_ORIG` for a connection.
 fn tuple(flow: &OriginalTuple) -> Vec<u8> {
     let address = |[v4, v6]: [u16; 2], of: SocketAddr| match of.ip() {
         IpAddr::V4(ip) => one(v4, &ip.octets()),
@@ -191,7 +196,7 @@ fn tuple(flow: &OriginalTuple) -> Vec<u8> {
     one(ORIGINAL | NLA_F_NESTED, &parts.concat())
 }
 
-/// One attribute, padded to a multiple of four bytes.
+/// Returns one attribute, padded to a multiple of four bytes.
 fn one(kind: u16, value: &[u8]) -> Vec<u8> {
     let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
     let mut bytes = length.to_ne_bytes().to_vec();

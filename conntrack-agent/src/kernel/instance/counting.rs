@@ -9,8 +9,8 @@ use crate::{
 };
 
 impl Instance {
-    /// What the rule for `destination` has matched, over all CPUs; none if the
-    /// port table has no such rule.
+    /// Returns what the rule for `destination` has matched, over all CPUs, or
+    /// `None` if the port table has no such rule.
     ///
     /// # Errors
     /// [`Error::Map`] if the maps can't be read.
@@ -22,8 +22,8 @@ impl Instance {
         Ok(Some(Counters { packets, bytes }))
     }
 
-    /// Takes over everything that `old` holds: the same rules in the same
-    /// slots, with what they have counted so far.
+    /// Copies everything from `old`: the same rules in the same slots, with
+    /// their counts so far.
     ///
     /// # Errors
     /// [`Error::Map`] if a map can't be read or written.
@@ -45,8 +45,8 @@ impl Instance {
         self.count_on_from(old)
     }
 
-    /// Counts on from where `old` is now; to be called again when that one
-    /// counts no more. Its own counters must have started at zero.
+    /// Continues the counts of `old`; has to be called again when that one no
+    /// longer counts. Its own counters must have started at zero.
     ///
     /// # Errors
     /// [`Error::Map`] if a map can't be read or written.
@@ -61,7 +61,7 @@ impl Instance {
         Ok(())
     }
 
-    /// What the slot's rule has matched.
+    /// Returns what the slot's rule has matched.
     fn matched(&self, slot: u16) -> Result<RawCounters, Error> {
         let counted = self.counted(slot)?;
         let base = self.bases.get(&slot.into(), 0);
@@ -69,7 +69,7 @@ impl Instance {
         Ok([0, 1].map(|which: usize| counted[which].wrapping_sub(base[which])))
     }
 
-    /// What the slot has ever counted, over all CPUs.
+    /// Returns all that the slot has ever counted, over all CPUs.
     pub(super) fn counted(&self, slot: u16) -> Result<RawCounters, Error> {
         let (element, place) = counter_place(slot);
         let groups = self.counters.get(&element, 0);

@@ -22,9 +22,9 @@ use crate::{
 };
 
 impl Instance {
-    /// Loads an instance for `router`, whose programs use this carrier, and pins
-    /// it into `folder`, which must not exist; its port table is empty. Where that
-    /// fails, nothing of it stays.
+    /// Loads an instance for `router` with an empty port table, whose programs use
+    /// this carrier, and pins it into `folder`, which must not exist. On failure,
+    /// nothing of it stays.
     ///
     /// # Errors
     /// [`Error`] if the kernel refuses, or bpffs does.
@@ -42,8 +42,8 @@ impl Instance {
         })
     }
 
-    /// Loads an instance that works on this one's maps, and pins it into
-    /// `folder`, which must not exist. Where that fails, nothing of it stays.
+    /// Loads an instance that works on this one's maps, and pins it into `folder`,
+    /// which must not exist. On failure, nothing of it stays.
     ///
     /// # Errors
     /// [`Error`] if the kernel refuses, or bpffs does.
@@ -66,8 +66,8 @@ impl Instance {
             .map_err(Error::file(folder, "made"))
             .and_then(|()| load());
         if made.is_err() {
-            // The first error is the one to tell; a remainder that can't be
-            // removed is found as a broken instance.
+            // The first error is the one to report; remains that can't be removed
+            // are found as a broken instance.
             if let Err(error) = Self::remove(folder) {
                 tracing::warn!(%error, folder = %folder.display(), "could not undo a failed load");
             }
@@ -75,13 +75,14 @@ impl Instance {
         made
     }
 
-    /// Removes every pin in `folder`, and the folder; none is fine. The kernel
-    /// frees maps and program when no link uses them any more.
+    /// Removes every pin in `folder`, and the folder; a missing folder is no
+    /// error. The kernel frees the maps and the program when no link uses them any
+    /// more.
     ///
     /// # Errors
     /// [`Error::File`] if a pin can't be removed.
     pub fn remove(folder: &Path) -> Result<(), Error> {
-        // The program first: what is left of an interrupted removal must not
+        // The program goes first: the remains of an interrupted removal must not
         // look whole.
         remove_pin(&folder.join(PROGRAM))?;
         let globals = folder.join(GLOBALS_PIN);
@@ -92,7 +93,7 @@ impl Instance {
         remove_if_empty(folder)
     }
 
-    /// Whether both work on the same maps.
+    /// Returns whether both instances work on the same maps.
     ///
     /// # Errors
     /// [`Error::Map`] if the kernel can't be asked.
@@ -104,7 +105,7 @@ impl Instance {
         Ok(id(self.slots.map())? == id(other.slots.map())?)
     }
 
-    /// In the order of [`MAPS`].
+    /// Returns the maps in the order of [`MAPS`].
     fn maps(&self) -> [&MapData; MAPS.len()] {
         [
             self.pages.map(),
@@ -116,10 +117,10 @@ impl Instance {
     }
 }
 
-/// Says which instance it is, before any packet meets it.
+/// Writes the identity of the instance, before any packet reaches it.
 fn identify(ebpf: &mut Ebpf, router: RouterId, carrier: Carrier) -> Result<(), Error> {
     let identity = Identity {
-        // Random but for four bits, which are not 0.
+        // The token is random but for four bits, which are not 0.
         token: Uuid::new_v4().as_u64_pair().0,
         router: router.to_words(),
         carrier: carrier as u64,
@@ -132,7 +133,7 @@ fn identify(ebpf: &mut Ebpf, router: RouterId, carrier: Carrier) -> Result<(), E
         .map_err(Error::map("writing", abi::IDENTITY))
 }
 
-/// Loads the programs and pins them. The maps must be held until then: the
+/// Loads the programs and pins them. The maps must be held until then, as the
 /// programs need them.
 fn pin(ebpf: &mut Ebpf, folder: &Path, with_xdp: bool) -> Result<(), Error> {
     let globals = ebpf.map(abi::GLOBALS_SECTION);

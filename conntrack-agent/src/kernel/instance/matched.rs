@@ -8,10 +8,10 @@ use conntrack_ebpf::abi::{self, COUNTER_GROUP, Counters, Destination, Slot};
 use super::{RawCounters, RawGroup, batch};
 use crate::kernel::{Error, sys};
 
-/// What each rule of the instance that is pinned in `folder` has matched, over all
-/// CPUs. Opens less than [`Instance::open`](super::Instance::open), and looks
-/// nothing up twice: it is for a thousand routers at once. None if another just takes
-/// its place.
+/// Returns what each rule of the instance that is pinned in `folder` has matched,
+/// over all CPUs. It opens less than [`Instance::open`](super::Instance::open), and
+/// looks nothing up twice, because it serves a thousand routers at once. Returns
+/// `None` if another instance is just taking its place.
 ///
 /// # Errors
 /// [`Error::Map`] if there is no whole instance, or its maps can't be read.
@@ -31,7 +31,7 @@ pub fn matched(folder: &Path) -> Result<Option<Vec<(Destination, Counters)>>, Er
     let counters: PerCpuArray<MapData, RawGroup> = Map::PerCpuArray(map(abi::COUNTERS)?)
         .try_into()
         .map_err(Error::map("shape", abi::COUNTERS))?;
-    // Where one instance takes another's place meanwhile, these may be of both.
+    // While one instance takes another's place, these pins may be of both.
     let pinned = MapInfo::from_pin(folder.join(abi::SLOTS));
     let pinned = pinned.map_err(Error::map("opening", abi::SLOTS))?;
     if pinned.id() != opened.id() {

@@ -6,8 +6,8 @@ use aya::programs::{ProgramInfo, loaded_programs};
 
 use super::{PROGRAM, XDP_PROGRAM};
 
-/// The kernel's ids of the programs that are pinned in an instance's folder; one
-/// that can't be opened is none.
+/// Returns the kernel's ids of the programs that are pinned in an instance's
+/// folder, without those that can't be opened.
 #[must_use]
 pub fn programs_in(folder: &Path) -> Vec<u32> {
     let pins = [PROGRAM, XDP_PROGRAM].map(|pin| folder.join(pin));
@@ -17,7 +17,8 @@ pub fn programs_in(folder: &Path) -> Vec<u32> {
     infos.map(|info| info.id()).collect()
 }
 
-/// What the kernel's programs are called, as far as it says.
+/// Returns the names of the kernel's programs by their ids, as far as the kernel
+/// gives them.
 #[must_use]
 pub fn program_names() -> BTreeMap<u32, String> {
     let infos = loaded_programs().filter_map(Result::ok);

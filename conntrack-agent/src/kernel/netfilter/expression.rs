@@ -2,50 +2,52 @@
 //! helpers.
 //!
 //! Attributes: `include/uapi/linux/netfilter/nf_tables.h` and, for the targets and
-//! matches of iptables that a rule can have in it, `nf_tables_compat.h`,
-//! `xt_mark.h`, `xt_connmark.h` and `xt_CT.h`. An expression that is not known here
-//! does nothing of it, and may have changed any register: what was the mark may
-//! still be read, and counts as anything where it is written.
+//! matches of iptables that a rule can contain, `nf_tables_compat.h`, `xt_mark.h`,
+//! `xt_connmark.h` and `xt_CT.h`. An expression that is not known here is taken to do
+//! none of this, and to change any register: a register that held the mark may still
+//! hold it when it is read, and counts as any value when it is written to the mark.
 
 use std::{collections::BTreeMap, io};
 
 use super::message::attributes;
 use crate::kernel::ruleset::RuleAction;
 
-/// `NFTA_LIST_ELEM`; `NFTA_EXPR_NAME` and `NFTA_EXPR_DATA` in it.
+/// The attribute `NFTA_LIST_ELEM`, and in it `NFTA_EXPR_NAME` and `NFTA_EXPR_DATA`.
 const ELEMENT: u16 = 1;
 const NAME: u16 = 1;
 const DATA: u16 = 2;
 
-/// `NFTA_DATA_VALUE` and `NFTA_DATA_VERDICT`; `NFTA_VERDICT_CHAIN` in the latter.
+/// The attributes `NFTA_DATA_VALUE` and `NFTA_DATA_VERDICT`, and in the latter
+/// `NFTA_VERDICT_CHAIN`.
 const VALUE: u16 = 1;
 const VERDICT: u16 = 2;
 const VERDICT_CHAIN: u16 = 2;
 
-/// `NFT_CT_STATE` and `NFT_CT_MARK` of `enum nft_ct_keys`.
+/// The keys `NFT_CT_STATE` and `NFT_CT_MARK` of `enum nft_ct_keys`.
 const CT_STATE: u32 = 0;
 const CT_MARK: u32 = 3;
 
-/// `NFTA_FIB_F_MARK` of `enum nft_fib_flags`: the mark is a part of what is looked up.
+/// The flag `NFTA_FIB_F_MARK` of `enum nft_fib_flags`: the mark is part of the lookup
+/// key.
 const FIB_MARK: u32 = 1 << 2;
 
-/// `NFT_META_PRIORITY` and `NFT_META_MARK` of `enum nft_meta_keys`.
+/// The keys `NFT_META_PRIORITY` and `NFT_META_MARK` of `enum nft_meta_keys`.
 const PRIORITY: u32 = 2;
 const MARK: u32 = 3;
 
-/// `NFT_OBJECT_CT_HELPER`.
+/// The object type `NFT_OBJECT_CT_HELPER`.
 pub(super) const CT_HELPER: u32 = 3;
 
-/// `XT_CONNMARK_RESTORE`.
+/// The mode `XT_CONNMARK_RESTORE`.
 const RESTORE: u8 = 2;
 
-/// What a register has of the mark.
+/// The content of a register that is made of the mark.
 #[derive(Clone, Copy)]
 struct Mark {
-    /// The bits that it is made of.
+    /// The bits of the mark that it is made of.
     kept: u32,
-    /// It is `mark & kept ^ flipped`; none where it is some other thing made of them,
-    /// like the same in another byte order.
+    /// The bits that are flipped: the value is `mark & kept ^ flipped`. `None` where
+    /// it is something else made of these bits, like the same in another byte order.
     flipped: Option<u32>,
 }
 
@@ -55,21 +57,22 @@ const WHOLE: Mark = Mark {
 };
 
 impl Mark {
-    /// The bits of the mark that change where this becomes the mark.
+    /// Returns the bits of the mark that change where this value is written to the
+    /// mark.
     fn changed(self) -> u32 {
         self.flipped
             .map_or(u32::MAX, |flipped| !self.kept | flipped)
     }
 }
 
-/// The registers that have the packet's mark in them.
+/// The registers that hold the packet's mark.
 type Registers = BTreeMap<u32, Mark>;
 
-/// What a rule with these expressions does; `gives_helpers` says of a map of its
-/// table whether helpers are in it.
+/// Returns the actions of a rule with these expressions; `gives_helpers` tells
+/// whether a map of its table holds helpers.
 ///
 /// # Errors
-/// If they are damaged.
+/// An error if the expressions are damaged.
 pub(super) fn deeds(
     expressions: &[u8],
     gives_helpers: impl Fn(&[u8]) -> bool,
@@ -144,7 +147,7 @@ pub(super) fn deeds(
     Ok(deeds)
 }
 
-/// `NFTA_META_DREG`, `_KEY`, `_SREG`.
+/// Interprets a `meta` expression: `NFTA_META_DREG`, `_KEY`, `_SREG`.
 fn meta(data: &[u8], registers: &mut Registers, deeds: &mut Vec<RuleAction>) -> io::Result<()> {
     let key = number(data, 2)?;
     if let Some(to) = number(data, 1)? {
@@ -157,7 +160,7 @@ fn meta(data: &[u8], registers: &mut Registers, deeds: &mut Vec<RuleAction>) -> 
         match key {
             Some(MARK) => {
                 let value = registers.get(&normal(from));
-                // What isn't made of the mark replaces all of it.
+                // A value that isn't made of the mark replaces all of it.
                 let bits = value.map_or(u32::MAX, |mark| mark.changed());
                 deeds.push(RuleAction::WritesMark(bits));
             }
@@ -168,9 +171,9 @@ fn meta(data: &[u8], registers: &mut Registers, deeds: &mut Vec<RuleAction>) -> 
     Ok(())
 }
 
-/// `NFTA_CT_DREG`, `_KEY`, `_SREG`. Returns whether the rule goes on only with a
-/// packet that has a connection, as it does after it has asked for anything but the
-/// state (`nft_ct_get_eval`, `net/netfilter/nft_ct.c`).
+/// Interprets a `ct` expression: `NFTA_CT_DREG`, `_KEY`, `_SREG`. Returns whether the
+/// rule goes on only with a packet that has a connection, as it does after it has
+/// asked for anything but the state (`nft_ct_get_eval`, `net/netfilter/nft_ct.c`).
 fn connection(
     data: &[u8],
     registers: &mut Registers,
@@ -180,7 +183,7 @@ fn connection(
     if let Some(from) = number(data, 4)? {
         let first = deeds.len();
         read(registers, Some(from), deeds);
-        // Others, like the zone, are for the connection that is to be.
+        // Other keys, like the zone, are for the connection that is to be made.
         if key == Some(CT_MARK) {
             deeds[first..].iter_mut().for_each(with_connection);
         }
@@ -192,7 +195,7 @@ fn connection(
     Ok(key != Some(CT_STATE))
 }
 
-/// Marks what a rule does to a packet as done to one alone that has a connection.
+/// Limits an action to packets that have a connection.
 fn with_connection(deed: &mut RuleAction) {
     if matches!(
         deed,
@@ -202,8 +205,9 @@ fn with_connection(deed: &mut RuleAction) {
     }
 }
 
-/// `NFTA_BITWISE_SREG`, `_DREG`, `_MASK`, `_XOR`, `_OP`, where 0 is
-/// `NFT_BITWISE_MASK_XOR`, and `_SREG2`, of an operation on two registers.
+/// Interprets a `bitwise` expression: `NFTA_BITWISE_SREG`, `_DREG`, `_MASK`, `_XOR`,
+/// `_OP`, where 0 is `NFT_BITWISE_MASK_XOR`, and `_SREG2`, for an operation on two
+/// registers.
 fn bitwise(data: &[u8], registers: &mut Registers) -> io::Result<()> {
     let of = |register: Option<u32>| registers.get(&normal(register?)).copied();
     let from = [of(number(data, 1)?), of(number(data, 8)?)];
@@ -237,7 +241,8 @@ fn bitwise(data: &[u8], registers: &mut Registers) -> io::Result<()> {
     Ok(())
 }
 
-/// `NFTA_BYTEORDER_SREG`, `_DREG`: in front of what compares by size.
+/// Interprets a `byteorder` expression, which precedes a comparison by size:
+/// `NFTA_BYTEORDER_SREG`, `_DREG`.
 fn byteorder(data: &[u8], registers: &mut Registers) -> io::Result<()> {
     let from = number(data, 1)?.and_then(|from| registers.get(&normal(from)).copied());
     if let Some(to) = number(data, 2)? {
@@ -250,7 +255,8 @@ fn byteorder(data: &[u8], registers: &mut Registers) -> io::Result<()> {
     Ok(())
 }
 
-/// By a value of any length: 16 bytes at most (`NFT_REG_SIZE`).
+/// Removes what a register held when a value of any length is written to it: 16 bytes
+/// at most (`NFT_REG_SIZE`).
 fn overwrite(registers: &mut Registers, to: u32) {
     let first = normal(to);
     registers.retain(|register, _| !(first..first.saturating_add(4)).contains(register));
@@ -262,14 +268,15 @@ fn read(registers: &Registers, from: Option<u32>, deeds: &mut Vec<RuleAction>) {
     }
 }
 
-/// A key, which may be of several fields, one behind the other.
+/// Records the read of a key, which may have several fields, one behind the other.
 fn read_key(registers: &Registers, from: Option<u32>, deeds: &mut Vec<RuleAction>) {
     let from = from.map_or(u32::MAX, normal);
     let marks = registers.range(from..).map(|(_, mark)| mark.kept);
     deeds.extend(marks.map(RuleAction::ReadsMark));
 }
 
-/// `NFTA_OBJREF_IMM_TYPE` and `_IMM_NAME`, or `_SET_NAME`.
+/// Interprets an `objref` expression: `NFTA_OBJREF_IMM_TYPE` and `_IMM_NAME`, or
+/// `_SET_NAME`.
 fn objref(
     data: &[u8],
     gives_helpers: impl Fn(&[u8]) -> bool,
@@ -285,7 +292,7 @@ fn objref(
     Ok(())
 }
 
-/// `NFTA_TARGET_NAME`, `_REV`, `_INFO`.
+/// Interprets a `target` expression: `NFTA_TARGET_NAME`, `_REV`, `_INFO`.
 fn target(data: &[u8], deeds: &mut Vec<RuleAction>) -> io::Result<()> {
     let name = find(data, 1)?.map(text).unwrap_or_default();
     let revision = number(data, 2)?.unwrap_or_default();
@@ -299,8 +306,8 @@ fn target(data: &[u8], deeds: &mut Vec<RuleAction>) -> io::Result<()> {
                 deeds.push(RuleAction::GivesHelper(Some(helper)));
             }
         }
-        // struct xt_mark_tginfo2: u32 mark, u32 mask; what it does is
-        // `mark & ~mask ^ mark` (`mark_tg`, net/netfilter/xt_mark.c).
+        // struct xt_mark_tginfo2: u32 mark, u32 mask; the new mark is `mark & ~mask ^
+        // mark` (`mark_tg`, net/netfilter/xt_mark.c).
         "MARK" => {
             let bits = words(info).map_or(u32::MAX, |[mark, mask]| mark | mask);
             deeds.push(RuleAction::WritesMark(bits));
@@ -326,7 +333,8 @@ fn target(data: &[u8], deeds: &mut Vec<RuleAction>) -> io::Result<()> {
     Ok(())
 }
 
-/// `NFTA_MATCH_NAME`, `_INFO`. struct `xt_mark_mtinfo1`: u32 mark, u32 mask.
+/// Interprets a `match` expression: `NFTA_MATCH_NAME`, `_INFO`. struct
+/// `xt_mark_mtinfo1`: u32 mark, u32 mask.
 fn matching(data: &[u8], deeds: &mut Vec<RuleAction>) -> io::Result<()> {
     if find(data, 1)?.map(text).as_deref() == Some("mark") {
         let info = find(data, 3)?.unwrap_or_default();
@@ -336,15 +344,15 @@ fn matching(data: &[u8], deeds: &mut Vec<RuleAction>) -> io::Result<()> {
     Ok(())
 }
 
-/// The first words of a struct, as this machine has numbers.
+/// Returns the first words of a struct, in this machine's byte order.
 fn words<const N: usize>(info: &[u8]) -> Option<[u32; N]> {
     let (words, _) = info.as_chunks();
     let words: [[u8; 4]; N] = words.get(..N)?.try_into().ok()?;
     Some(words.map(u32::from_ne_bytes))
 }
 
-/// A register by the number of its first four bytes: 1 to 4 are names of four such
-/// each (`nft_parse_register`, `net/netfilter/nf_tables_api.c`).
+/// Returns the number of a register's first four bytes: 1 to 4 are names of four such
+/// registers each (`nft_parse_register`, `net/netfilter/nf_tables_api.c`).
 const fn normal(register: u32) -> u32 {
     match register {
         1..=4 => 8 + (register - 1) * 4,
@@ -352,7 +360,7 @@ const fn normal(register: u32) -> u32 {
     }
 }
 
-/// A value as a register has it: four bytes, as this machine has numbers.
+/// Returns a register's value: four bytes, in this machine's byte order.
 fn word(data: Option<&[u8]>) -> io::Result<Option<u32>> {
     let Some(data) = data else { return Ok(None) };
     let value = find(data, VALUE)?;
@@ -360,13 +368,13 @@ fn word(data: Option<&[u8]>) -> io::Result<Option<u32>> {
     Ok(value.map(u32::from_ne_bytes))
 }
 
-/// A number as attributes have it: big-endian.
+/// Returns the number in an attribute, which is big-endian there.
 pub(super) fn number(data: &[u8], wanted: u16) -> io::Result<Option<u32>> {
     let value = find(data, wanted)?.and_then(|value| value.try_into().ok());
     Ok(value.map(u32::from_be_bytes))
 }
 
-/// The value of the first attribute of this type.
+/// Returns the value of the first attribute of this type.
 pub(super) fn find(data: &[u8], wanted: u16) -> io::Result<Option<&[u8]>> {
     for attribute in attributes(data) {
         let (kind, value) = attribute?;
@@ -377,7 +385,7 @@ pub(super) fn find(data: &[u8], wanted: u16) -> io::Result<Option<&[u8]>> {
     Ok(None)
 }
 
-/// A name that ends with its first NUL, if it has one.
+/// Returns a name, which ends at its first NUL, if it has one.
 pub(super) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0);
     let name = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();

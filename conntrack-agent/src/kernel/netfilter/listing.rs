@@ -7,20 +7,20 @@ use super::{
     message::{DumpPart, ObjectKind, Reply, answers, request_of_all_families},
 };
 
-/// How often it is asked again where the ruleset changes meanwhile: there is no
-/// other way to tell.
+/// The number of attempts where the ruleset changes meanwhile: nothing else tells of
+/// a change.
 const ATTEMPTS: usize = 20;
 
-/// One attempt.
+/// One attempt to list objects.
 pub(super) struct Listing {
     reading: Reading<'static>,
-    /// Of the ruleset, when its first thing was listed.
+    /// The generation of the ruleset when its first object was listed.
     generation: Option<[u8; 2]>,
 }
 
 impl Listing {
-    /// What `look` makes of a listing, of the calling thread's network namespace; it
-    /// says none if something changed meanwhile.
+    /// Returns what `look` makes of a listing of the calling thread's network
+    /// namespace; `look` returns `None` if something changed meanwhile.
     pub(super) fn whole<T>(look: impl Fn(&mut Self) -> io::Result<Option<T>>) -> io::Result<T> {
         for _ in 0..ATTEMPTS {
             let mut listing = Self {
@@ -34,7 +34,7 @@ impl Listing {
         Err(io::Error::other("the ruleset changes all the time"))
     }
 
-    /// Gives `take` all things of a kind. Returns false if something changed.
+    /// Passes all objects of a kind to `take`. Returns false if something changed.
     pub(super) fn each(
         &mut self,
         kind: ObjectKind,

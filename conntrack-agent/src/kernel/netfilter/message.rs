@@ -10,28 +10,29 @@ use netlink_packet_core::{
     NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, NlaBuffer, NlasIterator,
 };
 
-/// `NFNL_SUBSYS_NFTABLES`, the upper byte of a message's type.
+/// The subsystem `NFNL_SUBSYS_NFTABLES`, the upper byte of a message's type.
 const SUBSYSTEM: u16 = 10 << 8;
-/// `NFPROTO_INET` and `NFPROTO_UNSPEC`, include/uapi/linux/netfilter.h.
+/// The families `NFPROTO_INET` and `NFPROTO_UNSPEC`,
+/// include/uapi/linux/netfilter.h.
 const FAMILY: u8 = 1;
 const ALL_FAMILIES: u8 = 0;
-/// `sizeof(struct nlmsghdr)`, and of `struct nfgenmsg`: family, version and
+/// The sizes of `struct nlmsghdr` and of `struct nfgenmsg`: family, version and
 /// `res_id`, two bytes that the kernel fills with its ruleset's generation.
 const HEADER: usize = 16;
 const GENERAL: usize = 4;
 
-/// In every message, attribute 1 is the table's name (`NFTA_TABLE_NAME`,
+/// The attribute with the table's name, 1 in every message (`NFTA_TABLE_NAME`,
 /// `NFTA_CHAIN_TABLE`, …).
 pub(super) const TABLE: u16 = 1;
-/// `NFTA_SET_NAME`, `NFTA_SET_ELEM_LIST_SET`.
+/// The attributes `NFTA_SET_NAME` and `NFTA_SET_ELEM_LIST_SET`.
 pub(super) const SET: u16 = 2;
-/// `NFTA_SET_ELEM_LIST_ELEMENTS`.
+/// The attribute `NFTA_SET_ELEM_LIST_ELEMENTS`.
 const ELEMENTS: u16 = 3;
 
-/// `NFTA_CHAIN_TYPE`: "filter", "nat" or "route".
+/// The attribute `NFTA_CHAIN_TYPE`: "filter", "nat" or "route".
 pub(super) const NAME_OF_TYPE: u16 = 7;
 
-/// A kind of thing that a table consists of.
+/// A kind of object in a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ObjectKind {
     Table,
@@ -43,7 +44,7 @@ pub(super) enum ObjectKind {
 }
 
 impl ObjectKind {
-    /// `NFT_MSG_GET…` of `enum nf_tables_msg_types`.
+    /// Returns the request's type, `NFT_MSG_GET…` of `enum nf_tables_msg_types`.
     const fn get(self) -> u16 {
         SUBSYSTEM
             | match self {
@@ -56,14 +57,15 @@ impl ObjectKind {
             }
     }
 
-    /// `NFT_MSG_NEW…`, with which the kernel answers: the one before.
+    /// Returns the type of the kernel's answer, `NFT_MSG_NEW…`: the one before.
     const fn answered(self) -> u16 {
         self.get() - 1
     }
 
-    /// Attributes that differ between equal tables: handles, which the kernel
-    /// gives out as things come, and the padding in front of 64-bit values. The
-    /// count of uses is kept: a flow table in our table shows in nothing else.
+    /// Returns the attributes that differ between equal tables: handles, which
+    /// the kernel numbers as objects come, and the padding in front of 64-bit
+    /// values. The use count is kept: nothing else shows a flow table in our
+    /// table.
     const fn incidental(self) -> &'static [u16] {
         match self {
             // NFTA_TABLE_HANDLE, _PAD
@@ -81,9 +83,9 @@ impl ObjectKind {
     }
 }
 
-/// The request for the table itself, or for all of one kind that it has: of
-/// `set`, or anywhere in it. (The kernel heeds the table's name for all but
-/// chains.)
+/// Returns the request for the table itself, or for all of its objects of one
+/// kind: those of `set`, or any. (The kernel heeds the table's name for all
+/// kinds but chains.)
 pub(super) fn request(kind: ObjectKind, table: &str, set: Option<&[u8]>, sequence: u32) -> Vec<u8> {
     let mut name = table.as_bytes().to_vec();
     name.push(0);
@@ -92,7 +94,7 @@ pub(super) fn request(kind: ObjectKind, table: &str, set: Option<&[u8]>, sequenc
     message(kind, FAMILY, &attributes, sequence)
 }
 
-/// The request for all of one kind that the namespace has.
+/// Returns the request for all objects of one kind in the namespace.
 pub(super) fn request_of_all_families(kind: ObjectKind, sequence: u32) -> Vec<u8> {
     message(kind, ALL_FAMILIES, &[], sequence)
 }
@@ -100,7 +102,7 @@ pub(super) fn request_of_all_families(kind: ObjectKind, sequence: u32) -> Vec<u8
 fn message(kind: ObjectKind, family: u8, attributes: &[DefaultNla], sequence: u32) -> Vec<u8> {
     let length = HEADER + GENERAL + attributes.buffer_len();
     let mut header = NetlinkHeader::default();
-    // Of two names, at most.
+    // The length is that of two names, at most.
     header.length = u32::try_from(length).unwrap_or(u32::MAX);
     header.message_type = kind.get();
     header.flags = match kind {
@@ -118,29 +120,30 @@ fn message(kind: ObjectKind, family: u8, attributes: &[DefaultNla], sequence: u3
 /// One message of an answer.
 #[derive(Debug)]
 pub(super) enum Reply<'a> {
-    /// One thing; of elements, some.
+    /// An object; for elements, several.
     Part(DumpPart<'a>),
     /// A dump has ended.
     Done,
-    /// Something changed while a dump went on: `NLM_F_DUMP_INTR`.
+    /// Something changed during a dump: `NLM_F_DUMP_INTR`.
     Interrupted,
-    /// `NLMSG_ERROR`, or a dump that ended with one.
+    /// The kernel refused: `NLMSG_ERROR`, or a dump that ended with an error.
     Refused(io::Error),
 }
 
-/// What the kernel says about one thing.
+/// The kernel's description of one object.
 #[derive(Debug)]
 pub(super) struct DumpPart<'a> {
     kind: ObjectKind,
-    /// Of the table.
+    /// The family of the table.
     pub family: u8,
-    /// Changes with each change of the namespace's ruleset.
+    /// The generation, which changes with each change of the namespace's
+    /// ruleset.
     pub generation: [u8; 2],
     attributes: &'a [u8],
 }
 
-/// The messages of one datagram that answers the request `sequence` for `kind`.
-/// After the first damaged one there is no next.
+/// Returns the messages of one datagram that answers the request `sequence` for
+/// `kind`. A damaged message ends them.
 pub(super) fn answers(
     mut rest: &[u8],
     kind: ObjectKind,
@@ -196,10 +199,10 @@ fn answer<'a>(rest: &mut &'a [u8], kind: ObjectKind, sequence: u32) -> io::Resul
 }
 
 impl<'a> DumpPart<'a> {
-    /// Whether it is the table's, or of the table.
+    /// Returns whether it is this table, or belongs to it.
     ///
     /// # Errors
-    /// If it is damaged.
+    /// An error if it is damaged.
     pub(super) fn is_of(&self, table: &str) -> io::Result<bool> {
         let name = self
             .attribute(TABLE)?
@@ -207,10 +210,10 @@ impl<'a> DumpPart<'a> {
         Ok(name == Some(table.as_bytes()))
     }
 
-    /// The value of its first attribute of this type.
+    /// Returns the value of its first attribute of this type.
     ///
     /// # Errors
-    /// If it is damaged.
+    /// An error if it is damaged.
     pub(super) fn attribute(&self, wanted: u16) -> io::Result<Option<&'a [u8]>> {
         for attribute in attributes(self.attributes) {
             let (kind, value) = attribute?;
@@ -221,10 +224,11 @@ impl<'a> DumpPart<'a> {
         Ok(None)
     }
 
-    /// Appends what is not incidental, in a form that is equal for equal things.
+    /// Appends what is not incidental, in a form that is equal for equal
+    /// objects.
     ///
     /// # Errors
-    /// If it is damaged.
+    /// An error if it is damaged.
     pub(super) fn write(&self, out: &mut Vec<u8>) -> io::Result<()> {
         out.extend(self.kind.answered().to_ne_bytes());
         for attribute in attributes(self.attributes) {
@@ -236,10 +240,10 @@ impl<'a> DumpPart<'a> {
         Ok(())
     }
 
-    /// The elements of a set that are in this part.
+    /// Returns the elements of a set that are in this part.
     ///
     /// # Errors
-    /// If it is damaged.
+    /// An error if it is damaged.
     pub(super) fn elements(&self) -> io::Result<Vec<&'a [u8]>> {
         let list = self.attribute(ELEMENTS)?.unwrap_or_default();
         attributes(list)
@@ -248,14 +252,15 @@ impl<'a> DumpPart<'a> {
     }
 }
 
-/// With its length, so that no two rows of attributes have the same bytes.
+/// Appends an attribute with its length, so that no two rows of attributes have
+/// the same bytes.
 pub(super) fn write_attribute(kind: u16, value: &[u8], out: &mut Vec<u8>) {
     out.extend(kind.to_ne_bytes());
     out.extend(value.len().to_ne_bytes());
     out.extend(value);
 }
 
-/// Each attribute's type, with the flag for nested ones, and its value.
+/// Returns each attribute's type, with the flag for nested ones, and its value.
 pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = io::Result<(u16, &[u8])>> {
     let mut offset = 0;
     NlasIterator::new(bytes).map(move |attribute| {
@@ -266,7 +271,8 @@ pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = io::Result<(u16, 
             0
         };
         let length = usize::from(attribute.length());
-        // Of the whole, because the iterator's buffers don't outlive it.
+        // The value is a slice of the whole, because the iterator's buffers
+        // don't outlive it.
         let value = bytes.get(offset + 4..offset + length);
         offset += length.next_multiple_of(4);
         let value = value.ok_or_else(|| damaged("an attribute of the answer is longer than it"))?;

@@ -8,16 +8,18 @@ use super::{
 };
 use crate::kernel::legacy;
 
-/// `NFPROTO_INET` and `NFPROTO_IPV4`, include/uapi/linux/netfilter.h.
+/// The families `NFPROTO_INET` and `NFPROTO_IPV4`,
+/// include/uapi/linux/netfilter.h.
 const FAMILIES: [u8; 2] = [1, 2];
 
-/// Whether the calling thread's network namespace has NAT for IPv4: a nat chain
-/// in a table whose name does not begin with `ours`, or legacy iptables' nat
-/// table. The first of either registers the hooks for all of them
+/// Returns whether the calling thread's network namespace has NAT for IPv4: a
+/// nat chain in a table whose name does not begin with `ours`, or legacy
+/// iptables' nat table. The first of either registers the hooks for all of them
 /// (`nf_nat_register_fn`, `net/netfilter/nf_nat_core.c`).
 ///
 /// # Errors
-/// netlink(7): EPERM without `CAP_NET_ADMIN`; what can't be read.
+/// The error of netlink(7): EPERM without `CAP_NET_ADMIN`; an answer that can't
+/// be read.
 pub(in crate::kernel) fn has_nat(ours: &str) -> io::Result<bool> {
     Ok(legacy::has_table(legacy::IPV4_TABLES, "nat")? || has_chain(ours)?)
 }

@@ -9,40 +9,41 @@ use super::{
 };
 use crate::kernel::ruleset::{Chain, ForeignRule, Hook, Ruleset, TableName};
 
-/// The most rules that are kept, of those that concern the agent; iptables is slow
-/// long before.
+/// The limit of rules kept that concern the agent; iptables is slow long before it.
 const MOST_RULES: usize = 1 << 20;
 
-/// `NFTA_CHAIN_NAME` and `_HOOK`; in the latter `NFTA_HOOK_HOOKNUM` and `_PRIORITY`.
+/// The attributes `NFTA_CHAIN_NAME` and `_HOOK`, and in the latter
+/// `NFTA_HOOK_HOOKNUM` and `_PRIORITY`.
 const CHAIN_NAME: u16 = 3;
 const CHAIN_HOOK: u16 = 4;
 const HOOK_NUMBER: u16 = 1;
 const HOOK_PRIORITY: u16 = 2;
 
-/// `NFTA_RULE_CHAIN` and `_EXPRESSIONS`, `NFTA_SET_OBJ_TYPE`.
+/// The attributes `NFTA_RULE_CHAIN` and `_EXPRESSIONS`, and `NFTA_SET_OBJ_TYPE`.
 const RULE_CHAIN: u16 = 2;
 const RULE_EXPRESSIONS: u16 = 4;
 const SET_OBJECTS: u16 = 15;
 
-/// `NFPROTO_INET` and `NFPROTO_NETDEV`, include/uapi/linux/netfilter.h.
+/// The families `NFPROTO_INET` and `NFPROTO_NETDEV`, include/uapi/linux/netfilter.h.
 const INET: u8 = 1;
 const NETDEV: u8 = 5;
 
-/// `NF_INET_PRE_ROUTING`, `NF_INET_INGRESS` and `NF_NETDEV_INGRESS`, likewise.
+/// The hooks `NF_INET_PRE_ROUTING`, `NF_INET_INGRESS` and `NF_NETDEV_INGRESS` there.
 const PREROUTING: u32 = 0;
 const INET_INGRESS: u32 = 5;
 const NETDEV_INGRESS: u32 = 0;
 
-/// All chains of the calling thread's network namespace, and those of its rules
-/// that concern the agent.
+/// Reads all chains of the calling thread's network namespace, and its rules that
+/// concern the agent.
 ///
 /// # Errors
-/// netlink(7): EPERM without `CAP_NET_ADMIN`; what can't be read.
+/// The error of netlink(7): EPERM without `CAP_NET_ADMIN`; an answer that can't be
+/// read.
 pub(in crate::kernel) fn ruleset() -> io::Result<Ruleset> {
     Listing::whole(attempt)
 }
 
-/// None if something changed meanwhile.
+/// Makes one attempt. Returns `None` if something changed meanwhile.
 fn attempt(listing: &mut Listing) -> io::Result<Option<Ruleset>> {
     let mut found = Ruleset::default();
     let mut helper_maps = BTreeSet::new();
@@ -91,7 +92,7 @@ fn table(part: &DumpPart<'_>) -> io::Result<Option<TableName>> {
     }))
 }
 
-/// As nft calls them, by `NFPROTO_…`.
+/// Returns nft's name of a family, by its `NFPROTO_…`.
 const fn family(number: u8) -> &'static str {
     match number {
         INET => "inet",
@@ -128,7 +129,7 @@ fn entrance(family: u8, name_of_type: Option<&[u8]>, hook: &[u8]) -> io::Result<
     let is_nat = name_of_type == Some(b"nat\0");
     Ok(match (family, number(hook, HOOK_NUMBER)?) {
         (NETDEV, Some(NETDEV_INGRESS)) | (INET, Some(INET_INGRESS)) => Hook::Ingress,
-        // Of inet, ip and ip6; others' packets aren't routed.
+        // These are inet, ip and ip6; packets of other families aren't routed.
         (INET | 2 | 10, Some(PREROUTING)) if is_nat => Hook::Nat(priority),
         (INET | 2 | 10, Some(PREROUTING)) => Hook::Prerouting(priority),
         _ => Hook::Elsewhere,

@@ -6,8 +6,7 @@ use super::{Pins, SHARED, entries};
 use crate::kernel::Error;
 
 impl Pins {
-    /// The pins of every ABI version that something is pinned for, the oldest
-    /// first.
+    /// Returns the pins of every ABI version that has any, the oldest first.
     ///
     /// # Errors
     /// [`Error::File`] if a folder can't be read.
@@ -29,7 +28,7 @@ impl Pins {
         Ok(versions)
     }
 
-    /// The pins of the versions before this one, the oldest first.
+    /// Returns the pins of the versions before this one, the oldest first.
     ///
     /// # Errors
     /// [`Error::File`] if a folder can't be read.
@@ -37,11 +36,11 @@ impl Pins {
         Self::of_versions(&self.bpffs_dir, |abi| abi < self.abi)
     }
 
-    /// That nothing is pinned for a version after this one: what it means, an
-    /// agent of this one can't know.
+    /// Checks that a later version than this one has no pins, as an agent of
+    /// this version can't know what they mean.
     ///
     /// # Errors
-    /// [`Error::NewerAbi`] if something is; [`Error::File`] if a folder can't be
+    /// [`Error::NewerAbi`] if one has; [`Error::File`] if a folder can't be
     /// read.
     pub fn require_none_newer(&self) -> Result<(), Error> {
         let newer = Self::of_versions(&self.bpffs_dir, |abi| abi > self.abi)?;
@@ -56,7 +55,7 @@ impl Pins {
     }
 }
 
-/// The version of the ABI that a folder is for.
+/// Returns the ABI version that a folder is for.
 pub(super) fn version_of(folder: &Path) -> Option<u32> {
     let abi: u32 = folder
         .file_name()?
@@ -64,17 +63,17 @@ pub(super) fn version_of(folder: &Path) -> Option<u32> {
         .strip_prefix('v')?
         .parse()
         .ok()?;
-    // "v01" and "v+1" are nobody's.
+    // "v01" and "v+1" are no version's folders.
     (folder.file_name()?.to_str()? == format!("v{abi}")).then_some(abi)
 }
 
-/// Whether there is anything in a version's folder but what routers share; what
-/// is no folder has nothing. Without a list of it: it has an entry for each
+/// Returns whether a version's folder has anything but the shared maps; what is
+/// no folder has nothing. It makes no list, which would have an entry for each
 /// router.
 pub(super) fn has_routers(folder: &Path) -> Result<bool, Error> {
     use io::ErrorKind::{NotADirectory, NotFound};
     match fs::read_dir(folder) {
-        // One that can't be read counts too.
+        // An entry that can't be read counts too.
         Ok(mut listing) => {
             Ok(listing.any(|entry| entry.map_or(true, |entry| entry.file_name() != SHARED)))
         }

@@ -8,8 +8,8 @@ use std::sync::{
 use rustix::process::{Resource, getrlimit};
 use tracing::warn;
 
-/// A bound on descriptors, shared by everything that watches, so that some are
-/// left for the agent's work and its connections.
+/// A limit on descriptors, shared by all watches, so that some are left for the
+/// agent's work and its connections.
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: usize,
@@ -18,12 +18,12 @@ pub(super) struct Budget {
     is_said: AtomicBool,
 }
 
-/// Descriptors that are left for everything else: some 20 are always open, and
-/// work on a router opens an instance's maps, its namespaces, and the pipes of an
-/// nft at one time.
+/// The number of descriptors that are left for everything else. Some 20 are
+/// always open, and work on a router opens an instance's maps, its namespaces,
+/// and the pipes of an nft at one time.
 const FOR_WORK: usize = 48;
 
-/// Descriptors that may be opened; given back when it is dropped.
+/// A permit to open descriptors, given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct FdPermit {
     budget: Arc<Budget>,
@@ -31,8 +31,9 @@ pub(super) struct FdPermit {
 }
 
 impl Budget {
-    /// Half of what the process may have open (`RLIMIT_NOFILE`), or less, so that
-    /// the agent can go on working on one router after the other.
+    /// Makes a budget of half of what the process may have open
+    /// (`RLIMIT_NOFILE`), or less, so that the agent can go on working on one
+    /// router after the other.
     pub(super) fn of_process() -> Arc<Self> {
         let limit = getrlimit(Resource::Nofile).current;
         let limit = limit.map_or(usize::MAX, |limit| {
@@ -50,7 +51,8 @@ impl Budget {
         })
     }
 
-    /// Leave to open so many; none if that would be too many.
+    /// Returns a permit for `descriptors` descriptors, or `None` if that would
+    /// exceed the limit.
     pub(super) fn take(self: &Arc<Self>, descriptors: usize) -> Option<FdPermit> {
         let more = |used: usize| {
             used.checked_add(descriptors)
@@ -66,7 +68,7 @@ impl Budget {
         })
     }
 
-    /// Says once that there are too few, and what helps.
+    /// Logs once that there are too few descriptors, and what helps.
     pub(super) fn say(&self) {
         let refused = self.refused.swap(0, Relaxed);
         if refused > 0 && !self.is_said.swap(true, Relaxed) {

@@ -13,36 +13,36 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::{Waker, WatchError};
 use crate::model::RouterId;
 
-/// Routers that something has happened to.
+/// The routers that something has happened to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct DirtyRouters {
-    /// To every router, as far as can be told.
+    /// Whether every router may be concerned.
     pub everything: bool,
-    /// To these.
+    /// The routers that are concerned.
     pub routers: BTreeSet<RouterId>,
 }
 
 impl DirtyRouters {
-    /// Whether nothing has happened.
+    /// Returns whether nothing has happened.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         !self.everything && self.routers.is_empty()
     }
 }
 
-/// What the thread is to do with a router.
+/// A command to the thread about a router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WatchCommand {
-    /// Watch it: what there is now.
+    /// Watches the router as it is now.
     Follow,
-    /// Watch it no more.
+    /// Stops watching the router.
     Leave,
 }
 
-/// Orders in one direction, news in the other.
+/// A mailbox with orders in one direction and news in the other.
 pub(super) struct Mailbox {
     state: Mutex<DirtySet>,
-    /// Rings for orders.
+    /// The eventfd that rings for orders.
     bell: OwnedFd,
 }
 
@@ -51,7 +51,7 @@ struct DirtySet {
     news: DirtyRouters,
     orders: BTreeMap<RouterId, WatchCommand>,
     stop: bool,
-    /// Why there will be no more news.
+    /// The reason why there will be no more news.
     end: Option<WatchError>,
     waker: Option<Waker>,
     /// Whether the agent was woken and has not looked yet.
@@ -66,14 +66,14 @@ impl Mailbox {
         })
     }
 
-    /// Has `waker` called when there are news.
+    /// Sets the callback for news.
     pub(super) fn wake_with(&self, waker: Waker) {
         let mut state = self.lock();
         state.waker = Some(waker);
         wake(&mut state);
     }
 
-    /// The news since this was called last.
+    /// Returns the news since the last call.
     pub(super) fn news(&self) -> Result<DirtyRouters, WatchError> {
         let mut state = self.lock();
         state.is_woken = false;
@@ -93,7 +93,7 @@ impl Mailbox {
         wake(&mut state);
     }
 
-    /// There will be no more news.
+    /// Ends the news, for this reason.
     pub(super) fn end(&self, error: WatchError) {
         let mut state = self.lock();
         state.end = Some(error);
@@ -101,7 +101,7 @@ impl Mailbox {
         wake(&mut state);
     }
 
-    /// The same, unless a better reason was given.
+    /// Ends the news likewise, unless a better reason was given.
     pub(super) fn end_if_unsaid(&self, error: WatchError) {
         if self.lock().end.is_none() {
             self.end(error);
@@ -118,16 +118,16 @@ impl Mailbox {
         self.ring();
     }
 
-    /// The orders since this was called last; none to stop.
+    /// Returns the orders since the last call, or `None` for the order to stop.
     pub(super) fn orders(&self) -> Option<BTreeMap<RouterId, WatchCommand>> {
         let mut count = [0; size_of::<u64>()];
-        // Empty where it rang for something that was taken before.
+        // The read is empty where the bell rang for orders that were taken before.
         let _ = rustix::io::read(&self.bell, &mut count);
         let mut state = self.lock();
         (!state.stop).then(|| std::mem::take(&mut state.orders))
     }
 
-    /// A counter that is full rings all the same.
+    /// Rings the bell. A full counter still rings it.
     fn ring(&self) {
         let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
     }

@@ -29,33 +29,35 @@ use super::{
 };
 use crate::model::RouterId;
 
-/// What an event's number means; from [`SOCKETS`] on, a namespace's sockets.
+/// The meaning of an event's number; from [`SOCKETS`] on, a namespace's
+/// sockets.
 const ORDERS: u64 = 0;
 const FILES: u64 = 1;
 const MOUNTS: u64 = 2;
 const SOCKETS: u64 = 3;
 
-/// How often links are asked whether they are attached: about 1.6 µs each, so
-/// 0.6 % of a core for 3,000; and soon enough for a repair within a second.
+/// The interval between two queries whether links are attached. A query takes
+/// about 1.6 µs, so 3,000 links take 0.6 % of a core; and it is soon enough for
+/// a repair within a second.
 const LINKS_EVERY: Duration = Duration::from_millis(850);
-/// From one survey of all names to the next.
+/// The interval between two surveys of all names.
 const SURVEY_EVERY: Duration = Duration::from_millis(25);
-/// While something should be watched that can't be, surveys go on, rarer and
-/// rarer.
+/// The intervals between surveys while something that should be watched can't
+/// be; they grow from the first to the last.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_LAST: Duration = Duration::from_secs(10);
 
-/// All that the thread has.
+/// The state of the thread.
 pub(super) struct EventLoop {
     epoll: OwnedFd,
     mailbox: Arc<Mailbox>,
     keeper: Arc<PinnedLinks>,
     files: Files,
-    /// Open, so that epoll goes on watching it.
+    /// The mount table, kept open so that epoll goes on watching it.
     _mounts: File,
     namespaces: Namespaces,
     followed: BTreeSet<RouterId>,
-    /// Where a bpffs should be mounted, and its device.
+    /// The path where a bpffs should be mounted, and its device.
     bpffs: PathBuf,
     bpffs_is: Option<u64>,
     news: DirtyRouters,
@@ -66,8 +68,8 @@ pub(super) struct EventLoop {
 }
 
 impl EventLoop {
-    /// Watches what there is of these routers. What happens from now on is
-    /// noticed.
+    /// Starts to watch what there is of these routers. What happens from now on
+    /// is noticed.
     pub(super) fn new(
         places: Places,
         mailbox: Arc<Mailbox>,
@@ -110,12 +112,14 @@ impl EventLoop {
             last_survey: now,
             retry: RETRY_FIRST,
         };
-        // The watch before the list, so that nothing falls between.
+        // The watch comes before the list, so that nothing is missed between
+        // them.
         round.survey(now);
         for router in &round.followed {
             round.files.watch_pins(*router);
         }
-        // What there was is not news: the agent looks at everything anyway.
+        // What was there before is not news: the agent looks at everything
+        // anyway.
         round.news = DirtyRouters::default();
         Ok(round)
     }
@@ -197,7 +201,8 @@ impl EventLoop {
                     let router = name.and_then(|name| self.namespaces.router_of(&name));
                     let router = router.filter(|router| self.followed.contains(router));
                     if let Some(router) = router {
-                        // At once: a socket would keep a deleted one alive.
+                        // Surveyed at once: a socket would keep a deleted
+                        // namespace alive.
                         self.namespaces.survey(&self.epoll, router);
                         self.news.routers.insert(router);
                     } else {
@@ -207,7 +212,8 @@ impl EventLoop {
                 Happened::Pins(router) => {
                     self.news.routers.insert(router);
                 }
-                // Every instance uses them; the looks tell which uses others.
+                // Every instance uses the shared maps; the looks tell which
+                // instance uses others.
                 Happened::Shared => self.news.everything = true,
                 Happened::Overflow => {
                     self.news.everything = true;
@@ -218,8 +224,9 @@ impl EventLoop {
         Ok(())
     }
 
-    /// A namespace is ready when it is mounted onto its file, of which inotify
-    /// tells nothing; and pins are gone without a word when a bpffs is.
+    /// Handles a change of the mount table. A namespace is ready when it is
+    /// mounted onto its file, which inotify does not report, and pins vanish
+    /// without an event when a bpffs does.
     fn mounts_have_changed(&mut self) {
         let bpffs = device(&self.bpffs);
         if bpffs != self.bpffs_is {
@@ -251,7 +258,7 @@ impl EventLoop {
     }
 }
 
-/// Tells one bpffs from another at the same place.
+/// Returns the device that tells one bpffs from another at the same path.
 fn device(bpffs: &std::path::Path) -> Option<u64> {
     let metadata = fs::metadata(bpffs).ok()?;
     is_bpffs(bpffs).then(|| metadata.dev())

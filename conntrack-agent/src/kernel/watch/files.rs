@@ -17,7 +17,8 @@ use tracing::warn;
 use super::super::{NetnsIdentity, Pins};
 use crate::model::RouterId;
 
-/// Names that come and go, and the folder itself.
+/// The events of the folder of namespaces: names that come and go, and the
+/// folder itself.
 const FOLDER: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVED_TO)
     .union(WatchFlags::DELETE)
@@ -25,8 +26,8 @@ const FOLDER: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE_SELF)
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
-/// What is taken away, or put in another's place. What is added harms nobody,
-/// and it is mostly the agent itself that adds.
+/// The events of pins: those that are removed or replaced. An added pin does no
+/// harm, and mostly the agent itself adds one.
 const PINS: WatchFlags = WatchFlags::DELETE
     .union(WatchFlags::MOVED_FROM)
     .union(WatchFlags::MOVED_TO)
@@ -34,16 +35,16 @@ const PINS: WatchFlags = WatchFlags::DELETE
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
 
-/// What an event was about.
+/// The subject of an event.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Happened {
-    /// A name in the folder of namespaces; none for the folder itself.
+    /// A name in the folder of namespaces; `None` for the folder itself.
     Namespaces(Option<String>),
-    /// A router's pins.
+    /// The pins of a router.
     Pins(RouterId),
     /// The pins that all routers share.
     Shared,
-    /// More than the kernel could note.
+    /// More events than the kernel could store.
     Overflow,
 }
 
@@ -57,7 +58,7 @@ enum Watched {
 pub(super) struct Files {
     inotify: OwnedFd,
     folder: PathBuf,
-    /// What the folder was when it got its watch.
+    /// The identity of the folder when it got its watch, and the watch.
     folder_is: Option<(NetnsIdentity, i32)>,
     pins: Pins,
     watches: BTreeMap<i32, Watched>,
@@ -76,9 +77,9 @@ impl Files {
         })
     }
 
-    /// Sees to it that what is the folder of namespaces now has a watch; there
-    /// may be none, and what was one may be something else or hidden by a mount.
-    /// Returns whether it has one.
+    /// Ensures that the current folder of namespaces has a watch; there may be
+    /// no folder, and the former one may have been replaced or hidden by a
+    /// mount. Returns whether it has one.
     pub(super) fn watch_folder(&mut self) -> bool {
         let now = fs::metadata(&self.folder)
             .ok()
@@ -102,8 +103,8 @@ impl Files {
         true
     }
 
-    /// Sees to it that the folders of the router's pins have watches, and that
-    /// of those which all routers share. Returns whether one of them had none.
+    /// Ensures that the folders of the router's pins have watches, and the
+    /// folder that all routers share. Returns whether one of them had none.
     pub(super) fn watch_pins(&mut self, router: RouterId) -> bool {
         let mut is_new = false;
         for (folder, watched) in [
@@ -119,7 +120,7 @@ impl Files {
         is_new
     }
 
-    /// Lets go of the router's pins.
+    /// Stops watching the router's pins.
     pub(super) fn leave(&mut self, router: RouterId) {
         let of_router = |watched: &Watched| matches!(watched, Watched::Pins(of) if *of == router);
         let watches = self
@@ -135,7 +136,7 @@ impl Files {
     fn add(&mut self, folder: &Path, events: WatchFlags) -> Option<i32> {
         match inotify::add_watch(&self.inotify, folder, events) {
             Ok(watch) => Some(watch),
-            // Not there, or not any more.
+            // The folder does not exist, or no longer.
             Err(Errno::NOENT | Errno::NOTDIR) => None,
             Err(error) => {
                 if !self.is_full_said {
@@ -151,14 +152,14 @@ impl Files {
 
     fn remove(&mut self, watch: i32) {
         self.watches.remove(&watch);
-        // The kernel has removed one whose folder is gone.
+        // The kernel has already removed the watch of a folder that is gone.
         let _ = inotify::remove_watch(&self.inotify, watch);
     }
 
-    /// What has happened since this was called last.
+    /// Returns what has happened since the last call.
     ///
     /// # Errors
-    /// read(2).
+    /// The error of read(2).
     pub(super) fn read(&mut self) -> io::Result<Vec<Happened>> {
         let mut all = Vec::new();
         let mut buffer = [MaybeUninit::uninit(); 1 << 14];
@@ -175,13 +176,13 @@ impl Files {
                 all.push(Happened::Overflow);
                 continue;
             }
-            // A name that isn't UTF-8 is none of a router's.
+            // A name that isn't UTF-8 belongs to no router.
             let name = event.file_name().and_then(|name| name.to_str().ok());
             match self.watches.get(&watch) {
                 Some(Watched::Namespaces) => {
                     all.push(Happened::Namespaces(name.map(str::to_owned)));
-                    // It may have been renamed: whether what has its name now
-                    // is the same must be asked again.
+                    // The folder may have been renamed: whether its name now
+                    // belongs to the same folder must be checked again.
                 }
                 Some(Watched::Pins(router)) => all.push(Happened::Pins(*router)),
                 Some(Watched::Shared) => all.push(Happened::Shared),

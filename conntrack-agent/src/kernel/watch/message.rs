@@ -3,18 +3,19 @@
 
 use netlink_packet_core::{NLMSG_ALIGNTO, NetlinkBuffer, NlaBuffer, NlasIterator};
 
-/// `NFNL_SUBSYS_NFTABLES`, include/uapi/linux/netfilter/nfnetlink.h.
+/// The subsystem `NFNL_SUBSYS_NFTABLES`, include/uapi/linux/netfilter/nfnetlink.h.
 const SUBSYSTEM: u16 = 10;
-/// `struct nfgenmsg`: family, version, resource id.
+/// The size of `struct nfgenmsg`: family, version, resource id.
 const GENERIC_HEADER: usize = 4;
-/// `NFPROTO_INET`, include/uapi/linux/netfilter.h.
+/// The family `NFPROTO_INET`, include/uapi/linux/netfilter.h.
 const INET: u8 = 1;
-/// `NFTA_TABLE_NAME`, and likewise the table's name in messages about chains,
-/// rules, sets, elements and objects (`include/uapi/linux/netfilter/nf_tables.h`).
+/// The attribute `NFTA_TABLE_NAME`, which is the table's name also in messages about
+/// chains, rules, sets, elements and objects
+/// (`include/uapi/linux/netfilter/nf_tables.h`).
 const TABLE: u16 = 1;
 
-/// Whether one of a datagram's messages is about the table of this name in
-/// family inet. One that can't be understood may be.
+/// Returns whether one of a datagram's messages is about the table of this name in
+/// family inet. A message that can't be understood may be.
 pub(super) fn concern(mut datagram: &[u8], table: &str) -> bool {
     while !datagram.is_empty() {
         let Ok(message) = NetlinkBuffer::new_checked(datagram) else {

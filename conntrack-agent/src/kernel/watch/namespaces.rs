@@ -19,16 +19,17 @@ use super::{
 };
 use crate::model::RouterId;
 
-/// `RTNLGRP_LINK` and `RTNLGRP_TC` of include/uapi/linux/rtnetlink.h, as bits.
+/// The groups `RTNLGRP_LINK` and `RTNLGRP_TC` of include/uapi/linux/rtnetlink.h, as bits.
 const LINKS: u32 = 1 << 0 | 1 << 3;
-/// `NFNLGRP_NFTABLES` of include/uapi/linux/netfilter/nfnetlink.h, as a bit.
+/// The group `NFNLGRP_NFTABLES` of include/uapi/linux/netfilter/nfnetlink.h, as a bit.
 const TABLES: u32 = 1 << 6;
-/// The kernel packs notifications into at most 8 KiB (`NLMSG_GOODSIZE`).
+/// The size of the buffer for a datagram. The kernel packs notifications into at most 8
+/// KiB (`NLMSG_GOODSIZE`).
 const DATAGRAM: usize = 1 << 14;
-/// What is read from one socket before others have their turn.
+/// The number of datagrams read from one socket before others have their turn.
 const AT_ONCE: usize = 256;
 
-/// The namespaces that are there, by name.
+/// The namespaces that exist, by name.
 pub(super) struct Namespaces {
     folder: NetnsFolder,
     prefixes: Vec<String>,
@@ -36,7 +37,7 @@ pub(super) struct Namespaces {
     table: String,
     budget: Arc<Budget>,
     known: BTreeMap<String, Known>,
-    /// Whose sockets an event's number means.
+    /// The name of the namespace that an event's number belongs to.
     numbers: BTreeMap<u64, String>,
     next_number: u64,
     buffer: Vec<u8>,
@@ -49,15 +50,15 @@ struct Known {
 }
 
 enum NamespaceFile {
-    /// A plain file: the namespace may be mounted onto it yet.
+    /// The name is a plain file: the namespace may be mounted onto it yet.
     Plain,
-    /// It could not be watched; to be tried again.
+    /// The namespace could not be watched, which is to be tried again.
     Unwatched,
     Watched(Sockets),
 }
 
-/// Opened inside of the namespace. They keep it alive: closed as soon as its
-/// name is gone, or means another.
+/// The sockets opened inside the namespace. They keep it alive, so they are closed as
+/// soon as its name is gone or belongs to another.
 struct Sockets {
     links: Socket,
     tables: Socket,
@@ -85,14 +86,14 @@ impl Namespaces {
         }
     }
 
-    /// The router whose namespace would have this name.
+    /// Returns the router whose namespace would have this name.
     pub(super) fn router_of(&self, name: &str) -> Option<RouterId> {
         let mut rests = self.prefixes.iter();
         rests.find_map(|prefix| name.strip_prefix(prefix.as_str())?.parse().ok())
     }
 
-    /// Compares a router's names with what is known of them. Returns whether
-    /// something has changed.
+    /// Compares a router's names with what is known of them. Returns whether something
+    /// has changed.
     pub(super) fn survey(&mut self, epoll: &OwnedFd, router: RouterId) -> bool {
         let names: Vec<_> = self
             .prefixes
@@ -107,7 +108,7 @@ impl Namespaces {
     }
 
     fn survey_name(&mut self, epoll: &OwnedFd, router: RouterId, name: String) -> bool {
-        // A name that can't be examined is for the look to complain about.
+        // The look will report a name that can't be examined.
         let identity = self.folder.identity(&name).ok().flatten();
         let known = self.known.get(&name);
         let has_changed = known.map(|known| known.identity) != identity;
@@ -118,7 +119,7 @@ impl Namespaces {
         self.close(epoll, &name);
         if let Some(identity) = identity {
             let state = self.open(epoll, &name, identity).unwrap_or_else(|error| {
-                // What is tried again and again is said once.
+                // An error that repeats at each attempt is logged once.
                 if has_changed {
                     let error: &dyn std::error::Error = &error;
                     warn!(
@@ -145,7 +146,7 @@ impl Namespaces {
         identity: NetnsIdentity,
     ) -> Result<NamespaceFile, Error> {
         match self.folder.open(name)? {
-            // It has come to mean another since: the next survey sees to that.
+            // The name belongs to another namespace by now: the next survey handles that.
             Some(netns) if netns.identity()? != identity => Ok(NamespaceFile::Unwatched),
             Some(netns) => self.listen(epoll, &netns),
             None => Ok(NamespaceFile::Plain),
@@ -189,30 +190,29 @@ impl Namespaces {
         if let Some(NamespaceFile::Watched(sockets)) = known.map(|known| known.state) {
             self.numbers.remove(&sockets.number);
             for socket in [&sockets.links, &sockets.tables] {
-                // Closing does it too, but for a child that still has it open.
+                // Closing the socket removes it too, unless a child still has it open.
                 let _ = epoll::delete(epoll, socket);
             }
         }
     }
 
-    /// Lets go of a router's namespaces.
+    /// Stops watching a router's namespaces.
     pub(super) fn leave(&mut self, epoll: &OwnedFd, router: RouterId) {
         for name in names_of(&self.prefixes.clone(), router) {
             self.close(epoll, &name);
         }
     }
 
-    /// Whether one should be tried again.
+    /// Returns whether a namespace should be tried again.
     pub(super) fn is_incomplete(&self) -> bool {
         let mut all = self.known.values();
         all.any(|known| !matches!(known.state, NamespaceFile::Watched(_)))
     }
 
-    /// Reads what has come for this number; gives the router if it is news.
+    /// Reads what has come for this number. Returns the router if it is news.
     ///
     /// # Errors
-    /// The router, if its sockets are of no use any more: the next survey opens
-    /// others.
+    /// The router, if its sockets are no longer of use: the next survey opens others.
     pub(super) fn read(
         &mut self,
         epoll: &OwnedFd,
@@ -243,19 +243,20 @@ impl Namespaces {
     }
 }
 
-/// Reads until there is no more, or others must have their turn.
+/// Reads until there is no more, or until others must have their turn. Returns whether
+/// anything concerns the agent.
 fn drain(socket: &Socket, buffer: &mut [u8], concerns: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
     let mut is_news = false;
     for _ in 0..AT_ONCE {
         match socket.recv(&mut &mut *buffer, libc::MSG_DONTWAIT | libc::MSG_TRUNC) {
             Ok(length) => {
-                // One that was cut may have been about anything.
+                // A truncated datagram may have been about anything.
                 is_news |= buffer.get(..length).is_none_or(&concerns);
             }
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::AGAIN) => break,
                 Some(Errno::INTR) => {}
-                // The kernel had no room for some: netlink(7).
+                // The kernel had no room for some notifications: netlink(7).
                 Some(Errno::NOBUFS) => is_news = true,
                 _ => return Err(error),
             },

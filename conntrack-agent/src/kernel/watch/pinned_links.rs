@@ -1,9 +1,9 @@
-//! Keeps pinned links open.
+//! Keeps pinned links open, for two reasons.
 //!
-//! For two reasons. A link that is detached by force (`bpftool link detach`)
-//! tells nobody, so each has to be asked, and asking one that is open takes
-//! one or two microseconds. And an open link goes on running its program when its
-//! pin, or the whole bpffs, is taken away, until it has been pinned again.
+//! No event reports a link that is detached by force (`bpftool link detach`), so each
+//! has to be polled, and a query of an open link takes one or two microseconds. And an
+//! open link goes on running its program when its pin, or the whole bpffs, is removed,
+//! until it has been pinned again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,11 +21,12 @@ use super::{
 };
 use crate::model::RouterId;
 
-/// Open links, by router.
+/// The open links, by router.
 #[derive(Debug)]
 pub struct PinnedLinks {
     pub(super) budget: Arc<Budget>,
-    /// A few each, side by side: most of what asking takes is waiting for memory.
+    /// The links of each router, side by side: most of the time of a query is spent
+    /// waiting for memory.
     kept: Mutex<BTreeMap<RouterId, Vec<HeldLink>>>,
 }
 
@@ -39,8 +40,8 @@ struct HeldLink {
 }
 
 impl PinnedLinks {
-    /// One that keeps nothing yet. It takes at most half of the descriptors
-    /// that the process may have now, with all that watches beside it.
+    /// Makes a keeper without links. Together with all watches it takes at most half
+    /// of the descriptors that the process may have now.
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
@@ -49,11 +50,12 @@ impl PinnedLinks {
         })
     }
 
-    /// Keeps the links that are pinned there. One that was kept and has lost its
-    /// pin since the router was looked at stays until the next time, when a look
-    /// that wants it will have pinned it again.
+    /// Keeps the pinned links open. A kept link that has lost its pin since the router
+    /// was looked at stays until the next call; a look that wants the link will have
+    /// pinned it again by then.
     pub fn keep(&self, router: RouterId, pins: &[PathBuf]) {
-        // Closed without the lock: that of the last one detaches a program.
+        // These are closed without the lock: closing a link's last descriptor detaches
+        // a program.
         let mut before = self.lock().remove(&router).unwrap_or_default();
         let mut links = Vec::with_capacity(pins.len());
         for pin in pins {
@@ -76,10 +78,10 @@ impl PinnedLinks {
                         is_stray: false,
                     });
                 }
-                // Taken away since it was listed. It may be all that this descriptor's
-                // program runs by, so it isn't let go of.
+                // The pin was removed since it was listed. The descriptor may be all
+                // that keeps the program attached, so it stays open.
                 (Err(_), Some(kept)) => before.push(kept),
-                // The same of one that was not kept, or no link.
+                // The same goes for a link that was not kept, or for what is no link.
                 (Err(error), None) => debug!(pin = %pin.display(), %error, "not kept open"),
             }
         }
@@ -90,13 +92,13 @@ impl PinnedLinks {
         }
     }
 
-    /// Lets go of all links of a router that is to have none.
+    /// Closes all links of a router that should have none.
     pub fn forget_all(&self, router: RouterId) {
         let forgotten = self.lock().remove(&router);
         drop(forgotten);
     }
 
-    /// Lets go of a link, so that it ends with its pin.
+    /// Closes a link, so that it ends with its pin.
     pub fn forget(&self, router: RouterId, pin: &Path) {
         let forgotten = self.lock().get_mut(&router).and_then(|links| {
             let at = links.iter().position(|kept| kept.pin == pin)?;
@@ -105,8 +107,8 @@ impl PinnedLinks {
         drop(forgotten);
     }
 
-    /// Pins a link again whose pin was taken away. Returns whether it was, and
-    /// is on the interface with this number in some namespace.
+    /// Pins a link again whose pin was removed. Returns whether it was pinned, and is
+    /// on the interface with this number in some namespace.
     ///
     /// # Errors
     /// [`Error::File`] if the kernel refuses.
@@ -126,8 +128,8 @@ impl PinnedLinks {
         }
     }
 
-    /// Whether a link is kept that was pinned there and is on the interface with
-    /// this number in some namespace.
+    /// Returns whether a link is kept that was pinned there and is on the interface
+    /// with this number in some namespace.
     #[must_use]
     pub fn holds(&self, router: RouterId, pin: &Path, interface: u32) -> bool {
         let kept = self.lock();
@@ -136,11 +138,11 @@ impl PinnedLinks {
         find(&kept, router, pin).is_some_and(is_on)
     }
 
-    /// The routers with a link that is on no interface any more.
+    /// Returns the routers with a link that is on no interface any more.
     pub(super) fn detached(&self) -> BTreeSet<RouterId> {
         let kept = self.lock();
         let is_detached = |kept: &HeldLink| {
-            // A link that can't be asked is worth a look too.
+            // A link that can't be queried is worth a look too.
             sys::link_interface(kept.link.as_fd()).map_or(true, |interface| interface == 0)
         };
         let some = kept

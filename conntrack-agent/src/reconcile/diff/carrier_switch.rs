@@ -1,7 +1,7 @@
 //! Computes the effects that switch a router to another carrier.
 //!
-//! A packet must never be given its helper mark in a carrier that its binding
-//! doesn't read. So while classifiers change from one to the other, bindings read
+//! A packet must never get its helper mark in a carrier that its binding doesn't
+//! read. So while classifiers change from one carrier to the other, bindings read
 //! both:
 //!
 //! ```text
@@ -14,7 +14,8 @@ use crate::{
     reconcile::{Effect, InstanceState, InterfaceState, NamespaceState, Observed},
 };
 
-/// What has to be so before programs change, or come onto an interface.
+/// Adds the effects that have to come before programs change, or are attached to
+/// an interface.
 pub(super) fn before(observed: &Observed, effects: &mut Vec<Effect>) {
     for namespace in &observed.namespaces {
         let reads = if is_in_between(observed, namespace) {
@@ -29,7 +30,7 @@ pub(super) fn before(observed: &Observed, effects: &mut Vec<Effect>) {
         observed.instance,
         InstanceState::Current(_) | InstanceState::Outdated(_)
     );
-    // One that is made has the right one from the beginning.
+    // An instance that is made new has the right carrier from the beginning.
     if can_carry && present != Some(wanted) {
         effects.push(Effect::SetCarrier {
             instead_of: present,
@@ -38,7 +39,7 @@ pub(super) fn before(observed: &Observed, effects: &mut Vec<Effect>) {
     }
 }
 
-/// What can be so when all programs are those that are wanted.
+/// Adds the effects that have to wait until all programs are the wanted ones.
 pub(super) fn after(observed: &Observed, effects: &mut Vec<Effect>) {
     for namespace in &observed.namespaces {
         if is_in_between(observed, namespace) {
@@ -64,9 +65,9 @@ fn bind(
     }
 }
 
-/// Whether programs may run in the namespace that use another carrier than is
-/// wanted: the instance's, or those of one that can't be read. What such a one
-/// uses, the binding that it has tells.
+/// Returns whether programs in the namespace may use another carrier than the
+/// wanted one: those of the instance, or those of an instance that can't be read.
+/// The carrier of the latter shows in its binding.
 fn is_in_between(observed: &Observed, namespace: &NamespaceState) -> bool {
     let is_bound =
         namespace.binding == BindingState::Reading(BindingCarriers::One(observed.carrier.wanted));

@@ -1,10 +1,10 @@
 //! Takes over from an agent with an older ABI while packets pass.
 //!
-//! What that one has pinned can't be read, but for whose it is and which links
-//! there are. So the new instance is made beside the old one and filled from the
-//! mapping; then each link gets its program and moves to this version's folder;
-//! then the rest goes. What is left of it where an agent died is what the next
-//! one finds.
+//! The older agent's pins can't be read, except for whose they are and which
+//! links there are. So the new instance is made beside the old one and filled
+//! from the mapping; then each link gets its program and moves to this version's
+//! folder; then the rest is removed. If an agent dies on the way, the next one
+//! finds what is left.
 
 use super::{Host, renewal::rename};
 use crate::{
@@ -14,14 +14,14 @@ use crate::{
 };
 
 impl Host {
-    /// The older versions in which something is pinned for the router.
+    /// Returns the pins of the older versions that have any for the router.
     fn predecessors(&self, router: RouterId) -> Result<Vec<Pins>, Error> {
         let mut older = self.pins.older()?;
         older.retain(|pins| pins.has(router));
         Ok(older)
     }
 
-    /// Notes what there is of older versions.
+    /// Adds what older versions have left to the observation.
     pub(super) fn observe_older_abi(
         &self,
         router: RouterId,
@@ -43,7 +43,8 @@ impl Host {
                 });
                 match of_it {
                     Some(state) => {
-                        // What looked like another's program is this link's.
+                        // The program that looked like another owner's is this
+                        // link's.
                         state.xdp.obstacle = None;
                         state.xdp.inherited = Some(link);
                     }
@@ -51,7 +52,8 @@ impl Host {
                 }
             }
             for link in pins.links_of(router)? {
-                // One that this version has a link on needs none.
+                // An interface that has a link of this version needs no older
+                // one.
                 let of_it = interfaces(observed).find(|state| {
                     !state.attachment.pin.exists()
                         && state.inherited.is_none()
@@ -66,9 +68,9 @@ impl Host {
         Ok(())
     }
 
-    /// Has what an older version attached to an interface run this version's
+    /// Makes an older version's attachment to an interface run this version's
     /// program, and moves its pin to this version's folder. Returns false if it
-    /// was not on the interface any more: then it is attached anew.
+    /// was not on the interface any more: then the program is attached anew.
     pub(super) fn take_over(
         &mut self,
         router: RouterId,

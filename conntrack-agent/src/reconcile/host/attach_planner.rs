@@ -1,11 +1,12 @@
-//! Plans by tcx or tc filter, and when, programs are attached to interfaces.
+//! Plans when programs are attached to interfaces, and whether by tcx or by tc
+//! filter.
 //!
 //! Making a tcx link ends with an RCU grace period, under the lock that every
 //! change of a network on this host takes (`tcx_link_attach`,
-//! kernel/bpf/tcx.c): 8 ms at least with 250 ticks a second, one link after the
+//! kernel/bpf/tcx.c): at least 8 ms with 250 ticks a second, one link after the
 //! other. A tc filter takes none. So a start that finds hundreds of interfaces
-//! bare, as after a reboot, gives most of them filters, and links one router
-//! after the other when all are served.
+//! without a program, as after a reboot, gives most of them filters, and links
+//! one router after the other when all are served.
 
 use std::collections::BTreeSet;
 
@@ -15,22 +16,24 @@ use crate::{
     model::RouterId,
 };
 
-/// Links that a start makes before it goes on with filters: what those take is
-/// not worth attaching twice.
+/// The number of links that a start makes before it goes on with filters: the
+/// time for these is not worth attaching twice.
 const LINKS_OF_A_START: usize = 64;
 
-/// The way to attach, and which others are good for now.
+/// The planner: the final way to attach, and the routers for which another way
+/// is enough for now.
 #[derive(Debug)]
 pub(super) struct AttachPlanner {
     last: AttachMode,
-    /// During a start that may use both: how many links it still makes.
+    /// The number of links that a start that may use both ways still makes;
+    /// `None` otherwise.
     links_left: Option<usize>,
-    /// Routers whose filters will do until it is their turn.
+    /// The routers whose filters are enough until their turn comes.
     waiting: BTreeSet<RouterId>,
 }
 
 impl AttachPlanner {
-    /// For a start.
+    /// Makes a planner for a start.
     ///
     /// # Errors
     /// [`Error::NoTcx`] if tcx is wanted and the kernel has none.
@@ -49,10 +52,11 @@ impl AttachPlanner {
         })
     }
 
-    /// How the next program gets onto an interface with this pin.
+    /// Returns the way in which the next program is attached to an interface
+    /// with this pin.
     pub(super) fn next(&mut self, pin: Pin) -> AttachMode {
         match &mut self.links_left {
-            // One that has a filter keeps it for now.
+            // An interface that has a filter keeps it for now.
             Some(_) if pin == Pin::Filter => AttachMode::Clsact,
             Some(0) => AttachMode::Clsact,
             Some(left) => {
@@ -63,7 +67,8 @@ impl AttachPlanner {
         }
     }
 
-    /// Whether the program is on the router's interface in a way that will do.
+    /// Returns whether the program is on the router's interface in a way that
+    /// is enough.
     pub(super) fn will_do(
         &self,
         router: RouterId,
@@ -76,8 +81,8 @@ impl AttachPlanner {
             || (is_patient && ingress.has(AttachMode::Clsact, program, pin))
     }
 
-    /// The start is over, and these routers have filters. Gives those that are
-    /// to have links in their place.
+    /// Ends the start, with these routers on filters. Returns the routers that
+    /// should have links in their place.
     pub(super) fn end_of_start(&mut self, with_filters: BTreeSet<RouterId>) -> BTreeSet<RouterId> {
         if self.links_left.take().is_some() {
             self.waiting.clone_from(&with_filters);
@@ -86,7 +91,7 @@ impl AttachPlanner {
         BTreeSet::new()
     }
 
-    /// It is this router's turn.
+    /// Gives this router its turn.
     pub(super) fn turn_of(&mut self, router: RouterId) {
         self.waiting.remove(&router);
     }

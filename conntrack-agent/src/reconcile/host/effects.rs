@@ -1,4 +1,4 @@
-//! Carries out an effect, and returns the one that undoes it.
+//! Carries out an effect, and returns the effect that undoes it.
 
 use conntrack_ebpf::abi::Slot;
 
@@ -80,7 +80,8 @@ impl Host {
                     ..attachment.clone()
                 };
                 let taken = self.take_over(router, namespace, attachment, &inherited)?;
-                // Taken back it would be nobody's.
+                // An effect that gave the link back would leave it without an
+                // owner.
                 (!taken).then(|| Effect::Detach {
                     namespace: namespace.clone(),
                     attachment: attachment.clone(),
@@ -154,16 +155,17 @@ impl Host {
         Ok(undo)
     }
 
-    /// Returns whether something of the agent's was on the interface already.
+    /// Attaches the program. Returns whether something of the agent's was on
+    /// the interface already.
     fn attach(
         &mut self,
         router: RouterId,
         namespace: &str,
         attachment: &Attachment,
     ) -> Result<bool, Error> {
-        // Somebody may have removed the folder with the pins in it.
+        // Somebody may have removed the folder of the pins.
         self.pins.prepare_links(router)?;
-        // Its link may be there still, without a pin.
+        // The link may still exist without a pin.
         if !attachment.pin.exists() {
             let (pin, interface) = (&attachment.pin, attachment.interface.index);
             self.keeper.restore(router, pin, interface)?;

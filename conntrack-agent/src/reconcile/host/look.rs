@@ -80,7 +80,8 @@ impl Host {
         Ok((observed, held))
     }
 
-    /// Whether the router has the same namespaces as when it was observed.
+    /// Returns whether the router has the same namespaces as when it was
+    /// observed.
     pub(super) fn is_where_it_was(&self, router: RouterId, hint: &Hint) -> Result<bool, Error> {
         for name in names_of(&self.prefixes, router) {
             if self.folder.identity(&name)?.as_ref() != hint.namespaces.get(&name) {

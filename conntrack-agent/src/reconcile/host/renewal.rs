@@ -7,8 +7,8 @@
 //!          successor  all have it
 //! instance            under the name that it keeps
 //! ```
-//! Each of these can be where an agent died, and [`Host::resume_upgrade`] goes on from
-//! there.
+//! An agent may have died in each of these states, and [`Host::resume_upgrade`] goes
+//! on from there.
 
 use std::{fs, path::Path};
 
@@ -20,7 +20,7 @@ use crate::{
 };
 
 impl Host {
-    /// Brings a renewal to its end that an agent which died left half-way.
+    /// Finishes a renewal that an agent left unfinished when it died.
     pub(super) fn resume_upgrade(&self, router: RouterId) -> Result<(), Error> {
         let (next, successor) = (self.pins.next_instance(router), self.pins.successor(router));
         if !next.exists() && !successor.exists() {
@@ -37,14 +37,14 @@ impl Host {
         Instance::remove(&next)?;
         match Instance::open(&successor)? {
             Usable::Absent => Ok(()),
-            // It was whole; somebody has taken a part of it away.
+            // It was whole, and somebody has removed a part of it.
             Usable::Broken => Instance::remove(&successor),
             Usable::Whole(new) => self.succeed(router, new),
         }
     }
 
-    /// In the place of an instance that works. With the same capacity it works
-    /// on the same maps, so that no count is ever in two places.
+    /// Replaces an instance that works. With the same capacity the new one works on
+    /// the same maps, so that no count is ever in two places.
     pub(super) fn renew(&mut self, router: RouterId, capacity: Capacity) -> Result<(), Error> {
         let next = self.pins.next_instance(router);
         let old = self.instance(router)?;
@@ -52,7 +52,7 @@ impl Host {
         if capacity == old.capacity() {
             old.create_twin(&mut self.object, &next)?;
         } else {
-            // Whoever wants another changes it afterwards.
+            // A caller that wants another carrier changes it afterwards.
             let carrier = old.carrier()?.unwrap_or(Carrier::Mark);
             Instance::create(&mut self.object, &next, router, capacity, carrier)?;
         }
@@ -65,7 +65,7 @@ impl Host {
         })
     }
 
-    /// In the place of remains: whole before any link runs it.
+    /// Replaces remains by an instance that is whole before any link runs it.
     pub(super) fn rebuild(
         &mut self,
         router: RouterId,
@@ -94,18 +94,18 @@ impl Host {
         if filled.is_err() {
             Instance::remove(&next)?;
         }
-        // Where this fails half-way, the next look at the router goes on.
+        // If this fails half-way, the next look at the router goes on.
         self.succeed(router, filled?)
     }
 
-    /// Each step can be done again.
+    /// Makes the successor the router's instance. Each step can be repeated.
     fn succeed(&self, router: RouterId, mut new: Instance) -> Result<(), Error> {
         let (instance, successor) = (self.pins.instance(router), self.pins.successor(router));
         self.relink(router, &mut new)?;
         if let Usable::Whole(old) = Instance::open(&instance)?
             && !new.is_twin_of(&old)?
         {
-            // What it has counted since its counts were copied.
+            // The old instance has counted on since its counts were copied.
             wait_for_programs();
             new.count_on_from(&old)?;
         }

@@ -1,7 +1,7 @@
 //! Decides where an XDP program is wanted and can be attached.
 //!
-//! Never a reason for a router to fail: without it the tc program finds by itself
-//! what would have been handed over.
+//! XDP is never a reason for a router to fail: without it the tc program itself
+//! finds what would have been handed over.
 
 use std::{
     collections::BTreeMap,
@@ -18,21 +18,21 @@ use crate::{
     reconcile::{Observed, Obstacle, XdpState},
 };
 
-/// What was said of interfaces that can't have XDP, by router and pin. Of one
-/// that the kernel refused, also what it was like: until that changes it is not
-/// asked again, for each look would be an attempt.
+/// The notices about interfaces that can't have XDP, by router and pin. A refusal
+/// by the kernel is noted with the state of the interface: until that changes the
+/// kernel is not asked again, for each look would be an attempt.
 pub(super) type Obstacles = BTreeMap<RouterId, BTreeMap<PathBuf, XdpNotice>>;
 
-/// What was said of one interface.
+/// A notice about one interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum XdpNotice {
-    /// Another's program is on it.
+    /// Another owner's program is on it.
     Foreign,
-    /// The kernel refused.
+    /// The kernel refused this attempt.
     Refused(Attempt),
 }
 
-/// What was tried, as far as a driver's answer may depend on it.
+/// An attempt to attach, as far as a driver's answer may depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attempt {
     mode: XdpMode,
@@ -40,8 +40,8 @@ pub(super) struct Attempt {
 }
 
 impl Host {
-    /// What an interface has of XDP. It is to have some only where the tc program
-    /// is too.
+    /// Returns the XDP state of an interface. XDP is wanted only where the tc
+    /// program is wanted too.
     pub(super) fn look_at_xdp(
         &self,
         router: RouterId,
@@ -55,7 +55,7 @@ impl Host {
         let (pin, there) = (XdpPin::at(&path), ingress.xdp);
         let wanted = self.xdp.mode_of(name).filter(|_| is_classified);
         let is_ours = pin.is_of(there, index);
-        // One whose pin was taken away is the agent's all the same.
+        // A link whose pin was removed is still the agent's.
         let is_stray = |there: XdpProgram| {
             Some(there.id) == program || self.keeper.holds(router, &path, index)
         };
@@ -85,7 +85,7 @@ impl Host {
         }
     }
 
-    /// Says which interfaces can't have XDP, once, and forgets those that can.
+    /// Logs once which interfaces can't have XDP, and forgets those that can.
     pub(super) fn note_obstacles(&mut self, router: RouterId, observed: &Observed) {
         let before = self.obstacles.remove(&router).unwrap_or_default();
         let mut now = BTreeMap::new();
@@ -94,7 +94,7 @@ impl Host {
                 let pin = &state.xdp.pin;
                 let said = match (state.xdp.obstacle, before.get(pin)) {
                     (None, _) | (Some(Obstacle::Refused), None) => continue,
-                    // Said when it was refused.
+                    // This was logged when the kernel refused.
                     (Some(Obstacle::Refused), Some(said)) => *said,
                     (Some(Obstacle::Foreign), before) => {
                         if before != Some(&XdpNotice::Foreign) {
@@ -114,8 +114,8 @@ impl Host {
         }
     }
 
-    /// Returns whether the interface has the XDP program now and had nothing of
-    /// the agent's before.
+    /// Attaches the XDP program. Returns whether the interface has it now and had
+    /// nothing of the agent's before.
     pub(super) fn attach_xdp(
         &mut self,
         router: RouterId,
@@ -129,7 +129,7 @@ impl Host {
         if let Some(from) = from {
             rename(from, pin)?;
         }
-        // Its link may be there still, without a pin.
+        // The link may still exist without a pin.
         if XdpPin::at(pin) == XdpPin::Absent {
             self.keeper.restore(router, pin, interface.index)?;
         }
@@ -144,8 +144,8 @@ impl Host {
                 warn!(%router, namespace, interface = interface.name, %error,
                     "the interface can't have XDP in this mode: \
                      its traffic is classified by tc alone");
-                // Another's program, which the next look will find, or which has
-                // gone by then.
+                // The next look will find another owner's program there, or it
+                // will be gone by then.
                 if error.kind() != io::ErrorKind::ResourceBusy {
                     let said = XdpNotice::Refused(Attempt { mode, mtu });
                     let of_router = self.obstacles.entry(router).or_default();

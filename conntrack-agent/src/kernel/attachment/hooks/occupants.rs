@@ -1,5 +1,5 @@
-//! Lists all programs and tc filters on the ingress of interfaces, the agent's and
-//! others'.
+//! Lists all programs and tc filters on the ingress of interfaces, of the agent and
+//! of others.
 
 use rustix::io::Errno;
 
@@ -11,35 +11,36 @@ use crate::kernel::{
     sys,
 };
 
-/// How a program is on an interface, in the order in which packets meet them.
+/// The place of a program on an interface's ingress, in the order in which packets
+/// reach them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OnHook {
-    /// In its driver, or in front of the network stack.
+    /// The program is in the interface's driver, or in front of the network stack.
     Xdp,
-    /// By tcx.
+    /// The program is on tcx.
     Tcx,
-    /// By a tc filter.
+    /// The program is in a tc filter.
     Filter,
 }
 
-/// What packets meet on an interface's ingress.
+/// A program or filter that packets pass on an interface's ingress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Occupant {
-    /// How it is there.
+    /// The place where it is attached.
     pub by: OnHook,
-    /// The kernel's id of the eBPF program that it is; 0 of several XDP programs, on
-    /// the card and off it. None of a tc filter that runs none.
+    /// The kernel's id of the eBPF program; 0 for several XDP programs, on the card
+    /// and off it. `None` for a tc filter that runs no program.
     pub program: Option<u32>,
-    /// Of a tc filter, its kind: `bpf`, `u32`.
+    /// The kind of a tc filter: `bpf`, `u32`.
     pub kind: Option<String>,
-    /// Whether it is in a filter that says it is this agent's.
+    /// Whether it is in a filter whose name says that it is this agent's.
     pub is_own_filter: bool,
 }
 
 impl Hooks {
-    /// The namespace's interfaces, by rising index, with the programs and the tc
-    /// filters that packets meet on each, first to last. Filters of one kind that
-    /// are next to each other are one, if they run no program.
+    /// Returns the namespace's interfaces, by rising index, with the programs and
+    /// the tc filters that packets pass on each, first to last. Adjoining filters of
+    /// one kind that run no program count as one.
     ///
     /// # Errors
     /// [`Error`] if the kernel can't be asked.
@@ -68,7 +69,7 @@ impl Hooks {
                             let programs = links.into_iter().map(|(program, _)| program);
                             occupants.extend(programs.map(|id| other(OnHook::Tcx, id)));
                         }
-                        // Unplugged since it was listed.
+                        // The interface was unplugged since it was listed.
                         Err(error) if is(&error, Errno::NODEV) => continue,
                         Err(error) => return Err(unlisted(error)),
                     }
