@@ -11,6 +11,7 @@ use conntrack_tests::durable::BareRouter;
 use conntrack_tests::lab::Lab;
 use conntrack_tests::process::{Process, Stream};
 use conntrack_tests::served::{Served, rules_of};
+use conntrack_tests::snapshot::interfaces;
 use conntrack_tests::wait;
 use serde_json::Value;
 
@@ -170,15 +171,17 @@ fn what_a_start_leaves_for_later_is_no_repair() {
         "[[router]]\nid = \"{}\"\nhelpers = [{{ protocol = \"tcp\", port = 21, helper = \"ftp\" }}]\n",
         router.id()
     );
-    let _agent = Agent::start(&lab, &rules);
+    let agent = Agent::start(&lab, &rules);
     let pins = Pins::new(lab.dir().agent_bpffs_dir());
     let filters = || {
         let pins = pins.links_of(router.id()).expect("the pins").into_iter();
         pins.filter(|pin| pin.is_dir()).count()
     };
-    let at_first = filters();
-    assert!(at_first > 0, "the start makes all of them links");
     wait::until(wait::patience(), || (filters() == 0).then_some(())).expect("links alone");
+    // Where the start left none for later, each is attached to once.
+    let attached = agent.log_count("effect=attach to");
+    let number = interfaces(router.netns()).len();
+    assert!(attached > number, "{attached} times to {number}");
     let socket = listening(&lab);
     let heard = |path: &str| curl(&socket, "GET", path, "").body["events"].clone();
     let said = heard("/v1/events?after=0");
