@@ -37,10 +37,11 @@ use self::{
     top::Top,
 };
 use crate::{
+    agent::Rebuild,
     cleanup::cleanup,
     client::{Client, DEFAULT_SOCKET},
     config::{Config, ConfigError, DEFAULT_PATH},
-    daemon::{self, Rebuild},
+    daemon,
     doctor::examine,
     input::sentence,
     kernel::Build,

@@ -35,7 +35,7 @@ pub use attachment::{
 pub use binding::{Binding, BindingState, TABLE_PREFIX, remove_binding_of};
 pub use bpffs::{ensure_mounted, is_bpffs, is_unused, require_mounted};
 pub use build::Build;
-pub use capabilities::{MissingCapability, missing, reduce};
+pub use capabilities::{CapabilityError, MissingCapability, missing, reduce, require_capabilities};
 pub use carrier::{BindingCarriers, Carrier, MarkBits, name as carrier_name};
 pub use conntrack::{Conntrack, Fullness, OriginalTuple, Tracked, Usage};
 pub use error::Error;
