@@ -7,7 +7,7 @@ use comfy_table::{
     Cell, Color, ColumnConstraint, ContentArrangement, Table as Grid, Width, presets,
 };
 
-use super::output::{Terminal, printable};
+use super::terminal::{Terminal, printable};
 
 /// Between two columns.
 const GAP: u16 = 2;
