@@ -7,8 +7,6 @@ use std::{
     fmt,
 };
 
-use super::{Error, Netns, legacy, netfilter};
-
 /// A table, by its family and its name: `ip raw` of nftables, which is iptables-nft's
 /// too, or `iptables-legacy raw`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,22 +149,6 @@ impl Ruleset {
         }
         found.into_iter()
     }
-}
-
-/// A namespace's chains and rules: nftables', which are iptables-nft's too, and
-/// those that legacy iptables has in front of connections.
-///
-/// # Errors
-/// [`Error`] if they can't be read.
-pub fn ruleset_of(netns: &Netns) -> Result<Ruleset, Error> {
-    netns.enter(|| {
-        let found = netfilter::ruleset().map_err(|source| Error::Table {
-            place: netns.name().to_owned(),
-            table: "(any)".into(),
-            source,
-        })?;
-        Ok(found.and(legacy::ruleset(netns.name())?))
-    })
 }
 
 #[cfg(test)]
