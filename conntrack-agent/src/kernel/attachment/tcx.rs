@@ -18,7 +18,7 @@ use aya::{
 use nix::net::if_::if_indextoname;
 use rustix::io::Errno;
 
-use super::{Pin, hooks::Target, pin};
+use super::{Pin, pin, target::Target};
 use crate::kernel::{Error, Instance, netlink::is, sys};
 
 /// How long a link may take to leave that nothing holds any more: the kernel

@@ -17,7 +17,7 @@ use aya::programs::{links::LinkInfo, loaded_links};
 use nix::net::if_::if_indextoname;
 use rustix::io::Errno;
 
-use super::{hooks::Target, pin};
+use super::{pin, target::Target};
 use crate::kernel::{Error, Instance, netlink::is, sys};
 
 /// How long a link may take to leave that nothing holds any more: the kernel
