@@ -34,6 +34,7 @@ pub use attachment::{
     XdpProgram, unpin,
 };
 pub use binding::{Binding, BindingState, TABLE_PREFIX, remove_binding_of};
+pub(crate) use bpffs::remove_if_empty;
 pub use bpffs::{ensure_mounted, is_bpffs, is_unused, require_mounted};
 pub use build::Build;
 pub use capabilities::{CapabilityError, MissingCapability, missing, reduce, require_capabilities};
@@ -48,7 +49,6 @@ pub use netns::{Netns, NetnsFolder, NetnsIdentity, names_of};
 pub use nft::Nft;
 pub use object::{AgentId, Object};
 pub use pins::Pins;
-pub(crate) use pins::remove_if_empty;
 pub use ruleset::{Chain, ForeignRule, Hook, RuleAction, Ruleset, TableName};
 pub use ruleset_reader::ruleset_of;
 pub(crate) use sys::share_heaps;

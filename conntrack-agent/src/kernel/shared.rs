@@ -9,7 +9,7 @@ use conntrack_ebpf::{
 };
 use tracing::warn;
 
-use super::{Error, pins::remove_pin};
+use super::{Error, bpffs::remove_pin};
 
 /// Each of them, and what a map must be to serve as it.
 const SHARED: [(&str, Shape); 3] = [

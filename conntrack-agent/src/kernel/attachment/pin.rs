@@ -6,7 +6,7 @@ use aya::programs::links::{FdLink, PinnedLink};
 
 use crate::kernel::{
     Error,
-    pins::{remove_if_empty, remove_pin},
+    bpffs::{make_one, remove_if_empty, remove_pin},
 };
 
 /// In a filter's folder: that the qdisc which it is on was made for it.
@@ -46,9 +46,9 @@ impl Pin {
 
 /// Makes a filter's folder; one that is there stays.
 pub(super) fn mark_filter(path: &Path, made_qdisc: bool) -> Result<(), Error> {
-    make(path)?;
+    make_one(path)?;
     if made_qdisc {
-        make(&path.join(QDISC))?;
+        make_one(&path.join(QDISC))?;
     }
     Ok(())
 }
@@ -84,13 +84,4 @@ pub(super) fn remove_link(path: &Path) -> Result<(), Error> {
 /// The qdisc was not made for the filter after all.
 pub(super) fn forget_qdisc(path: &Path) -> Result<(), Error> {
     remove_if_empty(&path.join(QDISC))
-}
-
-fn make(path: &Path) -> Result<(), Error> {
-    match fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(Error::file(path, "made")(error))
-        }
-        _ => Ok(()),
-    }
 }
