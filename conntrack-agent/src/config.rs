@@ -20,7 +20,7 @@ use crate::{
     audit::AuditSettings,
     engine::Limits,
     input::read_text,
-    kernel::MarkBits,
+    kernel::{MarkBits, RouterNamespaces},
     model::{Helper, MAX_HELPER_MARK},
     port_table::Capacity,
     sources::listed,
@@ -226,6 +226,12 @@ impl Config {
     pub fn bpffs_root(&self) -> &Path {
         // A checked configuration has a parent here.
         self.bpffs_dir.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// The routers' namespaces, by folder and names.
+    #[must_use]
+    pub fn router_namespaces(&self) -> RouterNamespaces {
+        RouterNamespaces::new(&self.netns_dir, self.namespace_prefixes.clone())
     }
 
     /// The time between two looks at everything.

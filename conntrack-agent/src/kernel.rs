@@ -22,6 +22,7 @@ mod object;
 #[cfg(feature = "ebpf-log")]
 mod packet_log;
 mod pins;
+mod router_namespaces;
 mod ruleset;
 mod ruleset_reader;
 mod shared;
@@ -49,6 +50,7 @@ pub use netns::{Netns, NetnsFolder, NetnsIdentity, names_of};
 pub use nft::Nft;
 pub use object::{AgentId, Object};
 pub use pins::Pins;
+pub use router_namespaces::RouterNamespaces;
 pub use ruleset::{Chain, ForeignRule, Hook, RuleAction, Ruleset, TableName};
 pub use ruleset_reader::ruleset_of;
 pub(crate) use sys::share_heaps;

@@ -5,7 +5,7 @@ use std::{
     io,
     os::fd::AsFd as _,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
 };
 
@@ -36,6 +36,12 @@ impl NetnsFolder {
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     /// Opens the namespace called `name`; none if there is no such one, or if

@@ -27,7 +27,7 @@ use dirty_set::{Mailbox, WatchCommand};
 use event_loop::EventLoop;
 pub use pinned_links::PinnedLinks;
 
-use super::Pins;
+use super::{Pins, RouterNamespaces};
 use crate::model::RouterId;
 
 /// Called when there are news; it must not block.
@@ -36,10 +36,8 @@ type Waker = Box<dyn Fn() + Send>;
 /// Where to look.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// The folder of namespaces.
-    pub netns_dir: PathBuf,
-    /// What a router's namespaces are called, in front of its id.
-    pub prefixes: Vec<String>,
+    /// The routers' namespaces.
+    pub namespaces: RouterNamespaces,
     /// The pins.
     pub pins: Pins,
     /// Where the bpffs with the pins is mounted.
