@@ -3,6 +3,7 @@
 //! [`Handle`], and read its [`View`] meanwhile.
 
 mod connections;
+mod error;
 mod view;
 mod worker;
 
@@ -16,6 +17,7 @@ use std::{
 use tracing::{debug, error, info, warn};
 
 pub use connections::{AddressFamily, Connections, HelperOutcome};
+pub use error::AgentError;
 pub use view::{Condition, Snapshot, View};
 use view::{Turn, Turns};
 pub use worker::{Applied, Handle, Rejection, Request};
@@ -23,7 +25,6 @@ pub use worker::{Applied, Handle, Rejection, Request};
 use crate::{
     audit::{AuditRecord, Auditor, Outcome, Peer, RequestId},
     config::Config,
-    daemon::{Rebuild, RunError},
     engine::{Change, Entry, Mapping, Policy},
     event_log::{Event, EventLog},
     heartbeat::Heartbeat,
@@ -37,6 +38,15 @@ use crate::{
     sources::{RuleSet, rules_file},
     store::{self, Store, StoreError},
 };
+
+/// What a store that was lost is made again from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Rebuild {
+    /// The rules that are in force, as the pinned port tables have them.
+    Pins,
+    /// The rules file alone.
+    Rules,
+}
 
 /// A running agent.
 pub(crate) struct Agent {
@@ -72,7 +82,7 @@ impl Agent {
         rules: Option<&Path>,
         rebuild: Option<Rebuild>,
         goes_on: &dyn Fn() -> bool,
-    ) -> Result<Self, RunError> {
+    ) -> Result<Self, AgentError> {
         let id = footprint.agent();
         let bits = MarkBits::new(config.mark_mask).ok_or(kernel::Error::Missing("mark bits"))?;
         let binding = Binding::probe(Nft::new(&config.nft), id, bits)?;
@@ -87,7 +97,7 @@ impl Agent {
             // The mapping is complete before the store is created: an empty store, or an
             // incomplete one if the agent dies now, would take all rules away.
             Some(Rebuild::Rules) => {
-                let wanted = wanted.as_ref().ok_or(RunError::NoRulesFile)?;
+                let wanted = wanted.as_ref().ok_or(AgentError::NoRulesFile)?;
                 Some(Self::mapping_of(wanted, &policy)?)
             }
         };
@@ -130,9 +140,9 @@ impl Agent {
         footprint: &mut HostState,
         host: &Host,
         rebuild: Option<Mapping>,
-    ) -> Result<(Store, Mapping), RunError> {
+    ) -> Result<(Store, Mapping), AgentError> {
         let folder = &config.state_dir;
-        let make = |mapping: Mapping| -> Result<_, RunError> {
+        let make = |mapping: Mapping| -> Result<_, AgentError> {
             Ok((Store::create(folder, &mapping)?, mapping))
         };
         let mut is_new = true;
@@ -142,7 +152,7 @@ impl Agent {
                 Store::open(folder)?
             }
             (true, Some(mapping)) => match Store::open(folder) {
-                Ok(_) => return Err(RunError::NothingToRebuild(folder.join(store::NAME))),
+                Ok(_) => return Err(AgentError::NothingToRebuild(folder.join(store::NAME))),
                 Err(error @ StoreError::Damaged { .. }) => {
                     warn!(%error, "rebuilding");
                     make(mapping)?
@@ -159,9 +169,9 @@ impl Agent {
         Ok(opened)
     }
 
-    /// Returns a mapping of the rules in force. They become the API's, because nothing
-    /// tells their origin.
-    fn mapping_in_force(host: &Host) -> Result<Mapping, RunError> {
+    /// The rules that are in force become the API's, because nothing says whose
+    /// they were.
+    fn mapping_in_force(host: &Host) -> Result<Mapping, AgentError> {
         let entries = (0..)
             .zip(host.rules_in_force()?)
             .map(|(age, target)| Entry {
@@ -172,14 +182,14 @@ impl Agent {
                 },
                 age,
             });
-        Mapping::from_entries(entries).map_err(RunError::Inconsistent)
+        Mapping::from_entries(entries).map_err(AgentError::Inconsistent)
     }
 
-    fn mapping_of(wanted: &RuleSet, policy: &Policy) -> Result<Mapping, RunError> {
+    fn mapping_of(wanted: &RuleSet, policy: &Policy) -> Result<Mapping, AgentError> {
         let mut mapping = Mapping::default();
         let batch = wanted.operations(&mapping, Origin::File, RuleId::random);
         let change = mapping.decide(policy, Origin::File, &batch);
-        mapping.commit(&change.map_err(RunError::Refused)?);
+        mapping.commit(&change.map_err(AgentError::Refused)?);
         Ok(mapping)
     }
 
@@ -208,7 +218,7 @@ impl Agent {
         &mut self,
         wanted: Option<&RuleSet>,
         goes_on: &dyn Fn() -> bool,
-    ) -> Result<Summary, RunError> {
+    ) -> Result<Summary, AgentError> {
         if let Some(wanted) = wanted {
             let begun = Instant::now();
             let made = self.make(wanted);
@@ -226,20 +236,20 @@ impl Agent {
         Ok(summary)
     }
 
-    fn make(&mut self, wanted: &RuleSet) -> Result<Change, RunError> {
+    fn make(&mut self, wanted: &RuleSet) -> Result<Change, AgentError> {
         let batch = wanted.operations(&self.mapping, Origin::File, RuleId::random);
         let change = self
             .mapping
             .decide(&self.policy, Origin::File, &batch)
-            .map_err(RunError::Refused)?;
+            .map_err(AgentError::Refused)?;
         if !change.is_empty() {
             self.change(change.clone())?;
         }
         Ok(change)
     }
 
-    /// Records the change in the audit trail, like the change of a request.
-    fn record(&self, made: &Result<Change, RunError>, begun: Instant) {
+    /// Into the audit trail, as a request's change would be.
+    fn record(&self, made: &Result<Change, AgentError>, begun: Instant) {
         let rules = |entries: &[Entry]| entries.iter().map(|entry| entry.rule).collect();
         let (before, after, outcome) = match made {
             Ok(change) if change.is_empty() => return,
@@ -248,7 +258,7 @@ impl Agent {
                 rules(change.added()),
                 Outcome::Done,
             ),
-            Err(error @ RunError::Refused(_)) => {
+            Err(error @ AgentError::Refused(_)) => {
                 (Vec::new(), Vec::new(), Outcome::Refused(sentence(error)))
             }
             Err(error) => (Vec::new(), Vec::new(), Outcome::Failed(sentence(error))),
@@ -270,8 +280,8 @@ impl Agent {
         self.chronicle.note(happening, event.routers);
     }
 
-    /// Makes a change, durably and in the kernel, or not at all.
-    fn change(&mut self, change: Change) -> Result<(), RunError> {
+    /// Makes one change, durably and in the kernel, or not at all.
+    fn change(&mut self, change: Change) -> Result<(), AgentError> {
         self.bpffs.ensure()?;
         let stored = self.store.commit(&self.mapping, &change);
         self.metrics.committed(stored.is_ok());
@@ -305,7 +315,7 @@ impl Agent {
                     );
                 }
                 self.mapping.commit(&back);
-                Err(RunError::Apply(Box::new(error)))
+                Err(AgentError::Apply(Box::new(error)))
             }
         }
     }
@@ -442,7 +452,7 @@ pub(crate) fn policy(config: &Config, present: Vec<Helper>) -> Policy {
 pub(crate) fn read_rules(
     rules: Option<&Path>,
     policy: &Policy,
-) -> Result<Option<RuleSet>, RunError> {
+) -> Result<Option<RuleSet>, AgentError> {
     Ok(rules
         .map(|path| rules_file::read(path, policy))
         .transpose()?)

@@ -38,13 +38,14 @@ mod file;
 mod journal;
 mod limit;
 mod line;
+mod settings;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 
 pub use event::{AuditRecord, Outcome, Peer, RequestId};
-pub(crate) use line::LONGEST_LINE;
+pub use settings::{AuditSettings, AuditTo};
 
 use std::{
     error::Error,
@@ -56,7 +57,6 @@ use std::{
 
 use tracing::{error, warn};
 
-use crate::config::{Audit, AuditTo};
 use file::Lines;
 use journal::Journal;
 use limit::RefusalLimiter;
@@ -98,7 +98,7 @@ impl Auditor {
     ///
     /// # Errors
     /// [`AuditError`] if it can't be where the configuration wants it.
-    pub fn open(config: &Audit, state_dir: &Path) -> Result<Self, AuditError> {
+    pub fn open(config: &AuditSettings, state_dir: &Path) -> Result<Self, AuditError> {
         let sink = match config.to {
             AuditTo::File => {
                 let path = state_dir.join(file::NAME);
@@ -118,7 +118,7 @@ impl Auditor {
         Ok(Self::new(sink, config))
     }
 
-    fn new(sink: Sink, config: &Audit) -> Self {
+    fn new(sink: Sink, config: &AuditSettings) -> Self {
         Self(Mutex::new(Trail {
             sink,
             limiter: RefusalLimiter::new(

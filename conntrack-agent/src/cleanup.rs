@@ -1,17 +1,12 @@
 //! `cleanup`: removes everything that the agent ever made.
 
-use std::{fmt, path::Path};
-
-use tracing::warn;
-
 use crate::{
     api::{ListenError, SOCKET, remove_socket},
     audit,
     config::Config,
-    daemon::{RunError, require_capabilities},
     host_state::{AbandonedState, FootprintError},
-    kernel::{self, AgentId, Hooks, Instance, NetnsFolder, Nft, Pins, remove_binding_of, unpin},
-    model::RouterId,
+    kernel::{self, CapabilityError, Nft, require_capabilities},
+    teardown::{Removed, remove_datapath},
 };
 
 /// Why something may be left.
@@ -19,7 +14,7 @@ use crate::{
 pub enum CleanupError {
     /// It may not do what it has to.
     #[error(transparent)]
-    NotPermitted(#[from] RunError),
+    NotPermitted(#[from] CapabilityError),
     /// An agent is running, or its folders can't be had.
     #[error(transparent)]
     HostState(#[from] FootprintError),
@@ -29,35 +24,6 @@ pub enum CleanupError {
     /// The kernel or nft refused.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
-}
-
-/// What was removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
-    links: usize,
-    instances: usize,
-    bindings: usize,
-    /// It is the operator's to remove: it says who changed what.
-    audit_trail_stays: bool,
-}
-
-impl fmt::Display for Removed {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            links,
-            instances,
-            bindings,
-            audit_trail_stays,
-        } = self;
-        write!(
-            formatter,
-            "removed {links} links, {instances} instances, {bindings} bindings"
-        )?;
-        if *audit_trail_stays {
-            write!(formatter, "; the audit trail stays")?;
-        }
-        Ok(())
-    }
 }
 
 /// Removes links, then bindings, then instances, then files: at no moment does
@@ -82,98 +48,4 @@ pub fn cleanup(config: &Config) -> Result<Removed, CleanupError> {
     removed.audit_trail_stays =
         audit::files(&config.state_dir).is_ok_and(|files| !files.is_empty());
     Ok(removed)
-}
-
-/// Removes what is the agent's in the kernel, and nothing on disk. Where no
-/// footprint names the agent, what is pinned does.
-///
-/// # Errors
-/// [`kernel::Error`] if something could not be removed; calling it again goes on
-/// from there.
-pub(crate) fn remove_datapath(
-    nft: &Nft,
-    bpffs_dir: &Path,
-    netns_dir: &Path,
-    mut agent: Option<AgentId>,
-) -> Result<Removed, kernel::Error> {
-    let folder = NetnsFolder::new(netns_dir);
-    let mut removed = Removed::default();
-    let mut ours = Vec::new();
-    // Of every ABI version, whichever this agent has itself.
-    for pins in Pins::of_all_versions(bpffs_dir)? {
-        for router in pins.routers()? {
-            match owner(&pins, router) {
-                // Without a footprint, what is pinned in the agent's folder tells
-                // who it was.
-                Some(owner) if *agent.get_or_insert(owner) != owner => {
-                    warn!(%router, %owner, "another agent's instance stays");
-                }
-                _ => ours.push((pins.clone(), router)),
-            }
-        }
-    }
-    for (pins, router) in &ours {
-        for pin in pins.attachments_of(*router)? {
-            match agent {
-                Some(agent) => Hooks::to_remove(agent).reap(&folder, &pin)?,
-                // No filter can be told to be ours; a link is by its place.
-                None => unpin(&pin)?,
-            }
-            removed.links += 1;
-        }
-    }
-    if let Some(agent) = agent {
-        clear_everywhere(nft, &folder, agent, &mut removed)?;
-    }
-    for (pins, router) in ours {
-        let instances = pins.instances(router);
-        removed.instances += instances.iter().filter(|folder| folder.exists()).count();
-        pins.remove(router)?;
-    }
-    Pins::remove_unshared(bpffs_dir)?;
-    Ok(removed)
-}
-
-/// Removes filters that no pin tells of, and bindings. All namespaces are tried,
-/// whatever is wrong with one of them.
-fn clear_everywhere(
-    nft: &Nft,
-    folder: &NetnsFolder,
-    agent: AgentId,
-    removed: &mut Removed,
-) -> Result<(), kernel::Error> {
-    let hooks = Hooks::to_remove(agent);
-    let mut failed = None;
-    for name in folder.names()? {
-        let cleared = folder.open(&name).and_then(|netns| {
-            if let Some(netns) = netns {
-                removed.links += hooks.clear(&netns)?;
-                removed.bindings += usize::from(remove_binding_of(nft, &netns, agent)?);
-            }
-            Ok(())
-        });
-        match cleared {
-            Ok(()) => {}
-            // A mount of another kind of namespace, or one that went just now.
-            Err(error) if error.is_no_network_namespace() => {
-                warn!(namespace = name, "not a network namespace");
-            }
-            Err(error) => {
-                warn!(
-                    namespace = name,
-                    error = &error as &dyn std::error::Error,
-                    "not examined"
-                );
-                failed.get_or_insert(error);
-            }
-        }
-    }
-    failed.map_or(Ok(()), Err)
-}
-
-/// Whose the router's pins are, as far as they can tell.
-fn owner(pins: &Pins, router: RouterId) -> Option<AgentId> {
-    pins.instances(router)
-        .iter()
-        .find_map(|folder| Instance::owner_of(folder))
 }

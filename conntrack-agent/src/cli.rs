@@ -11,6 +11,7 @@ mod router;
 mod show;
 mod status;
 mod table;
+mod terminal;
 mod top;
 mod values;
 
@@ -32,15 +33,17 @@ use self::{
     events::FollowEvents,
     exit::{Failed, Status},
     helper::HelperCommand,
-    output::{Output, OutputFormat, Terminal, printable},
+    output::{Output, OutputFormat},
     router::RouterCommand,
+    terminal::{Terminal, printable},
     top::Top,
 };
 use crate::{
+    agent::Rebuild,
     cleanup::cleanup,
     client::{Client, DEFAULT_SOCKET},
     config::{Config, ConfigError, DEFAULT_PATH},
-    daemon::{self, Rebuild},
+    daemon,
     doctor::examine,
     input::sentence,
     kernel::Build,

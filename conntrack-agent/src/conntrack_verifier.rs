@@ -37,8 +37,7 @@ use crate::{
     event_log::{Event, HelperState},
     input::sentence,
     kernel::{
-        Conntrack, Error, EventReader, Inherited, NetnsFolder, NewConnection, OriginalTuple,
-        names_of,
+        Conntrack, Error, EventReader, Inherited, NewConnection, OriginalTuple, RouterNamespaces,
     },
     model::{Helper, Port, RouterId, RuleTarget},
 };
@@ -75,8 +74,7 @@ impl ConntrackVerifier {
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let mut work = Work {
             bell: Arc::clone(&bell),
-            netns: NetnsFolder::new(&config.netns_dir),
-            prefixes: config.namespace_prefixes.clone(),
+            namespaces: config.router_namespaces(),
             agent,
             events: None,
             inherited,
@@ -118,8 +116,7 @@ impl Drop for ConntrackVerifier {
 
 struct Work {
     bell: Arc<OwnedFd>,
-    netns: NetnsFolder,
-    prefixes: Vec<String>,
+    namespaces: RouterNamespaces,
     agent: Handle,
     events: Option<EventReader>,
     inherited: Option<Inherited>,
@@ -251,8 +248,8 @@ impl Work {
         router: RouterId,
         flows: &[OriginalTuple],
     ) -> Result<Vec<ConntrackEntries>, Error> {
-        let names: Vec<_> = names_of(&self.prefixes, router).collect();
-        let of_namespaces = self.netns.visit(&names, |name, entered| {
+        let names: Vec<_> = self.namespaces.names_of(router).collect();
+        let of_namespaces = self.namespaces.folder().visit(&names, |name, entered| {
             let failed = |error: io::Error| format!("{name}: {error}");
             let opened = entered.map_err(|error| sentence(&error));
             let mut conntrack = match opened.and_then(|()| Conntrack::open().map_err(failed)) {

@@ -25,23 +25,14 @@ use self::{
     signals::Signals,
 };
 use crate::{
-    agent::{Agent, policy, read_rules},
-    cleanup::remove_datapath,
+    agent::{Agent, Rebuild, policy, read_rules},
     config::{Config, OnStop},
     host_state::HostState,
     input::sentence,
     kernel::{self, AgentId, Build, EventReader, Instance, Nft, Pins},
     model::Helper,
+    teardown::remove_datapath,
 };
-
-/// What a store that was lost is made again from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Rebuild {
-    /// The rules that are in force, as the pinned port tables have them.
-    Pins,
-    /// The rules file alone.
-    Rules,
-}
 
 /// Runs until SIGTERM or SIGINT; SIGHUP reads the rules file again.
 ///
@@ -84,7 +75,7 @@ fn live(
     // From the cheapest check to the dearest; nothing is made before the claim.
     let descriptors = raise_descriptor_limit();
     read_rules(rules, &policy(config, Helper::all().collect()))?;
-    require_capabilities()?;
+    kernel::require_capabilities()?;
     Pins::of(edition, &config.bpffs_dir).require_none_newer()?;
     let mut footprint = HostState::claim(config, || pinned_agent(config))?;
     let mut begin = || {
@@ -144,19 +135,6 @@ fn give_up_privileges() -> Result<(), RunError> {
         );
     }
     Ok(())
-}
-
-/// That the agent may do what it has to.
-///
-/// # Errors
-/// [`RunError::Capabilities`] if not.
-pub fn require_capabilities() -> Result<(), RunError> {
-    let missing = kernel::missing().map_err(RunError::Unknown)?;
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        Err(RunError::Capabilities(missing))
-    }
 }
 
 /// Whose the instances in the agent's folder are: its own name, where its

@@ -22,7 +22,9 @@ mod object;
 #[cfg(feature = "ebpf-log")]
 mod packet_log;
 mod pins;
+mod router_namespaces;
 mod ruleset;
+mod ruleset_reader;
 mod shared;
 mod sys;
 mod wait;
@@ -33,9 +35,10 @@ pub use attachment::{
     XdpProgram, unpin,
 };
 pub use binding::{Binding, BindingState, TABLE_PREFIX, remove_binding_of};
+pub(crate) use bpffs::remove_if_empty;
 pub use bpffs::{ensure_mounted, is_bpffs, is_unused, require_mounted};
 pub use build::Build;
-pub use capabilities::{MissingCapability, missing, reduce};
+pub use capabilities::{CapabilityError, MissingCapability, missing, reduce, require_capabilities};
 pub use carrier::{BindingCarriers, Carrier, MarkBits, name as carrier_name};
 pub use conntrack::{Conntrack, Fullness, OriginalTuple, Tracked, Usage};
 pub use error::Error;
@@ -47,8 +50,9 @@ pub use netns::{Netns, NetnsFolder, NetnsIdentity, names_of};
 pub use nft::Nft;
 pub use object::{AgentId, Object};
 pub use pins::Pins;
-pub(crate) use pins::remove_if_empty;
-pub use ruleset::{Chain, ForeignRule, Hook, RuleAction, Ruleset, TableName, ruleset_of};
+pub use router_namespaces::RouterNamespaces;
+pub use ruleset::{Chain, ForeignRule, Hook, RuleAction, Ruleset, TableName};
+pub use ruleset_reader::ruleset_of;
 pub(crate) use sys::share_heaps;
 pub(crate) use wait::wait_for_programs;
 pub use watch::{DirtyRouters, PinnedLinks, Places, Watch, WatchError};

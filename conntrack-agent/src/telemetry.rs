@@ -2,20 +2,53 @@
 
 use std::io::{self, IsTerminal as _};
 
+use serde::Deserialize;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
     Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-use crate::config::{Level, Log, LogFormat};
+/// What is logged, and how.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogSettings {
+    /// The least severe level that is logged.
+    pub level: Level,
+    /// One line of text, or of JSON, an event.
+    pub format: LogFormat,
+}
+
+/// Severity, as tracing has it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "tracing's own levels")]
+pub enum Level {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: a JSON object a line.
+    Json,
+}
 
 /// The prefixes of the targets of the agent's own log events. The second is for the
 /// events of the eBPF object (if it was built with any), which have its program's name.
 const OURS: [&str; 2] = ["conntrack_agent", "classifier"];
 
-/// Sets up logging for the process. Of libraries' events, only warnings and errors are
-/// logged.
-pub fn init(log: &Log) {
+/// Sets up logging for the process. Of the libraries' events only warnings and
+/// errors are logged.
+pub fn init(log: &LogSettings) {
     let level = match log.level {
         Level::Error => LevelFilter::ERROR,
         Level::Warn => LevelFilter::WARN,

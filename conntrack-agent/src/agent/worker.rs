@@ -14,9 +14,8 @@ use std::{
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use super::{Agent, View};
+use super::{Agent, AgentError, View};
 use crate::{
-    daemon::RunError,
     engine::{Change, Operation, Policy, Reason, Refusal},
     event_log::EventLog,
     heartbeat::Heartbeat,
@@ -236,8 +235,8 @@ impl Agent {
     /// ended in whatever way, with the error if it wasn't told to end.
     ///
     /// # Errors
-    /// Returns the system's error if it refuses the thread.
-    pub(crate) fn run(self) -> io::Result<(Handle, oneshot::Receiver<RunError>)> {
+    /// What the system says to another thread.
+    pub(crate) fn run(self) -> io::Result<(Handle, oneshot::Receiver<AgentError>)> {
         let (commands, queue) = sync_channel(QUEUE);
         let handle = Handle {
             commands,
@@ -271,7 +270,7 @@ impl Agent {
         mut self,
         queue: &Receiver<AgentCommand>,
         stopping: &AtomicBool,
-    ) -> Result<(), RunError> {
+    ) -> Result<(), AgentError> {
         let goes_on = || !stopping.load(Ordering::Relaxed);
         let mut next_pass = Instant::now() + self.full_pass;
         let mut next_relinking = Instant::now() + BETWEEN_RELINKINGS;
@@ -316,7 +315,7 @@ impl Agent {
         let change = decide(&self.mapping, &self.policy, origin, request)?;
         if !change.is_empty() {
             self.change(change.clone())
-                .map_err(|error: RunError| Rejection::Failed(sentence(&error)))?;
+                .map_err(|error: AgentError| Rejection::Failed(sentence(&error)))?;
         }
         Ok(change)
     }

@@ -20,7 +20,7 @@ const LONGEST_NAME: usize = 128;
 
 /// No line is longer, in bytes: 300 routers and rules of at most 200 bytes, and
 /// two texts.
-pub(crate) const LONGEST_LINE: u64 = 64 << 10;
+pub(super) const LONGEST_LINE: u64 = 64 << 10;
 
 /// One line of the trail.
 #[derive(Debug, Serialize)]

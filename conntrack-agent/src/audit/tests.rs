@@ -13,12 +13,13 @@ use tempfile::TempDir;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
+use line::LONGEST_LINE;
 use testing::{event, rule, time};
 
-fn config() -> Audit {
-    Audit {
+fn config() -> AuditSettings {
+    AuditSettings {
         refusals_per_second: 1,
-        ..Audit::default()
+        ..AuditSettings::default()
     }
 }
 
@@ -43,10 +44,10 @@ fn events_are_lines_of_a_file_in_the_state_folder() {
     let root = tempfile::tempdir().unwrap();
     let first = event(Outcome::Done);
     let second = refused();
-    let auditor = Auditor::open(&Audit::default(), root.path()).unwrap();
+    let auditor = Auditor::open(&AuditSettings::default(), root.path()).unwrap();
     auditor.record(&first);
     drop(auditor);
-    let auditor = Auditor::open(&Audit::default(), root.path()).unwrap();
+    let auditor = Auditor::open(&AuditSettings::default(), root.path()).unwrap();
     auditor.record(&second);
     let lines = lines(&root);
     assert_eq!(kinds(&lines), ["request", "request"]);
@@ -60,7 +61,7 @@ fn events_are_lines_of_a_file_in_the_state_folder() {
 fn a_trail_that_cannot_be_written_is_said_at_the_start() {
     let root = tempfile::tempdir().unwrap();
     let missing = root.path().join("missing");
-    let error = Auditor::open(&Audit::default(), &missing).unwrap_err();
+    let error = Auditor::open(&AuditSettings::default(), &missing).unwrap_err();
     assert!(error.to_string().contains("audit.jsonl"), "{error}");
     assert!(!missing.exists());
 }
@@ -130,10 +131,10 @@ fn changes_and_failures_are_never_left_out() {
 #[test]
 fn a_client_that_changes_without_end_fills_only_what_is_kept() {
     let root = tempfile::tempdir().unwrap();
-    let config = Audit {
+    let config = AuditSettings {
         max_bytes: LONGEST_LINE,
         keep: 2,
-        ..Audit::default()
+        ..AuditSettings::default()
     };
     let auditor = Auditor::open(&config, root.path()).unwrap();
     let mut event = event(Outcome::Done);
@@ -265,7 +266,7 @@ fn threads_write_whole_lines() {
     const THREADS: usize = 8;
     const EVENTS: usize = 200;
     let root = tempfile::tempdir().unwrap();
-    let auditor = Auditor::open(&Audit::default(), root.path()).unwrap();
+    let auditor = Auditor::open(&AuditSettings::default(), root.path()).unwrap();
     let mut event = event(Outcome::Done);
     event.after = (1..=100).map(rule).collect();
     thread::scope(|scope| {

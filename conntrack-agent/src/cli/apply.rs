@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use super::{
     exit::Failed,
-    output::{Output, OutputFormat, printable},
+    output::{Output, OutputFormat},
     show,
+    terminal::printable,
 };
 use crate::{
     client::{Client, Difference, Rule},

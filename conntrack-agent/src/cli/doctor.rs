@@ -2,7 +2,8 @@
 
 use super::{
     exit::{Failed, Status},
-    output::{Output, OutputFormat, printable},
+    output::{Output, OutputFormat},
+    terminal::printable,
 };
 use crate::doctor::{Finding, Verdict};
 

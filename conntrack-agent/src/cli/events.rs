@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::{
     exit::Failed,
-    output::{Output, OutputFormat, printable},
+    output::{Output, OutputFormat},
+    terminal::printable,
 };
 use crate::{
     client::{Client, ClientError, EventPageView, EventView},

@@ -1,7 +1,8 @@
 //! Maps errors to exit codes (sysexits.h).
 
 use crate::{
-    client::ClientError, config::ConfigError, daemon::RunError, sources::rules_file::RulesFileError,
+    agent::AgentError, client::ClientError, config::ConfigError, daemon::RunError,
+    sources::rules_file::RulesFileError,
 };
 
 /// The exit code, as in sysexits.h where that has one.
@@ -40,7 +41,7 @@ impl From<RulesFileError> for Failed {
 impl From<RunError> for Failed {
     fn from(error: RunError) -> Self {
         let status = match error {
-            RunError::Rules(_) | RunError::Refused(_) => Status::Configuration,
+            RunError::Agent(AgentError::Rules(_) | AgentError::Refused(_)) => Status::Configuration,
             _ => Status::Failure,
         };
         Self(status, error.into())

@@ -4,8 +4,9 @@ use clap::Subcommand;
 
 use super::{
     exit::{Failed, Status},
-    output::{Output, OutputFormat, printable},
+    output::{Output, OutputFormat},
     show,
+    terminal::printable,
     values::{self, HelperName},
 };
 use crate::{

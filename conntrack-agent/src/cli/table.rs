@@ -7,7 +7,7 @@ use comfy_table::{
     Cell, Color, ColumnConstraint, ContentArrangement, Table as Grid, Width, presets,
 };
 
-use super::output::{Terminal, printable};
+use super::terminal::{Terminal, printable};
 
 /// The number of spaces between two columns.
 const GAP: u16 = 2;

@@ -19,7 +19,7 @@ use self::{
     contract::{A, B, id, rule, with},
     daemon::{Daemon, Rude},
 };
-use super::{Cli, Status, output::Terminal, run};
+use super::{Cli, Status, run, terminal::Terminal};
 use crate::{
     client::{Bounds, Client, ClientError, ResponseFault},
     kernel::Build,

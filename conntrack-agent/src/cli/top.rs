@@ -25,7 +25,8 @@ use self::{
 };
 use super::{
     exit::{Failed, Status},
-    output::{Output, OutputFormat, Terminal as Screen},
+    output::{Output, OutputFormat},
+    terminal::Terminal as Screen,
 };
 use crate::{
     client::{Bounds, Client, ClientError, EventView},

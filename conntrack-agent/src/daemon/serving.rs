@@ -18,7 +18,7 @@ use super::{
     watchdog::Watchdog,
 };
 use crate::{
-    agent::{Agent, Condition, Handle, Snapshot},
+    agent::{Agent, AgentError, Condition, Handle, Snapshot},
     api::{Api, Probe, Service, metrics_routes, routes, serve},
     config::{Config, OnStop},
     conntrack_verifier::ConntrackVerifier,
@@ -103,7 +103,7 @@ impl Running<'_> {
     async fn until_told(
         &mut self,
         signals: &mut SignalStream,
-        end: &mut oneshot::Receiver<RunError>,
+        end: &mut oneshot::Receiver<AgentError>,
         server: &mut JoinHandle<()>,
     ) -> Result<(), RunError> {
         let mut watchdog = Watchdog::new(Notify::limit());
@@ -152,7 +152,7 @@ impl Running<'_> {
                     self.probe.probe();
                 }
                 reason = &mut *end => {
-                    return Err(reason.unwrap_or(RunError::Ended("the agent")));
+                    return Err(reason.map_or(RunError::Ended("the agent"), RunError::from));
                 }
                 _ = &mut *server => return Err(RunError::Ended("the server")),
                 () = ended(&mut self.witness) => return Err(RunError::Ended("the witness")),

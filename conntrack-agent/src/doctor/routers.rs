@@ -52,20 +52,12 @@ impl LocalRouter {
 
 /// Returns the names of all routers' namespaces.
 pub(super) fn names(config: &Config) -> (BTreeMap<RouterId, Vec<String>>, Vec<Finding>) {
-    let mut names = BTreeMap::<_, Vec<_>>::new();
-    let folder = &config.netns_dir;
-    match NetnsFolder::new(folder).names() {
-        Ok(all) => {
-            for name in all {
-                if let Some(id) = router_of(&name, &config.namespace_prefixes) {
-                    names.entry(id).or_default().push(name);
-                }
-            }
-            (names, Vec::new())
-        }
+    match config.router_namespaces().by_router() {
+        Ok(names) => (names, Vec::new()),
         Err(error) => {
             let finding = Finding::unknown(CHECK, sentence(&error));
-            (names, vec![finding.at(folder.display().to_string())])
+            let place = config.netns_dir.display().to_string();
+            (BTreeMap::new(), vec![finding.at(place)])
         }
     }
 }
@@ -134,13 +126,7 @@ pub(super) fn summary(count: usize, with_rules: usize) -> Finding {
     )
 }
 
-/// Returns the router whose namespace has this name.
-fn router_of(name: &str, prefixes: &[String]) -> Option<RouterId> {
-    let mut rests = prefixes.iter();
-    rests.find_map(|prefix| name.strip_prefix(prefix.as_str())?.parse().ok())
-}
-
-/// Reads the router's pins, of every ABI version.
+/// What is pinned of the router, by whichever ABI.
 fn read_pins(config: &Config, router: &mut LocalRouter) -> Result<(), Error> {
     let id = router.id;
     for pins in Pins::of_all_versions(&config.bpffs_dir)? {
@@ -183,17 +169,5 @@ mod tests {
         }
         assert_eq!(result(InForce::Broken, true), Some(Verdict::Wrong));
         assert_eq!(result(InForce::Broken, false), Some(Verdict::Unknown));
-    }
-
-    #[test]
-    fn a_namespace_is_a_routers_by_its_name() {
-        const ID: &str = "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab";
-        let prefixes = ["qrouter-".to_owned(), "snat-".to_owned()];
-        let of = |name: String| router_of(&name, &prefixes).is_some();
-        assert!(of(format!("qrouter-{ID}")));
-        assert!(of(format!("snat-{ID}")));
-        for other in [format!("qdhcp-{ID}"), format!("qrouter-{ID}x"), ID.into()] {
-            assert!(!of(other));
-        }
     }
 }

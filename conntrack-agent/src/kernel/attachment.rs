@@ -10,6 +10,7 @@ mod clsact;
 mod filter;
 mod hooks;
 mod pin;
+mod target;
 mod tcx;
 mod xdp;
 

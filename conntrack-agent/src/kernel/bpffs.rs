@@ -1,6 +1,9 @@
 //! The BPF filesystem that pins live in.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use rustix::{
     fs::statfs,
@@ -70,4 +73,52 @@ pub fn ensure_mounted(folder: &Path) -> Result<bool, Error> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("bpf", folder, "bpf", flags, Some(c"mode=0700")).map_err(|error| failed(error.into()))?;
     Ok(true)
+}
+
+/// Makes a folder, and none above it; one that is there is fine.
+pub(super) fn make_one(folder: &Path) -> Result<(), Error> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Error::file(folder, "made")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder; one that isn't empty, or isn't there, stays as it is.
+pub(crate) fn remove_if_empty(folder: &Path) -> Result<(), Error> {
+    use io::ErrorKind::{DirectoryNotEmpty, NotFound, ResourceBusy};
+    match fs::remove_dir(folder) {
+        // Busy: a mount point, somebody else's to remove.
+        Err(error) if !matches!(error.kind(), DirectoryNotEmpty | NotFound | ResourceBusy) => {
+            Err(Error::file(folder, "removed")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a pin; none is fine.
+pub(super) fn remove_pin(pin: &Path) -> Result<(), Error> {
+    match fs::remove_file(pin) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::file(pin, "removed")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The paths in a folder, sorted; none if there is no folder.
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let unreadable = |error| Error::file(folder, "read")(error);
+    let listing = match fs::read_dir(folder) {
+        Ok(listing) => listing,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let paths: Result<Vec<_>, _> = listing
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect();
+    let mut paths = paths.map_err(unreadable)?;
+    paths.sort();
+    Ok(paths)
 }

@@ -17,8 +17,25 @@ pub struct MissingCapability {
     pub needed_for: &'static str,
 }
 
-/// The capabilities that the agent needs once it has its folders, files and
-/// sockets.
+/// Why the agent can't do its work with the capabilities that it has.
+#[derive(Debug, thiserror::Error)]
+pub enum CapabilityError {
+    /// It lacks some.
+    #[error("the agent lacks {}", list(.0))]
+    Missing(Vec<MissingCapability>),
+    /// They could not be read.
+    #[error("the agent's capabilities cannot be read")]
+    Unknown(#[source] io::Error),
+}
+
+fn list(missing: &[MissingCapability]) -> String {
+    let needs = missing
+        .iter()
+        .map(|missing| format!("{} (to {})", missing.name, missing.needed_for));
+    needs.collect::<Vec<_>>().join(" and ")
+}
+
+/// All that the agent needs once it has its folders, files and sockets.
 const NEEDED: [(CapabilitySet, &str, &str); 3] = [
     (CapabilitySet::BPF, "CAP_BPF", "load eBPF programs and maps"),
     (
@@ -45,6 +62,19 @@ pub fn missing() -> io::Result<Vec<MissingCapability>> {
         .filter(|(capability, ..)| !effective.contains(*capability))
         .map(|(_, name, needed_for)| MissingCapability { name, needed_for })
         .collect())
+}
+
+/// Checks that the calling thread has every capability that the agent needs.
+///
+/// # Errors
+/// [`CapabilityError`] if not.
+pub fn require_capabilities() -> Result<(), CapabilityError> {
+    let missing = missing().map_err(CapabilityError::Unknown)?;
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(CapabilityError::Missing(missing))
+    }
 }
 
 /// Gives up, for good, every capability of the calling thread that is not

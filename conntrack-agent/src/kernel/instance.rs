@@ -23,7 +23,7 @@ use aya::{
 };
 use conntrack_ebpf::abi::{self, COUNTER_GROUP, Destination, Globals, Identity, Page, Slot};
 
-use super::{AgentId, Carrier, Error, Object, pins::entries, shared, sys};
+use super::{AgentId, Carrier, Error, Object, bpffs::entries, shared, sys};
 use crate::port_table::{Capacity, Edit, Image, PartialTable, Write};
 
 /// The name of the program's pin. It is made last: an instance that has it is

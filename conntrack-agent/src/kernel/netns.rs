@@ -5,7 +5,7 @@ use std::{
     io,
     os::fd::AsFd as _,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
 };
 
@@ -38,8 +38,14 @@ impl NetnsFolder {
         Self(path.into())
     }
 
-    /// Opens the namespace called `name`. Returns `None` if there is none, or if
-    /// the file of that name is no namespace (yet: `ip netns add` makes a plain
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Opens the namespace called `name`; none if there is no such one, or if
+    /// what has the name is no namespace (yet: `ip netns add` makes a plain
     /// file first, then mounts the namespace onto it).
     ///
     /// # Errors

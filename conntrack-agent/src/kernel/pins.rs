@@ -13,16 +13,20 @@
 //! holds for all versions: each must be able to follow, or to remove, any other.
 //! bpffs knows no names with a dot.
 
+mod removal;
 mod versions;
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
 use conntrack_ebpf::abi;
 
-use super::{Build, Error, instance::Instance, unpin};
+use super::{
+    Build, Error,
+    bpffs::{entries, make_one},
+};
 use crate::model::RouterId;
 
 /// The folder with the pins of one ABI version.
@@ -184,28 +188,14 @@ impl Pins {
         fs::create_dir_all(&links).map_err(Error::file(links, "made"))
     }
 
-    /// Removes the router's pins, its links first, and its folders.
-    ///
-    /// # Errors
-    /// [`Error::File`] if something can't be removed.
-    pub fn remove(&self, router: RouterId) -> Result<(), Error> {
-        for link in self.attachments_of(router)? {
-            unpin(&link)?;
-        }
-        for folder in self.instances(router) {
-            Instance::remove(&folder)?;
-        }
-        self.tidy(router)
-    }
-
-    /// Makes the folder of the links of a router that has an instance, but none
-    /// above it. Where those are gone, the bpffs may be gone too, and folders
-    /// made outside of it keep another from being mounted.
+    /// Makes the folder of the links of a router that has an instance. None above
+    /// it: where those are gone, so may be the bpffs, and what is made outside of
+    /// it keeps another from being mounted.
     ///
     /// # Errors
     /// [`Error::File`] if it can't be made.
     pub fn prepare_links(&self, router: RouterId) -> Result<(), Error> {
-        make_one(self.links(router))
+        make_one(&self.links(router))
     }
 
     /// Makes the folder of the router's XDP links in the same way.
@@ -213,103 +203,10 @@ impl Pins {
     /// # Errors
     /// [`Error::File`] if it can't be made.
     pub fn prepare_xdp_links(&self, router: RouterId) -> Result<(), Error> {
-        make_one(self.xdp_links(router))
-    }
-
-    /// Removes the empty ones of the router's folders and of those above.
-    ///
-    /// # Errors
-    /// [`Error::File`] for any reason other than a folder that isn't empty.
-    pub fn tidy(&self, router: RouterId) -> Result<(), Error> {
-        remove_if_empty(&self.xdp_links(router))?;
-        // Where there is an instance, there will be links.
-        if self.instance(router).exists() {
-            return Ok(());
-        }
-        remove_if_empty(&self.links(router))?;
-        remove_if_empty(&self.router(router))?;
-        self.remove_shared_if_last()?;
-        remove_if_empty(&self.version())?;
-        remove_if_empty(&self.bpffs_dir)
-    }
-
-    /// Removes the shared maps of every ABI version that has no instances left:
-    /// an agent may have died before it did so. A missing folder is no error.
-    ///
-    /// # Errors
-    /// [`Error::File`] if something can't be removed.
-    pub fn remove_unshared(bpffs_dir: &Path) -> Result<(), Error> {
-        for version in entries(bpffs_dir)? {
-            if let Some(abi) = versions::version_of(&version) {
-                let bpffs_dir = bpffs_dir.to_owned();
-                Self { bpffs_dir, abi }.remove_shared_if_last()?;
-                remove_if_empty(&version)?;
-            }
-        }
-        remove_if_empty(bpffs_dir)
-    }
-
-    /// Removes the shared maps if the last instance is gone.
-    fn remove_shared_if_last(&self) -> Result<(), Error> {
-        if versions::has_routers(&self.version())? {
-            return Ok(());
-        }
-        let shared = self.shared();
-        for pin in entries(&shared)? {
-            remove_pin(&pin)?;
-        }
-        remove_if_empty(&shared)
-    }
-}
-
-/// Makes a folder, but none above it; an existing folder is no error.
-fn make_one(folder: PathBuf) -> Result<(), Error> {
-    match fs::create_dir(&folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(Error::file(folder, "made")(error))
-        }
-        _ => Ok(()),
+        make_one(&self.xdp_links(router))
     }
 }
 
 /// The name of the shared folder inside a version's folder, which is no router's
 /// name.
 const SHARED: &str = "shared";
-
-/// Removes a folder; one that isn't empty, or doesn't exist, stays as it is.
-pub(crate) fn remove_if_empty(folder: &Path) -> Result<(), Error> {
-    use io::ErrorKind::{DirectoryNotEmpty, NotFound, ResourceBusy};
-    match fs::remove_dir(folder) {
-        // Busy means a mount point, which is somebody else's to remove.
-        Err(error) if !matches!(error.kind(), DirectoryNotEmpty | NotFound | ResourceBusy) => {
-            Err(Error::file(folder, "removed")(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Removes a pin; a missing pin is no error.
-pub(super) fn remove_pin(pin: &Path) -> Result<(), Error> {
-    match fs::remove_file(pin) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::file(pin, "removed")(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Returns the paths in a folder, sorted; none if there is no folder.
-pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let unreadable = |error| Error::file(folder, "read")(error);
-    let listing = match fs::read_dir(folder) {
-        Ok(listing) => listing,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(unreadable(error)),
-    };
-    let paths: Result<Vec<_>, _> = listing
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect();
-    let mut paths = paths.map_err(unreadable)?;
-    paths.sort();
-    Ok(paths)
-}

@@ -6,10 +6,8 @@ use std::{
     fmt,
 };
 
-use super::{Error, Netns, legacy, netfilter};
-
-/// The family and name of a table: `ip raw` of nftables, which is iptables-nft's too,
-/// or `iptables-legacy raw`.
+/// A table, by its family and its name: `ip raw` of nftables, which is iptables-nft's
+/// too, or `iptables-legacy raw`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TableName {
     /// The family of its packets, or the tool that it belongs to.
@@ -152,22 +150,6 @@ impl Ruleset {
         }
         found.into_iter()
     }
-}
-
-/// Reads a namespace's chains and rules: those of nftables, which are iptables-nft's
-/// too, and those that legacy iptables has in front of connections.
-///
-/// # Errors
-/// [`Error`] if they can't be read.
-pub fn ruleset_of(netns: &Netns) -> Result<Ruleset, Error> {
-    netns.enter(|| {
-        let found = netfilter::ruleset().map_err(|source| Error::Table {
-            place: netns.name().to_owned(),
-            table: "(any)".into(),
-            source,
-        })?;
-        Ok(found.and(legacy::ruleset(netns.name())?))
-    })
 }
 
 #[cfg(test)]

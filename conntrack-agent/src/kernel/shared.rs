@@ -9,7 +9,7 @@ use conntrack_ebpf::{
 };
 use tracing::warn;
 
-use super::{Error, pins::remove_pin};
+use super::{Error, bpffs::remove_pin};
 
 /// The name of each shared map, and the shape that a map must have to serve as
 /// it.

@@ -27,7 +27,7 @@ use dirty_set::{Mailbox, WatchCommand};
 use event_loop::EventLoop;
 pub use pinned_links::PinnedLinks;
 
-use super::Pins;
+use super::{Pins, RouterNamespaces};
 use crate::model::RouterId;
 
 /// A callback for news; it must not block.
@@ -36,11 +36,9 @@ type Waker = Box<dyn Fn() + Send>;
 /// The places to watch.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// The folder of namespaces.
-    pub netns_dir: PathBuf,
-    /// The prefixes of the names of a router's namespaces, in front of its id.
-    pub prefixes: Vec<String>,
-    /// The pins to watch.
+    /// The routers' namespaces.
+    pub namespaces: RouterNamespaces,
+    /// The pins.
     pub pins: Pins,
     /// The mount point of the bpffs with the pins.
     pub bpffs: PathBuf,

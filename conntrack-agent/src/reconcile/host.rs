@@ -22,8 +22,8 @@ use crate::{
     heartbeat::Heartbeat,
     kernel::{
         AgentId, Binding, BindingCarriers, Build, Carrier, Error, Hooks, Instance, MarkBits, Netns,
-        NetnsFolder, NetnsIdentity, Object, Pin, PinnedLinks, Pins, Places, TABLE_PREFIX, Usable,
-        require_mounted,
+        NetnsIdentity, Object, Pin, PinnedLinks, Pins, Places, RouterNamespaces, TABLE_PREFIX,
+        Usable, require_mounted,
     },
     model::{Destination, Helper, Port, RouterId, RuleTarget},
     port_table::PartialTable,
@@ -42,10 +42,8 @@ pub struct Host {
     /// The interfaces that get an XDP program too.
     xdp: XdpInterfaces,
     obstacles: Obstacles,
-    folder: NetnsFolder,
-    netns_dir: PathBuf,
-    prefixes: Vec<String>,
-    /// The path where a bpffs should be mounted.
+    namespaces: RouterNamespaces,
+    /// Where a bpffs should be mounted.
     bpffs: PathBuf,
     keeper: Arc<PinnedLinks>,
     /// The open files of routers that are being worked on.
@@ -85,12 +83,7 @@ impl Kernel for Host {
     }
 
     fn present(&self) -> Result<BTreeSet<RouterId>, Error> {
-        let names = self.folder.names()?;
-        let router = |name: &String| {
-            let mut rests = self.prefixes.iter();
-            rests.find_map(|prefix| name.strip_prefix(prefix.as_str())?.parse().ok())
-        };
-        Ok(names.iter().filter_map(router).collect())
+        Ok(self.namespaces.by_router()?.into_keys().collect())
     }
 
     fn observe(&mut self, router: RouterId) -> Result<Observed, Error> {
@@ -201,9 +194,7 @@ impl Host {
             pins,
             binding,
             carrier: config.carrier,
-            folder: NetnsFolder::new(&config.netns_dir),
-            netns_dir: config.netns_dir.clone(),
-            prefixes: config.namespace_prefixes.clone(),
+            namespaces: config.router_namespaces(),
             bpffs: config.bpffs_root().to_owned(),
             keeper: PinnedLinks::new(),
             held: BTreeMap::new(),
@@ -241,8 +232,7 @@ impl Host {
     #[must_use]
     pub fn places(&self) -> Places {
         Places {
-            netns_dir: self.netns_dir.clone(),
-            prefixes: self.prefixes.clone(),
+            namespaces: self.namespaces.clone(),
             pins: self.pins.clone(),
             bpffs: self.bpffs.clone(),
             table: format!("{TABLE_PREFIX}{}", self.agent),

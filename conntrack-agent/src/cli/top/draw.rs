@@ -12,7 +12,7 @@ use super::{
     history::{History, human},
     state::TopState,
 };
-use crate::{cli::output::printable, client::RouterDetail};
+use crate::{cli::terminal::printable, client::RouterDetail};
 
 /// The capabilities of the terminal.
 #[derive(Clone, Copy, Debug)]

@@ -18,8 +18,8 @@ use tracing::warn;
 use super::{
     Pin,
     filter::{INGRESS, Seat, add_qdisc, delete, delete_qdisc, filters, name, qdiscs, set},
-    hooks::Target,
     pin,
+    target::Target,
 };
 use crate::kernel::{
     AgentId, Error, Instance,

@@ -2,12 +2,13 @@
 
 mod occupants;
 
-use std::{io, path::Path};
+use std::path::Path;
 
 use rustix::io::Errno;
 
 use super::{
-    AttachMode, Attachment, Ingress, Pin, XdpMode, XdpOutcome, clsact, filter, pin, tcx, xdp,
+    AttachMode, Attachment, Ingress, Pin, XdpMode, XdpOutcome, clsact, filter, pin, target::Target,
+    tcx, xdp,
 };
 use crate::kernel::{
     AgentId, Error, Instance, Netns, NetnsFolder,
@@ -277,46 +278,7 @@ impl Hooks {
 /// `include/net/net_namespace.h`).
 const LOOPBACK: u32 = 1;
 
-/// The interface that is being worked on, in its namespace.
-pub(super) struct Target<'a> {
-    pub(super) netns: &'a Netns,
-    attachment: &'a Attachment,
-}
-
-impl Target<'_> {
-    pub(super) fn index(&self) -> u32 {
-        self.attachment.interface.index
-    }
-
-    pub(super) fn pin(&self) -> &Path {
-        &self.attachment.pin
-    }
-
-    pub(super) fn gone(&self) -> Error {
-        Error::InterfaceGone {
-            namespace: self.netns.name().to_owned(),
-            interface: self.attachment.interface.name.clone(),
-        }
-    }
-
-    /// Turns an error of the kernel into one that says what can't be done with
-    /// the interface.
-    pub(super) fn failed(&self, what: &'static str) -> impl Fn(io::Error) -> Error {
-        move |source| {
-            if is(&source, Errno::NODEV) || is(&source, Errno::NXIO) {
-                return self.gone();
-            }
-            Error::Ingress {
-                namespace: self.netns.name().to_owned(),
-                interface: self.attachment.interface.name.clone(),
-                what,
-                source,
-            }
-        }
-    }
-}
-
-/// Returns the interface as it is now.
+/// The interface as it is now.
 fn listed(place: &Target<'_>) -> Result<Listed, Error> {
     let listed = interfaces(&mut open(place.netns)?);
     let listed = listed.map_err(place.failed("asked for its XDP program"))?;

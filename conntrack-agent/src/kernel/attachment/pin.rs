@@ -6,7 +6,7 @@ use aya::programs::links::{FdLink, PinnedLink};
 
 use crate::kernel::{
     Error,
-    pins::{remove_if_empty, remove_pin},
+    bpffs::{make_one, remove_if_empty, remove_pin},
 };
 
 /// The mark in a filter's folder that says that the filter's qdisc was made for
@@ -47,9 +47,9 @@ impl Pin {
 
 /// Makes a filter's folder; an existing folder stays.
 pub(super) fn mark_filter(path: &Path, made_qdisc: bool) -> Result<(), Error> {
-    make(path)?;
+    make_one(path)?;
     if made_qdisc {
-        make(&path.join(QDISC))?;
+        make_one(&path.join(QDISC))?;
     }
     Ok(())
 }
@@ -85,13 +85,4 @@ pub(super) fn remove_link(path: &Path) -> Result<(), Error> {
 /// Removes the mark of a qdisc that was not made for the filter after all.
 pub(super) fn forget_qdisc(path: &Path) -> Result<(), Error> {
     remove_if_empty(&path.join(QDISC))
-}
-
-fn make(path: &Path) -> Result<(), Error> {
-    match fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(Error::file(path, "made")(error))
-        }
-        _ => Ok(()),
-    }
 }

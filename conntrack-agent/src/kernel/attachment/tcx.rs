@@ -18,7 +18,7 @@ use aya::{
 use nix::net::if_::if_indextoname;
 use rustix::io::Errno;
 
-use super::{Pin, hooks::Target, pin};
+use super::{Pin, pin, target::Target};
 use crate::kernel::{Error, Instance, netlink::is, sys};
 
 /// The time that a link may take to go when nothing holds it any more: the kernel

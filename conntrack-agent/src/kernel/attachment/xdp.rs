@@ -17,7 +17,7 @@ use aya::programs::{links::LinkInfo, loaded_links};
 use nix::net::if_::if_indextoname;
 use rustix::io::Errno;
 
-use super::{hooks::Target, pin};
+use super::{pin, target::Target};
 use crate::kernel::{Error, Instance, netlink::is, sys};
 
 /// The time that a link may take to go when nothing holds it any more: the

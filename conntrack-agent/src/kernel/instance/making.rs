@@ -13,9 +13,10 @@ use uuid::Uuid;
 use super::{GLOBALS_PIN, Instance, PROGRAM, XDP_PROGRAM};
 use crate::{
     kernel::{
-        Carrier, Error, Object, load_again,
+        Carrier, Error, Object,
+        bpffs::{entries, remove_if_empty, remove_pin},
+        load_again,
         object::MAPS,
-        pins::{entries, remove_if_empty, remove_pin},
     },
     model::RouterId,
     port_table::Capacity,

@@ -2,8 +2,8 @@
 
 use std::{fs, io, path::Path};
 
-use super::{Pins, SHARED, entries};
-use crate::kernel::Error;
+use super::{Pins, SHARED};
+use crate::kernel::{Error, bpffs::entries};
 
 impl Pins {
     /// Returns the pins of every ABI version that has any, the oldest first.

@@ -20,7 +20,7 @@ use rustix::{
 };
 
 use super::{
-    super::{NetnsFolder, is_bpffs},
+    super::is_bpffs,
     Places, WatchError,
     dirty_set::{DirtyRouters, Mailbox, WatchCommand},
     files::{Files, Happened},
@@ -77,8 +77,8 @@ impl EventLoop {
         routers: BTreeSet<RouterId>,
     ) -> Result<Self, WatchError> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(WatchError::system("epoll"))?;
-        let files =
-            Files::new(&places.netns_dir, places.pins).map_err(WatchError::system("inotify"))?;
+        let files = Files::new(places.namespaces.folder().path(), places.pins)
+            .map_err(WatchError::system("inotify"))?;
         let mounts =
             File::open("/proc/self/mountinfo").map_err(WatchError::system("the mount table"))?;
         let add = |source: &dyn std::os::fd::AsFd, number, flags| {
@@ -92,8 +92,7 @@ impl EventLoop {
         let now = Instant::now();
         let mut round = Self {
             namespaces: Namespaces::new(
-                NetnsFolder::new(places.netns_dir),
-                places.prefixes,
+                places.namespaces,
                 places.table,
                 Arc::clone(&keeper.budget),
                 SOCKETS,
@@ -198,7 +197,7 @@ impl EventLoop {
         for each in happened {
             match each {
                 Happened::Namespaces(name) => {
-                    let router = name.and_then(|name| self.namespaces.router_of(&name));
+                    let router = name.and_then(|name| self.namespaces.routers().router_of(&name));
                     let router = router.filter(|router| self.followed.contains(router));
                     if let Some(router) = router {
                         // Surveyed at once: a socket would keep a deleted

@@ -13,7 +13,7 @@ use rustix::{
 use tracing::warn;
 
 use super::{
-    super::{Error, Netns, NetnsFolder, NetnsIdentity, names_of},
+    super::{Error, Netns, NetnsIdentity, RouterNamespaces},
     budget::{Budget, FdPermit},
     message,
 };
@@ -31,8 +31,7 @@ const AT_ONCE: usize = 256;
 
 /// The namespaces that exist, by name.
 pub(super) struct Namespaces {
-    folder: NetnsFolder,
-    prefixes: Vec<String>,
+    routers: RouterNamespaces,
     /// The name of the agent's binding.
     table: String,
     budget: Arc<Budget>,
@@ -68,15 +67,13 @@ struct Sockets {
 
 impl Namespaces {
     pub(super) fn new(
-        folder: NetnsFolder,
-        prefixes: Vec<String>,
+        routers: RouterNamespaces,
         table: String,
         budget: Arc<Budget>,
         first_number: u64,
     ) -> Self {
         Self {
-            folder,
-            prefixes,
+            routers,
             table,
             budget,
             known: BTreeMap::new(),
@@ -86,20 +83,15 @@ impl Namespaces {
         }
     }
 
-    /// Returns the router whose namespace would have this name.
-    pub(super) fn router_of(&self, name: &str) -> Option<RouterId> {
-        let mut rests = self.prefixes.iter();
-        rests.find_map(|prefix| name.strip_prefix(prefix.as_str())?.parse().ok())
+    /// What routers' namespaces are called, and where they are.
+    pub(super) const fn routers(&self) -> &RouterNamespaces {
+        &self.routers
     }
 
     /// Compares a router's names with what is known of them. Returns whether something
     /// has changed.
     pub(super) fn survey(&mut self, epoll: &OwnedFd, router: RouterId) -> bool {
-        let names: Vec<_> = self
-            .prefixes
-            .iter()
-            .map(|p| format!("{p}{router}"))
-            .collect();
+        let names: Vec<_> = self.routers.names_of(router).collect();
         let mut has_changed = false;
         for name in names {
             has_changed |= self.survey_name(epoll, router, name);
@@ -108,8 +100,8 @@ impl Namespaces {
     }
 
     fn survey_name(&mut self, epoll: &OwnedFd, router: RouterId, name: String) -> bool {
-        // The look will report a name that can't be examined.
-        let identity = self.folder.identity(&name).ok().flatten();
+        // A name that can't be examined is for the look to complain about.
+        let identity = self.routers.folder().identity(&name).ok().flatten();
         let known = self.known.get(&name);
         let has_changed = known.map(|known| known.identity) != identity;
         let is_settled = known.is_none_or(|known| !matches!(known.state, NamespaceFile::Unwatched));
@@ -145,8 +137,8 @@ impl Namespaces {
         name: &str,
         identity: NetnsIdentity,
     ) -> Result<NamespaceFile, Error> {
-        match self.folder.open(name)? {
-            // The name belongs to another namespace by now: the next survey handles that.
+        match self.routers.folder().open(name)? {
+            // It has come to mean another since: the next survey sees to that.
             Some(netns) if netns.identity()? != identity => Ok(NamespaceFile::Unwatched),
             Some(netns) => self.listen(epoll, &netns),
             None => Ok(NamespaceFile::Plain),
@@ -198,7 +190,8 @@ impl Namespaces {
 
     /// Stops watching a router's namespaces.
     pub(super) fn leave(&mut self, epoll: &OwnedFd, router: RouterId) {
-        for name in names_of(&self.prefixes.clone(), router) {
+        let names: Vec<_> = self.routers.names_of(router).collect();
+        for name in names {
             self.close(epoll, &name);
         }
     }

@@ -91,7 +91,7 @@ impl Host {
     pub(super) fn remove_predecessors(&self, router: RouterId) -> Result<(), Error> {
         for pins in self.predecessors(router)? {
             for link in pins.attachments_of(router)? {
-                self.hooks.reap(&self.folder, &link)?;
+                self.hooks.reap(self.namespaces.folder(), &link)?;
             }
             pins.remove(router)?;
         }

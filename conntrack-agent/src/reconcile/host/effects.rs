@@ -128,7 +128,7 @@ impl Host {
                 })
             }
             Effect::ReapLink(pin) => {
-                self.hooks.reap(&self.folder, pin)?;
+                self.hooks.reap(self.namespaces.folder(), pin)?;
                 self.keeper.forget(router, pin);
                 self.pins.tidy(router)?;
                 None

@@ -5,7 +5,7 @@ use tracing::debug;
 use super::{Held, Hint, Host, has_nat_chains};
 use crate::{
     config::{CarrierChoice, Nat},
-    kernel::{Attachment, Error, Instance, LinkKind, Netns, Pin, Usable, names_of},
+    kernel::{Attachment, Error, Instance, LinkKind, Netns, Pin, Usable},
     model::RouterId,
     reconcile::{CarrierState, InstanceState, InterfaceState, NamespaceState, Observed},
 };
@@ -48,8 +48,8 @@ impl Host {
         };
         let mut dead_links = self.pins.attachments_of(router)?;
         let (mut states, mut nat) = (Vec::new(), Nat::default());
-        for name in names_of(&self.prefixes, router) {
-            let Some(netns) = self.folder.open(&name)? else {
+        for name in self.namespaces.names_of(router) {
+            let Some(netns) = self.namespaces.folder().open(&name)? else {
                 continue;
             };
             let interfaces = self.observe_interfaces(router, &netns, programs)?;
@@ -83,8 +83,8 @@ impl Host {
     /// Returns whether the router has the same namespaces as when it was
     /// observed.
     pub(super) fn is_where_it_was(&self, router: RouterId, hint: &Hint) -> Result<bool, Error> {
-        for name in names_of(&self.prefixes, router) {
-            if self.folder.identity(&name)?.as_ref() != hint.namespaces.get(&name) {
+        for name in self.namespaces.names_of(router) {
+            if self.namespaces.folder().identity(&name)?.as_ref() != hint.namespaces.get(&name) {
                 return Ok(false);
             }
         }

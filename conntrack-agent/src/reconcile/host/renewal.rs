@@ -123,7 +123,7 @@ impl Host {
     fn relink(&self, router: RouterId, next: &mut Instance) -> Result<(), Error> {
         for pin in self.pins.links_of(router)? {
             // A dead link is reaped elsewhere.
-            self.hooks.replace(&self.folder, &pin, next)?;
+            self.hooks.replace(self.namespaces.folder(), &pin, next)?;
         }
         if next.xdp_program_id().is_some() {
             for pin in self.pins.xdp_links_of(router)? {
