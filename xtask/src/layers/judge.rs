@@ -139,8 +139,8 @@ fn circle_faults(edges: &ImportEdges, known: &[KnownCircle]) -> Vec<String> {
     faults
 }
 
-/// Which file needs which other. A re-export needs nothing by itself, and neither does
-/// the name of a module: what is then said of it does. What is known to be against the
+/// Which file needs which other. To re-export what is of a child needs nothing by
+/// itself, and neither does the name of a module: what is then said of it does. What is known to be against the
 /// table counts as gone.
 fn edges(scopes: &AllScopes, gone: &[KnownImport]) -> ImportEdges {
     let mut edges = ImportEdges::new();
@@ -150,7 +150,8 @@ fn edges(scopes: &AllScopes, gone: &[KnownImport]) -> ImportEdges {
                 continue;
             };
             let is_glob = mention.used.as_ref().is_some_and(|leaf| leaf.is_glob);
-            let is_reexport = mention.used.as_ref().is_some_and(|leaf| leaf.is_reexport);
+            let is_reexport = mention.used.as_ref().is_some_and(|leaf| leaf.is_reexport)
+                && absolute.starts_with(module);
             let layer = layer_of(&absolute);
             let is_gone = gone.iter().any(|known| is_known(known, &scope.file, layer));
             if is_gone || is_reexport || scopes.is_module(&absolute) && !is_glob {

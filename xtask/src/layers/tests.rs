@@ -172,6 +172,18 @@ fn a_reexport_is_no_circle() {
 }
 
 #[test]
+fn a_reexport_of_what_is_no_child_counts() {
+    let files = [
+        ("lib.rs", TWO_LAYERS),
+        ("low.rs", ""),
+        ("top.rs", "mod x; mod y;"),
+        ("top/x.rs", "use super::y::Y; pub struct X;"),
+        ("top/y.rs", "pub use super::x::X; pub struct Y;"),
+    ];
+    assert_eq!(faults(&files).len(), 1);
+}
+
+#[test]
 fn a_reexport_is_followed_to_the_file_that_defines() {
     let top = "mod x; mod y; pub use x::X; pub use y::Y;";
     let files = [
