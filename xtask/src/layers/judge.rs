@@ -22,7 +22,7 @@ pub(super) struct ImportRules<'a> {
 pub(super) fn faults(scopes: &AllScopes, rules: ImportRules<'_>) -> Vec<String> {
     let mut faults = table_faults(scopes, rules.table);
     faults.extend(import_faults(scopes, rules));
-    faults.extend(circle_faults(&edges(scopes, rules.imports), rules.circles));
+    faults.extend(circle_faults(&edges(scopes, rules.table), rules.circles));
     faults
 }
 
@@ -74,8 +74,7 @@ fn import_faults(scopes: &AllScopes, rules: ImportRules<'_>) -> BTreeSet<String>
                 continue;
             };
             let to = layer_of(&absolute);
-            let mut rows = rules.table.iter().filter(|row| row.layer == from);
-            if from == to || rows.any(|row| row.imports.contains(&to)) {
+            if allows(rules.table, from, to) {
                 continue;
             }
             let known = |known: &&KnownImport| is_known(known, &scope.file, to);
@@ -94,6 +93,11 @@ fn import_faults(scopes: &AllScopes, rules: ImportRules<'_>) -> BTreeSet<String>
         }
     }
     faults
+}
+
+fn allows(table: &[LayerRow], from: &str, to: &str) -> bool {
+    let mut rows = table.iter().filter(|row| row.layer == from);
+    from == to || rows.any(|row| row.imports.contains(&to))
 }
 
 fn is_known(known: &KnownImport, file: &str, layer: &str) -> bool {
@@ -121,6 +125,10 @@ fn circle_faults(edges: &ImportEdges, known: &[KnownCircle]) -> Vec<String> {
         .iter()
         .map(|circle| format!("a circle of imports: {}", circles::tell(&rest, circle)))
         .collect();
+    // What is known is judged by the ways back, and those go through any new circle.
+    if !faults.is_empty() {
+        return faults;
+    }
     for known in known {
         let (file, imports) = files(known);
         let is_there = edges.contains_key(&(file.clone(), imports.clone()));
@@ -140,9 +148,10 @@ fn circle_faults(edges: &ImportEdges, known: &[KnownCircle]) -> Vec<String> {
 }
 
 /// Which file needs which other. To re-export what is of a child needs nothing by
-/// itself, and neither does the name of a module: what is then said of it does. What is known to be against the
-/// table counts as gone.
-fn edges(scopes: &AllScopes, gone: &[KnownImport]) -> ImportEdges {
+/// itself, and neither does the name of a module: what is then said of it does. What
+/// is against the table counts as gone: it has been judged, and would make one circle
+/// of many.
+fn edges(scopes: &AllScopes, table: &[LayerRow]) -> ImportEdges {
     let mut edges = ImportEdges::new();
     for (module, scope) in scopes.iter() {
         for mention in &scope.mentions {
@@ -152,9 +161,8 @@ fn edges(scopes: &AllScopes, gone: &[KnownImport]) -> ImportEdges {
             let is_glob = mention.used.as_ref().is_some_and(|leaf| leaf.is_glob);
             let is_reexport = mention.used.as_ref().is_some_and(|leaf| leaf.is_reexport)
                 && absolute.starts_with(module);
-            let layer = layer_of(&absolute);
-            let is_gone = gone.iter().any(|known| is_known(known, &scope.file, layer));
-            if is_gone || is_reexport || scopes.is_module(&absolute) && !is_glob {
+            let is_allowed = allows(table, layer_of(module), layer_of(&absolute));
+            if !is_allowed || is_reexport || scopes.is_module(&absolute) && !is_glob {
                 continue;
             }
             if let Some(file) = scopes.file_of(&absolute)
