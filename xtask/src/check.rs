@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::paths::Paths;
 use crate::toolchain::{self, Toolchain};
-use crate::{apt, build, manifests, privilege, process, say};
+use crate::{apt, build, layers, manifests, names, privilege, process, say, sizes};
 
 /// Goes through all steps, whichever fail. That Cargo.lock is up to date is no
 /// step of its own: every one of them, and xtask itself, runs with `--locked`.
@@ -27,6 +27,9 @@ pub(crate) fn run() -> Result<ExitCode> {
             "manifests inherit the workspace's settings",
             &inherit(&paths.root),
         ),
+        count("layers", &layers::check(&paths.root)),
+        count("names", &shared_names(&paths.root)),
+        count("sizes", &sizes::check(&paths.root)),
         verify(&paths),
     ];
     Ok(if results.contains(&false) {
@@ -54,6 +57,19 @@ fn report(step: &str, result: &Result<()>) -> bool {
         Err(error) => println!("FAIL  {step}: {error:#}"),
     }
     result.is_ok()
+}
+
+/// A step that has something to say even where all is well.
+fn count(step: &str, result: &Result<Vec<String>>) -> bool {
+    match result {
+        Ok(lines) => println!("ok    {step}: {}", lines.join("\n      ")),
+        Err(error) => println!("FAIL  {step}: {error:#}"),
+    }
+    result.is_ok()
+}
+
+fn shared_names(root: &Path) -> Result<Vec<String>> {
+    names::check(&layers::sources(root)?)
 }
 
 fn format(paths: &Paths) -> Result<()> {

@@ -7,15 +7,16 @@
 
 mod archive;
 mod contents;
-mod cpio;
 mod guest;
 mod image;
+mod initramfs;
 mod machine;
 mod suite;
 
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
+use cargo_metadata::{Message, camino::Utf8Path};
 
 use crate::build::{self, Built, Profile};
 use crate::paths::Paths;
@@ -130,7 +131,9 @@ fn test_programs(paths: &Paths, built: &Built) -> Result<Vec<(&'static str, std:
         "building the tests failed: {}",
         output.status
     );
-    let messages = String::from_utf8(output.stdout).context("cargo's messages")?;
+    let messages = Message::parse_stream(&output.stdout[..])
+        .collect::<Result<Vec<_>, _>>()
+        .context("cargo's messages")?;
     let programs = suite::PROGRAMS.iter().map(|&name| {
         let file = executable(&messages, name)
             .with_context(|| format!("cargo doesn't say where the test program {name} is"))?;
@@ -139,14 +142,16 @@ fn test_programs(paths: &Paths, built: &Built) -> Result<Vec<(&'static str, std:
     programs.collect()
 }
 
-/// Where a test program is, by cargo's messages (one JSON object a line).
-fn executable<'a>(messages: &'a str, name: &str) -> Option<&'a str> {
-    let target = format!("\"kind\":[\"test\"],\"crate_types\":[\"bin\"],\"name\":\"{name}\"");
-    let line = messages.lines().find(|line| line.contains(&target))?;
-    let (_, file) = line.split_once("\"executable\":\"")?;
-    let (file, _) = file.split_once('"')?;
-    // A path with JSON's escapes in it is none that this can read.
-    (!file.contains('\\')).then_some(file)
+/// Where a test program is, by cargo's messages.
+fn executable<'a>(messages: &'a [Message], name: &str) -> Option<&'a Utf8Path> {
+    messages.iter().find_map(|message| match message {
+        Message::CompilerArtifact(artifact)
+            if artifact.target.is_test() && artifact.target.name == name =>
+        {
+            artifact.executable.as_deref()
+        }
+        _ => None,
+    })
 }
 
 /// Runs a program for what it prints; anything but success is an error.
@@ -166,13 +171,34 @@ mod tests {
 
     #[test]
     fn a_test_program_is_found_by_its_name() {
-        let messages = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"crate_types":["lib"],"name":"lab"},"executable":null}
-{"reason":"compiler-artifact","target":{"kind":["test"],"crate_types":["bin"],"name":"lab","edition":"2024"},"executable":"/t/debug/deps/lab-1","fresh":true}
-{"reason":"compiler-artifact","target":{"kind":["test"],"crate_types":["bin"],"name":"load","edition":"2024"},"executable":"/a \"b\"/load-1"}
-{"reason":"build-finished","success":true}"#;
+        let artifact = |kind: &str, name: &str, file: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","package_id":"p","manifest_path":"/m",
+                "target":{{"kind":["{kind}"],"crate_types":["{kind}"],"name":"{name}",
+                "src_path":"/s","edition":"2024","doc":false,"doctest":false,"test":true}},
+                "profile":{{"opt_level":"0","debuginfo":0,"debug_assertions":true,
+                "overflow_checks":true,"test":true}},"features":[],"filenames":[],
+                "executable":{file},"fresh":true}}"#
+            )
+            .replace('\n', "")
+        };
+        let text = [
+            artifact("lib", "lab", "null"),
+            artifact("test", "lab", "\"/t/debug/deps/lab-1\""),
+            artifact("test", "load", r#""/a \"b\"/load-1""#),
+            r#"{"reason":"build-finished","success":true}"#.to_owned(),
+        ]
+        .join("\n");
+        let messages = Message::parse_stream(text.as_bytes());
+        let messages = messages.collect::<Result<Vec<_>, _>>().unwrap();
+        let executable = |name| executable(&messages, name).map(Utf8Path::as_str);
 
-        assert_eq!(executable(messages, "lab"), Some("/t/debug/deps/lab-1"));
-        assert_eq!(executable(messages, "load"), None, "a path with quotes");
-        assert_eq!(executable(messages, "la"), None);
+        assert_eq!(executable("lab"), Some("/t/debug/deps/lab-1"));
+        assert_eq!(
+            executable("load"),
+            Some("/a \"b\"/load-1"),
+            "a path with quotes"
+        );
+        assert_eq!(executable("la"), None);
     }
 }

@@ -11,8 +11,10 @@ mod demo;
 mod fuzz;
 mod kernel;
 mod lab;
+mod layers;
 mod leftovers;
 mod manifests;
+mod names;
 mod parts;
 mod paths;
 mod policy_rc_d;
@@ -21,6 +23,7 @@ mod process;
 mod programs;
 mod say;
 mod setup;
+mod sizes;
 mod test;
 mod toolchain;
 
@@ -67,8 +70,10 @@ enum Command {
     /// Starts from fuzz/corpus; what it finds stays in the target directory.
     /// Installs cargo-fuzz where it is missing.
     Fuzz(fuzz::Args),
-    /// Formatting, lints on the host and on the BPF target, documentation, manifests
+    /// Formatting, lints on the host and on the BPF target, documentation, manifests, layers, names, sizes
     Check,
+    /// Check which part of the code imports which, and nothing else
+    Layers(layers::Args),
 }
 
 fn main() -> ExitCode {
@@ -93,5 +98,6 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench { bench: None } => bench::all(),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Check => check::run(),
+        Command::Layers(args) => layers::run(&args),
     }
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::image::Kernel;
-use super::{KMOD, Release, answer, cpio, suite};
+use super::{KMOD, Release, answer, initramfs::Initramfs, suite};
 use crate::build::Built;
 use crate::{lab, process, programs};
 
@@ -141,7 +141,7 @@ impl Root {
     }
 
     fn write(&self, initramfs: &Path, suite: &str) -> Result<()> {
-        let mut archive = cpio::Archive::create(initramfs)?;
+        let mut archive = Initramfs::create(initramfs)?;
         let mut folders: BTreeSet<&Path> = FOLDERS.iter().map(Path::new).collect();
         for file in self.files.keys() {
             let above = file.ancestors().skip(1);

@@ -1,0 +1,115 @@
+//! Files too long to be about one idea.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+/// What a file should not exceed, in lines.
+const LONG: usize = 400;
+
+/// How many longer files there may be: as many as there are. Only ever lowered.
+const CEILING: usize = 30;
+
+/// Where that should end.
+const TARGET: usize = 6;
+
+/// Where the workspace's own code is.
+const FOLDERS: [&str; 4] = ["conntrack-agent", "conntrack-ebpf", "tests", "xtask"];
+
+/// How many files are too long, in one line; more than [`CEILING`] are an error that
+/// names them.
+pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
+    let mut long = Vec::new();
+    for folder in FOLDERS {
+        find(root, folder, &mut long)?;
+    }
+    long.sort();
+    let count = format!(
+        "{} files of more than {LONG} lines; {CEILING} may be, {TARGET} should",
+        long.len()
+    );
+    let files = || {
+        long.iter()
+            .map(|(file, lines)| format!("\n        {file}: {lines}"))
+    };
+    ensure!(
+        long.len() <= CEILING,
+        "{count}{}",
+        files().collect::<String>()
+    );
+    Ok(vec![count])
+}
+
+/// The long Rust files in a folder, each with its number of lines.
+fn find(root: &Path, folder: &str, long: &mut Vec<(String, usize)>) -> Result<()> {
+    let read = || format!("cannot read {folder}");
+    for entry in fs::read_dir(root.join(folder)).with_context(read)? {
+        let entry = entry.with_context(read)?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let place = format!("{folder}/{name}");
+        if entry.file_type().with_context(read)?.is_dir() {
+            // What cargo builds there, if somebody runs it so, is nobody's code.
+            if name != "target" {
+                find(root, &place, long)?;
+            }
+        } else if Path::new(name).extension().is_some_and(|kind| kind == "rs") {
+            let text = fs::read_to_string(entry.path()).with_context(read)?;
+            let lines = text.lines().count();
+            if lines > LONG {
+                long.push((place, lines));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workspace(long: usize) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for folder in FOLDERS {
+            fs::create_dir_all(root.path().join(folder).join("target")).unwrap();
+        }
+        let write = |file: &str, lines: usize| {
+            fs::write(root.path().join("tests").join(file), "\n".repeat(lines)).unwrap();
+        };
+        for number in 0..long {
+            write(&format!("long{number}.rs"), LONG + 1);
+        }
+        write("short.rs", LONG);
+        write("long.txt", LONG + 1);
+        write("target/built.rs", LONG + 1);
+        root
+    }
+
+    #[test]
+    fn long_files_of_rust_are_counted() {
+        let root = workspace(CEILING);
+        let lines = check(root.path()).unwrap();
+        assert!(
+            lines[0].starts_with(&format!("{CEILING} files ")),
+            "{lines:?}"
+        );
+    }
+
+    #[test]
+    fn one_too_many_is_an_error_that_names_them() {
+        let root = workspace(CEILING + 1);
+        let error = check(root.path()).unwrap_err().to_string();
+        assert!(error.contains("\n        tests/long7.rs: 401"), "{error}");
+        assert!(
+            !error.contains("short") && !error.contains("built"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn this_workspace_keeps_to_it() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        check(root).unwrap();
+    }
+}
