@@ -5,9 +5,10 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
-use crate::build::{self, Profile};
+use crate::build;
 use crate::parts::Parts;
 use crate::paths::Paths;
+use crate::profile::Profile;
 use crate::{privilege, process, setup};
 
 /// What to measure.

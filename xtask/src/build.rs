@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result};
 
 use crate::paths::{BPF_TARGET, Paths};
+use crate::profile::Profile;
 use crate::toolchain::{self, Toolchain};
 use crate::{process, say};
 
@@ -16,32 +17,6 @@ pub(crate) struct Args {
     /// Have the classifier log each packet's verdict: for debugging in a lab
     #[arg(long)]
     ebpf_log: bool,
-}
-
-/// How cargo builds what runs on the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Profile {
-    /// Soon built, and its arithmetic is checked: for tests and the demo.
-    Dev,
-    /// What is installed, and what benchmarks measure.
-    Release,
-}
-
-impl Profile {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Dev => "dev",
-            Self::Release => "release",
-        }
-    }
-
-    /// Where cargo puts it, below its target directory.
-    pub(crate) const fn folder(self) -> &'static str {
-        match self {
-            Self::Dev => "debug",
-            Self::Release => "release",
-        }
-    }
 }
 
 /// The variable that tells the agent's build script where the object is.

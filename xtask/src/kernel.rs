@@ -18,8 +18,9 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use cargo_metadata::{Message, camino::Utf8Path};
 
-use crate::build::{self, Built, Profile};
+use crate::build::{self, Built};
 use crate::paths::Paths;
+use crate::profile::Profile;
 use crate::toolchain::Toolchain;
 use crate::{apt, process, programs, say};
 

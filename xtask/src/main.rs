@@ -20,6 +20,7 @@ mod paths;
 mod policy_rc_d;
 mod privilege;
 mod process;
+mod profile;
 mod programs;
 mod say;
 mod setup;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::build::Profile;
+use crate::profile::Profile;
 
 /// The BPF target in the host's byte order: the classifier and the agent share
 /// the maps' contents.

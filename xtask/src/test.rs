@@ -4,11 +4,12 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
-use crate::build::{self, Built, Profile};
+use crate::build::{self, Built};
 use crate::busy::Busy;
 use crate::leftovers::Snapshot;
 use crate::parts::Parts;
 use crate::paths::Paths;
+use crate::profile::Profile;
 use crate::{kernel, privilege, process, say, setup};
 
 /// How many tests libtest runs at once.
