@@ -19,7 +19,6 @@ pub mod query;
 mod reserve_fd;
 mod response_budget;
 mod responses;
-mod schemas;
 mod server;
 pub mod tokens;
 mod traffic;

@@ -14,7 +14,7 @@ use axum::{
     routing::get,
 };
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
 
 use super::{
@@ -25,17 +25,14 @@ use super::{
     events::{Followers, events},
     metrics::metrics,
     openapi,
-    parameters::{ROUTER_FIELDS, RULE_FIELDS, RouterParameters, RuleParameters},
+    parameters::{RouterParameters, RuleParameters},
     path::PathParams,
     query::{Item, ListQuery},
     responses::{
-        AppliedAnswer, Hyperlink, MadeAnswer, Resource, ResourcesAnswer, RouterAnswer, RouterList,
-        RuleAnswer, RuleList, RulesAnswer, Version, VersionsAnswer,
+        Hyperlink, MadeAnswer, Resource, ResourcesAnswer, RouterList, RuleList, Version,
+        VersionsAnswer,
     },
     traffic::{Gathering, traffic, traffic_of},
-    views::{
-        ConnectionCounts, RouterCounts, RouterOut, RuleCounts, RuleOut, StatusOut, TroubleOut,
-    },
 };
 use crate::{
     agent::{Condition, Handle, Request, Snapshot},
@@ -43,6 +40,10 @@ use crate::{
     engine::{Change, Entry, Operation},
     kernel::{AgentId, NetnsFolder, names_of},
     model::{HelperRule, Origin, RouterId, RuleId},
+    resource::{
+        AgentStatus, ConnectionCounts, DifferenceView, RouterAnswer, RouterCounts, RouterView,
+        RuleAnswer, RuleCounts, RuleView, RulesAnswer, TroubleView,
+    },
     sources::RuleSet,
 };
 
@@ -177,10 +178,10 @@ impl Api {
     }
 
     /// The rules that came with a change, also if they are gone again by now.
-    fn come(&self, change: &Change) -> HashMap<RuleId, RuleOut> {
+    fn come(&self, change: &Change) -> HashMap<RuleId, RuleView> {
         let seen = self.agent.view().read();
         let come = change.added().iter();
-        come.map(|entry| (entry.rule.id, RuleOut::new(&seen, entry)))
+        come.map(|entry| (entry.rule.id, RuleView::new(&seen, entry)))
             .collect()
     }
 }
@@ -284,14 +285,14 @@ async fn list_routers(
     Extension(permit): Extension<Authorization>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<RouterList>, ApiError> {
-    let query = parsed(query.as_deref(), ROUTER_FIELDS)?;
+    let query = parsed(query.as_deref(), RouterView::FIELDS)?;
     let mut ids = api.present()?;
     let seen = api.agent.view().read();
     ids.extend(seen.mapping.routers());
     let routers = ids
         .into_iter()
         .filter(|router| permit.may_read(*router).is_ok())
-        .filter_map(|router| RouterOut::new(&seen, router, api.namespaces(router)));
+        .filter_map(|router| RouterView::new(&seen, router, api.namespaces(router)));
     let routers = routers.map(as_map).collect::<Result<_, _>>()?;
     drop(seen);
     let routers = listed(&query, routers)?;
@@ -310,7 +311,7 @@ async fn show_router(
     let router = router_id(&given)?;
     permit.may_read(router).map_err(ApiError::forbidden)?;
     let seen = api.agent.view().read();
-    let shown = RouterOut::new(&seen, router, api.namespaces(router));
+    let shown = RouterView::new(&seen, router, api.namespaces(router));
     let router = shown.ok_or_else(|| ApiError::no_router(&given))?;
     Ok(Json(RouterAnswer { router }))
 }
@@ -327,7 +328,7 @@ async fn list_rules(
 ) -> Result<Json<RuleList>, ApiError> {
     let router = router_id(&given)?;
     permit.may_read(router).map_err(ApiError::forbidden)?;
-    let query = parsed(query.as_deref(), RULE_FIELDS)?;
+    let query = parsed(query.as_deref(), RuleView::FIELDS)?;
     let seen = api.agent.view().read();
     if !api.knows(&seen, router) {
         return Err(ApiError::no_router(&given));
@@ -335,7 +336,7 @@ async fn list_rules(
     let rules = seen
         .mapping
         .of(router)
-        .map(|entry| RuleOut::new(&seen, entry));
+        .map(|entry| RuleView::new(&seen, entry));
     let rules = rules.map(as_map).collect::<Result<_, _>>()?;
     drop(seen);
     let conntrack_helpers = listed(&query, rules)?;
@@ -351,13 +352,13 @@ async fn list_all_rules(
     Extension(permit): Extension<Authorization>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<RuleList>, ApiError> {
-    let query = parsed(query.as_deref(), RULE_FIELDS)?;
+    let query = parsed(query.as_deref(), RuleView::FIELDS)?;
     let seen = api.agent.view().read();
     let readable = seen
         .mapping
         .entries()
         .filter(|entry| permit.may_read(entry.rule.target.router).is_ok());
-    let rules = readable.map(|entry| as_map(RuleOut::new(&seen, entry)));
+    let rules = readable.map(|entry| as_map(RuleView::new(&seen, entry)));
     let rules = rules.collect::<Result<_, _>>()?;
     drop(seen);
     let conntrack_helpers = listed(&query, rules)?;
@@ -417,7 +418,7 @@ async fn replace_rules(
     let seen = api.agent.view().read();
     let own = seen.mapping.of(router);
     let own = own.filter(|entry| entry.rule.origin == Origin::Api);
-    let conntrack_helpers = own.map(|entry| RuleOut::new(&seen, entry)).collect();
+    let conntrack_helpers = own.map(|entry| RuleView::new(&seen, entry)).collect();
     let answer = RulesAnswer { conntrack_helpers };
     Ok((Extension(did), Json(answer)).into_response())
 }
@@ -425,7 +426,7 @@ async fn replace_rules(
 /// The rules of origin api on all routers become these, or stay as they are.
 #[utoipa::path(put, path = "/v1/conntrack_helpers",
     params(("dry_run" = Option<bool>, Query)), request_body = ReplaceAllBody,
-    responses((status = 200, description = "Replaced", body = AppliedAnswer)))]
+    responses((status = 200, description = "Replaced", body = DifferenceView)))]
 async fn replace_all_rules(
     State(api): State<Shared>,
     AuthorizedForAll: AuthorizedForAll,
@@ -469,13 +470,14 @@ async fn replace_all_rules(
     let shown = |entries: &[Entry]| -> Vec<_> {
         entries
             .iter()
-            .map(|entry| RuleOut::new(&seen, entry))
+            .map(|entry| RuleView::new(&seen, entry))
             .collect()
     };
-    let answer = AppliedAnswer {
+    let answer = DifferenceView {
         added: shown(change.added()),
         removed: shown(change.removed()),
         unchanged: count - change.added().len(),
+        other: Map::new(),
     };
     Ok((did.map(Extension), Json(answer)).into_response())
 }
@@ -493,7 +495,7 @@ async fn show_rule(
     permit.may_read(router).map_err(ApiError::forbidden)?;
     let seen = api.agent.view().read();
     let entry = rule_of(&seen, router, &id)?;
-    let conntrack_helper = RuleOut::new(&seen, &entry);
+    let conntrack_helper = RuleView::new(&seen, &entry);
     Ok(Json(RuleAnswer { conntrack_helper }))
 }
 
@@ -523,7 +525,7 @@ async fn update_rule(
     // Nothing comes if it says already what it is to say.
     let changed = api.come(&change).remove(&id);
     let conntrack_helper =
-        changed.unwrap_or_else(|| RuleOut::new(&api.agent.view().read(), &entry));
+        changed.unwrap_or_else(|| RuleView::new(&api.agent.view().read(), &entry));
     let answer = RuleAnswer { conntrack_helper };
     Ok((Extension(did), Json(answer)).into_response())
 }
@@ -547,24 +549,25 @@ async fn delete_rule(
 
 /// How the agent is.
 #[utoipa::path(get, path = "/v1/status",
-    responses((status = 200, description = "The agent", body = StatusOut)))]
+    responses((status = 200, description = "The agent", body = AgentStatus)))]
 async fn status(
     State(api): State<Shared>,
     Extension(permit): Extension<Authorization>,
-) -> Result<Json<StatusOut>, ApiError> {
+) -> Result<Json<AgentStatus>, ApiError> {
     permit.may_read_all().map_err(ApiError::forbidden)?;
     let seen = api.agent.view().read();
     let troubles = seen.conditions.iter();
     let troubles = troubles.filter_map(|(router, condition)| match condition {
         Condition::Pending => None,
-        Condition::Failed { reason, failures } => Some(TroubleOut {
-            router_id: router.to_string(),
+        Condition::Failed { reason, failures } => Some(TroubleView {
+            router_id: *router,
             reason: reason.clone(),
             failures: *failures,
+            other: Map::new(),
         }),
     });
-    Ok(Json(StatusOut {
-        version: env!("CARGO_PKG_VERSION"),
+    Ok(Json(AgentStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         agent_id: api.agent_id.to_string(),
         pid: std::process::id(),
         uptime_seconds: api.begun.elapsed().as_secs(),
@@ -572,6 +575,7 @@ async fn status(
         routers: RouterCounts::of(&seen),
         connections: api.follows.then(|| ConnectionCounts::of(&seen)),
         troubles: troubles.collect(),
+        other: Map::new(),
     }))
 }
 

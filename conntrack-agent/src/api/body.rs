@@ -24,10 +24,11 @@ use utoipa::{
     },
 };
 
-use super::{app::Shared, error::ApiError, schemas};
+use super::{app::Shared, error::ApiError};
 use crate::{
     engine::NewRule,
     model::{Helper, Port, Protocol, RouterId, RuleId, RuleTarget},
+    resource::schemas,
 };
 
 /// What the room for bodies is counted in, in bytes.

@@ -12,14 +12,14 @@ use axum::{
     extract::{RawQuery, State},
     http::StatusCode,
 };
-use serde::Serialize;
+use serde_json::Map;
 use tokio::{sync::Semaphore, time::Instant};
-use utoipa::ToSchema;
 
 use super::{access::Authorization, app::Shared, error::ApiError};
 use crate::{
     event_log::{Event, LoggedEvent},
     model::RouterId,
+    resource::{EventPageView, EventView},
 };
 
 /// Events that one answer has: of some hundred bytes each.
@@ -63,32 +63,6 @@ pub(super) struct Wanted {
     router_id: Option<RouterId>,
 }
 
-/// What has happened.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct EventsOut {
-    /// Which run of the agent the numbers are of: they begin anew with each.
-    #[schema(format = Uuid)]
-    run: String,
-    /// The oldest first.
-    events: Vec<EventOut>,
-    /// How many came among them that are not kept any more, of all routers.
-    missed: u64,
-    /// What to ask for next, as `after`.
-    last: u64,
-}
-
-/// One of them.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct EventOut {
-    /// Its number.
-    sequence: u64,
-    /// When it was, in UTC (RFC 3339).
-    time: String,
-    /// What it was.
-    #[serde(flatten)]
-    what: Event,
-}
-
 impl Wanted {
     fn parse(query: Option<&str>) -> Result<Self, String> {
         let mut wanted = Self::default();
@@ -129,25 +103,23 @@ impl Wanted {
     }
 }
 
-impl EventOut {
-    fn new(entry: &LoggedEvent) -> Self {
-        Self {
-            sequence: entry.sequence,
-            time: humantime::format_rfc3339_millis(entry.at).to_string(),
-            what: entry.what.clone(),
-        }
+fn shown(entry: &LoggedEvent) -> EventView<Event> {
+    EventView {
+        sequence: entry.sequence,
+        time: humantime::format_rfc3339_millis(entry.at).to_string(),
+        what: entry.what.clone(),
     }
 }
 
 /// What has happened since an event that was told before, of the routers that the
 /// caller may read.
 #[utoipa::path(get, path = "/v1/events", params(Wanted),
-    responses((status = 200, description = "Events", body = EventsOut)))]
+    responses((status = 200, description = "Events", body = EventPageView)))]
 pub(super) async fn events(
     State(api): State<Shared>,
     Extension(permit): Extension<Authorization>,
     RawQuery(query): RawQuery,
-) -> Result<Json<EventsOut>, ApiError> {
+) -> Result<Json<EventPageView<Event>>, ApiError> {
     let wanted = Wanted::parse(query.as_deref()).map_err(ApiError::invalid)?;
     let chronicle = Arc::clone(api.agent().chronicle());
     let after = wanted.after.unwrap_or(0);
@@ -188,11 +160,12 @@ pub(super) async fn events(
     }
     let events = excerpt.entries.iter();
     let events = events.filter(|entry| is_for(entry));
-    Ok(Json(EventsOut {
+    Ok(Json(EventPageView {
         run: chronicle.run().to_string(),
-        events: events.map(|entry| EventOut::new(entry)).collect(),
+        events: events.map(|entry| shown(entry)).collect(),
         missed: excerpt.missed,
         last: excerpt.last,
+        other: Map::new(),
     }))
 }
 

@@ -24,13 +24,13 @@ use super::{
     access::Authorization,
     app::{Api, Shared},
     error::ApiError,
-    views::{RouterCounts, RuleCounts},
 };
 use crate::{
     agent::{Condition, Connections},
     kernel::{Tally, matched},
     metrics::Exposition,
     model::{Port, RuleTarget, protocol_name},
+    resource::{RouterCounts, RuleCounts},
 };
 
 /// All metrics, in OpenMetrics if it is asked for.

@@ -10,9 +10,10 @@ use super::{
     output::{Output, OutputFormat, printable},
 };
 use crate::{
-    client::{Client, ClientError, EventPageView, EventView},
+    client::{Client, ClientError},
     event_log::{Event, HelperState, RuleText},
     model::RouterId,
+    resource::{EventPageView, EventView},
 };
 
 /// How long the daemon waits for something to happen: short enough for anything

@@ -28,8 +28,9 @@ use super::{
     output::{Output, OutputFormat, Terminal as Screen},
 };
 use crate::{
-    client::{Bounds, Client, ClientError, EventView},
+    client::{Bounds, Client, ClientError},
     model::RouterId,
+    resource::EventView,
 };
 
 /// A daemon that takes longer is away.

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use crate::client::Sums;
+use crate::resource::TrafficSums;
 
 /// Samples that are kept: as many as the widest screen shows.
 const KEPT: usize = 120;
@@ -10,7 +10,7 @@ const KEPT: usize = 120;
 /// One thing's counters over time.
 #[derive(Clone, Debug)]
 pub(super) struct History {
-    last: Sums,
+    last: TrafficSums,
     at: Instant,
     /// Packets a second, the oldest first.
     packets: VecDeque<f64>,
@@ -20,7 +20,7 @@ pub(super) struct History {
 
 impl History {
     /// Begins with a sample.
-    pub(super) const fn new(first: Sums, at: Instant) -> Self {
+    pub(super) const fn new(first: TrafficSums, at: Instant) -> Self {
         Self {
             last: first,
             at,
@@ -35,7 +35,7 @@ impl History {
         clippy::cast_precision_loss,
         reason = "what is counted in one interval is far below 2^52"
     )]
-    pub(super) fn add(&mut self, sums: Sums, at: Instant) {
+    pub(super) fn add(&mut self, sums: TrafficSums, at: Instant) {
         let seconds = at.saturating_duration_since(self.at).as_secs_f64();
         let (Some(packets), Some(bytes)) = (sums.packets, sums.bytes) else {
             return;
@@ -122,11 +122,11 @@ mod tests {
 
     const STEPS: [char; 5] = [' ', '.', ':', '+', '#'];
 
-    fn sums(packets: u64) -> Sums {
-        Sums {
+    fn sums(packets: u64) -> TrafficSums {
+        TrafficSums {
             packets: Some(packets),
             bytes: Some(packets * 100),
-            ..Sums::default()
+            ..TrafficSums::default()
         }
     }
 
