@@ -15,8 +15,9 @@ use axum::{
 use serde_json::Map;
 use tokio::{sync::Semaphore, time::Instant};
 
-use super::{access::Authorization, app::Shared, error::ApiError};
+use super::{access::Authorization, error::ApiError};
 use crate::{
+    agent::Handle,
     event_log::{Event, LoggedEvent},
     model::RouterId,
     resource::{EventPageView, EventView},
@@ -33,17 +34,17 @@ const FOLLOWERS: usize = 16;
 const LONGEST_WAIT: u64 = 20;
 
 /// Room for those who wait.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Followers {
-    of_all: Semaphore,
-    of_some: Semaphore,
+    of_all: Arc<Semaphore>,
+    of_some: Arc<Semaphore>,
 }
 
 impl Default for Followers {
     fn default() -> Self {
         Self {
-            of_all: Semaphore::new(FOLLOWERS),
-            of_some: Semaphore::new(FOLLOWERS),
+            of_all: Arc::new(Semaphore::new(FOLLOWERS)),
+            of_some: Arc::new(Semaphore::new(FOLLOWERS)),
         }
     }
 }
@@ -116,12 +117,13 @@ fn shown(entry: &LoggedEvent) -> EventView<Event> {
 #[utoipa::path(get, path = "/v1/events", params(Wanted),
     responses((status = 200, description = "Events", body = EventPageView)))]
 pub(super) async fn events(
-    State(api): State<Shared>,
+    State(agent): State<Handle>,
+    State(followers): State<Followers>,
     Extension(permit): Extension<Authorization>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<EventPageView<Event>>, ApiError> {
     let wanted = Wanted::parse(query.as_deref()).map_err(ApiError::invalid)?;
-    let chronicle = Arc::clone(api.agent().chronicle());
+    let chronicle = Arc::clone(agent.chronicle());
     let after = wanted.after.unwrap_or(0);
     let sees_all = permit.may_read_all().is_ok();
     // What is about no router is about all of them.
@@ -138,7 +140,6 @@ pub(super) async fn events(
     };
     let mut excerpt = chronicle.after(after, MOST);
     if let Some(wait) = wanted.wait.filter(|wait| *wait > 0) {
-        let followers = api.followers();
         let places = if sees_all {
             &followers.of_all
         } else {

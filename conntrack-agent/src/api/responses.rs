@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{RefOr, Schema},
 };
 
-use super::query::Item;
+use super::{error::ApiError, query::Item};
 use crate::resource::{RouterView, RuleAnswer, RuleView, RulesAnswer};
 
 /// What became of a `POST`.
@@ -19,6 +20,14 @@ pub(super) enum MadeAnswer {
     One(RuleAnswer),
     /// The rules, in the order of the body.
     Several(RulesAnswer),
+}
+
+/// A resource as an item of a list, of which fields may be left out.
+pub(super) fn item(resource: impl Serialize) -> Result<Item, ApiError> {
+    match serde_json::to_value(resource) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        _ => Err(ApiError::unwritten()),
+    }
 }
 
 /// A list of rules.

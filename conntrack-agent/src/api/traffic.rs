@@ -16,12 +16,12 @@ use tracing::debug;
 
 use super::{
     access::Authorization,
-    app::{Api, Shared, router_id},
     error::ApiError,
-    path::PathParams,
+    namespaces::RouterNamespaces,
+    path::{PathParams, router_id},
 };
 use crate::{
-    agent::{Connections, Snapshot},
+    agent::{Connections, Handle, Snapshot},
     engine::Entry,
     kernel::{Conntrack, Fullness, matched},
     model::{Destination, RouterId, RuleTarget, protocol_name},
@@ -40,17 +40,17 @@ const OF_ONE: usize = 4;
 
 /// Room for those who ask: each has maps read, or conntrack walked through, on a
 /// thread that others need too.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Gathering {
-    all: Semaphore,
-    one: Semaphore,
+    all: Arc<Semaphore>,
+    one: Arc<Semaphore>,
 }
 
 impl Default for Gathering {
     fn default() -> Self {
         Self {
-            all: Semaphore::new(OF_ALL),
-            one: Semaphore::new(OF_ONE),
+            all: Arc::new(Semaphore::new(OF_ALL)),
+            one: Arc::new(Semaphore::new(OF_ONE)),
         }
     }
 }
@@ -74,8 +74,8 @@ fn busy(most: usize) -> ApiError {
 type Matched = BTreeMap<Destination, Counters>;
 
 /// None where that can't be read, as when the router's instance is just being renewed.
-fn counters(api: &Api, router: RouterId) -> Option<Matched> {
-    let read = matched(&api.agent().pins().instance(router));
+fn counters(agent: &Handle, router: RouterId) -> Option<Matched> {
+    let read = matched(&agent.pins().instance(router));
     let counters = read.unwrap_or_else(|error| {
         debug!(%error, %router, "counters cannot be read");
         None
@@ -157,20 +157,20 @@ impl RouterTraffic {
 #[utoipa::path(get, path = "/v1/traffic",
     responses((status = 200, description = "Routers", body = TrafficAnswer)))]
 pub(super) async fn traffic(
-    State(api): State<Shared>,
+    State(agent): State<Handle>,
+    State(gathering): State<Gathering>,
     Extension(permit): Extension<Authorization>,
 ) -> Result<Json<TrafficAnswer>, ApiError> {
-    let _room = api.gathering().of_all()?;
-    let from = Arc::clone(&api);
+    let _room = gathering.of_all()?;
     let read = spawn_blocking(move || {
-        let routers = from.agent().view().read().mapping.routers();
+        let routers = agent.view().read().mapping.routers();
         let routers = routers.into_iter();
         let routers = routers.filter(|router| permit.may_read(*router).is_ok());
         // The agent must not wait for the view while maps are read.
         let read: Vec<_> = routers
-            .map(|router| (router, counters(&from, router)))
+            .map(|router| (router, counters(&agent, router)))
             .collect();
-        let seen = from.agent().view().read();
+        let seen = agent.view().read();
         let of = |(router, matched): &(_, Option<_>)| {
             RouterTraffic::of(&seen, *router, matched.as_ref())
         };
@@ -185,26 +185,27 @@ pub(super) async fn traffic(
     params(("router_id" = String, Path, format = Uuid)),
     responses((status = 200, description = "The router", body = RouterDetailAnswer)))]
 pub(super) async fn traffic_of(
-    State(api): State<Shared>,
+    State(agent): State<Handle>,
+    State(namespaces): State<RouterNamespaces>,
+    State(gathering): State<Gathering>,
     Extension(permit): Extension<Authorization>,
     PathParams(given): PathParams<String>,
 ) -> Result<Json<RouterDetailAnswer>, ApiError> {
     let router = router_id(&given)?;
     permit.may_read(router).map_err(ApiError::forbidden)?;
-    let _room = api.gathering().of_one()?;
-    let from = Arc::clone(&api);
-    let read = spawn_blocking(move || one(&from, router));
+    let _room = gathering.of_one()?;
+    let read = spawn_blocking(move || one(&agent, &namespaces, router));
     let router = read.await.map_err(|_| unread())?;
     let router = router.ok_or_else(|| ApiError::no_router(&given))?;
     Ok(Json(RouterDetailAnswer { router }))
 }
 
 /// None if the agent knows nothing of the router.
-fn one(api: &Api, router: RouterId) -> Option<RouterDetail> {
-    let matched = counters(api, router);
+fn one(agent: &Handle, on_host: &RouterNamespaces, router: RouterId) -> Option<RouterDetail> {
+    let matched = counters(agent, router);
     let matched = matched.as_ref();
-    let (namespaces, connections) = in_namespaces(api, router);
-    let seen = api.agent().view().read();
+    let (namespaces, connections) = in_namespaces(on_host, router);
+    let seen = agent.view().read();
     let names = namespaces.iter().map(|namespace| namespace.name.clone());
     let shown = RouterView::new(&seen, router, names.collect())?;
     let rules = each(&seen, router, matched).map(|(entry, _, sums)| RuleTraffic {
@@ -220,9 +221,12 @@ fn one(api: &Api, router: RouterId) -> Option<RouterDetail> {
     })
 }
 
-fn in_namespaces(api: &Api, router: RouterId) -> (Vec<NamespaceView>, Vec<ConnectionView>) {
-    let names: Vec<_> = api.names(router).collect();
-    let visited = api.netns().visit(&names, |name, entered| {
+fn in_namespaces(
+    on_host: &RouterNamespaces,
+    router: RouterId,
+) -> (Vec<NamespaceView>, Vec<ConnectionView>) {
+    let names: Vec<_> = on_host.names(router).collect();
+    let visited = on_host.netns().visit(&names, |name, entered| {
         let opened = entered.map_err(io::Error::other);
         let opened = opened.and_then(|()| Conntrack::open());
         let asked = opened.and_then(|mut conntrack| -> io::Result<_> {

@@ -14,7 +14,7 @@ use super::{Service, Transport};
 use crate::{
     api::{
         access::{Access, Authorization},
-        app::ChangeSummary,
+        change::ChangeSummary,
         error::{ApiError, ErrorSummary},
     },
     audit::{AuditRecord, Outcome, Peer, RequestId},
