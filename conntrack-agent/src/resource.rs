@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// A word of a fixed set, to which a newer agent may have added.
-type Word = Cow<'static, str>;
+type OpenWord = Cow<'static, str>;
 
 /// A helper rule; Neutron's fields, and ours.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
@@ -40,19 +40,19 @@ pub struct RuleView {
     pub router_id: RouterId,
     /// The transport protocol.
     #[schema(schema_with = schemas::protocol)]
-    pub protocol: Word,
+    pub protocol: OpenWord,
     /// The destination port of control connections.
     #[schema(minimum = 1, maximum = 65535)]
     pub port: u16,
     /// The conntrack helper.
     #[schema(schema_with = schemas::helper)]
-    pub helper: Word,
+    pub helper: OpenWord,
     /// Who owns it: file, api or neutron.
     #[schema(schema_with = schemas::origin)]
-    pub origin: Word,
+    pub origin: OpenWord,
     /// Whether packets meet it.
     #[schema(value_type = RuleStatus)]
-    pub status: Word,
+    pub status: OpenWord,
     /// Why they don't.
     #[schema(required = true)]
     pub status_reason: Option<String>,
@@ -155,7 +155,7 @@ pub struct RouterView {
     pub name: String,
     /// ACTIVE, PENDING (no namespace on this host) or ERROR.
     #[schema(schema_with = schemas::router_status)]
-    pub status: Word,
+    pub status: OpenWord,
     /// What is wrong.
     #[schema(required = true)]
     pub status_reason: Option<String>,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{RuleView, Word, text};
+use super::{OpenWord, RuleView, text};
 use crate::model::RouterId;
 
 /// All routers with rules.
@@ -22,7 +22,7 @@ pub struct RouterTraffic {
     pub id: RouterId,
     /// ACTIVE, PENDING (no namespace on this host) or ERROR.
     #[schema(value_type = String)]
-    pub status: Word,
+    pub status: OpenWord,
     /// How many rules it has.
     pub rules: usize,
     /// How many of them are degraded.
@@ -109,7 +109,7 @@ pub struct ConnectionView {
     pub namespace: String,
     /// The transport protocol.
     #[schema(value_type = String)]
-    pub protocol: Word,
+    pub protocol: OpenWord,
     /// Where it came from, before any translation.
     pub source: String,
     /// Where it was sent to, likewise.
