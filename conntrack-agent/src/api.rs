@@ -15,6 +15,7 @@ mod events;
 mod metrics;
 mod namespaces;
 mod openapi;
+mod operation;
 mod parameters;
 mod path;
 pub mod query;

@@ -11,9 +11,8 @@ use crate::{
 };
 
 /// What a request did, for the audit trail.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct ChangeSummary {
-    pub(super) operation: &'static str,
     pub(super) before: Vec<HelperRule>,
     pub(super) after: Vec<HelperRule>,
 }
@@ -21,13 +20,11 @@ pub(super) struct ChangeSummary {
 /// Makes a change that the caller may make, and says what became of it.
 pub(super) async fn change(
     agent: &Handle,
-    operation: &'static str,
     request: Request,
 ) -> Result<(Change, ChangeSummary), ApiError> {
     let change = agent.change(Origin::Api, request).await?;
     let rules = |entries: &[Entry]| entries.iter().map(|entry| entry.rule).collect();
     let did = ChangeSummary {
-        operation,
         before: rules(change.removed()),
         after: rules(change.added()),
     };

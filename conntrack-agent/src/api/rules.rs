@@ -97,7 +97,7 @@ pub(super) async fn create_rules(
     let ids: Vec<_> = rules.iter().map(|rule| rule.id).collect();
     let batch = rules.into_iter().map(Operation::Create).collect();
     let request = Request::OnRouter(router, batch);
-    let (change, did) = change(&agent, "create", request).await?;
+    let (change, did) = change(&agent, request).await?;
     let mut made = come(&agent, &change);
     let mut made = ids.iter().filter_map(|id| made.remove(id));
     let answer = if is_bulk {
@@ -126,7 +126,7 @@ pub(super) async fn replace_rules(
         .map(|JsonObject(rule)| rule.on(router));
     let rules = rules.collect::<Result<_, _>>()?;
     let batch = vec![Operation::Replace { router, rules }];
-    let (_, did) = change(&agent, "replace", Request::OnRouter(router, batch)).await?;
+    let (_, did) = change(&agent, Request::OnRouter(router, batch)).await?;
     let seen = agent.view().read();
     let own = seen.mapping.of(router);
     let own = own.filter(|entry| entry.rule.origin == Origin::Api);
@@ -175,7 +175,7 @@ pub(super) async fn replace_all_rules(
     let (change, did) = if dry_run {
         (agent.decide(Origin::Api, &request)?, None)
     } else {
-        let (change, did) = change(&agent, "apply", request).await?;
+        let (change, did) = change(&agent, request).await?;
         (change, Some(did))
     };
     let seen = agent.view().read();
@@ -231,7 +231,7 @@ pub(super) async fn update_rule(
         port,
         helper,
     }];
-    let (change, did) = change(&agent, "update", Request::OnRouter(router, batch)).await?;
+    let (change, did) = change(&agent, Request::OnRouter(router, batch)).await?;
     // Nothing comes if it says already what it is to say.
     let changed = come(&agent, &change).remove(&id);
     let conntrack_helper = changed.unwrap_or_else(|| RuleView::new(&agent.view().read(), &entry));
@@ -250,7 +250,7 @@ pub(super) async fn delete_rule(
 ) -> Result<Response, ApiError> {
     let entry = rule_of(&agent.view().read(), router, &given)?;
     let batch = vec![Operation::Delete(entry.rule.id)];
-    let (_, did) = change(&agent, "delete", Request::OnRouter(router, batch)).await?;
+    let (_, did) = change(&agent, Request::OnRouter(router, batch)).await?;
     Ok((StatusCode::NO_CONTENT, Extension(did)).into_response())
 }
 
