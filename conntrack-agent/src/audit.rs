@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `request` | the request's id, a UUID |
 //! | `peer` | `kind` is `local` (with `pid`, `uid`, `gid`), `token` (with its `name`), `unknown` (with its `address`) or `rules_file` |
-//! | `operation` | what was asked for |
+//! | `operation` | what was asked for: `read`, `follow`, `scrape`, `create`, `update`, `replace`, `apply`, `delete`, `unknown` or `rules_file` |
 //! | `routers`, `router_count` | ids of the routers that it is about |
 //! | `before`, `before_count` | the rules that it removed or changed, as they were: `id`, `router_id`, `protocol`, `port`, `helper`, `origin` |
 //! | `after`, `after_count` | the rules that it added or changed, as they are |
@@ -44,8 +44,8 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use event::{AuditRecord, Outcome, Peer, RequestId};
-pub use settings::{AuditSettings, AuditTo};
+pub use event::{AuditRecord, Outcome, Peer, RequestId, RequestOperation};
+pub(crate) use line::LONGEST_LINE;
 
 use std::{
     error::Error,

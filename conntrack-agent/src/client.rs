@@ -4,7 +4,6 @@
 mod error;
 mod exchange;
 mod half_open;
-mod resource;
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -13,14 +12,13 @@ use serde_json::{Map, Value, json};
 
 pub use error::{ClientError, ResponseFault};
 pub use exchange::Bounds;
-pub use resource::{
-    AgentStatus, Connection, ConnectionCounts, Difference, EventPageView, EventView, Namespace,
-    Router, RouterCounts, RouterDetail, RouterTraffic, Rule, RuleCounts, RuleTraffic, Sums,
-    Trouble,
-};
 
 use crate::{
     model::{Helper, Port, Protocol, RouterId, RuleId, protocol_name},
+    resource::{
+        AgentStatus, DifferenceView, EventPageView, RouterAnswer, RouterDetail, RouterDetailAnswer,
+        RouterTraffic, RouterView, RuleAnswer, RuleView, RulesAnswer, TrafficAnswer,
+    },
     sources::RuleSet,
 };
 use exchange::{Exchange, HttpRequest};
@@ -73,7 +71,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn rules(&self) -> Result<Vec<Rule>, ClientError> {
+    pub fn rules(&self) -> Result<Vec<RuleView>, ClientError> {
         self.rules_at(EVERY_RULE)
     }
 
@@ -81,7 +79,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]; `Refused` where the agent knows no such router.
-    pub fn rules_of(&self, router: RouterId) -> Result<Vec<Rule>, ClientError> {
+    pub fn rules_of(&self, router: RouterId) -> Result<Vec<RuleView>, ClientError> {
         self.rules_at(&rules_of(router))
     }
 
@@ -89,7 +87,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]; `NoSuchRule` where there is none.
-    pub fn rule(&self, id: RuleId) -> Result<Rule, ClientError> {
+    pub fn rule(&self, id: RuleId) -> Result<RuleView, ClientError> {
         let found = self.rules_at(&format!("{EVERY_RULE}?id={id}"))?;
         let mut found = found.into_iter().filter(|rule| rule.id == id);
         found.next().ok_or(ClientError::NoSuchRule(id))
@@ -109,10 +107,10 @@ impl Client {
         port: Port,
         helper: &str,
         id: Option<RuleId>,
-    ) -> Result<Rule, ClientError> {
+    ) -> Result<RuleView, ClientError> {
         let rule = fields(Some(protocol), Some(port), Some(helper), id);
         let body = json!({ "conntrack_helper": rule });
-        let answer: OneRule = self.ask(HttpRequest::create(rules_of(router), body))?;
+        let answer: RuleAnswer = self.ask(HttpRequest::create(rules_of(router), body))?;
         Ok(answer.conntrack_helper)
     }
 
@@ -120,10 +118,10 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn update(&self, rule: &Rule, update: RuleUpdate<'_>) -> Result<Rule, ClientError> {
+    pub fn update(&self, rule: &RuleView, update: RuleUpdate<'_>) -> Result<RuleView, ClientError> {
         let rule_fields = fields(update.protocol, update.port, update.helper, None);
         let body = json!({ "conntrack_helper": rule_fields });
-        let answer: OneRule = self.ask(HttpRequest::replace(path_of(rule), body))?;
+        let answer: RuleAnswer = self.ask(HttpRequest::replace(path_of(rule), body))?;
         Ok(answer.conntrack_helper)
     }
 
@@ -131,7 +129,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn delete(&self, rule: &Rule) -> Result<(), ClientError> {
+    pub fn delete(&self, rule: &RuleView) -> Result<(), ClientError> {
         self.exchange
             .answer_to(HttpRequest::delete(path_of(rule)))?
             .success()
@@ -141,7 +139,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn routers(&self) -> Result<Vec<Router>, ClientError> {
+    pub fn routers(&self) -> Result<Vec<RouterView>, ClientError> {
         let answer: Routers = self.ask(HttpRequest::read("/v2.0/routers".into()))?;
         let mut routers = answer.routers;
         routers.sort_by_key(|router| router.id);
@@ -152,8 +150,8 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]; `Refused` where the agent knows no such router.
-    pub fn router(&self, id: RouterId) -> Result<Router, ClientError> {
-        let answer: OneRouter = self.ask(HttpRequest::read(format!("/v2.0/routers/{id}")))?;
+    pub fn router(&self, id: RouterId) -> Result<RouterView, ClientError> {
+        let answer: RouterAnswer = self.ask(HttpRequest::read(format!("/v2.0/routers/{id}")))?;
         Ok(answer.router)
     }
 
@@ -162,9 +160,9 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn clear(&self, router: RouterId) -> Result<Vec<Rule>, ClientError> {
+    pub fn clear(&self, router: RouterId) -> Result<Vec<RuleView>, ClientError> {
         let there = self.rules_at(&format!("{EVERY_RULE}?router_id={router}&origin=api"))?;
-        let owned = |rule: &Rule| rule.router_id == router && rule.origin == "api";
+        let owned = |rule: &RuleView| rule.router_id == router && rule.origin == "api";
         let gone = there.into_iter().filter(owned).collect();
         let nothing = json!({ "conntrack_helpers": [] });
         self.exchange
@@ -177,7 +175,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn replace_all(&self, rules: &RuleSet) -> Result<Difference, ClientError> {
+    pub fn replace_all(&self, rules: &RuleSet) -> Result<DifferenceView, ClientError> {
         self.difference(HttpRequest::replace(EVERY_RULE.into(), every(rules)))
     }
 
@@ -185,7 +183,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn compare_all(&self, rules: &RuleSet) -> Result<Difference, ClientError> {
+    pub fn compare_all(&self, rules: &RuleSet) -> Result<DifferenceView, ClientError> {
         let path = format!("{EVERY_RULE}?dry_run=true");
         self.difference(HttpRequest::rehearse(path, every(rules)))
     }
@@ -221,7 +219,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn traffic(&self) -> Result<Vec<RouterTraffic>, ClientError> {
-        let answer: Traffic = self.ask(HttpRequest::read("/v1/traffic".into()))?;
+        let answer: TrafficAnswer = self.ask(HttpRequest::read("/v1/traffic".into()))?;
         Ok(answer.routers)
     }
 
@@ -230,21 +228,22 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; `Refused` where the agent knows no such router.
     pub fn traffic_of(&self, router: RouterId) -> Result<RouterDetail, ClientError> {
-        let answer: OneTraffic = self.ask(HttpRequest::read(format!("/v1/traffic/{router}")))?;
+        let answer: RouterDetailAnswer =
+            self.ask(HttpRequest::read(format!("/v1/traffic/{router}")))?;
         Ok(answer.router)
     }
 
-    fn rules_at(&self, path: &str) -> Result<Vec<Rule>, ClientError> {
-        let answer: Rules = self.ask(HttpRequest::read(path.to_owned()))?;
+    fn rules_at(&self, path: &str) -> Result<Vec<RuleView>, ClientError> {
+        let answer: RulesAnswer = self.ask(HttpRequest::read(path.to_owned()))?;
         let mut rules = answer.conntrack_helpers;
-        rules.sort_by(Rule::by_place);
+        rules.sort_by(RuleView::by_place);
         Ok(rules)
     }
 
-    fn difference(&self, question: HttpRequest) -> Result<Difference, ClientError> {
-        let mut difference: Difference = self.ask(question)?;
-        difference.added.sort_by(Rule::by_place);
-        difference.removed.sort_by(Rule::by_place);
+    fn difference(&self, question: HttpRequest) -> Result<DifferenceView, ClientError> {
+        let mut difference: DifferenceView = self.ask(question)?;
+        difference.added.sort_by(RuleView::by_place);
+        difference.removed.sort_by(RuleView::by_place);
         Ok(difference)
     }
 
@@ -254,33 +253,8 @@ impl Client {
 }
 
 #[derive(Deserialize)]
-struct OneRule {
-    conntrack_helper: Rule,
-}
-
-#[derive(Deserialize)]
-struct Rules {
-    conntrack_helpers: Vec<Rule>,
-}
-
-#[derive(Deserialize)]
-struct OneRouter {
-    router: Router,
-}
-
-#[derive(Deserialize)]
-struct Traffic {
-    routers: Vec<RouterTraffic>,
-}
-
-#[derive(Deserialize)]
-struct OneTraffic {
-    router: RouterDetail,
-}
-
-#[derive(Deserialize)]
 struct Routers {
-    routers: Vec<Router>,
+    routers: Vec<RouterView>,
 }
 
 // Paths are made of ids alone, which have no character that means anything in
@@ -290,7 +264,7 @@ fn rules_of(router: RouterId) -> String {
     format!("/v2.0/routers/{router}/conntrack_helpers")
 }
 
-fn path_of(rule: &Rule) -> String {
+fn path_of(rule: &RuleView) -> String {
     format!("{}/{}", rules_of(rule.router_id), rule.id)
 }
 

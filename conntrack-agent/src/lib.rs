@@ -6,7 +6,8 @@
 //! - [`teardown`]: what removes the datapath
 //! - [`client`]: what the commands ask of a running agent
 //! - [`api`]: the control API: who may do what, by which token; lists
-//! - [`conntrack_verifier`]: which new connections have their helper
+//! - [`resource`]: what the control API answers, to the agent and to its clients
+//! - [`witness`]: which new connections have their helper
 //! - [`agent`]: what works on mapping, store and kernel, one thing after the other
 //! - [`sources`]: where rules come from, and how they become checked values
 //! - [`store`]: the durable copy of the mapping
@@ -40,6 +41,7 @@ pub mod metrics;
 pub mod model;
 pub mod port_table;
 pub mod reconcile;
+pub mod resource;
 pub mod sources;
 pub mod store;
 pub mod teardown;

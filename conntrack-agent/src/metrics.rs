@@ -21,7 +21,10 @@ use prometheus_client::{
 pub use exposition::Exposition;
 use exposition::Writer;
 
-use crate::reconcile::{EffectKind, Summary};
+use crate::{
+    audit::RequestOperation,
+    reconcile::{EffectKind, Summary},
+};
 
 /// The prefix of all metric names.
 pub const PREFIX: &str = "conntrack_agent";
@@ -109,7 +112,7 @@ impl Metrics {
             drop(reconciliations.get_or_create(&[("result", result)]));
             drop(commits.get_or_create(&[("result", result)]));
         }
-        for operation in ["read", "follow", "create", "change", "delete", "scrape"] {
+        for operation in RequestOperation::KNOWN.map(RequestOperation::name) {
             for outcome in ["done", "refused", "not_allowed", "failed"] {
                 let asked = [("operation", operation), ("outcome", outcome)];
                 drop(requests.get_or_create(&asked));

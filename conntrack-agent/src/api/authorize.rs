@@ -11,9 +11,8 @@ use serde::Deserialize;
 
 use super::{
     access::Authorization,
-    app::{Shared, router_id},
     error::ApiError,
-    path::PathParams,
+    path::{PathParams, router_id},
 };
 use crate::model::RouterId;
 
@@ -33,13 +32,13 @@ struct OfRouter {
     router_id: String,
 }
 
-impl FromRequestParts<Shared> for AuthorizedRouter {
+impl<S: Send + Sync> FromRequestParts<S> for AuthorizedRouter {
     type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Response> {
-        let place = PathParams::<OfRouter>::from_request_parts(parts, api).await;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let place = PathParams::<OfRouter>::from_request_parts(parts, state).await;
         let PathParams(OfRouter { router_id: given }) = place.map_err(ApiError::into_response)?;
-        let permit = permit(parts, api).await?;
+        let permit = permit(parts, state).await?;
         let router = router_id(&given).map_err(ApiError::into_response)?;
         match permit.may_change(router) {
             Ok(()) => Ok(Self(router)),
@@ -48,19 +47,19 @@ impl FromRequestParts<Shared> for AuthorizedRouter {
     }
 }
 
-impl FromRequestParts<Shared> for AuthorizedForAll {
+impl<S: Send + Sync> FromRequestParts<S> for AuthorizedForAll {
     type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Response> {
-        match permit(parts, api).await?.may_change_all() {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        match permit(parts, state).await?.may_change_all() {
             Ok(()) => Ok(Self),
             Err(why) => Err(ApiError::forbidden(why).into_response()),
         }
     }
 }
 
-async fn permit(parts: &mut Parts, api: &Shared) -> Result<Authorization, Response> {
-    let permit = Extension::<Authorization>::from_request_parts(parts, api).await;
+async fn permit(parts: &mut Parts, state: &(impl Send + Sync)) -> Result<Authorization, Response> {
+    let permit = Extension::<Authorization>::from_request_parts(parts, state).await;
     permit
         .map(|Extension(permit)| permit)
         .map_err(IntoResponse::into_response)

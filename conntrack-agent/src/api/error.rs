@@ -8,7 +8,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::access::Forbidden;
+use super::{access::Forbidden, query::QueryError};
 use crate::{
     agent::Rejection,
     engine::{Reason, Refusal},
@@ -75,6 +75,15 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", why.to_string())
     }
 
+    /// No resource is anything but a JSON object, so this is a bug.
+    pub(super) fn unwritten() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "HTTPInternalServerError",
+            "an answer could not be written",
+        )
+    }
+
     /// There is no such router.
     pub(super) fn no_router(given: &str) -> Self {
         let message = format!("Router {} could not be found", short(given));
@@ -113,6 +122,12 @@ impl IntoResponse for ApiError {
         }
         response.extensions_mut().insert(said);
         response
+    }
+}
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        Self::invalid(error.to_string())
     }
 }
 

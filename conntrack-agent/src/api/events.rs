@@ -12,14 +12,15 @@ use axum::{
     extract::{RawQuery, State},
     http::StatusCode,
 };
-use serde::Serialize;
+use serde_json::Map;
 use tokio::{sync::Semaphore, time::Instant};
-use utoipa::ToSchema;
 
-use super::{access::Authorization, app::Shared, error::ApiError};
+use super::{access::Authorization, error::ApiError};
 use crate::{
+    agent::Handle,
     event_log::{Event, LoggedEvent},
     model::RouterId,
+    resource::{EventPageView, EventView},
 };
 
 /// Events that one answer has: of some hundred bytes each.
@@ -33,17 +34,17 @@ const FOLLOWERS: usize = 16;
 const LONGEST_WAIT: u64 = 20;
 
 /// Room for those who wait.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Followers {
-    of_all: Semaphore,
-    of_some: Semaphore,
+    of_all: Arc<Semaphore>,
+    of_some: Arc<Semaphore>,
 }
 
 impl Default for Followers {
     fn default() -> Self {
         Self {
-            of_all: Semaphore::new(FOLLOWERS),
-            of_some: Semaphore::new(FOLLOWERS),
+            of_all: Arc::new(Semaphore::new(FOLLOWERS)),
+            of_some: Arc::new(Semaphore::new(FOLLOWERS)),
         }
     }
 }
@@ -61,32 +62,6 @@ pub(super) struct Wanted {
     /// Only those that are about this router.
     #[param(value_type = Option<String>, format = Uuid)]
     router_id: Option<RouterId>,
-}
-
-/// What has happened.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct EventsOut {
-    /// Which run of the agent the numbers are of: they begin anew with each.
-    #[schema(format = Uuid)]
-    run: String,
-    /// The oldest first.
-    events: Vec<EventOut>,
-    /// How many came among them that are not kept any more, of all routers.
-    missed: u64,
-    /// What to ask for next, as `after`.
-    last: u64,
-}
-
-/// One of them.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct EventOut {
-    /// Its number.
-    sequence: u64,
-    /// When it was, in UTC (RFC 3339).
-    time: String,
-    /// What it was.
-    #[serde(flatten)]
-    what: Event,
 }
 
 impl Wanted {
@@ -129,27 +104,26 @@ impl Wanted {
     }
 }
 
-impl EventOut {
-    fn new(entry: &LoggedEvent) -> Self {
-        Self {
-            sequence: entry.sequence,
-            time: humantime::format_rfc3339_millis(entry.at).to_string(),
-            what: entry.what.clone(),
-        }
+fn shown(entry: &LoggedEvent) -> EventView<Event> {
+    EventView {
+        sequence: entry.sequence,
+        time: humantime::format_rfc3339_millis(entry.at).to_string(),
+        what: entry.what.clone(),
     }
 }
 
 /// What has happened since an event that was told before, of the routers that the
 /// caller may read.
 #[utoipa::path(get, path = "/v1/events", params(Wanted),
-    responses((status = 200, description = "Events", body = EventsOut)))]
+    responses((status = 200, description = "Events", body = EventPageView)))]
 pub(super) async fn events(
-    State(api): State<Shared>,
+    State(agent): State<Handle>,
+    State(followers): State<Followers>,
     Extension(permit): Extension<Authorization>,
     RawQuery(query): RawQuery,
-) -> Result<Json<EventsOut>, ApiError> {
+) -> Result<Json<EventPageView<Event>>, ApiError> {
     let wanted = Wanted::parse(query.as_deref()).map_err(ApiError::invalid)?;
-    let chronicle = Arc::clone(api.agent().chronicle());
+    let chronicle = Arc::clone(agent.chronicle());
     let after = wanted.after.unwrap_or(0);
     let sees_all = permit.may_read_all().is_ok();
     // What is about no router is about all of them.
@@ -166,7 +140,6 @@ pub(super) async fn events(
     };
     let mut excerpt = chronicle.after(after, MOST);
     if let Some(wait) = wanted.wait.filter(|wait| *wait > 0) {
-        let followers = api.followers();
         let places = if sees_all {
             &followers.of_all
         } else {
@@ -188,11 +161,12 @@ pub(super) async fn events(
     }
     let events = excerpt.entries.iter();
     let events = events.filter(|entry| is_for(entry));
-    Ok(Json(EventsOut {
+    Ok(Json(EventPageView {
         run: chronicle.run().to_string(),
-        events: events.map(|entry| EventOut::new(entry)).collect(),
+        events: events.map(|entry| shown(entry)).collect(),
         missed: excerpt.missed,
         last: excerpt.last,
+        other: Map::new(),
     }))
 }
 

@@ -16,29 +16,32 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric as _},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
-use tokio::task::spawn_blocking;
+use tokio::{sync::Mutex, task::spawn_blocking};
 use tracing::debug;
 
 use self::fullness::NamespaceFullness;
-use super::{
-    access::Authorization,
-    app::{Api, Shared},
-    error::ApiError,
-    views::{RouterCounts, RuleCounts},
-};
+use super::{access::Authorization, error::ApiError, namespaces::RouterNamespaces};
 use crate::{
-    agent::{Condition, Connections},
+    agent::{Condition, Connections, Handle},
     kernel::{Tally, matched},
     metrics::Exposition,
     model::{Port, RuleTarget, protocol_name},
+    resource::{RouterCounts, RuleCounts},
 };
+
+/// Held while metrics are gathered: one at a time, however many ask, as it is a
+/// thousand routers' maps each time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ScrapeLock(Arc<Mutex<()>>);
 
 /// All metrics, in OpenMetrics if it is asked for.
 #[utoipa::path(get, path = "/metrics",
     responses((status = 200, description = "Metrics", content(
         (String = "text/plain"), (String = "application/openmetrics-text")))))]
 pub(super) async fn metrics(
-    State(api): State<Shared>,
+    State(agent): State<Handle>,
+    State(namespaces): State<RouterNamespaces>,
+    State(ScrapeLock(lock)): State<ScrapeLock>,
     Extension(permit): Extension<Authorization>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -46,12 +49,10 @@ pub(super) async fn metrics(
     let accept = headers.get(header::ACCEPT);
     let accept = accept.and_then(|accept| accept.to_str().ok());
     let exposition = Exposition::accepted(accept.unwrap_or_default());
-    // One at a time, however many ask: it is a thousand routers' maps each time.
-    let scrape = api.scrape().await;
-    let from = Arc::clone(&api);
+    let scrape = lock.lock().await;
     let text = spawn_blocking(move || {
-        let gathered = Gathered::now(&from);
-        from.agent().metrics().text(gathered, exposition)
+        let gathered = Gathered::now(&agent, &namespaces);
+        agent.metrics().text(gathered, exposition)
     });
     let text = text.await;
     drop(scrape);
@@ -86,8 +87,8 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn now(api: &Api) -> Self {
-        let seen = api.agent().view().read();
+    fn now(agent: &Handle, on_host: &RouterNamespaces) -> Self {
+        let seen = agent.view().read();
         let (rules, routers) = (RuleCounts::of(&seen), RouterCounts::of(&seen));
         let winners: Vec<_> = seen
             .mapping
@@ -103,9 +104,9 @@ impl Gathered {
         // The agent must not wait for the view while maps are read.
         drop(seen);
         let (mut all, mut unread) = (Vec::new(), 0);
-        let pins = api.agent().pins();
+        let pins = agent.pins();
         let routers_with_rules = winners.iter().map(|(router, _)| *router);
-        let namespaces = fullness::of(api, routers_with_rules);
+        let namespaces = fullness::of(on_host, routers_with_rules);
         for (router, winners) in winners {
             // An instance that is just being renewed has moved: the next scrape
             // finds it again.

@@ -10,7 +10,7 @@ use utoipa::{
     },
 };
 
-use super::{app, error, events, metrics, traffic};
+use super::{error, events, metrics, routers, rules, status, traffic, versions};
 
 /// All resources.
 #[derive(Debug, OpenApi)]
@@ -21,19 +21,19 @@ use super::{app, error, events, metrics, traffic};
                        Unix socket the kernel says who asks; over TCP a token does."
     ),
     paths(
-        app::versions,
-        app::resources,
-        app::list_routers,
-        app::show_router,
-        app::list_rules,
-        app::create_rules,
-        app::replace_rules,
-        app::show_rule,
-        app::update_rule,
-        app::delete_rule,
-        app::list_all_rules,
-        app::replace_all_rules,
-        app::status,
+        versions::versions,
+        versions::resources,
+        routers::list_routers,
+        routers::show_router,
+        rules::list_rules,
+        rules::create_rules,
+        rules::replace_rules,
+        rules::show_rule,
+        rules::update_rule,
+        rules::delete_rule,
+        rules::list_all_rules,
+        rules::replace_all_rules,
+        status::status,
         events::events,
         traffic::traffic,
         traffic::traffic_of,

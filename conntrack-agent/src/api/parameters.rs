@@ -9,29 +9,8 @@ use utoipa::{
     },
 };
 
-use super::{query::MAX_LIMIT, schemas::one_of};
-
-/// Fields that a rule can be listed by.
-pub(super) const RULE_FIELDS: &[&str] = &[
-    "id",
-    "router_id",
-    "protocol",
-    "port",
-    "helper",
-    "origin",
-    "status",
-    "status_reason",
-];
-
-/// Fields that a router can be listed by.
-pub(super) const ROUTER_FIELDS: &[&str] = &[
-    "id",
-    "name",
-    "status",
-    "status_reason",
-    "rules",
-    "namespaces",
-];
+use super::query::MAX_LIMIT;
+use crate::resource::{RouterView, RuleView, schemas::one_of};
 
 /// The parameters of a list of rules.
 pub(super) struct RuleParameters;
@@ -41,13 +20,13 @@ pub(super) struct RouterParameters;
 
 impl IntoParams for RuleParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        of_list(RULE_FIELDS)
+        of_list(RuleView::FIELDS)
     }
 }
 
 impl IntoParams for RouterParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        of_list(ROUTER_FIELDS)
+        of_list(RouterView::FIELDS)
     }
 }
 
@@ -108,7 +87,7 @@ fn several(item: impl Into<RefOr<Schema>>) -> RefOr<Schema> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::views, *};
+    use super::*;
 
     fn properties_of(schema: RefOr<Schema>) -> Vec<String> {
         match schema {
@@ -124,11 +103,11 @@ mod tests {
             fields.sort_unstable();
             fields
         };
-        let mut rule = properties_of(views::RuleOut::schema());
+        let mut rule = properties_of(RuleView::schema());
         rule.sort_unstable();
-        assert_eq!(rule, sorted(RULE_FIELDS));
-        let mut router = properties_of(views::RouterOut::schema());
+        assert_eq!(rule, sorted(RuleView::FIELDS));
+        let mut router = properties_of(RouterView::schema());
         router.sort_unstable();
-        assert_eq!(router, sorted(ROUTER_FIELDS));
+        assert_eq!(router, sorted(RouterView::FIELDS));
     }
 }

@@ -7,6 +7,7 @@ use axum::{
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
+use crate::model::RouterId;
 
 /// The parts of the path that stand for something.
 #[derive(Debug)]
@@ -24,4 +25,9 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathPar
             ))),
         }
     }
+}
+
+/// The router that a path names, if it can be any.
+pub(super) fn router_id(given: &str) -> Result<RouterId, ApiError> {
+    given.parse().map_err(|_| ApiError::no_router(given))
 }

@@ -3,27 +3,14 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{RefOr, Schema},
 };
 
-use super::{
-    query::Item,
-    views::{RouterOut, RuleOut},
-};
-
-/// One rule.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct RuleAnswer {
-    pub(super) conntrack_helper: RuleOut,
-}
-
-/// Rules, all of each.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct RulesAnswer {
-    pub(super) conntrack_helpers: Vec<RuleOut>,
-}
+use super::{error::ApiError, query::Item};
+use crate::resource::{RouterView, RuleAnswer, RuleView, RulesAnswer};
 
 /// What became of a `POST`.
 #[derive(Debug, Serialize, ToSchema)]
@@ -35,6 +22,14 @@ pub(super) enum MadeAnswer {
     Several(RulesAnswer),
 }
 
+/// A resource as an item of a list, of which fields may be left out.
+pub(super) fn item(resource: impl Serialize) -> Result<Item, ApiError> {
+    match serde_json::to_value(resource) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        _ => Err(ApiError::unwritten()),
+    }
+}
+
 /// A list of rules.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RuleList {
@@ -42,28 +37,11 @@ pub(super) struct RuleList {
     pub(super) conntrack_helpers: Vec<Item>,
 }
 
-/// One router.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct RouterAnswer {
-    pub(super) router: RouterOut,
-}
-
 /// A list of routers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RouterList {
     #[schema(value_type = Vec<RouterFields>)]
     pub(super) routers: Vec<Item>,
-}
-
-/// What a `PUT` of everything changes.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct AppliedAnswer {
-    /// The rules that come.
-    pub(super) added: Vec<RuleOut>,
-    /// The rules that go.
-    pub(super) removed: Vec<RuleOut>,
-    /// How many of the body were there already.
-    pub(super) unchanged: usize,
 }
 
 /// The versions that there are.
@@ -109,7 +87,7 @@ enum RouterFields {}
 
 impl PartialSchema for RuleFields {
     fn schema() -> RefOr<Schema> {
-        any_of_it(RuleOut::schema())
+        any_of_it(RuleView::schema())
     }
 }
 
@@ -119,13 +97,13 @@ impl ToSchema for RuleFields {
     }
 
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        RuleOut::schemas(schemas);
+        RuleView::schemas(schemas);
     }
 }
 
 impl PartialSchema for RouterFields {
     fn schema() -> RefOr<Schema> {
-        any_of_it(RouterOut::schema())
+        any_of_it(RouterView::schema())
     }
 }
 
@@ -135,7 +113,7 @@ impl ToSchema for RouterFields {
     }
 
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        RouterOut::schemas(schemas);
+        RouterView::schemas(schemas);
     }
 }
 

@@ -8,26 +8,27 @@ use std::{collections::BTreeMap, io, sync::Arc};
 
 use axum::{Extension, Json, extract::State, http::StatusCode};
 use conntrack_ebpf::abi::Counters;
-use serde::Serialize;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     task::spawn_blocking,
 };
 use tracing::debug;
-use utoipa::ToSchema;
 
 use super::{
     access::Authorization,
-    app::{Api, Shared, router_id},
     error::ApiError,
-    path::PathParams,
-    views::{RouterOut, RuleOut, RuleStatus},
+    namespaces::RouterNamespaces,
+    path::{PathParams, router_id},
 };
 use crate::{
-    agent::{Connections, Snapshot},
+    agent::{Connections, Handle, Snapshot},
     engine::Entry,
     kernel::{Conntrack, Fullness, matched},
     model::{Destination, RouterId, RuleTarget, protocol_name},
+    resource::{
+        ConnectionView, NamespaceView, RouterDetail, RouterDetailAnswer, RouterTraffic, RouterView,
+        RuleStatus, RuleTraffic, RuleView, TrafficAnswer, TrafficSums,
+    },
 };
 
 /// Connections that are listed of one namespace.
@@ -37,124 +38,19 @@ const MOST_CONNECTIONS: usize = 200;
 const OF_ALL: usize = 2;
 const OF_ONE: usize = 4;
 
-/// All routers with rules.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct TrafficOut {
-    /// Those that the caller may read, by their ids.
-    routers: Vec<RouterTraffic>,
-}
-
-/// One router's rules together.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct RouterTraffic {
-    /// The router.
-    #[schema(format = Uuid)]
-    id: String,
-    /// ACTIVE, PENDING (no namespace on this host) or ERROR.
-    status: &'static str,
-    /// How many rules it has.
-    rules: usize,
-    /// How many of them are degraded.
-    degraded: usize,
-    /// What they matched, and what it came to.
-    #[serde(flatten)]
-    sums: Sums,
-}
-
-/// What matched, and what it came to.
-#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-pub(super) struct Sums {
-    /// Packets that matched, since the counters were made; null, as the bytes, where
-    /// they can't be read now.
-    #[schema(required = true)]
-    packets: Option<u64>,
-    /// Their bytes, from the network header on.
-    #[schema(required = true)]
-    bytes: Option<u64>,
-    /// Control connections that have their helper, since the agent started.
-    helped: u64,
-    /// That don't.
-    lacking: u64,
-    /// Of which that is unknown.
-    unknown: u64,
-}
-
-/// The answer about one router.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct OneRouterOut {
-    router: OneRouter,
-}
-
-/// All that there is of one router.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct OneRouter {
-    /// Its rules together.
-    #[serde(flatten)]
-    traffic: RouterTraffic,
-    /// What is wrong.
-    #[schema(required = true)]
-    status_reason: Option<String>,
-    /// Its rules.
-    conntrack_helpers: Vec<RuleTraffic>,
-    /// Its namespaces on this host.
-    namespaces: Vec<NamespaceOut>,
-    /// Connections that have a helper now, the first 200 of each namespace.
-    connections: Vec<ConnectionOut>,
-}
-
-/// A rule, and what it matched.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct RuleTraffic {
-    #[serde(flatten)]
-    rule: RuleOut,
-    #[serde(flatten)]
-    sums: Sums,
-}
-
-/// How full a namespace's conntrack is.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct NamespaceOut {
-    /// Its name.
-    name: String,
-    /// Connections in it; null, as the others, where conntrack could not be asked.
-    #[schema(required = true)]
-    tracked: Option<u32>,
-    /// How many there may be.
-    #[schema(required = true)]
-    tracked_limit: Option<u32>,
-    /// Connections that helpers expect.
-    #[schema(required = true)]
-    expectations: Option<usize>,
-}
-
-/// A connection that has a helper.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ConnectionOut {
-    /// The namespace.
-    namespace: String,
-    /// The transport protocol.
-    protocol: &'static str,
-    /// Where it came from, before any translation.
-    source: String,
-    /// Where it was sent to, likewise.
-    destination: String,
-    /// The helper.
-    helper: String,
-}
-
 /// Room for those who ask: each has maps read, or conntrack walked through, on a
 /// thread that others need too.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Gathering {
-    all: Semaphore,
-    one: Semaphore,
+    all: Arc<Semaphore>,
+    one: Arc<Semaphore>,
 }
 
 impl Default for Gathering {
     fn default() -> Self {
         Self {
-            all: Semaphore::new(OF_ALL),
-            one: Semaphore::new(OF_ONE),
+            all: Arc::new(Semaphore::new(OF_ALL)),
+            one: Arc::new(Semaphore::new(OF_ONE)),
         }
     }
 }
@@ -178,8 +74,8 @@ fn busy(most: usize) -> ApiError {
 type Matched = BTreeMap<Destination, Counters>;
 
 /// None where that can't be read, as when the router's instance is just being renewed.
-fn counters(api: &Api, router: RouterId) -> Option<Matched> {
-    let read = matched(&api.agent().pins().instance(router));
+fn counters(agent: &Handle, router: RouterId) -> Option<Matched> {
+    let read = matched(&agent.pins().instance(router));
     let counters = read.unwrap_or_else(|error| {
         debug!(%error, %router, "counters cannot be read");
         None
@@ -187,7 +83,7 @@ fn counters(api: &Api, router: RouterId) -> Option<Matched> {
     Some(counters?.into_iter().collect())
 }
 
-impl Sums {
+impl TrafficSums {
     const NOTHING: Self = Self {
         packets: Some(0),
         bytes: Some(0),
@@ -228,12 +124,12 @@ fn each<'a>(
     seen: &'a Snapshot,
     router: RouterId,
     matched: Option<&'a Matched>,
-) -> impl Iterator<Item = (&'a Entry, RuleStatus, Sums)> {
+) -> impl Iterator<Item = (&'a Entry, RuleStatus, TrafficSums)> {
     seen.mapping.of(router).map(move |entry| {
         let status = RuleStatus::of(seen, entry);
         let sums = match status {
-            RuleStatus::Shadowed => Sums::NOTHING,
-            _ => Sums::of(matched, seen, &entry.rule.target),
+            RuleStatus::Shadowed => TrafficSums::NOTHING,
+            _ => TrafficSums::of(matched, seen, &entry.rule.target),
         };
         (entry, status, sums)
     })
@@ -242,11 +138,11 @@ fn each<'a>(
 impl RouterTraffic {
     fn of(seen: &Snapshot, router: RouterId, matched: Option<&Matched>) -> Self {
         let mut traffic = Self {
-            id: router.to_string(),
-            status: RouterOut::status(seen, router),
+            id: router,
+            status: RouterView::status(seen, router).into(),
             rules: 0,
             degraded: 0,
-            sums: Sums::NOTHING,
+            sums: TrafficSums::NOTHING,
         };
         for (_, status, sums) in each(seen, router, matched) {
             traffic.rules += 1;
@@ -259,63 +155,64 @@ impl RouterTraffic {
 
 /// What the rules of each router have matched.
 #[utoipa::path(get, path = "/v1/traffic",
-    responses((status = 200, description = "Routers", body = TrafficOut)))]
+    responses((status = 200, description = "Routers", body = TrafficAnswer)))]
 pub(super) async fn traffic(
-    State(api): State<Shared>,
+    State(agent): State<Handle>,
+    State(gathering): State<Gathering>,
     Extension(permit): Extension<Authorization>,
-) -> Result<Json<TrafficOut>, ApiError> {
-    let _room = api.gathering().of_all()?;
-    let from = Arc::clone(&api);
+) -> Result<Json<TrafficAnswer>, ApiError> {
+    let _room = gathering.of_all()?;
     let read = spawn_blocking(move || {
-        let routers = from.agent().view().read().mapping.routers();
+        let routers = agent.view().read().mapping.routers();
         let routers = routers.into_iter();
         let routers = routers.filter(|router| permit.may_read(*router).is_ok());
         // The agent must not wait for the view while maps are read.
         let read: Vec<_> = routers
-            .map(|router| (router, counters(&from, router)))
+            .map(|router| (router, counters(&agent, router)))
             .collect();
-        let seen = from.agent().view().read();
+        let seen = agent.view().read();
         let of = |(router, matched): &(_, Option<_>)| {
             RouterTraffic::of(&seen, *router, matched.as_ref())
         };
         read.iter().map(of).collect()
     });
     let routers = read.await.map_err(|_| unread())?;
-    Ok(Json(TrafficOut { routers }))
+    Ok(Json(TrafficAnswer { routers }))
 }
 
 /// What each rule of a router has matched, and its connections that have a helper.
 #[utoipa::path(get, path = "/v1/traffic/{router_id}",
     params(("router_id" = String, Path, format = Uuid)),
-    responses((status = 200, description = "The router", body = OneRouterOut)))]
+    responses((status = 200, description = "The router", body = RouterDetailAnswer)))]
 pub(super) async fn traffic_of(
-    State(api): State<Shared>,
+    State(agent): State<Handle>,
+    State(namespaces): State<RouterNamespaces>,
+    State(gathering): State<Gathering>,
     Extension(permit): Extension<Authorization>,
     PathParams(given): PathParams<String>,
-) -> Result<Json<OneRouterOut>, ApiError> {
+) -> Result<Json<RouterDetailAnswer>, ApiError> {
     let router = router_id(&given)?;
     permit.may_read(router).map_err(ApiError::forbidden)?;
-    let _room = api.gathering().of_one()?;
-    let from = Arc::clone(&api);
-    let read = spawn_blocking(move || one(&from, router));
+    let _room = gathering.of_one()?;
+    let read = spawn_blocking(move || one(&agent, &namespaces, router));
     let router = read.await.map_err(|_| unread())?;
     let router = router.ok_or_else(|| ApiError::no_router(&given))?;
-    Ok(Json(OneRouterOut { router }))
+    Ok(Json(RouterDetailAnswer { router }))
 }
 
 /// None if the agent knows nothing of the router.
-fn one(api: &Api, router: RouterId) -> Option<OneRouter> {
-    let matched = counters(api, router);
+fn one(agent: &Handle, on_host: &RouterNamespaces, router: RouterId) -> Option<RouterDetail> {
+    let matched = counters(agent, router);
     let matched = matched.as_ref();
-    let (namespaces, connections) = in_namespaces(api, router);
-    let seen = api.agent().view().read();
+    let (namespaces, connections) = in_namespaces(on_host, router);
+    let seen = agent.view().read();
     let names = namespaces.iter().map(|namespace| namespace.name.clone());
-    let shown = RouterOut::new(&seen, router, names.collect())?;
+    let shown = RouterView::new(&seen, router, names.collect())?;
     let rules = each(&seen, router, matched).map(|(entry, _, sums)| RuleTraffic {
-        rule: RuleOut::new(&seen, entry),
+        rule: RuleView::new(&seen, entry),
         sums,
     });
-    Some(OneRouter {
+    Some(RouterDetail {
         status_reason: shown.status_reason,
         traffic: RouterTraffic::of(&seen, router, matched),
         conntrack_helpers: rules.collect(),
@@ -324,23 +221,26 @@ fn one(api: &Api, router: RouterId) -> Option<OneRouter> {
     })
 }
 
-fn in_namespaces(api: &Api, router: RouterId) -> (Vec<NamespaceOut>, Vec<ConnectionOut>) {
-    let names: Vec<_> = api.names(router).collect();
-    let visited = api.netns().visit(&names, |name, entered| {
+fn in_namespaces(
+    on_host: &RouterNamespaces,
+    router: RouterId,
+) -> (Vec<NamespaceView>, Vec<ConnectionView>) {
+    let names: Vec<_> = on_host.names(router).collect();
+    let visited = on_host.netns().visit(&names, |name, entered| {
         let opened = entered.map_err(io::Error::other);
         let opened = opened.and_then(|()| Conntrack::open());
         let asked = opened.and_then(|mut conntrack| -> io::Result<_> {
             let Fullness { usage, expected } = conntrack.fullness()?;
-            let namespace = NamespaceOut {
+            let namespace = NamespaceView {
                 name: name.to_owned(),
                 tracked: Some(usage.entries),
                 tracked_limit: Some(usage.most),
                 expectations: Some(expected),
             };
             let connections = conntrack.with_helper(MOST_CONNECTIONS)?.into_iter();
-            let connections = connections.map(|(flow, tracked)| ConnectionOut {
+            let connections = connections.map(|(flow, tracked)| ConnectionView {
                 namespace: name.to_owned(),
-                protocol: protocol_name(flow.protocol),
+                protocol: protocol_name(flow.protocol).into(),
                 source: flow.source.to_string(),
                 destination: flow.destination.to_string(),
                 helper: tracked.helper.unwrap_or_default(),
@@ -349,7 +249,7 @@ fn in_namespaces(api: &Api, router: RouterId) -> (Vec<NamespaceOut>, Vec<Connect
         });
         asked.unwrap_or_else(|error| {
             debug!(%error, name, "conntrack cannot be asked");
-            let namespace = NamespaceOut {
+            let namespace = NamespaceView {
                 name: name.to_owned(),
                 tracked: None,
                 tracked_limit: None,

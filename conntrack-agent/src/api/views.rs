@@ -1,82 +1,17 @@
-//! What resources look like in an answer.
+//! How the resources are made of what the agent has.
 
 use std::{collections::BTreeSet, time::Instant};
 
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde_json::Map;
 
-use super::schemas;
 use crate::{
     agent::{Condition, Snapshot},
     engine::Entry,
-    model::{HelperRule, Origin, RouterId, protocol_name},
+    model::{RouterId, RuleTarget, protocol_name},
+    resource::{ConnectionCounts, RouterCounts, RouterView, RuleCounts, RuleStatus, RuleView},
 };
 
-/// A helper rule; Neutron's fields, and ours.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub(super) struct RuleOut {
-    /// Its name.
-    #[schema(format = Uuid)]
-    pub(super) id: String,
-    /// The router that it is of.
-    #[schema(format = Uuid)]
-    pub(super) router_id: String,
-    /// The transport protocol.
-    #[schema(schema_with = schemas::protocol)]
-    pub(super) protocol: &'static str,
-    /// The destination port of control connections.
-    #[schema(minimum = 1, maximum = 65535)]
-    pub(super) port: u16,
-    /// The conntrack helper.
-    #[schema(schema_with = schemas::helper)]
-    pub(super) helper: &'static str,
-    /// Who owns it: file, api or neutron.
-    #[schema(schema_with = schemas::origin)]
-    pub(super) origin: Origin,
-    /// Whether packets meet it.
-    pub(super) status: RuleStatus,
-    /// Why they don't.
-    #[schema(required = true)]
-    pub(super) status_reason: Option<String>,
-}
-
-/// Whether packets meet a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum RuleStatus {
-    /// They do.
-    Active,
-    /// They do, and lately a connection had no helper all the same.
-    Degraded,
-    /// The router has no namespace on this host.
-    Pending,
-    /// An older rule has its protocol and port.
-    Shadowed,
-    /// The kernel could not be made what it should be.
-    Failed,
-}
-
-/// A router.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub(super) struct RouterOut {
-    /// Its name.
-    #[schema(format = Uuid)]
-    pub(super) id: String,
-    /// The same: the agent knows no other.
-    pub(super) name: String,
-    /// ACTIVE, PENDING (no namespace on this host) or ERROR.
-    #[schema(schema_with = schemas::router_status)]
-    pub(super) status: &'static str,
-    /// What is wrong.
-    #[schema(required = true)]
-    pub(super) status_reason: Option<String>,
-    /// How many rules it has.
-    pub(super) rules: usize,
-    /// Its namespaces on this host.
-    pub(super) namespaces: Vec<String>,
-}
-
-impl RuleOut {
+impl RuleView {
     pub(super) fn new(seen: &Snapshot, entry: &Entry) -> Self {
         let rule = entry.rule;
         let status = RuleStatus::of(seen, entry);
@@ -90,28 +25,26 @@ impl RuleOut {
             (_, Some(Condition::Failed { reason, .. })) => Some(reason.clone()),
             _ => None,
         };
+        let RuleTarget {
+            router,
+            port,
+            helper,
+        } = rule.target;
         Self {
-            status,
+            id: rule.id,
+            router_id: router,
+            protocol: protocol_name(helper.protocol()).into(),
+            port: port.get(),
+            helper: helper.name().into(),
+            origin: rule.origin.name().into(),
+            status: status.name().into(),
             status_reason,
-            ..Self::bare(&rule)
-        }
-    }
-
-    fn bare(rule: &HelperRule) -> Self {
-        Self {
-            id: rule.id.to_string(),
-            router_id: rule.target.router.to_string(),
-            protocol: protocol_name(rule.target.helper.protocol()),
-            port: rule.target.port.get(),
-            helper: rule.target.helper.name(),
-            origin: rule.origin,
-            status: RuleStatus::Active,
-            status_reason: None,
+            other: Map::new(),
         }
     }
 }
 
-impl RouterOut {
+impl RouterView {
     /// None if the agent knows nothing of the router.
     pub(super) fn new(
         seen: &Snapshot,
@@ -128,17 +61,16 @@ impl RouterOut {
             Some(Condition::Failed { reason, .. }) => Some(reason.clone()),
         };
         Some(Self {
-            id: router.to_string(),
+            id: router,
             name: router.to_string(),
-            status: Self::status(seen, router),
+            status: Self::status(seen, router).into(),
             status_reason,
             rules,
             namespaces: namespaces.into_iter().collect(),
+            other: Map::new(),
         })
     }
-}
 
-impl RouterOut {
     /// What Neutron calls its condition.
     pub(super) fn status(seen: &Snapshot, router: RouterId) -> &'static str {
         match seen.conditions.get(&router) {
@@ -147,37 +79,6 @@ impl RouterOut {
             Some(Condition::Failed { .. }) => "ERROR",
         }
     }
-}
-
-/// The answer to `GET /v1/status`.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct StatusOut {
-    /// The agent's version.
-    pub(super) version: &'static str,
-    /// The agent's name on this host.
-    pub(super) agent_id: String,
-    /// Its process.
-    pub(super) pid: u32,
-    /// Seconds since it was ready.
-    pub(super) uptime_seconds: u64,
-    /// How many rules there are.
-    pub(super) rules: RuleCounts,
-    /// How many routers have any.
-    pub(super) routers: RouterCounts,
-    /// What became of the control connections of all rules; null where nobody follows
-    /// them.
-    #[schema(required = true)]
-    pub(super) connections: Option<ConnectionCounts>,
-    /// Routers that could not be made what they should be.
-    pub(super) troubles: Vec<TroubleOut>,
-}
-
-/// Control connections since the agent started, by whether they have their helper.
-#[derive(Debug, Default, Serialize, ToSchema)]
-pub(super) struct ConnectionCounts {
-    pub(super) helped: u64,
-    pub(super) lacking: u64,
-    pub(super) unknown: u64,
 }
 
 impl ConnectionCounts {
@@ -191,17 +92,6 @@ impl ConnectionCounts {
         }
         counts
     }
-}
-
-/// Rules, by status.
-#[derive(Debug, Default, Serialize, ToSchema)]
-pub(super) struct RuleCounts {
-    pub(super) total: usize,
-    pub(super) active: usize,
-    pub(super) degraded: usize,
-    pub(super) pending: usize,
-    pub(super) shadowed: usize,
-    pub(super) failed: usize,
 }
 
 impl RuleCounts {
@@ -245,15 +135,6 @@ fn lack<'a>(seen: &'a Snapshot, entry: &Entry) -> Option<&'a str> {
     connections.lack(Instant::now())
 }
 
-/// Routers with rules, by status.
-#[derive(Debug, Default, Serialize, ToSchema)]
-pub(super) struct RouterCounts {
-    pub(super) total: usize,
-    pub(super) active: usize,
-    pub(super) pending: usize,
-    pub(super) failed: usize,
-}
-
 impl RouterCounts {
     /// Those of all routers with rules.
     pub(super) fn of(seen: &Snapshot) -> Self {
@@ -266,18 +147,7 @@ impl RouterCounts {
             active: total - pending - failed,
             pending,
             failed,
+            other: Map::new(),
         }
     }
-}
-
-/// A router that could not be made what it should be.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct TroubleOut {
-    /// The router.
-    #[schema(format = Uuid)]
-    pub(super) router_id: String,
-    /// What happened last.
-    pub(super) reason: String,
-    /// How often in a row.
-    pub(super) failures: u32,
 }

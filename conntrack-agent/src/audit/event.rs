@@ -51,6 +51,59 @@ pub enum Peer {
     RulesFile,
 }
 
+/// What a request asks for: it has one name, whatever becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestOperation {
+    /// To be told something.
+    Read,
+    /// To be told what has happened, and to wait for it.
+    Follow,
+    /// To be told the metrics.
+    Scrape,
+    /// To give a router rules.
+    Create,
+    /// To let a rule say something else.
+    Update,
+    /// To have a router's rules be exactly these.
+    Replace,
+    /// To have all routers' rules be exactly these.
+    Apply,
+    /// To remove a rule.
+    Delete,
+    /// To do what nothing has this method for.
+    Unknown,
+}
+
+impl RequestOperation {
+    /// Those that there are.
+    pub const KNOWN: [Self; 8] = [
+        Self::Read,
+        Self::Follow,
+        Self::Scrape,
+        Self::Create,
+        Self::Update,
+        Self::Replace,
+        Self::Apply,
+        Self::Delete,
+    ];
+
+    /// The word for it in the trail, in events and in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Follow => "follow",
+            Self::Scrape => "scrape",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Replace => "replace",
+            Self::Apply => "apply",
+            Self::Delete => "delete",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -101,7 +154,7 @@ pub struct AuditRecord {
     pub request: RequestId,
     /// Who asked.
     pub peer: Peer,
-    /// What for, like `rule_create`.
+    /// What for: the name of a [`RequestOperation`], or `rules_file`.
     pub operation: &'static str,
     /// The routers that it is about.
     pub routers: Vec<RouterId>,

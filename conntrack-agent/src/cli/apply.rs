@@ -9,9 +9,10 @@ use super::{
     terminal::printable,
 };
 use crate::{
-    client::{Client, Difference, Rule},
+    client::Client,
     engine::{Limits, Policy},
     model::Helper,
+    resource::{DifferenceView, RuleView},
     sources::{RuleSet, rules_file},
 };
 
@@ -52,13 +53,13 @@ impl Apply {
     }
 }
 
-/// Formats a difference for people: a line for each rule, router by router, removed rules
-/// before added ones; then the counts.
-fn summary(difference: &Difference, dry_run: bool) -> Vec<String> {
+/// The difference as a reader would write it: a line a rule, router by router,
+/// what goes before what comes; then how many.
+fn summary(difference: &DifferenceView, dry_run: bool) -> Vec<String> {
     let removed = difference.removed.iter().map(|rule| ('-', rule));
     let added = difference.added.iter().map(|rule| ('+', rule));
-    let mut rules: Vec<(char, &Rule)> = removed.chain(added).collect();
-    // The sort is stable, so each half keeps its order within a router.
+    let mut rules: Vec<(char, &RuleView)> = removed.chain(added).collect();
+    // Stable, so each half keeps its order within a router.
     rules.sort_by_key(|(_, rule)| rule.router_id);
     let mut lines: Vec<_> = rules
         .iter()

@@ -11,9 +11,10 @@ use super::{
     terminal::printable,
 };
 use crate::{
-    client::{Client, ClientError, EventPageView, EventView},
+    client::{Client, ClientError},
     event_log::{Event, HelperState, RuleText},
     model::RouterId,
+    resource::{EventPageView, EventView},
 };
 
 /// The seconds that the daemon waits for an event: short enough that nothing in between

@@ -5,13 +5,13 @@ use super::{
     output::{Output, OutputFormat},
     table::{Column, Row},
 };
-use crate::client::{Router, Rule};
+use crate::resource::{RouterView, RuleView};
 
 /// Prints rules, in one table if that fits, otherwise in one for each router.
 pub(super) fn rules(
     output: &mut Output<'_>,
     format: OutputFormat,
-    rules: &[Rule],
+    rules: &[RuleView],
 ) -> Result<(), Failed> {
     if format == OutputFormat::Json {
         return output.json(&rules);
@@ -25,15 +25,15 @@ pub(super) fn rules(
         Column::State("STATUS"),
         Column::Text("REASON"),
     ];
-    let row = |rule: &Rule| -> Row {
+    let row = |rule: &RuleView| -> Row {
         let reason = rule.status_reason.clone();
         vec![
             rule.router_id.to_string(),
             rule.id.to_string(),
             format!("{}/{}", rule.protocol, rule.port),
-            rule.helper.clone(),
-            rule.origin.clone(),
-            rule.status.clone(),
+            rule.helper.to_string(),
+            rule.origin.to_string(),
+            rule.status.to_string(),
             reason.unwrap_or_default(),
         ]
     };
@@ -53,7 +53,7 @@ pub(super) fn rules(
 pub(super) fn rule(
     output: &mut Output<'_>,
     format: OutputFormat,
-    rule: &Rule,
+    rule: &RuleView,
 ) -> Result<(), Failed> {
     if format == OutputFormat::Json {
         return output.json(rule);
@@ -61,11 +61,11 @@ pub(super) fn rule(
     output.details(&[
         ("id", vec![rule.id.to_string()]),
         ("router", vec![rule.router_id.to_string()]),
-        ("protocol", vec![rule.protocol.clone()]),
+        ("protocol", vec![rule.protocol.to_string()]),
         ("port", vec![rule.port.to_string()]),
-        ("helper", vec![rule.helper.clone()]),
-        ("origin", vec![rule.origin.clone()]),
-        ("status", vec![rule.status.clone()]),
+        ("helper", vec![rule.helper.to_string()]),
+        ("origin", vec![rule.origin.to_string()]),
+        ("status", vec![rule.status.to_string()]),
         ("reason", rule.status_reason.iter().cloned().collect()),
     ])
 }
@@ -74,7 +74,7 @@ pub(super) fn rule(
 pub(super) fn routers(
     output: &mut Output<'_>,
     format: OutputFormat,
-    routers: &[Router],
+    routers: &[RouterView],
 ) -> Result<(), Failed> {
     if format == OutputFormat::Json {
         return output.json(&routers);
@@ -87,11 +87,11 @@ pub(super) fn routers(
         Column::Text("NAMESPACES"),
         Column::Text("REASON"),
     ];
-    let row = |router: &Router| -> Row {
+    let row = |router: &RouterView| -> Row {
         let reason = router.status_reason.clone();
         vec![
             router.id.to_string(),
-            router.status.clone(),
+            router.status.to_string(),
             router.rules.to_string(),
             router.name.clone(),
             router.namespaces.join(" "),
@@ -106,7 +106,7 @@ pub(super) fn routers(
 pub(super) fn router(
     output: &mut Output<'_>,
     format: OutputFormat,
-    router: &Router,
+    router: &RouterView,
 ) -> Result<(), Failed> {
     if format == OutputFormat::Json {
         return output.json(router);
@@ -114,15 +114,15 @@ pub(super) fn router(
     output.details(&[
         ("id", vec![router.id.to_string()]),
         ("name", vec![router.name.clone()]),
-        ("status", vec![router.status.clone()]),
+        ("status", vec![router.status.to_string()]),
         ("reason", router.status_reason.iter().cloned().collect()),
         ("rules", vec![router.rules.to_string()]),
         ("namespaces", router.namespaces.clone()),
     ])
 }
 
-/// Formats a rule and its router as text: `router 6ab1…: ftp on tcp port 21`.
-pub(super) fn sentence(rule: &Rule) -> String {
+/// What a rule says, and of which router: `router 6ab1…: ftp on tcp port 21`.
+pub(super) fn sentence(rule: &RuleView) -> String {
     format!(
         "router {}: {} on {} port {}",
         rule.router_id, rule.helper, rule.protocol, rule.port

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::terminal::printable;
-use crate::client::AgentStatus;
+use super::output::printable;
+use crate::resource::AgentStatus;
 
 /// Formats the summary for people.
 pub(super) fn summary(status: &AgentStatus) -> Vec<String> {
@@ -18,7 +18,7 @@ pub(super) fn summary(status: &AgentStatus) -> Vec<String> {
         None => "all is well".to_owned(),
         Some(wrong) => format!("NEEDS A LOOK: {wrong}"),
     };
-    let counted = |what: &str, total: u64, states: &[(u64, &str)]| {
+    let counted = |what: &str, total: usize, states: &[(usize, &str)]| {
         let each = states.iter().map(|(count, state)| (*count, *state, *state));
         let parts = listed(&each.collect::<Vec<_>>());
         let parts = parts.map_or_else(String::new, |parts| format!(" ({parts})"));
@@ -74,9 +74,8 @@ pub(super) fn summary(status: &AgentStatus) -> Vec<String> {
         .collect()
 }
 
-/// Lists the counts that are not 0, each with its singular or plural name; `None` if all
-/// are 0.
-fn listed(counts: &[(u64, &str, &str)]) -> Option<String> {
+/// Those of which there is any: how many, and what one is called or several are.
+fn listed(counts: &[(usize, &str, &str)]) -> Option<String> {
     let some = counts.iter().filter(|(count, ..)| *count > 0);
     let some = some.map(|(count, one, several)| {
         let name = if *count == 1 { one } else { several };

@@ -29,8 +29,9 @@ use super::{
     terminal::Terminal as Screen,
 };
 use crate::{
-    client::{Bounds, Client, ClientError, EventView},
+    client::{Bounds, Client, ClientError},
     model::RouterId,
+    resource::EventView,
 };
 
 /// The time after which a daemon without an answer counts as away.

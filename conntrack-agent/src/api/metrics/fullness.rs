@@ -9,7 +9,7 @@ use prometheus_client::{
 use tracing::debug;
 
 use crate::{
-    api::app::Api,
+    api::namespaces::RouterNamespaces,
     kernel::{Conntrack, Fullness},
     model::RouterId,
 };
@@ -26,9 +26,12 @@ pub(super) struct NamespaceFullness {
 }
 
 /// Those of these routers, in which nothing stays open.
-pub(super) fn of(api: &Api, routers: impl Iterator<Item = RouterId>) -> Vec<NamespaceFullness> {
-    let names: Vec<_> = routers.flat_map(|router| api.names(router)).collect();
-    let visited = api.netns().visit(&names, |name, entered| {
+pub(super) fn of(
+    on_host: &RouterNamespaces,
+    routers: impl Iterator<Item = RouterId>,
+) -> Vec<NamespaceFullness> {
+    let names: Vec<_> = routers.flat_map(|router| on_host.names(router)).collect();
+    let visited = on_host.netns().visit(&names, |name, entered| {
         let asked = entered
             .map_err(io::Error::other)
             .and_then(|()| Conntrack::open()?.fullness());

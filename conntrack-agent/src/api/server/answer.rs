@@ -1,10 +1,10 @@
 //! One request: who asks, what comes of it, and the audit trail's line.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{
     body::Body,
-    http::{Method, Request, Response, StatusCode, header},
+    http::{Request, Response, StatusCode, header},
     response::IntoResponse as _,
 };
 use hyper::body::Incoming;
@@ -14,20 +14,18 @@ use super::{Service, Transport};
 use crate::{
     api::{
         access::{Access, Authorization},
-        app::ChangeSummary,
+        change::ChangeSummary,
         error::{ApiError, ErrorSummary},
+        operation::operation,
     },
-    audit::{AuditRecord, Outcome, Peer, RequestId},
+    audit::{AuditRecord, Outcome, Peer, RequestId, RequestOperation},
     event_log::Event,
     model::RouterId,
 };
 
-/// Where one may wait for an answer.
-const EVENTS: &str = "/v1/events";
-
 /// Whether all that the request can do is to wait.
 pub(super) fn waits<T>(request: &Request<T>) -> bool {
-    request.uri().path() == EVENTS
+    operation(request.method(), request.uri().path()) == RequestOperation::Follow
 }
 
 /// Answers one request.
@@ -40,14 +38,11 @@ pub(super) async fn answer(
     let begun = std::time::Instant::now();
     let id = RequestId::random();
     let lane = service.lane(origin);
-    let is_scrape =
-        matches!(origin, Transport::Metrics { .. }) || request.uri().path() == "/metrics";
-    let operation = operation(request.method());
-    // By names of their own: they take longer than reads do, or as long as is waited.
-    let counted = match request.uri().path() {
-        _ if is_scrape => "scrape",
-        EVENTS => "follow",
-        _ => operation,
+    let operation = match origin {
+        Transport::Metrics { .. } => RequestOperation::Scrape,
+        Transport::Local { .. } | Transport::Tcp { .. } => {
+            operation(request.method(), request.uri().path())
+        }
     };
     let router = router_of(request.uri().path());
     let (peer, permit) = who_asks(&request, origin, permit, service);
@@ -101,7 +96,9 @@ pub(super) async fn answer(
         (_, None) => Outcome::Done,
     };
     let took = begun.elapsed();
-    service.metrics.answered(counted, outcome.word(), took);
+    service
+        .metrics
+        .answered(operation.name(), outcome.word(), took);
     // Whoever knocks there can ask for nothing, and so leaves no trace.
     if matches!(origin, Transport::Metrics { .. }) {
         return response;
@@ -110,28 +107,13 @@ pub(super) async fn answer(
     if outcome == Outcome::Done && did.is_none() {
         return response;
     }
-    let (operation, before, after) = match did {
-        Some(did) => (did.operation, did.before, did.after),
-        None => (operation, Vec::new(), Vec::new()),
-    };
-    let mut routers: Vec<_> = before
-        .iter()
-        .chain(&after)
-        .map(|rule| rule.target.router)
-        .collect();
-    routers.extend(router);
-    routers.sort_unstable();
-    routers.dedup();
-    let event = AuditRecord {
+    let asked = AnsweredRequest {
         request: id,
         peer,
         operation,
-        routers,
-        before,
-        after,
-        outcome,
-        took,
+        router,
     };
+    let event = asked.record(did, outcome, took);
     service.auditor.record(&event);
     // Anybody can have as many refusals as they like, and would push out all else.
     if !event.outcome.is_refusal() {
@@ -139,6 +121,37 @@ pub(super) async fn answer(
         service.chronicle.note(happening, event.routers);
     }
     response
+}
+
+/// What was asked for, and by whom.
+struct AnsweredRequest {
+    request: RequestId,
+    peer: Peer,
+    operation: RequestOperation,
+    /// The router that its path names.
+    router: Option<RouterId>,
+}
+
+impl AnsweredRequest {
+    /// The trail's record of what became of it.
+    fn record(self, did: Option<ChangeSummary>, outcome: Outcome, took: Duration) -> AuditRecord {
+        let ChangeSummary { before, after } = did.unwrap_or_default();
+        let rules = before.iter().chain(&after);
+        let mut routers: Vec<_> = rules.map(|rule| rule.target.router).collect();
+        routers.extend(self.router);
+        routers.sort_unstable();
+        routers.dedup();
+        AuditRecord {
+            request: self.request,
+            peer: self.peer,
+            operation: self.operation.name(),
+            routers,
+            before,
+            after,
+            outcome,
+            took,
+        }
+    }
 }
 
 /// Who it is, and what that one may do.
@@ -170,16 +183,6 @@ fn router_of(path: &str) -> Option<RouterId> {
     parts.next()?.parse().ok()
 }
 
-fn operation(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" | "HEAD" => "read",
-        "POST" => "create",
-        "PUT" => "change",
-        "DELETE" => "delete",
-        _ => "unknown",
-    }
-}
-
 /// Neutron's clients bring a token with each request.
 fn by_token(
     request: &Request<Incoming>,
@@ -209,5 +212,45 @@ fn by_token(
                 },
             )),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Method;
+
+    use super::*;
+
+    #[test]
+    fn a_request_has_one_name_whether_it_is_refused_or_done() {
+        let rules = "/v2.0/routers/6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab/conntrack_helpers";
+        let rule = format!("{rules}/7ab1c2d3-0a1b-4c2d-8e3f-0123456789ab");
+        for (path, name) in [
+            (rules, "replace"),
+            (&rule, "update"),
+            ("/v1/conntrack_helpers", "apply"),
+        ] {
+            let names = [
+                (Some(ChangeSummary::default()), Outcome::Done),
+                (None, Outcome::Refused("why".into())),
+                (None, Outcome::NotAllowed("why".into())),
+                (None, Outcome::Failed("why".into())),
+            ]
+            .map(|(did, outcome)| {
+                let asked = AnsweredRequest {
+                    request: RequestId::random(),
+                    peer: Peer::RulesFile,
+                    operation: operation(&Method::PUT, path),
+                    router: router_of(path),
+                };
+                let record = asked.record(did, outcome, Duration::ZERO);
+                let Event::Change { operation, .. } = Event::change(&record) else {
+                    panic!("no change");
+                };
+                assert_eq!(operation, record.operation);
+                operation
+            });
+            assert_eq!(names, [name; 4], "{path}");
+        }
     }
 }

@@ -12,7 +12,10 @@ use super::{
     history::{History, human},
     state::TopState,
 };
-use crate::{cli::terminal::printable, client::RouterDetail};
+use crate::{
+    cli::output::printable,
+    resource::{RouterDetail, RuleTraffic},
+};
 
 /// The capabilities of the terminal.
 #[derive(Clone, Copy, Debug)]
@@ -110,9 +113,9 @@ fn heading(state: &TopState, look: Look) -> Vec<Line<'static>> {
             ));
             lines.push(Line::from(vec![
                 Span::raw(format!("{} rules: {} active, ", rules.total, rules.active)),
-                look.count(rules.degraded),
+                look.count(rules.degraded as u64),
                 Span::raw(" degraded, "),
-                look.count(rules.failed),
+                look.count(rules.failed as u64),
                 Span::raw(format!(
                     " failed, {} pending, {} shadowed",
                     rules.pending, rules.shadowed
@@ -218,23 +221,26 @@ fn inside(frame: &mut Frame<'_>, area: Rect, state: &TopState, detail: &RouterDe
     frame.render_widget(Paragraph::new(lines), top);
 
     let graph = usize::from(rules.width.saturating_sub(66)).clamp(8, 80);
-    let rows = detail.conntrack_helpers.iter().map(|rule| {
-        let nothing = History::new(rule.sums, std::time::Instant::now());
-        let history = state.rule(&rule.protocol, rule.port);
-        let history = history.filter(|_| rule.status != "shadowed");
-        let history = history.unwrap_or(&nothing);
-        Row::new([
-            Cell::new(printable(&format!("{}/{}", rule.protocol, rule.port)).into_owned()),
-            Cell::new(printable(&rule.helper).into_owned()),
-            Cell::new(printable(&rule.status).into_owned()).style(look.state(&rule.status)),
-            right(&known(rule.sums.packets), 9),
-            right(&human(history.packets()), 6),
-            right(&human(history.bytes()), 6),
-            right(&rule.sums.helped.to_string(), 6),
-            Cell::new(Line::from(look.count(rule.sums.lacking)).right_aligned()),
-            Cell::new(history.graph(graph, look.steps())),
-        ])
-    });
+    let rows = detail
+        .conntrack_helpers
+        .iter()
+        .map(|RuleTraffic { sums, rule }| {
+            let nothing = History::new(*sums, std::time::Instant::now());
+            let history = state.rule(&rule.protocol, rule.port);
+            let history = history.filter(|_| rule.status != "shadowed");
+            let history = history.unwrap_or(&nothing);
+            Row::new([
+                Cell::new(printable(&format!("{}/{}", rule.protocol, rule.port)).into_owned()),
+                Cell::new(printable(&rule.helper).into_owned()),
+                Cell::new(printable(&rule.status).into_owned()).style(look.state(&rule.status)),
+                right(&known(sums.packets), 9),
+                right(&human(history.packets()), 6),
+                right(&human(history.bytes()), 6),
+                right(&sums.helped.to_string(), 6),
+                Cell::new(Line::from(look.count(sums.lacking)).right_aligned()),
+                Cell::new(history.graph(graph, look.steps())),
+            ])
+        });
     let widths = [
         Constraint::Length(9),
         Constraint::Length(10),
@@ -276,8 +282,8 @@ fn inside(frame: &mut Frame<'_>, area: Rect, state: &TopState, detail: &RouterDe
     frame.render_widget(Paragraph::new(lines), list);
 }
 
-/// Formats a count, or `?` if it is unknown.
-fn known(count: Option<u64>) -> String {
+/// A count, where it is known.
+fn known(count: Option<impl ToString>) -> String {
     count.map_or_else(|| "?".into(), |count| count.to_string())
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use crate::client::Sums;
+use crate::resource::TrafficSums;
 
 /// The number of samples that are kept: as many as the widest screen shows.
 const KEPT: usize = 120;
@@ -10,7 +10,7 @@ const KEPT: usize = 120;
 /// The counters of a router or rule over time.
 #[derive(Clone, Debug)]
 pub(super) struct History {
-    last: Sums,
+    last: TrafficSums,
     at: Instant,
     /// The packets per second, the oldest first.
     packets: VecDeque<f64>,
@@ -19,8 +19,8 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Starts a history with a first sample.
-    pub(super) const fn new(first: Sums, at: Instant) -> Self {
+    /// Begins with a sample.
+    pub(super) const fn new(first: TrafficSums, at: Instant) -> Self {
         Self {
             last: first,
             at,
@@ -35,7 +35,7 @@ impl History {
         clippy::cast_precision_loss,
         reason = "what is counted in one interval is far below 2^52"
     )]
-    pub(super) fn add(&mut self, sums: Sums, at: Instant) {
+    pub(super) fn add(&mut self, sums: TrafficSums, at: Instant) {
         let seconds = at.saturating_duration_since(self.at).as_secs_f64();
         let (Some(packets), Some(bytes)) = (sums.packets, sums.bytes) else {
             return;
@@ -123,11 +123,11 @@ mod tests {
 
     const STEPS: [char; 5] = [' ', '.', ':', '+', '#'];
 
-    fn sums(packets: u64) -> Sums {
-        Sums {
+    fn sums(packets: u64) -> TrafficSums {
+        TrafficSums {
             packets: Some(packets),
             bytes: Some(packets * 100),
-            ..Sums::default()
+            ..TrafficSums::default()
         }
     }
 

@@ -11,8 +11,8 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::history::History;
 use crate::{
     cli::events,
-    client::{AgentStatus, EventView, RouterDetail, RouterTraffic},
     model::RouterId,
+    resource::{AgentStatus, EventView, RouterDetail, RouterTraffic, RuleTraffic},
 };
 
 /// The number of past events that are kept for the screen.
@@ -122,21 +122,18 @@ impl TopState {
             self.routers.insert(router.id, (router, history));
         }
         let mut before = std::mem::take(&mut self.rules);
-        for rule in sample
-            .detail
-            .iter()
-            .flat_map(|detail| &detail.conntrack_helpers)
-        {
+        let detail = sample.detail.iter();
+        for RuleTraffic { sums, rule } in detail.flat_map(|detail| &detail.conntrack_helpers) {
             if rule.status == "shadowed" {
                 continue;
             }
-            let key = (rule.protocol.clone(), rule.port);
+            let key = (rule.protocol.to_string(), rule.port);
             let history = match before.remove(&key) {
                 Some(mut history) => {
-                    history.add(rule.sums, now);
+                    history.add(*sums, now);
                     history
                 }
-                None => History::new(rule.sums, now),
+                None => History::new(*sums, now),
             };
             self.rules.insert(key, history);
         }
@@ -256,7 +253,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::client::Sums;
+    use crate::resource::TrafficSums;
 
     fn status() -> AgentStatus {
         let counts = r#""rules": {"total":0,"active":0,"pending":0,"shadowed":0,"failed":0},
@@ -267,7 +264,7 @@ mod tests {
         serde_json::from_str(&text).unwrap()
     }
 
-    fn router(first: char, rules: u64, packets: u64, lacking: u64) -> RouterTraffic {
+    fn router(first: char, rules: usize, packets: u64, lacking: u64) -> RouterTraffic {
         RouterTraffic {
             id: format!("{first}ab1c2d3-0a1b-4c2d-8e3f-0123456789ab")
                 .parse()
@@ -275,11 +272,11 @@ mod tests {
             status: "ACTIVE".into(),
             rules,
             degraded: 0,
-            sums: Sums {
+            sums: TrafficSums {
                 packets: Some(packets),
                 bytes: Some(0),
                 lacking,
-                ..Sums::default()
+                ..TrafficSums::default()
             },
         }
     }

@@ -9,13 +9,13 @@ use crate::model::{Helper, Origin, protocol_name};
 use conntrack_ebpf::abi::Protocol;
 
 /// A string that is one of these.
-pub(super) fn one_of<'a>(values: impl IntoIterator<Item = &'a str>) -> ObjectBuilder {
+pub(crate) fn one_of<'a>(values: impl IntoIterator<Item = &'a str>) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(Type::String)
         .enum_values(Some(values.into_iter().map(Value::from)))
 }
 
-pub(super) fn protocol() -> Object {
+pub(crate) fn protocol() -> Object {
     let names = [Protocol::Tcp, Protocol::Udp].map(protocol_name);
     one_of(names)
         .description(Some("The transport protocol."))
@@ -23,11 +23,11 @@ pub(super) fn protocol() -> Object {
 }
 
 /// The same, or null.
-pub(super) fn protocol_or_null() -> Object {
+pub(crate) fn protocol_or_null() -> Object {
     or_null(protocol())
 }
 
-pub(super) fn helper() -> Object {
+pub(crate) fn helper() -> Object {
     // Some are there for both protocols.
     let names: BTreeSet<_> = Helper::all().map(Helper::name).collect();
     let target = "The conntrack helper. Not all go with either protocol, and the agent's \
@@ -36,18 +36,17 @@ pub(super) fn helper() -> Object {
 }
 
 /// The same, or null.
-pub(super) fn helper_or_null() -> Object {
+pub(crate) fn helper_or_null() -> Object {
     or_null(helper())
 }
 
-pub(super) fn origin() -> Object {
-    let names = [Origin::File, Origin::Api, Origin::Neutron].map(|origin| origin.to_string());
-    one_of(names.iter().map(String::as_str))
+pub(crate) fn origin() -> Object {
+    one_of([Origin::File, Origin::Api, Origin::Neutron].map(Origin::name))
         .description(Some("Who owns it."))
         .build()
 }
 
-pub(super) fn router_status() -> Object {
+pub(crate) fn router_status() -> Object {
     let target = "ACTIVE, PENDING (no namespace on this host) or ERROR.";
     one_of(["ACTIVE", "PENDING", "ERROR"])
         .description(Some(target))

@@ -1,0 +1,263 @@
+//! The rules: a router's, and all.
+
+use axum::{
+    Extension, Json,
+    extract::{RawQuery, State},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use serde_json::Map;
+
+use super::{
+    access::Authorization,
+    authorize::{AuthorizedForAll, AuthorizedRouter},
+    body::{JsonBody, JsonObject},
+    change::{change, come},
+    error::ApiError,
+    namespaces::RouterNamespaces,
+    parameters::RuleParameters,
+    path::{PathParams, router_id},
+    query::ListQuery,
+    requests::{CreateBody, ReplaceAllBody, ReplaceBody, UpdateBody},
+    responses::{MadeAnswer, RuleList, item},
+};
+use crate::{
+    agent::{Handle, Request, Snapshot},
+    engine::{Entry, Operation},
+    model::{Origin, RouterId, RuleId},
+    resource::{DifferenceView, RuleAnswer, RuleView, RulesAnswer},
+    sources::RuleSet,
+};
+
+/// The rules of a router.
+#[utoipa::path(get, tag = "app", path = "/v2.0/routers/{router_id}/conntrack_helpers",
+    params(("router_id" = String, Path, format = Uuid), RuleParameters),
+    responses((status = 200, description = "Rules", body = RuleList)))]
+pub(super) async fn list_rules(
+    State(agent): State<Handle>,
+    State(namespaces): State<RouterNamespaces>,
+    Extension(permit): Extension<Authorization>,
+    PathParams(given): PathParams<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<RuleList>, ApiError> {
+    let router = router_id(&given)?;
+    permit.may_read(router).map_err(ApiError::forbidden)?;
+    let query = ListQuery::parse(query.as_deref(), RuleView::FIELDS)?;
+    let seen = agent.view().read();
+    if !seen.mapping.has(router) && namespaces.of(router).is_empty() {
+        return Err(ApiError::no_router(&given));
+    }
+    let rules = seen
+        .mapping
+        .of(router)
+        .map(|entry| RuleView::new(&seen, entry));
+    let rules = rules.map(item).collect::<Result<_, _>>()?;
+    drop(seen);
+    let conntrack_helpers = query.apply(rules)?;
+    Ok(Json(RuleList { conntrack_helpers }))
+}
+
+/// The rules of all routers.
+#[utoipa::path(get, tag = "app", path = "/v1/conntrack_helpers",
+    params(RuleParameters),
+    responses((status = 200, description = "Rules", body = RuleList)))]
+pub(super) async fn list_all_rules(
+    State(agent): State<Handle>,
+    Extension(permit): Extension<Authorization>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<RuleList>, ApiError> {
+    let query = ListQuery::parse(query.as_deref(), RuleView::FIELDS)?;
+    let seen = agent.view().read();
+    let readable = seen
+        .mapping
+        .entries()
+        .filter(|entry| permit.may_read(entry.rule.target.router).is_ok());
+    let rules = readable.map(|entry| item(RuleView::new(&seen, entry)));
+    let rules = rules.collect::<Result<_, _>>()?;
+    drop(seen);
+    let conntrack_helpers = query.apply(rules)?;
+    Ok(Json(RuleList { conntrack_helpers }))
+}
+
+/// One rule or several: all of them, or none.
+#[utoipa::path(post, tag = "app", path = "/v2.0/routers/{router_id}/conntrack_helpers",
+    params(("router_id" = String, Path, format = Uuid)), request_body = CreateBody,
+    responses((status = 201, description = "Made", body = MadeAnswer)))]
+pub(super) async fn create_rules(
+    State(agent): State<Handle>,
+    AuthorizedRouter(router): AuthorizedRouter,
+    JsonBody(body): JsonBody<CreateBody>,
+) -> Result<Response, ApiError> {
+    let (is_bulk, rules) = match body {
+        CreateBody::One(rule) => (false, vec![rule]),
+        CreateBody::Several(rules) => (true, rules),
+    };
+    let rules = rules.into_iter().map(|JsonObject(rule)| rule.on(router));
+    let rules = rules.collect::<Result<Vec<_>, _>>()?;
+    let ids: Vec<_> = rules.iter().map(|rule| rule.id).collect();
+    let batch = rules.into_iter().map(Operation::Create).collect();
+    let request = Request::OnRouter(router, batch);
+    let (change, did) = change(&agent, request).await?;
+    let mut made = come(&agent, &change);
+    let mut made = ids.iter().filter_map(|id| made.remove(id));
+    let answer = if is_bulk {
+        MadeAnswer::Several(RulesAnswer {
+            conntrack_helpers: made.collect(),
+        })
+    } else {
+        let conntrack_helper = made.next().ok_or_else(ApiError::unwritten)?;
+        MadeAnswer::One(RuleAnswer { conntrack_helper })
+    };
+    Ok((StatusCode::CREATED, Extension(did), Json(answer)).into_response())
+}
+
+/// The router's rules of origin api become these, or stay as they are.
+#[utoipa::path(put, tag = "app", path = "/v2.0/routers/{router_id}/conntrack_helpers",
+    params(("router_id" = String, Path, format = Uuid)), request_body = ReplaceBody,
+    responses((status = 200, description = "Replaced", body = RulesAnswer)))]
+pub(super) async fn replace_rules(
+    State(agent): State<Handle>,
+    AuthorizedRouter(router): AuthorizedRouter,
+    JsonBody(body): JsonBody<ReplaceBody>,
+) -> Result<Response, ApiError> {
+    let rules = body
+        .conntrack_helpers
+        .into_iter()
+        .map(|JsonObject(rule)| rule.on(router));
+    let rules = rules.collect::<Result<_, _>>()?;
+    let batch = vec![Operation::Replace { router, rules }];
+    let (_, did) = change(&agent, Request::OnRouter(router, batch)).await?;
+    let seen = agent.view().read();
+    let own = seen.mapping.of(router);
+    let own = own.filter(|entry| entry.rule.origin == Origin::Api);
+    let conntrack_helpers = own.map(|entry| RuleView::new(&seen, entry)).collect();
+    let answer = RulesAnswer { conntrack_helpers };
+    Ok((Extension(did), Json(answer)).into_response())
+}
+
+/// The rules of origin api on all routers become these, or stay as they are.
+#[utoipa::path(put, tag = "app", path = "/v1/conntrack_helpers",
+    params(("dry_run" = Option<bool>, Query)), request_body = ReplaceAllBody,
+    responses((status = 200, description = "Replaced", body = DifferenceView)))]
+pub(super) async fn replace_all_rules(
+    State(agent): State<Handle>,
+    AuthorizedForAll: AuthorizedForAll,
+    RawQuery(query): RawQuery,
+    JsonBody(body): JsonBody<ReplaceAllBody>,
+) -> Result<Response, ApiError> {
+    let dry_run = match query.as_deref() {
+        None | Some("" | "dry_run=false") => false,
+        Some("dry_run=true") => true,
+        Some(_) => {
+            return Err(ApiError::invalid(
+                "the query must be dry_run=true or dry_run=false, or nothing",
+            ));
+        }
+    };
+    let mut wanted = RuleSet::default();
+    for JsonObject(router) in body.routers {
+        let id = router.id.0;
+        wanted.name(id);
+        for JsonObject(rule) in router.conntrack_helpers {
+            let target = rule.on(id)?.target;
+            if !wanted.insert(target) {
+                let message = format!("router {id} has {target} twice in the body");
+                return Err(ApiError::new(
+                    StatusCode::BAD_REQUEST,
+                    "BadRequest",
+                    message,
+                ));
+            }
+        }
+    }
+    let count = wanted.rules().count();
+    let request = Request::Everything(wanted);
+    let (change, did) = if dry_run {
+        (agent.decide(Origin::Api, &request)?, None)
+    } else {
+        let (change, did) = change(&agent, request).await?;
+        (change, Some(did))
+    };
+    let seen = agent.view().read();
+    let shown = |entries: &[Entry]| -> Vec<_> {
+        entries
+            .iter()
+            .map(|entry| RuleView::new(&seen, entry))
+            .collect()
+    };
+    let answer = DifferenceView {
+        added: shown(change.added()),
+        removed: shown(change.removed()),
+        unchanged: count - change.added().len(),
+        other: Map::new(),
+    };
+    Ok((did.map(Extension), Json(answer)).into_response())
+}
+
+/// One rule.
+#[utoipa::path(get, tag = "app", path = "/v2.0/routers/{router_id}/conntrack_helpers/{id}",
+    params(("router_id" = String, Path, format = Uuid), ("id" = String, Path, format = Uuid)),
+    responses((status = 200, description = "The rule", body = RuleAnswer)))]
+pub(super) async fn show_rule(
+    State(agent): State<Handle>,
+    Extension(permit): Extension<Authorization>,
+    PathParams((router, id)): PathParams<(String, String)>,
+) -> Result<Json<RuleAnswer>, ApiError> {
+    let router = router_id(&router)?;
+    permit.may_read(router).map_err(ApiError::forbidden)?;
+    let seen = agent.view().read();
+    let entry = rule_of(&seen, router, &id)?;
+    let conntrack_helper = RuleView::new(&seen, &entry);
+    Ok(Json(RuleAnswer { conntrack_helper }))
+}
+
+/// Changes a rule; it keeps its name, its router and its age.
+#[utoipa::path(put, tag = "app", path = "/v2.0/routers/{router_id}/conntrack_helpers/{id}",
+    params(("router_id" = String, Path, format = Uuid), ("id" = String, Path, format = Uuid)), request_body = UpdateBody,
+    responses((status = 200, description = "Changed", body = RuleAnswer)))]
+pub(super) async fn update_rule(
+    State(agent): State<Handle>,
+    AuthorizedRouter(router): AuthorizedRouter,
+    PathParams((_, given)): PathParams<(String, String)>,
+    JsonBody(body): JsonBody<UpdateBody>,
+) -> Result<Response, ApiError> {
+    let entry = rule_of(&agent.view().read(), router, &given)?;
+    let id = entry.rule.id;
+    let (port, helper) = body.conntrack_helper.0.from(entry.rule.target)?;
+    let router_of_rule = Some(router);
+    let batch = vec![Operation::Update {
+        id,
+        router: router_of_rule,
+        port,
+        helper,
+    }];
+    let (change, did) = change(&agent, Request::OnRouter(router, batch)).await?;
+    // Nothing comes if it says already what it is to say.
+    let changed = come(&agent, &change).remove(&id);
+    let conntrack_helper = changed.unwrap_or_else(|| RuleView::new(&agent.view().read(), &entry));
+    let answer = RuleAnswer { conntrack_helper };
+    Ok((Extension(did), Json(answer)).into_response())
+}
+
+/// Removes a rule.
+#[utoipa::path(delete, tag = "app", path = "/v2.0/routers/{router_id}/conntrack_helpers/{id}",
+    params(("router_id" = String, Path, format = Uuid), ("id" = String, Path, format = Uuid)),
+    responses((status = 204, description = "Removed")))]
+pub(super) async fn delete_rule(
+    State(agent): State<Handle>,
+    AuthorizedRouter(router): AuthorizedRouter,
+    PathParams((_, given)): PathParams<(String, String)>,
+) -> Result<Response, ApiError> {
+    let entry = rule_of(&agent.view().read(), router, &given)?;
+    let batch = vec![Operation::Delete(entry.rule.id)];
+    let (_, did) = change(&agent, Request::OnRouter(router, batch)).await?;
+    Ok((StatusCode::NO_CONTENT, Extension(did)).into_response())
+}
+
+/// The rule with this id, if the router has one.
+fn rule_of(seen: &Snapshot, router: RouterId, given: &str) -> Result<Entry, ApiError> {
+    let id: Option<RuleId> = given.parse().ok();
+    let entry = id.and_then(|id| seen.mapping.get(id));
+    let entry = entry.filter(|entry| entry.rule.target.router == router);
+    entry.copied().ok_or_else(|| ApiError::no_rule(given))
+}
