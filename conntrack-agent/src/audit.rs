@@ -45,7 +45,7 @@ mod testing;
 mod tests;
 
 pub use event::{AuditRecord, Outcome, Peer, RequestId, RequestOperation};
-pub(crate) use line::LONGEST_LINE;
+pub use settings::{AuditSettings, AuditTo};
 
 use std::{
     error::Error,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::output::printable;
+use super::terminal::printable;
 use crate::resource::AgentStatus;
 
 /// Formats the summary for people.

@@ -13,7 +13,7 @@ use super::{
     state::TopState,
 };
 use crate::{
-    cli::output::printable,
+    cli::terminal::printable,
     resource::{RouterDetail, RuleTraffic},
 };
 
