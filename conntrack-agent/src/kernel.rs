@@ -1,6 +1,7 @@
 //! The kernel layer, the only code that touches the kernel. It carries out orders and
 //! answers questions; it decides nothing.
 
+mod agent_id;
 mod attachment;
 mod binding;
 mod bpffs;
@@ -30,6 +31,7 @@ mod sys;
 mod wait;
 mod watch;
 
+pub use agent_id::AgentId;
 pub use attachment::{
     AttachMode, Attachment, Hooks, Ingress, Occupant, OnHook, Pin, XdpMode, XdpOutcome, XdpPin,
     XdpProgram, unpin,
@@ -48,7 +50,7 @@ pub use interface::{Interface, LinkKind};
 pub use loading::load_again;
 pub use netns::{Netns, NetnsFolder, NetnsIdentity, names_of};
 pub use nft::Nft;
-pub use object::{AgentId, Object};
+pub use object::Object;
 pub use pins::Pins;
 pub use router_namespaces::RouterNamespaces;
 pub use ruleset::{Chain, ForeignRule, Hook, RuleAction, Ruleset, TableName};

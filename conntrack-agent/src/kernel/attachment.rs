@@ -13,13 +13,14 @@ mod pin;
 mod target;
 mod tcx;
 mod xdp;
-
-use std::path::PathBuf;
+mod xdp_program;
 
 use super::Interface;
 pub use hooks::{Hooks, Occupant, OnHook};
 pub use pin::{Pin, remove as unpin};
-pub use xdp::{XdpMode, XdpOutcome, XdpPin, XdpProgram};
+pub use target::Attachment;
+pub use xdp::{XdpOutcome, XdpPin};
+pub use xdp_program::{XdpMode, XdpProgram};
 
 /// The way in which programs are attached to an interface's ingress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,15 +29,6 @@ pub enum AttachMode {
     Tcx,
     /// A tc filter.
     Clsact,
-}
-
-/// The place of a program: an interface, and the pin or folder that records it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attachment {
-    /// The interface.
-    pub interface: Interface,
-    /// The path of the link's pin, or of the filter's folder.
-    pub pin: PathBuf,
 }
 
 /// An interface and the programs on its ingress.

@@ -3,14 +3,12 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use conntrack_ebpf::abi::{self, Globals};
-use uuid::Uuid;
 
-use super::{Build, Error, MarkBits, shared};
+use super::{AgentId, Build, Error, MarkBits, shared};
 use crate::port_table::Capacity;
 
 /// The names of an instance's maps; each map is pinned under its name.
@@ -21,37 +19,6 @@ pub(super) const MAPS: [&str; 5] = [
     abi::BASES,
     abi::IDENTITY,
 ];
-
-/// The random id of one agent's installation on one host. Everything that the
-/// agent makes in the kernel carries it, and it removes nothing without it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AgentId(Uuid);
-
-impl AgentId {
-    /// Makes a new id from the system's random numbers.
-    #[must_use]
-    pub fn random() -> Self {
-        Self(Uuid::new_v4())
-    }
-
-    pub(super) const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(Uuid::from_bytes(bytes))
-    }
-}
-
-impl fmt::Display for AgentId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.hyphenated().fmt(formatter)
-    }
-}
-
-impl FromStr for AgentId {
-    type Err = uuid::Error;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Uuid::try_parse(text).map(Self)
-    }
-}
 
 /// A loader of instances of the object.
 pub struct Object {
@@ -74,7 +41,7 @@ impl Object {
         let globals = Globals {
             mark_mask: bits.mask(),
             mark_shift: bits.shift(),
-            agent: *agent.0.as_bytes(),
+            agent: agent.to_bytes(),
             object: edition.digest(),
         };
         let mut loader = EbpfLoader::new();

@@ -103,12 +103,18 @@ impl Fixture {
         let events = audit::events(self.lab.dir());
         assert_eq!(events.len(), recorded + 1, "{what}: one event");
         let event = &events[recorded];
-        let operation = match method {
-            "GET" => "read",
-            "POST" => "create",
-            "PUT" => "change",
-            "DELETE" => "delete",
-            other => panic!("what is {other} called?"),
+        // As it is called where it is done.
+        let is_one_rule = path.split("/conntrack_helpers/").count() > 1;
+        let operation = match (method, path.split('?').next()) {
+            ("GET", Some("/metrics")) => "scrape",
+            ("GET", Some("/v1/events")) => "follow",
+            ("GET", _) => "read",
+            ("POST", _) => "create",
+            ("PUT", Some("/v1/conntrack_helpers")) => "apply",
+            ("PUT", _) if is_one_rule => "update",
+            ("PUT", _) => "replace",
+            ("DELETE", _) => "delete",
+            (other, _) => panic!("what is {other} called?"),
         };
         assert_eq!(event["event"], "request", "{what}");
         assert_eq!(event["outcome"], "not_allowed", "{what}");

@@ -25,37 +25,24 @@ pub(super) struct KnownCircle {
 /// Imports against the table, a line each.
 #[rustfmt::skip]
 pub(super) const IMPORTS: &[KnownImport] = &[
-    against("agent.rs", "daemon", RUN_ERROR),
-    against("agent/worker.rs", "daemon", RUN_ERROR),
     against("api/metrics.rs", "conntrack_ebpf", RAW_ABI),
-    against("api/schemas.rs", "conntrack_ebpf", RAW_ABI),
     against("api/traffic.rs", "conntrack_ebpf", RAW_ABI),
-    against("cleanup.rs", "daemon", RUN_ERROR),
     against("config.rs", "api", OTHERS_LIMITS),
-    against("config.rs", "audit", OTHERS_LIMITS),
+    against("resource/schemas.rs", "conntrack_ebpf", RAW_ABI),
 ];
 
-const RUN_ERROR: &str = "the daemon's error is that of the parts below it too";
 const RAW_ABI: &str = "the API shows what the model could name";
 const OTHERS_LIMITS: &str = "a setting is checked by the part that it is for";
 
 /// Imports that close circles, a line each.
 #[rustfmt::skip]
 pub(super) const CIRCLES: &[KnownCircle] = &[
-    agent("api/authorize.rs", "api/app.rs", 2, SHARED_STATE),
-    agent("api/body.rs", "api/app.rs", 2, SHARED_STATE),
-    agent("api/events.rs", "api/app.rs", 3, SHARED_STATE),
-    agent("api/metrics.rs", "api/app.rs", 3, SHARED_STATE),
-    agent("api/metrics/fullness.rs", "api/app.rs", 4, SHARED_STATE),
-    agent("api/openapi.rs", "api/app.rs", 2, SHARED_STATE),
     agent("api/query/order.rs", "api/query.rs", 2, PARENT),
     agent("api/server/answer.rs", "api/server.rs", 3, PARENT),
     agent("api/server/connection.rs", "api/server.rs", 2, PARENT),
     agent("api/server/connection_limits.rs", "api/server.rs", 2, PARENT),
     agent("api/server/listeners.rs", "api/server.rs", 2, PARENT),
-    agent("api/traffic.rs", "api/app.rs", 3, SHARED_STATE),
     agent("cli/completions.rs", "cli.rs", 2, PARENT),
-    agent("cli/table.rs", "cli/output.rs", 2, TERMINAL),
     agent("doctor/helpers.rs", "doctor.rs", 2, PARENT),
     agent("doctor/limits.rs", "doctor.rs", 2, PARENT),
     agent("doctor/machine.rs", "doctor.rs", 2, PARENT),
@@ -64,19 +51,8 @@ pub(super) const CIRCLES: &[KnownCircle] = &[
     agent("host_state/folders.rs", "host_state.rs", 4, PARENT),
     agent("host_state/lock.rs", "host_state.rs", 2, PARENT),
     agent("host_state/record.rs", "host_state.rs", 2, PARENT),
-    agent("kernel/attachment/clsact.rs", "kernel/attachment/hooks.rs", 2, HOOK_TARGET),
-    agent("kernel/attachment/pin.rs", "kernel/pins.rs", 2, PINS),
-    agent("kernel/attachment/tcx.rs", "kernel/attachment/hooks.rs", 2, HOOK_TARGET),
-    agent("kernel/attachment/xdp.rs", "kernel/attachment/hooks.rs", 4, HOOK_TARGET),
     agent("kernel/binding/chains.rs", "kernel/binding.rs", 2, PARENT),
     agent("kernel/conntrack/message.rs", "kernel/conntrack.rs", 2, PARENT),
-    agent("kernel/error.rs", "kernel/object.rs", 3, PINS),
-    agent("kernel/instance.rs", "kernel/pins.rs", 2, PINS),
-    agent("kernel/legacy.rs", "kernel/ruleset.rs", 2, RULE_TYPES),
-    agent("kernel/netfilter/expression.rs", "kernel/ruleset.rs", 3, RULE_TYPES),
-    agent("kernel/netfilter/rules.rs", "kernel/ruleset.rs", 2, RULE_TYPES),
-    agent("kernel/pins/versions.rs", "kernel/pins.rs", 2, PINS),
-    agent("kernel/shared.rs", "kernel/pins.rs", 4, PINS),
     agent("kernel/watch/dirty_set.rs", "kernel/watch.rs", 3, PARENT),
     agent("kernel/watch/event_loop.rs", "kernel/watch.rs", 2, PARENT),
     agent("port_table/capacity.rs", "port_table/plan.rs", 3, WANTED),
@@ -89,11 +65,6 @@ pub(super) const CIRCLES: &[KnownCircle] = &[
 ];
 
 const PARENT: &str = "a part uses its parent's own types or helpers";
-const SHARED_STATE: &str = "what all resources share stands beside the routes to them";
-const TERMINAL: &str = "what a table and the other output share stands in the latter";
-const RULE_TYPES: &str = "what a ruleset is made of stands beside its reading";
-const PINS: &str = "what a pin is, and what is pinned, know each other";
-const HOOK_TARGET: &str = "what a hook is stands beside the asking of all its kinds";
 const WANTED: &str = "what is wanted stands beside the plan that leads there";
 const ENTRY: &str = "what a change is made of stands in the mapping that it changes";
 

@@ -1,11 +1,22 @@
 //! The interface that a program is put on.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use rustix::io::Errno;
 
-use super::Attachment;
-use crate::kernel::{Error, Netns, netlink::is};
+use crate::kernel::{Error, Interface, Netns, netlink::is};
+
+/// The place of a program: an interface, and the pin or folder that records it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// The interface.
+    pub interface: Interface,
+    /// The path of the link's pin, or of the filter's folder.
+    pub pin: PathBuf,
+}
 
 /// The interface that is being worked on, in its namespace.
 pub(super) struct Target<'a> {

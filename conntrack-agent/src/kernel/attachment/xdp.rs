@@ -17,43 +17,17 @@ use aya::programs::{links::LinkInfo, loaded_links};
 use nix::net::if_::if_indextoname;
 use rustix::io::Errno;
 
-use super::{pin, target::Target};
+use super::{
+    pin,
+    target::Target,
+    xdp_program::{XdpMode, XdpProgram},
+};
 use crate::kernel::{Error, Instance, netlink::is, sys};
 
 /// The time that a link may take to go when nothing holds it any more: the
 /// kernel releases it on a work queue.
 const RELEASE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(2);
-
-/// The point at which packets reach an XDP program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum XdpMode {
-    /// The program runs in the interface's driver, before there is an skb.
-    Native,
-    /// The program runs in the network stack, whatever the driver.
-    Generic,
-}
-
-impl XdpMode {
-    /// Returns the mode's flag, `XDP_FLAGS_DRV_MODE` or `XDP_FLAGS_SKB_MODE`,
-    /// `include/uapi/linux/if_link.h`.
-    const fn flags(self) -> u32 {
-        match self {
-            Self::Native => 1 << 2,
-            Self::Generic => 1 << 1,
-        }
-    }
-}
-
-/// An XDP program on an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct XdpProgram {
-    /// The kernel's id of the program; 0 where there are several, on the card
-    /// and off it.
-    pub id: u32,
-    /// The mode; `None` for a program on the card itself, or for several.
-    pub mode: Option<XdpMode>,
-}
 
 /// The file in the place of an XDP link's pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
