@@ -58,7 +58,7 @@ pub(crate) struct Agent {
     view: Arc<View>,
     auditor: Arc<Auditor>,
     metrics: Arc<Metrics>,
-    chronicle: Arc<EventLog>,
+    event_log: Arc<EventLog>,
     rules: Option<PathBuf>,
     full_pass: Duration,
     bpffs: Bpffs,
@@ -67,7 +67,7 @@ pub(crate) struct Agent {
     relinking: VecDeque<RouterId>,
     /// The routers whose turn has come and that were not reconciled yet.
     relinked: BTreeSet<RouterId>,
-    pulse: Heartbeat,
+    heartbeat: Heartbeat,
 }
 
 impl Agent {
@@ -75,7 +75,7 @@ impl Agent {
     /// Once `goes_on` returns `false`, the routers that were not reconciled yet are left
     /// as they are.
     pub(crate) fn start(
-        edition: &Build,
+        build: &Build,
         config: &Config,
         footprint: &mut HostState,
         auditor: &Arc<Auditor>,
@@ -88,9 +88,9 @@ impl Agent {
         let binding = Binding::probe(Nft::new(&config.nft), id, bits)?;
         let policy = policy(config, binding.helpers().to_vec());
         let wanted = read_rules(rules, &policy)?;
-        let mut host = Host::new(edition.clone(), config, id, bits, binding)?;
-        let pulse = Heartbeat::default();
-        host.beat_to(pulse.clone());
+        let mut host = Host::new(build.clone(), config, id, bits, binding)?;
+        let heartbeat = Heartbeat::default();
+        host.beat_to(heartbeat.clone());
         let from = match rebuild {
             None => None,
             Some(Rebuild::Pins) => Some(Self::mapping_in_force(&host)?),
@@ -105,7 +105,7 @@ impl Agent {
         // Watched before anything is read, so that no change is missed in between.
         let mut routers = mapping.routers();
         routers.extend(host.routers()?);
-        let watch = Watch::start(host.places(), Arc::clone(host.keeper()), routers)?;
+        let watch = Watch::start(host.places(), Arc::clone(host.pinned_links()), routers)?;
         let mut agent = Self {
             host,
             policy,
@@ -115,14 +115,14 @@ impl Agent {
             view: Arc::new(View::default()),
             auditor: Arc::clone(auditor),
             metrics: Arc::default(),
-            chronicle: Arc::default(),
+            event_log: Arc::default(),
             rules: rules.map(Path::to_owned),
             full_pass: config.full_pass(),
             bpffs: Bpffs::new(config),
             watch,
             relinking: VecDeque::new(),
             relinked: BTreeSet::new(),
-            pulse,
+            heartbeat,
         };
         let summary = agent.take(wanted.as_ref(), goes_on)?;
         agent.relinking = agent.host.end_of_start()?.into_iter().collect();
@@ -265,7 +265,7 @@ impl Agent {
         };
         let changed: &[HelperRule] = &[before.as_slice(), after.as_slice()].concat();
         let routers: BTreeSet<_> = changed.iter().map(|rule| rule.target.router).collect();
-        let event = AuditRecord {
+        let record = AuditRecord {
             request: RequestId::random(),
             peer: Peer::RulesFile,
             operation: "rules_file",
@@ -275,9 +275,9 @@ impl Agent {
             outcome,
             took: begun.elapsed(),
         };
-        self.auditor.record(&event);
-        let happening = Event::change(&event);
-        self.chronicle.note(happening, event.routers);
+        self.auditor.record(&record);
+        let event = Event::change(&record);
+        self.event_log.note(event, record.routers);
     }
 
     /// Makes one change, durably and in the kernel, or not at all.
@@ -362,7 +362,7 @@ impl Agent {
     }
 
     /// Queues every router, for changes that no event reported.
-    fn look_around(&mut self) {
+    fn enqueue_all(&mut self) {
         self.have_bpffs();
         let due = self
             .reconciler
@@ -387,7 +387,9 @@ impl Agent {
     /// Reconciles one of the routers that are due.
     fn look(&mut self) {
         let (host, mapping) = (&mut self.host, &self.mapping);
-        let looked = self.reconciler.look_at_one(host, mapping, Instant::now());
+        let looked = self
+            .reconciler
+            .reconcile_next(host, mapping, Instant::now());
         if let Some((router, summary)) = looked {
             // Relinking completes a start, and is no repair.
             let is_planned = self.relinked.remove(&router);
@@ -399,7 +401,7 @@ impl Agent {
             self.metrics.looked(&summary, occasion);
             if !is_planned && summary.failed == 0 && summary.effects.total() > 0 {
                 let repair = Event::repair(router, &summary.effects);
-                self.chronicle.note(repair, vec![router]);
+                self.event_log.note(repair, vec![router]);
             }
             self.tell(self.view.note(router, &self.reconciler));
             self.keep_watching(router);
@@ -415,7 +417,7 @@ impl Agent {
     fn tell(&self, turns: Turns) {
         for (router, turn) in turns {
             let router_id = router.to_string();
-            let happening = match (turn, self.reconciler.failures().get(&router)) {
+            let event = match (turn, self.reconciler.failures().get(&router)) {
                 (Turn::Failed, Some(trouble)) => Event::Failure {
                     router_id,
                     reason: sentence(&trouble.error),
@@ -423,7 +425,7 @@ impl Agent {
                 },
                 _ => Event::Recovery { router_id },
             };
-            self.chronicle.note(happening, vec![router]);
+            self.event_log.note(event, vec![router]);
         }
     }
 

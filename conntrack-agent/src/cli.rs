@@ -142,9 +142,9 @@ impl ConfigFile {
 /// Runs the command line's command, with the agent of this edition; data goes to stdout,
 /// everything else to stderr.
 #[must_use]
-pub fn main(edition: &Build) -> ExitCode {
+pub fn main(build: &Build) -> ExitCode {
     let status = run(
-        edition,
+        build,
         std::env::args_os(),
         &mut io::stdout(),
         Terminal::of_stdout(),
@@ -155,7 +155,7 @@ pub fn main(edition: &Build) -> ExitCode {
 
 /// Does the work of [`main`], with arguments and streams of the caller.
 fn run(
-    edition: &Build,
+    build: &Build,
     arguments: impl IntoIterator<Item = OsString>,
     stdout: &mut dyn Write,
     terminal: Option<Terminal>,
@@ -163,7 +163,7 @@ fn run(
 ) -> Status {
     let mut output = Output::new(stdout, terminal);
     let done = match Cli::try_parse_from(arguments) {
-        Ok(cli) => execute(edition, cli, &mut output, terminal, stderr),
+        Ok(cli) => execute(build, cli, &mut output, terminal, stderr),
         // Help and version were asked for, so they are data.
         Err(error) if !error.use_stderr() => output.text(&error.render().to_string()),
         Err(error) => {
@@ -185,7 +185,7 @@ fn run(
 }
 
 fn execute(
-    edition: &Build,
+    build: &Build,
     cli: Cli,
     output: &mut Output<'_>,
     terminal: Option<Terminal>,
@@ -203,7 +203,7 @@ fn execute(
         } => {
             let config = config.load()?;
             telemetry::init(&config.log);
-            daemon::run(edition, &config, rules.as_deref(), rebuild)?;
+            daemon::run(build, &config, rules.as_deref(), rebuild)?;
         }
         Command::CheckConfig { config } => {
             let file = config.path.as_deref().unwrap_or(DEFAULT_PATH.as_ref());

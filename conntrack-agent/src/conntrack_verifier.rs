@@ -27,7 +27,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use self::{
-    outcome::{ConntrackEntries, fate},
+    outcome::{ConntrackEntries, outcome},
     queue::{PendingLookup, Queue},
     recent::RecentConnections,
 };
@@ -193,8 +193,8 @@ impl Work {
     /// Logs an event that this many connections began that are not reported.
     fn lose(&self, count: u64) {
         if count > 0 {
-            let chronicle = self.agent.chronicle();
-            chronicle.note(Event::Untold { count }, Vec::new());
+            let event_log = self.agent.event_log();
+            event_log.note(Event::Untold { count }, Vec::new());
         }
     }
 
@@ -286,11 +286,11 @@ impl Work {
         } else {
             AddressFamily::Six
         };
-        let fate = fate(helper, family, found);
-        if !self.agent.view().met(target, family, &fate) {
+        let outcome = outcome(helper, family, found);
+        if !self.agent.view().met(target, family, &outcome) {
             return false;
         }
-        let (has_helper, reason) = match fate {
+        let (has_helper, reason) = match outcome {
             HelperOutcome::Assigned => (HelperState::Yes, None),
             HelperOutcome::Missing(reason) => (HelperState::No, Some(reason)),
             HelperOutcome::Unknown(reason) => (HelperState::Unknown, Some(reason)),
@@ -302,8 +302,8 @@ impl Work {
             has_helper,
             reason,
         };
-        let chronicle = self.agent.chronicle();
-        chronicle.note(connection, vec![opened.router]);
+        let event_log = self.agent.event_log();
+        event_log.note(connection, vec![opened.router]);
         true
     }
 }

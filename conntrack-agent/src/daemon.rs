@@ -46,7 +46,7 @@ use crate::{
 /// # Errors
 /// [`RunError`] if it can't start; then it has changed nothing.
 pub fn run(
-    edition: &Build,
+    build: &Build,
     config: &Config,
     rules: Option<&Path>,
     rebuild: Option<Rebuild>,
@@ -57,7 +57,7 @@ pub fn run(
     // Early, or a reload that comes then would end the agent.
     let signals = Signals::take().map_err(RunError::Signals)?;
     let mut notify = Notify::of_environment()?;
-    let ended = live(edition, config, rules, rebuild, signals, &mut notify);
+    let ended = live(build, config, rules, rebuild, signals, &mut notify);
     if let Err(error) = &ended {
         notify.status(&sentence(error));
     }
@@ -65,7 +65,7 @@ pub fn run(
 }
 
 fn live(
-    edition: &Build,
+    build: &Build,
     config: &Config,
     rules: Option<&Path>,
     rebuild: Option<Rebuild>,
@@ -76,7 +76,7 @@ fn live(
     let descriptors = raise_descriptor_limit();
     read_rules(rules, &policy(config, Helper::all().collect()))?;
     kernel::require_capabilities()?;
-    Pins::of(edition, &config.bpffs_dir).require_none_newer()?;
+    Pins::of(build, &config.bpffs_dir).require_none_newer()?;
     let mut footprint = HostState::claim(config, || pinned_agent(config))?;
     let mut begin = || {
         let prepared = Prepared::of(config, descriptors)?;
@@ -89,9 +89,7 @@ fn live(
         let footprint = &mut footprint;
         // Before its programs have packets to tell of.
         let inherited = EventReader::inherited(&Pins::new(&config.bpffs_dir));
-        let agent = Agent::start(
-            edition, config, footprint, auditor, rules, rebuild, &goes_on,
-        )?;
+        let agent = Agent::start(build, config, footprint, auditor, rules, rebuild, &goes_on)?;
         Ok((agent, prepared, inherited, runtime))
     };
     let (agent, prepared, inherited, runtime) = match begin() {

@@ -31,10 +31,10 @@ use sys_paths::SysPaths;
 /// Runs all checks and returns their findings.
 #[must_use]
 pub fn examine(config: &Config) -> Vec<Finding> {
-    let roots = SysPaths::default();
+    let paths = SysPaths::default();
     let mut findings = Vec::new();
-    let means = look_at_the_machine(config, &roots, &mut findings);
-    look_at_routers(config, &roots, &means, &mut findings);
+    let probe = look_at_the_machine(config, &paths, &mut findings);
+    look_at_routers(config, &paths, &probe, &mut findings);
     by_check(&mut findings);
     findings
 }
@@ -52,10 +52,10 @@ struct HostProbe {
 
 fn look_at_the_machine(
     config: &Config,
-    roots: &SysPaths,
+    paths: &SysPaths,
     findings: &mut Vec<Finding>,
 ) -> HostProbe {
-    findings.extend([machine::kernel(roots), machine::compiler(roots)]);
+    findings.extend([machine::kernel(paths), machine::compiler(paths)]);
     let missing = kernel::missing();
     let may_ask = missing.as_ref().is_ok_and(Vec::is_empty);
     findings.extend(machine::capabilities(missing));
@@ -77,7 +77,7 @@ fn look_at_the_machine(
         binding = probed.ok();
     }
     // After the probe, which makes the kernel load the helpers' modules.
-    findings.extend(parameters::check(roots, &config.allowed()));
+    findings.extend(parameters::check(paths, &config.allowed()));
     findings.extend(carrier::obstacle(config.carrier, binding.as_ref()));
     let hooks = hooks.ok();
     findings.extend(programs::obstacle(hooks.as_ref()));
@@ -92,8 +92,8 @@ fn look_at_the_machine(
 /// Checks routers one after the other, so that few namespaces are open at a time.
 fn look_at_routers(
     config: &Config,
-    roots: &SysPaths,
-    means: &HostProbe,
+    paths: &SysPaths,
+    probe: &HostProbe,
     findings: &mut Vec<Finding>,
 ) {
     let (names, unlisted) = routers::names(config);
@@ -101,24 +101,24 @@ fn look_at_routers(
     let mut programs = programs::Names::default();
     let (count, mut with_rules) = (names.len(), 0);
     for (id, names) in names {
-        let (router, found) = routers::open(config, id, &names, means.may_ask);
+        let (router, found) = routers::open(config, id, &names, probe.may_ask);
         findings.extend(found);
         with_rules += usize::from(router.has_rules());
         findings.extend(limits::of_rules(config.limits, &router));
         let mut wanted = None;
-        if let Some(binding) = &means.binding {
+        if let Some(binding) = &probe.binding {
             let (due, found) = carrier::look(config.carrier, binding, &router);
             findings.extend(found);
             wanted = due;
         }
-        let found = rules::check(means.owner, config.mark_mask, wanted, &router);
+        let found = rules::check(probe.owner, config.mark_mask, wanted, &router);
         findings.extend(found);
-        if let Some(hooks) = &means.hooks {
+        if let Some(hooks) = &probe.hooks {
             findings.extend(programs::check(hooks, config, &router, &mut programs));
         }
-        findings.extend(helpers::automatic(roots, &router));
-        findings.extend(reverse_path::check(roots, &config.interfaces(), &router));
-        findings.extend(limits::of_the_kernel(roots, &router));
+        findings.extend(helpers::automatic(paths, &router));
+        findings.extend(reverse_path::check(paths, &config.interfaces(), &router));
+        findings.extend(limits::of_the_kernel(paths, &router));
     }
     findings.push(routers::summary(count, with_rules));
     findings.push(limits::of_routers(config.limits, with_rules));

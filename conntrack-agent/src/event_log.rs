@@ -178,113 +178,113 @@ mod tests {
 
     use super::*;
 
-    fn note(chronicle: &EventLog, count: u64) {
-        chronicle.note(Event::Untold { count }, Vec::new());
+    fn note(event_log: &EventLog, count: u64) {
+        event_log.note(Event::Untold { count }, Vec::new());
     }
 
-    fn connect(chronicle: &EventLog) {
+    fn connect(event_log: &EventLog) {
         let rule = RuleText {
             router_id: String::new(),
             protocol: "tcp".into(),
             port: 21,
             helper: "ftp".into(),
         };
-        let happening = Event::Connection {
+        let event = Event::Connection {
             rule,
             source: String::new(),
             destination: String::new(),
             has_helper: HelperState::Yes,
             reason: None,
         };
-        chronicle.note(happening, Vec::new());
+        event_log.note(event, Vec::new());
     }
 
-    fn numbers(excerpt: &EventPage) -> Vec<u64> {
-        excerpt.entries.iter().map(|entry| entry.sequence).collect()
+    fn numbers(page: &EventPage) -> Vec<u64> {
+        page.entries.iter().map(|entry| entry.sequence).collect()
     }
 
     #[test]
     fn each_is_told_once_in_order() {
-        let chronicle = EventLog::default();
-        assert_eq!(chronicle.after(0, 9), EventPage::default());
-        note(&chronicle, 1);
-        connect(&chronicle);
-        note(&chronicle, 3);
-        let all = chronicle.after(0, 9);
+        let event_log = EventLog::default();
+        assert_eq!(event_log.after(0, 9), EventPage::default());
+        note(&event_log, 1);
+        connect(&event_log);
+        note(&event_log, 3);
+        let all = event_log.after(0, 9);
         assert_eq!((numbers(&all), all.missed, all.last), (vec![1, 2, 3], 0, 3));
-        let some = chronicle.after(1, 1);
+        let some = event_log.after(1, 1);
         assert_eq!((numbers(&some), some.missed, some.last), (vec![2], 0, 2));
-        let none = chronicle.after(3, 9);
+        let none = event_log.after(3, 9);
         assert_eq!((numbers(&none), none.missed, none.last), (vec![], 0, 3));
         // Of a run before this one.
-        assert_eq!(chronicle.after(4, 9), all);
+        assert_eq!(event_log.after(4, 9), all);
     }
 
     #[test]
     fn what_is_not_kept_any_more_is_counted() {
-        let chronicle = EventLog::default();
+        let event_log = EventLog::default();
         for count in 0..KEPT as u64 + 10 {
-            note(&chronicle, count);
+            note(&event_log, count);
         }
-        let all = chronicle.after(0, usize::MAX);
+        let all = event_log.after(0, usize::MAX);
         assert_eq!((all.entries.len(), all.missed), (KEPT, 10));
-        assert_eq!(chronicle.after(4, usize::MAX).missed, 6);
-        assert_eq!(chronicle.after(10, usize::MAX).missed, 0);
+        assert_eq!(event_log.after(4, usize::MAX).missed, 6);
+        assert_eq!(event_log.after(10, usize::MAX).missed, 0);
     }
 
     #[test]
     fn what_is_about_many_routers_is_kept_for_less_long() {
-        let chronicle = EventLog::default();
+        let event_log = EventLog::default();
         let router: RouterId = "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab".parse().unwrap();
-        let about = |count| chronicle.note(Event::Untold { count: 1 }, vec![router; count]);
+        let about = |count| event_log.note(Event::Untold { count: 1 }, vec![router; count]);
         about(1);
         about(ROUTERS - 1);
-        assert_eq!(numbers(&chronicle.after(0, 9)), [1, 2]);
+        assert_eq!(numbers(&event_log.after(0, 9)), [1, 2]);
         about(1);
-        assert_eq!(numbers(&chronicle.after(0, 9)), [2, 3]);
+        assert_eq!(numbers(&event_log.after(0, 9)), [2, 3]);
         about(2 * ROUTERS);
-        let newest = chronicle.after(0, 9);
+        let newest = event_log.after(0, 9);
         assert_eq!((numbers(&newest), newest.missed), (vec![4], 3));
     }
 
     #[test]
     fn connections_push_out_no_other_event() {
-        let chronicle = EventLog::default();
-        note(&chronicle, 1);
+        let event_log = EventLog::default();
+        note(&event_log, 1);
         for _ in 0..2 * KEPT {
-            connect(&chronicle);
+            connect(&event_log);
         }
-        note(&chronicle, 2);
-        let all = chronicle.after(0, usize::MAX);
+        note(&event_log, 2);
+        let all = event_log.after(0, usize::MAX);
         let (first, last) = (all.entries.first().unwrap(), all.entries.last().unwrap());
         let newest = 2 * KEPT as u64 + 2;
         assert_eq!((first.sequence, last.sequence), (1, newest));
         assert_eq!((all.entries.len(), all.missed), (KEPT + 2, KEPT as u64));
         // The first of them is there, and what follows it is not.
-        let first = chronicle.after(0, 1);
+        let first = event_log.after(0, 1);
         assert_eq!((first.missed, first.last), (0, 1));
-        let next = chronicle.after(1, 1);
+        let next = event_log.after(1, 1);
         assert_eq!((next.missed, next.last), (KEPT as u64, KEPT as u64 + 2));
     }
 
     /// Without the waking it would hang.
     #[tokio::test]
     async fn who_waits_is_woken_by_news_and_by_the_end() {
-        let chronicle = Arc::new(EventLog::default());
+        let event_log = Arc::new(EventLog::default());
         let later = Instant::now() + Duration::from_hours(1);
         let wait = |after| {
-            let chronicle = Arc::clone(&chronicle);
-            tokio::spawn(async move { chronicle.wait(after, later).await })
+            let event_log = Arc::clone(&event_log);
+            tokio::spawn(async move { event_log.wait(after, later).await })
         };
         let waiting = wait(0);
         tokio::task::yield_now().await;
-        note(&chronicle, 1);
+        note(&event_log, 1);
         assert!(waiting.await.unwrap());
         // There is one already.
-        assert!(chronicle.wait(0, later).await);
+        assert!(event_log.wait(0, later).await);
         let waiting = wait(1);
         tokio::task::yield_now().await;
-        chronicle.end();
+        event_log.end();
         assert!(!waiting.await.unwrap());
         let idle = EventLog::default();
         assert!(!idle.wait(0, Instant::now()).await);

@@ -3,12 +3,12 @@
 
 mod capacity;
 mod edit;
-mod excerpt;
 mod image;
+mod partial;
 mod plan;
 
 pub use capacity::{Capacity, TooManyRules};
 pub use edit::{Edit, Write};
-pub use excerpt::{Amendment, PartialTable, TakesMore};
 pub use image::Image;
+pub use partial::{Amendment, PartialTable, TakesMore};
 pub use plan::{Wanted, fill, plan};

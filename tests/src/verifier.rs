@@ -184,10 +184,10 @@ impl fmt::Display for Failure {
 ///
 /// # Errors
 /// [`Failure`] if the kernel takes a program not, or tells nothing of it.
-pub fn measure(edition: &Build) -> Result<BTreeMap<String, Figures>, Failure> {
+pub fn measure(build: &Build) -> Result<BTreeMap<String, Figures>, Failure> {
     let mut object = EbpfLoader::new()
         .verifier_log_level(VerifierLogLevel::STATS)
-        .load(edition.object())
+        .load(build.object())
         .map_err(|error| not_permitted_or("the object", &error))?;
     figures(&mut object)
 }

@@ -81,11 +81,11 @@ trait World {
     /// From now on it is seen by an agent with the next ABI.
     fn next_abi(&mut self);
 
-    fn excerpt(&mut self, of: &Amendment) -> Option<PartialTable> {
+    fn partial(&mut self, of: &Amendment) -> Option<PartialTable> {
         let router = self.router();
         let destinations = of.keys().copied().collect();
-        let excerpt = self.kernel().excerpt(router, &destinations);
-        excerpt.expect("an excerpt")
+        let partial = self.kernel().partial(router, &destinations);
+        partial.expect("an excerpt")
     }
 
     fn observe(&mut self) -> Observed {
@@ -259,7 +259,7 @@ struct Real {
     router: RouterId,
     netns: Netns,
     agent: AgentId,
-    edition: Build,
+    build: Build,
     foreign_xdp: Option<ForeignXdp>,
     /// Dropped last.
     lab: Lab,
@@ -284,12 +284,12 @@ impl Real {
         };
         let agent = AgentId::random();
         let binding = Binding::probe(Nft::new(&config.nft), agent, bits(&config)).expect("nft");
-        let edition = Build::built_in();
+        let build = Build::built_in();
         Self {
-            kernel: host(&edition, &config, agent, &binding),
+            kernel: host(&build, &config, agent, &binding),
             config,
             binding,
-            edition,
+            build,
             router,
             netns,
             agent,
@@ -299,13 +299,13 @@ impl Real {
     }
 
     /// Another agent process, with another edition or with the same.
-    fn restart(&mut self, edition: Build) {
-        self.kernel = host(&edition, &self.config, self.agent, &self.binding);
-        self.edition = edition;
+    fn restart(&mut self, build: Build) {
+        self.kernel = host(&build, &self.config, self.agent, &self.binding);
+        self.build = build;
     }
 
     fn pins(&self) -> Pins {
-        Pins::of(&self.edition, self.lab.dir().agent_bpffs_dir())
+        Pins::of(&self.build, self.lab.dir().agent_bpffs_dir())
     }
 
     fn pinned(&self) -> PathBuf {
@@ -387,7 +387,7 @@ impl World for Real {
 
     fn classify(&mut self, patterns: &[&str]) {
         self.config.interfaces = patterns.iter().map(|&pattern| pattern.into()).collect();
-        self.kernel = host(&self.edition, &self.config, self.agent, &self.binding);
+        self.kernel = host(&self.build, &self.config, self.agent, &self.binding);
     }
 
     fn write(&mut self, write: &Write) {
@@ -398,13 +398,13 @@ impl World for Real {
     }
 
     fn rebuild_agent(&mut self) {
-        let object = [self.edition.object(), b"\n"].concat();
-        self.restart(Build::new(self.edition.abi(), object));
+        let object = [self.build.object(), b"\n"].concat();
+        self.restart(Build::new(self.build.abi(), object));
     }
 
     fn classify_by_xdp(&mut self, entries: &[(&str, XdpMode)]) {
         self.config.xdp = xdp_entries(entries);
-        self.kernel = host(&self.edition, &self.config, self.agent, &self.binding);
+        self.kernel = host(&self.build, &self.config, self.agent, &self.binding);
     }
 
     fn foreign_xdp(&mut self, is_there: bool) {
@@ -425,8 +425,8 @@ impl World for Real {
     }
 
     fn next_abi(&mut self) {
-        let object = self.edition.object().to_owned();
-        self.restart(Build::new(self.edition.abi() + 1, object));
+        let object = self.build.object().to_owned();
+        self.restart(Build::new(self.build.abi() + 1, object));
     }
 }
 
@@ -434,14 +434,8 @@ fn bits(config: &Config) -> MarkBits {
     MarkBits::new(config.mark_mask).expect("the default")
 }
 
-fn host(edition: &Build, config: &Config, agent: AgentId, binding: &Binding) -> Host {
-    let host = Host::new(
-        edition.clone(),
-        config,
-        agent,
-        bits(config),
-        binding.clone(),
-    );
+fn host(build: &Build, config: &Config, agent: AgentId, binding: &Binding) -> Host {
+    let host = Host::new(build.clone(), config, agent, bits(config), binding.clone());
     host.expect("a kernel that can be asked")
 }
 
@@ -653,15 +647,15 @@ fn a_part_can_be_changed_without_the_whole(mut world: impl World) {
         (to(2121), Some(3)),
         (to(990), Some(4)),
     ]);
-    assert_eq!(world.excerpt(&amendment), None, "there is no instance");
+    assert_eq!(world.partial(&amendment), None, "there is no instance");
     world.reach(&desired([21, 22, 69]));
     let before = world.observe();
     // Somebody else takes what was free when it was last looked at.
     let slot = Slot::new(to(9), 1);
     world.write(&Write::Slot { index: 4, slot });
 
-    let excerpt = world.excerpt(&amendment).expect("a router as it was");
-    let edit = excerpt.amend(&amendment).unwrap();
+    let partial = world.partial(&amendment).expect("a router as it was");
+    let edit = partial.amend(&amendment).unwrap();
     let undo = world.run(&Effect::WriteTable(edit)).unwrap().unwrap();
     let wanted = Wanted::from([(to(22), 2), (to(69), 1), (to(990), 4), (to(2121), 3)]);
     assert_eq!(rules(&world.observe()), wanted);
@@ -680,18 +674,18 @@ fn a_part_can_be_changed_without_the_whole(mut world: impl World) {
     for round in 0..100 {
         let port = 1000 + round;
         let change = Amendment::from([(to(port), Some(1)), (to(port - 1), None)]);
-        let excerpt = world.excerpt(&change).expect("a router as it was");
-        let edit = excerpt.amend(&change).unwrap();
+        let partial = world.partial(&change).expect("a router as it was");
+        let edit = partial.amend(&change).unwrap();
         world.run(&Effect::WriteTable(edit)).unwrap();
     }
     assert_eq!(rules(&world.observe()), desired([21, 22, 69, 1099]));
 
     world.delete_instance();
-    assert_eq!(world.excerpt(&amendment), None, "its instance is gone");
+    assert_eq!(world.partial(&amendment), None, "its instance is gone");
     world.reach(&desired([21]));
-    assert!(world.excerpt(&amendment).is_some());
+    assert!(world.partial(&amendment).is_some());
     world.remove_namespace();
-    assert_eq!(world.excerpt(&amendment), None, "its namespace is gone");
+    assert_eq!(world.partial(&amendment), None, "its namespace is gone");
 }
 
 fn the_interfaces_that_are_wanted_are_classified_and_no_others(mut world: impl World) {
@@ -738,7 +732,7 @@ fn another_program_takes_the_place_of_one(mut world: impl World) {
         panic!("it is another program: {observed:?}");
     };
     assert_eq!(image.rules(), desired([21, 22]));
-    assert_eq!(world.excerpt(&Amendment::new()), None, "all of it is due");
+    assert_eq!(world.partial(&Amendment::new()), None, "all of it is due");
     let effects = diff(&observed, &desired([21, 22])).unwrap();
     let [Effect::RenewInstance(_)] = &effects[..] else {
         panic!("all else is as it should be: {effects:?}");

@@ -166,8 +166,8 @@ impl Fixture {
 
     /// The pins as the release that ran last has them.
     fn pins(&self) -> Pins {
-        let edition = Build::new(self.abi, Vec::new());
-        Pins::of(&edition, self.lab.dir().agent_bpffs_dir())
+        let build = Build::new(self.abi, Vec::new());
+        Pins::of(&build, self.lab.dir().agent_bpffs_dir())
     }
 
     fn router(&self) -> RouterId {

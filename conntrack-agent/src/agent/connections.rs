@@ -50,9 +50,9 @@ struct Lack {
 
 impl Connections {
     /// Counts a connection.
-    pub fn add(&mut self, family: AddressFamily, fate: &HelperOutcome, now: Instant) {
+    pub fn add(&mut self, family: AddressFamily, outcome: &HelperOutcome, now: Instant) {
         let last = &mut self.last[family as usize];
-        match fate {
+        match outcome {
             HelperOutcome::Assigned => {
                 self.helped += 1;
                 *last = None;

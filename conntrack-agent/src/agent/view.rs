@@ -119,14 +119,14 @@ impl View {
 
     /// Counts the outcome of a connection, and returns whether the rule that it met still
     /// exists; otherwise nothing is counted.
-    pub fn met(&self, target: RuleTarget, family: AddressFamily, fate: &HelperOutcome) -> bool {
+    pub fn met(&self, target: RuleTarget, family: AddressFamily, outcome: &HelperOutcome) -> bool {
         let mut seen = self.write();
         let winner = seen.mapping.winner(target.router, target.destination());
         if winner != Some(target.helper) {
             return false;
         }
         let connections = seen.connections.entry(target).or_default();
-        connections.add(family, fate, Instant::now());
+        connections.add(family, outcome, Instant::now());
         true
     }
 

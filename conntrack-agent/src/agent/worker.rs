@@ -85,9 +85,9 @@ pub struct Handle {
     view: Arc<View>,
     policy: Arc<Policy>,
     metrics: Arc<Metrics>,
-    chronicle: Arc<EventLog>,
+    event_log: Arc<EventLog>,
     pins: Pins,
-    pulse: Heartbeat,
+    heartbeat: Heartbeat,
     /// Whether work on many routers is to stop where it is.
     stopping: Arc<AtomicBool>,
 }
@@ -113,8 +113,8 @@ impl Handle {
 
     /// Returns the log of recent events.
     #[must_use]
-    pub const fn chronicle(&self) -> &Arc<EventLog> {
-        &self.chronicle
+    pub const fn event_log(&self) -> &Arc<EventLog> {
+        &self.event_log
     }
 
     /// Returns the agent's pins.
@@ -175,8 +175,8 @@ impl Handle {
     /// Returns the heartbeat of the agent's thread, which ticks with every router that it
     /// works on.
     #[must_use]
-    pub fn pulse(&self) -> &Heartbeat {
-        &self.pulse
+    pub fn heartbeat(&self) -> &Heartbeat {
+        &self.heartbeat
     }
 
     /// Makes the heartbeat tick if the agent is idle.
@@ -243,9 +243,9 @@ impl Agent {
             view: Arc::clone(&self.view),
             policy: Arc::new(self.policy.clone()),
             metrics: Arc::clone(&self.metrics),
-            chronicle: Arc::clone(&self.chronicle),
+            event_log: Arc::clone(&self.event_log),
             pins: self.host.pins().clone(),
-            pulse: self.pulse.clone(),
+            heartbeat: self.heartbeat.clone(),
             stopping: Arc::default(),
         };
         // A full queue needs no wakeup.
@@ -275,12 +275,12 @@ impl Agent {
         let mut next_pass = Instant::now() + self.full_pass;
         let mut next_relinking = Instant::now() + BETWEEN_RELINKINGS;
         loop {
-            self.pulse.tick();
+            self.heartbeat.tick();
             let news = self.watch.news()?;
             self.hear(&news);
             let now = Instant::now();
             if next_pass <= now {
-                self.look_around();
+                self.enqueue_all();
                 next_pass = now + self.full_pass;
             }
             if next_relinking <= now {

@@ -38,9 +38,9 @@ impl<S: Send + Sync> FromRequestParts<S> for AuthorizedRouter {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
         let place = PathParams::<OfRouter>::from_request_parts(parts, state).await;
         let PathParams(OfRouter { router_id: given }) = place.map_err(ApiError::into_response)?;
-        let permit = permit(parts, state).await?;
+        let authorization = authorization(parts, state).await?;
         let router = router_id(&given).map_err(ApiError::into_response)?;
-        match permit.may_change(router) {
+        match authorization.may_change(router) {
             Ok(()) => Ok(Self(router)),
             Err(why) => Err(ApiError::forbidden(why).into_response()),
         }
@@ -51,16 +51,19 @@ impl<S: Send + Sync> FromRequestParts<S> for AuthorizedForAll {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
-        match permit(parts, state).await?.may_change_all() {
+        match authorization(parts, state).await?.may_change_all() {
             Ok(()) => Ok(Self),
             Err(why) => Err(ApiError::forbidden(why).into_response()),
         }
     }
 }
 
-async fn permit(parts: &mut Parts, state: &(impl Send + Sync)) -> Result<Authorization, Response> {
-    let permit = Extension::<Authorization>::from_request_parts(parts, state).await;
-    permit
-        .map(|Extension(permit)| permit)
+async fn authorization(
+    parts: &mut Parts,
+    state: &(impl Send + Sync),
+) -> Result<Authorization, Response> {
+    let authorization = Extension::<Authorization>::from_request_parts(parts, state).await;
+    authorization
+        .map(|Extension(authorization)| authorization)
         .map_err(IntoResponse::into_response)
 }

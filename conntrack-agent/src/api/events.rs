@@ -119,13 +119,13 @@ fn shown(entry: &LoggedEvent) -> EventView<Event> {
 pub(super) async fn events(
     State(agent): State<Handle>,
     State(followers): State<Followers>,
-    Extension(permit): Extension<Authorization>,
+    Extension(authorization): Extension<Authorization>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<EventPageView<Event>>, ApiError> {
     let wanted = Wanted::parse(query.as_deref()).map_err(ApiError::invalid)?;
-    let chronicle = Arc::clone(agent.chronicle());
+    let event_log = Arc::clone(agent.event_log());
     let after = wanted.after.unwrap_or(0);
-    let sees_all = permit.may_read_all().is_ok();
+    let sees_all = authorization.may_read_all().is_ok();
     // What is about no router is about all of them.
     let is_for = |entry: &LoggedEvent| match (&entry.routers[..], wanted.router_id) {
         ([], None) => sees_all,
@@ -135,10 +135,10 @@ pub(super) async fn events(
                 && (sees_all
                     || routers
                         .iter()
-                        .all(|router| permit.may_read(*router).is_ok()))
+                        .all(|router| authorization.may_read(*router).is_ok()))
         }
     };
-    let mut excerpt = chronicle.after(after, MOST);
+    let mut page = event_log.after(after, MOST);
     if let Some(wait) = wanted.wait.filter(|wait| *wait > 0) {
         let places = if sees_all {
             &followers.of_all
@@ -151,21 +151,21 @@ pub(super) async fn events(
         })?;
         let end = Instant::now() + Duration::from_secs(wait);
         // Others' events are none to come back with.
-        while !excerpt.entries.iter().any(|entry| is_for(entry))
-            && chronicle.wait(excerpt.last, end).await
+        while !page.entries.iter().any(|entry| is_for(entry))
+            && event_log.wait(page.last, end).await
         {
-            let missed = excerpt.missed;
-            excerpt = chronicle.after(excerpt.last, MOST);
-            excerpt.missed += missed;
+            let missed = page.missed;
+            page = event_log.after(page.last, MOST);
+            page.missed += missed;
         }
     }
-    let events = excerpt.entries.iter();
+    let events = page.entries.iter();
     let events = events.filter(|entry| is_for(entry));
     Ok(Json(EventPageView {
-        run: chronicle.run().to_string(),
+        run: event_log.run().to_string(),
         events: events.map(|entry| shown(entry)).collect(),
-        missed: excerpt.missed,
-        last: excerpt.last,
+        missed: page.missed,
+        last: page.last,
         other: Map::new(),
     }))
 }

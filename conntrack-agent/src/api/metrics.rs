@@ -42,10 +42,12 @@ pub(super) async fn metrics(
     State(agent): State<Handle>,
     State(namespaces): State<RouterNamespaces>,
     State(ScrapeLock(lock)): State<ScrapeLock>,
-    Extension(permit): Extension<Authorization>,
+    Extension(authorization): Extension<Authorization>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    permit.may_read_metrics().map_err(ApiError::forbidden)?;
+    authorization
+        .may_read_metrics()
+        .map_err(ApiError::forbidden)?;
     let accept = headers.get(header::ACCEPT);
     let accept = accept.and_then(|accept| accept.to_str().ok());
     let exposition = Exposition::accepted(accept.unwrap_or_default());
@@ -199,8 +201,8 @@ impl Collector for Gathered {
                 None,
                 MetricType::Counter,
             )?;
-            for (fate, count) in fates {
-                let labels = [("fate", fate)];
+            for (outcome, count) in fates {
+                let labels = [("fate", outcome)];
                 ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
             }
         }

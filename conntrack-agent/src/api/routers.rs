@@ -26,7 +26,7 @@ use crate::{
 pub(super) async fn list_routers(
     State(agent): State<Handle>,
     State(namespaces): State<RouterNamespaces>,
-    Extension(permit): Extension<Authorization>,
+    Extension(authorization): Extension<Authorization>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<RouterList>, ApiError> {
     let query = ListQuery::parse(query.as_deref(), RouterView::FIELDS)?;
@@ -35,7 +35,7 @@ pub(super) async fn list_routers(
     ids.extend(seen.mapping.routers());
     let routers = ids
         .into_iter()
-        .filter(|router| permit.may_read(*router).is_ok())
+        .filter(|router| authorization.may_read(*router).is_ok())
         .filter_map(|router| RouterView::new(&seen, router, namespaces.of(router)));
     let routers = routers.map(item).collect::<Result<_, _>>()?;
     drop(seen);
@@ -50,11 +50,13 @@ pub(super) async fn list_routers(
 pub(super) async fn show_router(
     State(agent): State<Handle>,
     State(namespaces): State<RouterNamespaces>,
-    Extension(permit): Extension<Authorization>,
+    Extension(authorization): Extension<Authorization>,
     PathParams(given): PathParams<String>,
 ) -> Result<Json<RouterAnswer>, ApiError> {
     let router = router_id(&given)?;
-    permit.may_read(router).map_err(ApiError::forbidden)?;
+    authorization
+        .may_read(router)
+        .map_err(ApiError::forbidden)?;
     let seen = agent.view().read();
     let shown = RouterView::new(&seen, router, namespaces.of(router));
     let router = shown.ok_or_else(|| ApiError::no_router(&given))?;

@@ -36,12 +36,14 @@ use crate::{
 pub(super) async fn list_rules(
     State(agent): State<Handle>,
     State(namespaces): State<RouterNamespaces>,
-    Extension(permit): Extension<Authorization>,
+    Extension(authorization): Extension<Authorization>,
     PathParams(given): PathParams<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<RuleList>, ApiError> {
     let router = router_id(&given)?;
-    permit.may_read(router).map_err(ApiError::forbidden)?;
+    authorization
+        .may_read(router)
+        .map_err(ApiError::forbidden)?;
     let query = ListQuery::parse(query.as_deref(), RuleView::FIELDS)?;
     let seen = agent.view().read();
     if !seen.mapping.has(router) && namespaces.of(router).is_empty() {
@@ -63,7 +65,7 @@ pub(super) async fn list_rules(
     responses((status = 200, description = "Rules", body = RuleList)))]
 pub(super) async fn list_all_rules(
     State(agent): State<Handle>,
-    Extension(permit): Extension<Authorization>,
+    Extension(authorization): Extension<Authorization>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<RuleList>, ApiError> {
     let query = ListQuery::parse(query.as_deref(), RuleView::FIELDS)?;
@@ -71,7 +73,7 @@ pub(super) async fn list_all_rules(
     let readable = seen
         .mapping
         .entries()
-        .filter(|entry| permit.may_read(entry.rule.target.router).is_ok());
+        .filter(|entry| authorization.may_read(entry.rule.target.router).is_ok());
     let rules = readable.map(|entry| item(RuleView::new(&seen, entry)));
     let rules = rules.collect::<Result<_, _>>()?;
     drop(seen);
@@ -200,11 +202,13 @@ pub(super) async fn replace_all_rules(
     responses((status = 200, description = "The rule", body = RuleAnswer)))]
 pub(super) async fn show_rule(
     State(agent): State<Handle>,
-    Extension(permit): Extension<Authorization>,
+    Extension(authorization): Extension<Authorization>,
     PathParams((router, id)): PathParams<(String, String)>,
 ) -> Result<Json<RuleAnswer>, ApiError> {
     let router = router_id(&router)?;
-    permit.may_read(router).map_err(ApiError::forbidden)?;
+    authorization
+        .may_read(router)
+        .map_err(ApiError::forbidden)?;
     let seen = agent.view().read();
     let entry = rule_of(&seen, router, &id)?;
     let conntrack_helper = RuleView::new(&seen, &entry);

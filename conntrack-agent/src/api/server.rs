@@ -54,7 +54,7 @@ pub struct Service {
     /// Who did what.
     auditor: Arc<Auditor>,
     /// The same, for whoever follows what happens.
-    chronicle: Arc<EventLog>,
+    event_log: Arc<EventLog>,
     /// What came of how many requests.
     metrics: Arc<Metrics>,
     /// How much there may be of everything.
@@ -105,7 +105,7 @@ impl Service {
             access,
             tokens,
             auditor,
-            chronicle: Arc::clone(agent.chronicle()),
+            event_log: Arc::clone(agent.event_log()),
             metrics: Arc::clone(agent.metrics()),
             api: Quota::new(limits.requests, limits.answer_bytes),
             metrics_lane: Quota::new(SCRAPES, limits.answer_bytes / 4),
@@ -113,7 +113,7 @@ impl Service {
         }
     }
 
-    const fn lane(&self, origin: Transport) -> &Quota {
+    const fn quota(&self, origin: Transport) -> &Quota {
         match origin {
             Transport::Local { .. } | Transport::Tcp { .. } => &self.api,
             Transport::Metrics { .. } => &self.metrics_lane,
@@ -155,14 +155,14 @@ enum PeerAccount {
 #[derive(Debug, Default)]
 pub struct Probe {
     asked: Notify,
-    pulse: Heartbeat,
+    heartbeat: Heartbeat,
 }
 
 impl Probe {
     /// What [`serve`] shows that it is alive by, when it is poked.
     #[must_use]
-    pub fn pulse(&self) -> &Heartbeat {
-        &self.pulse
+    pub fn heartbeat(&self) -> &Heartbeat {
+        &self.heartbeat
     }
 
     /// Has it show so.
@@ -178,7 +178,7 @@ pub async fn serve(
     mut stop: watch::Receiver<bool>,
     probe: Arc<Probe>,
 ) {
-    let doors = ConnectionLimits::new(service.limits);
+    let limits = ConnectionLimits::new(service.limits);
     let mut is_short = false;
     let mut audit = interval(CATCH_UP);
     let mut connections = JoinSet::new();
@@ -191,7 +191,7 @@ pub async fn serve(
                 continue;
             }
             () = probe.asked.notified() => {
-                probe.pulse.tick();
+                probe.heartbeat.tick();
                 continue;
             }
             _ = stop.wait_for(|stop| *stop) => break,
@@ -216,7 +216,7 @@ pub async fn serve(
         }
         let service = Arc::clone(&service);
         let stop = stop.clone();
-        match doors.admit(origin) {
+        match limits.admit(origin) {
             Ok(entry) => {
                 connections.spawn(async move {
                     match stream {

@@ -34,9 +34,9 @@ impl AgentFacts {
 pub(super) async fn status(
     State(agent): State<Handle>,
     State(facts): State<AgentFacts>,
-    Extension(permit): Extension<Authorization>,
+    Extension(authorization): Extension<Authorization>,
 ) -> Result<Json<AgentStatus>, ApiError> {
-    permit.may_read_all().map_err(ApiError::forbidden)?;
+    authorization.may_read_all().map_err(ApiError::forbidden)?;
     let seen = agent.view().read();
     let troubles = seen.conditions.iter();
     let troubles = troubles.filter_map(|(router, condition)| match condition {

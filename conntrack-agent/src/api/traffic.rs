@@ -159,13 +159,13 @@ impl RouterTraffic {
 pub(super) async fn traffic(
     State(agent): State<Handle>,
     State(gathering): State<Gathering>,
-    Extension(permit): Extension<Authorization>,
+    Extension(authorization): Extension<Authorization>,
 ) -> Result<Json<TrafficAnswer>, ApiError> {
     let _room = gathering.of_all()?;
     let read = spawn_blocking(move || {
         let routers = agent.view().read().mapping.routers();
         let routers = routers.into_iter();
-        let routers = routers.filter(|router| permit.may_read(*router).is_ok());
+        let routers = routers.filter(|router| authorization.may_read(*router).is_ok());
         // The agent must not wait for the view while maps are read.
         let read: Vec<_> = routers
             .map(|router| (router, counters(&agent, router)))
@@ -188,11 +188,13 @@ pub(super) async fn traffic_of(
     State(agent): State<Handle>,
     State(namespaces): State<RouterNamespaces>,
     State(gathering): State<Gathering>,
-    Extension(permit): Extension<Authorization>,
+    Extension(authorization): Extension<Authorization>,
     PathParams(given): PathParams<String>,
 ) -> Result<Json<RouterDetailAnswer>, ApiError> {
     let router = router_id(&given)?;
-    permit.may_read(router).map_err(ApiError::forbidden)?;
+    authorization
+        .may_read(router)
+        .map_err(ApiError::forbidden)?;
     let _room = gathering.of_one()?;
     let read = spawn_blocking(move || one(&agent, &namespaces, router));
     let router = read.await.map_err(|_| unread())?;

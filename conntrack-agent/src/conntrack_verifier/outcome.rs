@@ -51,7 +51,7 @@ impl ConntrackEntries {
 ///
 /// A distributed router has two namespaces, and a packet may pass both: it is enough that
 /// one of them gave the helper.
-pub(super) fn fate(
+pub(super) fn outcome(
     helper: Helper,
     family: AddressFamily,
     found: &ConntrackEntries,
@@ -98,8 +98,8 @@ mod tests {
         }
     }
 
-    fn reason(fate: HelperOutcome) -> String {
-        match fate {
+    fn reason(outcome: HelperOutcome) -> String {
+        match outcome {
             HelperOutcome::Missing(reason) => reason,
             other => panic!("{other:?}"),
         }
@@ -110,7 +110,7 @@ mod tests {
         let ftp = Helper::new("ftp", Protocol::Tcp).unwrap();
         let pptp = Helper::new("pptp", Protocol::Tcp).unwrap();
         let (four, six) = (AddressFamily::Four, AddressFamily::Six);
-        let unknown = |found: &ConntrackEntries| match fate(ftp, four, found) {
+        let unknown = |found: &ConntrackEntries| match outcome(ftp, four, found) {
             HelperOutcome::Unknown(why) => why,
             other => panic!("{other:?}"),
         };
@@ -120,22 +120,22 @@ mod tests {
         // One of two namespaces is enough.
         let mut one = found(&[Some("ftp")]);
         one.add(Err("gone".into()));
-        assert_eq!(fate(ftp, four, &one), HelperOutcome::Assigned);
+        assert_eq!(outcome(ftp, four, &one), HelperOutcome::Assigned);
         assert_eq!(
-            fate(ftp, six, &found(&[Some("ftp")])),
+            outcome(ftp, six, &found(&[Some("ftp")])),
             HelperOutcome::Assigned
         );
         let both = found(&[None, Some("ftp")]);
-        assert_eq!(fate(ftp, four, &both), HelperOutcome::Assigned);
-        let other = reason(fate(ftp, four, &found(&[Some("irc")])));
+        assert_eq!(outcome(ftp, four, &both), HelperOutcome::Assigned);
+        let other = reason(outcome(ftp, four, &found(&[Some("irc")])));
         assert!(other.contains("helper irc"), "{other}");
         // What is there says more than what is not.
-        let other = reason(fate(pptp, six, &found(&[None, Some("irc")])));
+        let other = reason(outcome(pptp, six, &found(&[None, Some("irc")])));
         assert!(other.contains("helper irc"), "{other}");
-        let family = reason(fate(pptp, six, &found(&[None])));
+        let family = reason(outcome(pptp, six, &found(&[None])));
         assert!(family.contains("IPv4 alone"), "{family}");
         for (helper, family) in [(ftp, six), (ftp, four), (pptp, four)] {
-            let before = reason(fate(helper, family, &found(&[None])));
+            let before = reason(outcome(helper, family, &found(&[None])));
             assert!(before.contains("begun before"), "{before}");
         }
     }

@@ -53,10 +53,10 @@ pub(super) async fn answer(
         &handle,
         prepared.limits,
     ));
-    let witness = config
+    let verifier = config
         .follow_connections
         .then(|| ConntrackVerifier::start(config, handle.clone(), inherited));
-    let witness = witness.transpose().map_err(RunError::Thread)?;
+    let verifier = verifier.transpose().map_err(RunError::Thread)?;
     let (stop, stopped) = watch::channel(false);
     let probe = Arc::new(Probe::default());
     let mut server = tokio::spawn(serve(listening, service, stopped, Arc::clone(&probe)));
@@ -64,14 +64,14 @@ pub(super) async fn answer(
     let mut running = Running {
         handle: &handle,
         probe: &probe,
-        witness,
+        verifier,
         notify,
     };
     running
         .until_told(&mut signals, &mut end, &mut server)
         .await?;
     let Running {
-        witness, notify, ..
+        verifier, notify, ..
     } = running;
     let what = match config.on_stop {
         OnStop::Keep => "stopping; the datapath stays as it is",
@@ -80,8 +80,8 @@ pub(super) async fn answer(
     info!("{what}");
     notify.stopping(what);
     handle.hurry();
-    drop(witness);
-    handle.chronicle().end();
+    drop(verifier);
+    handle.event_log().end();
     // Nobody is let in any more, and who is in has an answer coming.
     stop.send_replace(true);
     server.await.map_err(|_| RunError::Ended("the server"))?;
@@ -95,7 +95,7 @@ pub(super) async fn answer(
 struct Running<'a> {
     handle: &'a Handle,
     probe: &'a Probe,
-    witness: Option<ConntrackVerifier>,
+    verifier: Option<ConntrackVerifier>,
     notify: &'a mut Notify,
 }
 
@@ -143,7 +143,7 @@ impl Running<'_> {
                     next_status = Instant::now() + STATUS_EVERY;
                 }
                 () = watchdog.tick() => {
-                    if watchdog.is_alive([self.handle.pulse(), self.probe.pulse()]) {
+                    if watchdog.is_alive([self.handle.heartbeat(), self.probe.heartbeat()]) {
                         self.notify.alive();
                     }
                     // After it was looked at: what comes from here on is for
@@ -155,7 +155,7 @@ impl Running<'_> {
                     return Err(reason.map_or(RunError::Ended("the agent"), RunError::from));
                 }
                 _ = &mut *server => return Err(RunError::Ended("the server")),
-                () = ended(&mut self.witness) => return Err(RunError::Ended("the witness")),
+                () = ended(&mut self.verifier) => return Err(RunError::Ended("the witness")),
             }
         }
     }
@@ -171,9 +171,9 @@ impl Running<'_> {
     }
 }
 
-async fn ended(witness: &mut Option<ConntrackVerifier>) {
-    match witness {
-        Some(witness) => witness.ended().await,
+async fn ended(verifier: &mut Option<ConntrackVerifier>) {
+    match verifier {
+        Some(verifier) => verifier.ended().await,
         None => std::future::pending().await,
     }
 }

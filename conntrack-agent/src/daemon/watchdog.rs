@@ -17,8 +17,8 @@ struct WatchedPart {
 
 impl WatchedPart {
     /// Whether it has beaten since it was asked last.
-    fn is_alive(&mut self, pulse: &Heartbeat) -> bool {
-        let count = pulse.count();
+    fn is_alive(&mut self, heartbeat: &Heartbeat) -> bool {
+        let count = heartbeat.count();
         let is_alive = count != self.seen;
         if !is_alive && !self.is_late {
             warn!(part = self.name, "shows no life; the watchdog is not told");
@@ -69,7 +69,9 @@ impl Watchdog {
     /// Whether every part has beaten since the last tick.
     pub(super) fn is_alive(&mut self, pulses: [&Heartbeat; 2]) -> bool {
         let both = self.parts.iter_mut().zip(pulses);
-        both.fold(true, |all, (part, pulse)| part.is_alive(pulse) && all)
+        both.fold(true, |all, (part, heartbeat)| {
+            part.is_alive(heartbeat) && all
+        })
     }
 }
 

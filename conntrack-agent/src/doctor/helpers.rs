@@ -88,9 +88,9 @@ fn among(present: &[Helper], allowed: &[Helper]) -> Finding {
 /// port that helper without any rule, which lets clients open ports by themselves
 /// (Documentation/networking/nf_conntrack-sysctl.rst; gone as of Linux 6.0, and off by
 /// default since 4.7).
-pub(super) fn automatic(roots: &SysPaths, router: &LocalRouter) -> Vec<Finding> {
+pub(super) fn automatic(paths: &SysPaths, router: &LocalRouter) -> Vec<Finding> {
     let check = |netns: &Netns| {
-        let value = super::within(netns, || roots.number(AUTOMATIC));
+        let value = super::within(netns, || paths.number(AUTOMATIC));
         judge_automatic(value).at(netns.name())
     };
     router.namespaces.iter().map(check).collect()
@@ -169,8 +169,8 @@ mod tests {
     #[test]
     fn helpers_without_a_rule_are_warned_of() {
         let result = |files: &[(&str, &str)]| {
-            let (roots, _folder) = with(files);
-            judge_automatic(roots.number(AUTOMATIC)).result
+            let (paths, _folder) = with(files);
+            judge_automatic(paths.number(AUTOMATIC)).result
         };
         let file = "proc/sys/net/netfilter/nf_conntrack_helper";
         assert_eq!(result(&[(file, "1\n")]), Verdict::Warn);

@@ -56,14 +56,14 @@ fn number(count: usize) -> u64 {
 
 /// Checks the limits of connection tracking, which hold for each namespace by itself:
 /// what exceeds them is dropped (`__nf_conntrack_alloc`, `nf_ct_expect_related_report`).
-pub(super) fn of_the_kernel(roots: &SysPaths, router: &LocalRouter) -> Vec<Finding> {
+pub(super) fn of_the_kernel(paths: &SysPaths, router: &LocalRouter) -> Vec<Finding> {
     let mut findings = Vec::new();
     for netns in &router.namespaces {
         let read = || {
             let fullness = Conntrack::open()?.fullness()?;
             Ok((
                 fullness,
-                roots.number("net/netfilter/nf_conntrack_expect_max"),
+                paths.number("net/netfilter/nf_conntrack_expect_max"),
             ))
         };
         let found = match super::within(netns, read) {

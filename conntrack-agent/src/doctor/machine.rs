@@ -13,9 +13,9 @@ use crate::{
 const OLDEST: (u32, u32) = (6, 1);
 
 /// Checks the version of the kernel.
-pub(super) fn kernel(roots: &SysPaths) -> Finding {
+pub(super) fn kernel(paths: &SysPaths) -> Finding {
     const CHECK: &str = "kernel";
-    let release = match roots.sysctl("kernel/osrelease") {
+    let release = match paths.sysctl("kernel/osrelease") {
         Ok(release) => release,
         Err(error) => {
             return Finding::unknown(CHECK, format!("its version can't be read: {error}"));
@@ -40,9 +40,9 @@ fn version(release: &str) -> Option<(u32, u32)> {
 
 /// Checks whether eBPF programs are compiled: with 0 they are interpreted, at many times
 /// the cost; with 1 and 2 they are compiled (Documentation/admin-guide/sysctl/net.rst).
-pub(super) fn compiler(roots: &SysPaths) -> Finding {
+pub(super) fn compiler(paths: &SysPaths) -> Finding {
     const CHECK: &str = "bpf-jit";
-    match roots.number("net/core/bpf_jit_enable") {
+    match paths.number("net/core/bpf_jit_enable") {
         Ok(0) => Finding::warn(
             CHECK,
             "eBPF programs are interpreted, which makes each packet dearer",
@@ -163,25 +163,25 @@ mod tests {
             ("5.15.0\n", Verdict::Warn),
             ("next\n", Verdict::Unknown),
         ] {
-            let (roots, _folder) = with(&[("proc/sys/kernel/osrelease", release)]);
-            assert_eq!(kernel(&roots).result, expected, "{release}");
+            let (paths, _folder) = with(&[("proc/sys/kernel/osrelease", release)]);
+            assert_eq!(kernel(&paths).result, expected, "{release}");
         }
-        let (roots, _folder) = with(&[]);
-        assert_eq!(kernel(&roots).result, Verdict::Unknown);
+        let (paths, _folder) = with(&[]);
+        assert_eq!(kernel(&paths).result, Verdict::Unknown);
     }
 
     #[test]
     fn an_interpreted_program_is_warned_of() {
         let jit = |text| {
-            let (roots, _folder) = with(&[("proc/sys/net/core/bpf_jit_enable", text)]);
-            compiler(&roots).result
+            let (paths, _folder) = with(&[("proc/sys/net/core/bpf_jit_enable", text)]);
+            compiler(&paths).result
         };
         assert_eq!(jit("0\n"), Verdict::Warn);
         assert_eq!(jit("1\n"), Verdict::Ok);
         assert_eq!(jit("2\n"), Verdict::Ok);
         assert_eq!(jit("x\n"), Verdict::Unknown);
-        let (roots, _folder) = with(&[]);
-        assert_eq!(compiler(&roots).result, Verdict::Unknown);
+        let (paths, _folder) = with(&[]);
+        assert_eq!(compiler(&paths).result, Verdict::Unknown);
     }
 
     #[test]

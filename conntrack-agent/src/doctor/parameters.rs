@@ -60,16 +60,16 @@ const PARAMETERS: [Parameter; 4] = [
 ];
 
 /// Checks the parameters of the helpers that rules may use.
-pub(super) fn check(roots: &SysPaths, allowed: &[Helper]) -> Vec<Finding> {
+pub(super) fn check(paths: &SysPaths, allowed: &[Helper]) -> Vec<Finding> {
     let is_used = |parameter: &&Parameter| {
         let mut names = allowed.iter().map(|helper| helper.name());
         names.any(|name| parameter.helpers.contains(&name))
     };
     let used = PARAMETERS.iter().filter(is_used);
-    used.map(|parameter| judge(parameter, roots)).collect()
+    used.map(|parameter| judge(parameter, paths)).collect()
 }
 
-fn judge(parameter: &Parameter, roots: &SysPaths) -> Finding {
+fn judge(parameter: &Parameter, paths: &SysPaths) -> Finding {
     let Parameter {
         module,
         name,
@@ -77,7 +77,7 @@ fn judge(parameter: &Parameter, roots: &SysPaths) -> Finding {
         means,
         ..
     } = parameter;
-    match roots.parameter(module, name) {
+    match paths.parameter(module, name) {
         Ok(value) if is_same(&value, safe) => {
             Finding::ok(CHECK, format!("{module}.{name} = {value}"))
         }
@@ -115,8 +115,8 @@ mod tests {
     const H323: &str = "sys/module/nf_conntrack_h323/parameters/gkrouted_only";
 
     fn results(files: &[(&str, &str)], allowed: &[Helper]) -> Vec<Verdict> {
-        let (roots, _folder) = with(files);
-        let findings = check(&roots, allowed).into_iter();
+        let (paths, _folder) = with(files);
+        let findings = check(&paths, allowed).into_iter();
         findings.map(|finding| finding.result).collect()
     }
 
@@ -151,9 +151,9 @@ mod tests {
 
     #[test]
     fn the_remedy_says_what_to_write_where() {
-        let (roots, _folder) = with(&[(MEDIA, "0\n")]);
+        let (paths, _folder) = with(&[(MEDIA, "0\n")]);
         let sip = Helper::named("sip").unwrap();
-        let findings = check(&roots, &sip);
+        let findings = check(&paths, &sip);
         let remedy = findings[1].remedy.as_deref().unwrap();
         let command = "echo 1 > /sys/module/nf_conntrack_sip/parameters/sip_direct_media";
         assert!(remedy.starts_with(command), "{remedy}");

@@ -15,12 +15,12 @@ const LOOPBACK: &str = "lo";
 
 /// Checks the reverse-path filters of the classified interfaces.
 pub(super) fn check(
-    roots: &SysPaths,
+    paths: &SysPaths,
     interfaces: &Interfaces,
     router: &LocalRouter,
 ) -> Vec<Finding> {
     let check = |netns: &Netns| {
-        let strict = super::within(netns, || strict(roots, interfaces));
+        let strict = super::within(netns, || strict(paths, interfaces));
         judge(strict).at(netns.name())
     };
     router.namespaces.iter().map(check).collect()
@@ -29,11 +29,11 @@ pub(super) fn check(
 /// Returns the interfaces whose filter is strict: the greater of the interface's own
 /// value and that of `all` counts, and 1 is strict
 /// (Documentation/networking/ip-sysctl.rst).
-fn strict(roots: &SysPaths, interfaces: &Interfaces) -> io::Result<Vec<String>> {
-    let value = |name: &str| roots.number(&format!("net/ipv4/conf/{name}/rp_filter"));
+fn strict(paths: &SysPaths, interfaces: &Interfaces) -> io::Result<Vec<String>> {
+    let value = |name: &str| paths.number(&format!("net/ipv4/conf/{name}/rp_filter"));
     let all = value(ALL)?;
     let mut strict = Vec::new();
-    for entry in fs::read_dir(roots.proc.join("sys/net/ipv4/conf"))? {
+    for entry in fs::read_dir(paths.proc.join("sys/net/ipv4/conf"))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if [ALL, DEFAULT, LOOPBACK].contains(&name.as_str()) || !interfaces.has(&name) {
             continue;
@@ -81,9 +81,9 @@ mod tests {
             .iter()
             .map(|(path, value)| (path.as_str(), *value))
             .collect();
-        let (roots, _folder) = with(&files);
+        let (paths, _folder) = with(&files);
         let patterns = ["qr-*".to_owned(), "qg-*".to_owned()];
-        let found = strict(&roots, &Interfaces::matching(&patterns).unwrap());
+        let found = strict(&paths, &Interfaces::matching(&patterns).unwrap());
         assert_eq!(
             found.as_deref().ok(),
             expected

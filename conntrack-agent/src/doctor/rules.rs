@@ -124,8 +124,8 @@ struct Givers(BTreeSet<(TableName, String, String)>);
 
 impl Givers {
     fn note(&mut self, rule: &ForeignRule) {
-        for deed in &rule.deeds {
-            if let RuleAction::GivesHelper(helper) = deed {
+        for action in &rule.deeds {
+            if let RuleAction::GivesHelper(helper) = action {
                 let helper = helper.clone().unwrap_or_else(|| "by a map".into());
                 let giver = (rule.table.clone(), rule.chain.clone(), helper);
                 self.0.insert(giver);
@@ -157,7 +157,7 @@ fn named(mut all: Vec<String>) -> Option<String> {
 /// of the mark, and the priority is not read in packets of an existing connection.
 fn conflicts(ruleset: &Ruleset, due: Due, mask: u32) -> Vec<Finding> {
     let carrier = due.carrier;
-    let is_before = |entrance| match (entrance, carrier) {
+    let is_before = |hook| match (hook, carrier) {
         (Hook::Ingress, _) => true,
         (Hook::Prerouting(priority), Carrier::Mark) => priority <= BIND,
         (Hook::Prerouting(priority), Carrier::Priority) => priority <= NAT,
@@ -165,9 +165,9 @@ fn conflicts(ruleset: &Ruleset, due: Due, mask: u32) -> Vec<Finding> {
         (Hook::Nat(_), Carrier::Mark) | (Hook::Elsewhere, _) => false,
     };
     let (mut writers, mut readers) = (BTreeSet::new(), BTreeSet::new());
-    let mut note = |rule: &ForeignRule, deed: &RuleAction| {
+    let mut note = |rule: &ForeignRule, action: &RuleAction| {
         let chain = format!("{} {}", rule.table, rule.chain);
-        match (deed, carrier) {
+        match (action, carrier) {
             (RuleAction::WritesMark(bits), Carrier::Mark) if bits & mask != 0 => {
                 writers.insert(format!("{chain} (bits {:#010x})", bits & mask));
             }
@@ -181,13 +181,13 @@ fn conflicts(ruleset: &Ruleset, due: Due, mask: u32) -> Vec<Finding> {
         }
     };
     for rule in ruleset.met_from(is_before) {
-        rule.deeds.iter().for_each(|deed| note(rule, deed));
+        rule.deeds.iter().for_each(|action| note(rule, action));
     }
-    let is_tracked = |entrance| is_before(entrance) && has_connections(entrance);
+    let is_tracked = |hook| is_before(hook) && has_connections(hook);
     for rule in ruleset.met_from(is_tracked) {
-        for deed in &rule.deeds {
-            if let RuleAction::WithConnection(deed) = deed {
-                note(rule, deed);
+        for action in &rule.deeds {
+            if let RuleAction::WithConnection(action) = action {
+                note(rule, action);
             }
         }
     }
@@ -249,8 +249,8 @@ const BEHIND: &str =
     "move those rules behind priority -160: those of iptables into the mangle table";
 
 /// Returns whether packets may have connections at this hook.
-const fn has_connections(entrance: Hook) -> bool {
-    match entrance {
+const fn has_connections(hook: Hook) -> bool {
+    match hook {
         Hook::Prerouting(priority) => priority >= CONNTRACK,
         Hook::Nat(_) => true,
         Hook::Ingress | Hook::Elsewhere => false,
@@ -264,7 +264,7 @@ mod tests {
 
     const MASK: u32 = 0xff00_0000;
 
-    fn ruleset(chain: &str, entrance: Option<Hook>, deed: RuleAction) -> Ruleset {
+    fn ruleset(chain: &str, hook: Option<Hook>, action: RuleAction) -> Ruleset {
         let table = TableName {
             family: "ip",
             name: "raw".into(),
@@ -273,12 +273,12 @@ mod tests {
             chains: vec![Chain {
                 table: table.clone(),
                 name: chain.into(),
-                entrance,
+                hook,
             }],
             rules: vec![ForeignRule {
                 table,
                 chain: chain.into(),
-                deeds: vec![deed],
+                deeds: vec![action],
             }],
         }
     }
@@ -329,8 +329,8 @@ mod tests {
     };
 
     #[track_caller]
-    fn check_mark(entrance: Hook, deed: RuleAction, expected: Verdict) {
-        let ruleset = ruleset("c", Some(entrance), deed);
+    fn check_mark(hook: Hook, action: RuleAction, expected: Verdict) {
+        let ruleset = ruleset("c", Some(hook), action);
         let found = conflicts(&ruleset, BY_MARK, MASK);
         assert_eq!(results(&found), [expected], "{found:?}");
     }
@@ -360,7 +360,7 @@ mod tests {
         use RuleAction::{ReadsMark, WithConnection, WritesMark};
         let restore = || WithConnection(Box::new(WritesMark(MASK)));
         let save = || WithConnection(Box::new(ReadsMark(MASK)));
-        for (entrance, restored, saved) in [
+        for (hook, restored, saved) in [
             (Hook::Ingress, Verdict::Ok, Verdict::Ok),
             (Hook::Prerouting(-300), Verdict::Ok, Verdict::Ok),
             (Hook::Prerouting(-201), Verdict::Ok, Verdict::Ok),
@@ -368,8 +368,8 @@ mod tests {
             (Hook::Prerouting(-170), Verdict::Wrong, Verdict::Warn),
             (Hook::Prerouting(-150), Verdict::Ok, Verdict::Ok),
         ] {
-            check_mark(entrance, restore(), restored);
-            check_mark(entrance, save(), saved);
+            check_mark(hook, restore(), restored);
+            check_mark(hook, save(), saved);
         }
     }
 
@@ -391,8 +391,8 @@ mod tests {
 
     #[test]
     fn the_priority_is_ours_until_nat() {
-        let result = |entrance, deed| {
-            let ruleset = ruleset("c", Some(entrance), deed);
+        let result = |hook, action| {
+            let ruleset = ruleset("c", Some(hook), action);
             let due = Due {
                 carrier: Carrier::Priority,
                 suits_priority: true,

@@ -63,10 +63,10 @@ pub(super) mod testing {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        let roots = SysPaths {
+        let paths = SysPaths {
             proc: folder.path().join("proc"),
             sys: folder.path().join("sys"),
         };
-        (roots, folder)
+        (paths, folder)
     }
 }

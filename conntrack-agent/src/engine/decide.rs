@@ -21,7 +21,7 @@ impl Mapping {
         origin: Origin,
         batch: &[Operation],
     ) -> Result<Change, Vec<Refusal>> {
-        let mut sheet = Transaction {
+        let mut transaction = Transaction {
             mapping: self,
             policy,
             origin,
@@ -34,14 +34,14 @@ impl Mapping {
             refusals: Vec::new(),
         };
         for (index, operation) in batch.iter().enumerate() {
-            sheet.operation = index;
-            sheet.carry_out(operation);
+            transaction.operation = index;
+            transaction.carry_out(operation);
         }
-        sheet.check_limits();
-        if sheet.refusals.is_empty() {
-            Ok(sheet.change())
+        transaction.check_limits();
+        if transaction.refusals.is_empty() {
+            Ok(transaction.change())
         } else {
-            Err(sheet.refusals)
+            Err(transaction.refusals)
         }
     }
 }

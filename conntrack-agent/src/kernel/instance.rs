@@ -203,7 +203,7 @@ impl Instance {
     ///
     /// # Errors
     /// [`Error::Map`] if they can't be read.
-    pub fn excerpt(
+    pub fn partial(
         &self,
         destinations: &BTreeSet<Destination>,
         candidates: impl IntoIterator<Item = u16>,

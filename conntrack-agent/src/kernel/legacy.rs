@@ -121,7 +121,7 @@ fn read(table: &TableName, text: &str) -> Ruleset {
             found.chains.push(Chain {
                 table: table.clone(),
                 name: name.to_owned(),
-                entrance: match (name, policy) {
+                hook: match (name, policy) {
                     (_, Some("-") | None) => None,
                     ("PREROUTING", _) => Some(Hook::Prerouting(RAW_PRIORITY)),
                     _ => Some(Hook::Elsewhere),
@@ -242,7 +242,7 @@ mod tests {
     #[track_caller]
     fn check(rule: &str, expected: &[RuleAction]) {
         let found = read(&table(), &format!("-A PREROUTING {rule}\n"));
-        let jumps = |deed: &RuleAction| !matches!(deed, RuleAction::Jumps(_));
+        let jumps = |action: &RuleAction| !matches!(action, RuleAction::Jumps(_));
         let deeds = found.rules.into_iter().flat_map(|rule| rule.deeds);
         assert_eq!(deeds.filter(jumps).collect::<Vec<_>>(), expected, "{rule}");
     }
@@ -302,10 +302,10 @@ mod tests {
         let text = "*raw\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:own - [0:0]\n\
                     -A PREROUTING -j own\n-A own -j CT --helper tftp\nCOMMIT\n";
         let found = read(&table(), text);
-        let entrances: Vec<_> = found.chains.iter().map(|chain| chain.entrance).collect();
+        let entrances: Vec<_> = found.chains.iter().map(|chain| chain.hook).collect();
         let prerouting = Some(Hook::Prerouting(-300));
         assert_eq!(entrances, [prerouting, Some(Hook::Elsewhere), None]);
-        let met = found.met_from(|entrance| Some(entrance) == prerouting);
+        let met = found.met_from(|hook| Some(hook) == prerouting);
         let chains: Vec<_> = met.map(|rule| rule.chain.as_str()).collect();
         assert_eq!(chains, ["PREROUTING", "own"]);
     }

@@ -25,7 +25,7 @@ pub struct Object {
     /// The loader, kept for the life of the process: making one reads and parses
     /// the kernel's BTF, 5.5 MB, which takes twenty times as long as a load.
     loader: EbpfLoader<'static>,
-    edition: Build,
+    build: Build,
     globals: Globals,
     /// The folder of the maps that all instances share.
     shared: PathBuf,
@@ -37,12 +37,12 @@ impl Object {
     /// all of them share are pinned in the folder `shared`, by the first instance
     /// that is loaded.
     #[must_use]
-    pub fn new(edition: Build, agent: AgentId, bits: MarkBits, shared: PathBuf) -> Self {
+    pub fn new(build: Build, agent: AgentId, bits: MarkBits, shared: PathBuf) -> Self {
         let globals = Globals {
             mark_mask: bits.mask(),
             mark_shift: bits.shift(),
             agent: agent.to_bytes(),
-            object: edition.digest(),
+            object: build.digest(),
         };
         let mut loader = EbpfLoader::new();
         // The loader borrows them for its lifetime, which is that of the process.
@@ -59,7 +59,7 @@ impl Object {
             .verifier_log_level(VerifierLogLevel::STATS);
         Self {
             loader,
-            edition,
+            build,
             globals,
             shared,
             wants_xdp: false,
@@ -108,7 +108,7 @@ impl Object {
             .map_max_entries(abi::SLOTS, capacity.slots.into())
             .map_max_entries(abi::COUNTERS, counter_groups.into())
             .map_max_entries(abi::BASES, capacity.slots.into())
-            .load(self.edition.object())
+            .load(self.build.object())
             .map_err(|source| Error::Object(Box::new(source)))
     }
 }

@@ -48,9 +48,9 @@ impl Pins {
 
     /// Names the pins that an agent of this edition would make.
     #[must_use]
-    pub fn of(edition: &Build, bpffs_dir: impl Into<PathBuf>) -> Self {
+    pub fn of(build: &Build, bpffs_dir: impl Into<PathBuf>) -> Self {
         Self {
-            abi: edition.abi(),
+            abi: build.abi(),
             ..Self::new(bpffs_dir)
         }
     }

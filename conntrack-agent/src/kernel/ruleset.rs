@@ -47,7 +47,7 @@ pub struct Chain {
     /// The chain's name.
     pub name: String,
     /// The hook of a base chain; `None` for a chain that only others jump to.
-    pub entrance: Option<Hook>,
+    pub hook: Option<Hook>,
 }
 
 /// An action of a rule that concerns the agent.
@@ -120,8 +120,8 @@ impl Ruleset {
             rules.entry(key).or_default().push(rule);
         }
         let begin = self.chains.iter().filter(|chain| {
-            let entrance = chain.entrance;
-            entrance.is_some_and(&is_wanted)
+            let hook = chain.hook;
+            hook.is_some_and(&is_wanted)
         });
         let mut left: Vec<Key<'_>> = begin
             .map(|chain| (&chain.table, chain.name.as_str()))
@@ -134,13 +134,13 @@ impl Ruleset {
             }
             for rule in rules.get(&key).into_iter().flatten() {
                 found.push(*rule);
-                for deed in &rule.deeds {
-                    match deed {
+                for action in &rule.deeds {
+                    match action {
                         RuleAction::Jumps(to) => left.push((key.0, to)),
                         RuleAction::JumpsByMap => left.extend(
                             self.chains
                                 .iter()
-                                .filter(|chain| chain.table == *key.0 && chain.entrance.is_none())
+                                .filter(|chain| chain.table == *key.0 && chain.hook.is_none())
                                 .map(|chain| (&chain.table, chain.name.as_str())),
                         ),
                         _ => {}
@@ -163,19 +163,19 @@ mod tests {
         }
     }
 
-    fn chain(name: &str, entrance: Option<Hook>) -> Chain {
+    fn chain(name: &str, hook: Option<Hook>) -> Chain {
         Chain {
             table: table("t"),
             name: name.into(),
-            entrance,
+            hook,
         }
     }
 
-    fn rule(chain: &str, deed: RuleAction) -> ForeignRule {
+    fn rule(chain: &str, action: RuleAction) -> ForeignRule {
         ForeignRule {
             table: table("t"),
             chain: chain.into(),
-            deeds: vec![deed],
+            deeds: vec![action],
         }
     }
 
@@ -189,7 +189,7 @@ mod tests {
             ],
             rules,
         };
-        let early = |entrance| matches!(entrance, Hook::Prerouting(priority) if priority < -160);
+        let early = |hook| matches!(hook, Hook::Prerouting(priority) if priority < -160);
         let met = ruleset.met_from(early);
         let mut met: Vec<_> = met.map(|rule| rule.chain.clone()).collect();
         met.sort();

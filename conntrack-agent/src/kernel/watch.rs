@@ -86,12 +86,12 @@ impl Watch {
     /// [`WatchError`] if the system refuses.
     pub fn start(
         places: Places,
-        keeper: Arc<PinnedLinks>,
+        pinned_links: Arc<PinnedLinks>,
         routers: BTreeSet<RouterId>,
     ) -> Result<Self, WatchError> {
         let mailbox = Mailbox::new().map_err(WatchError::system("eventfd"))?;
         let mailbox = Arc::new(mailbox);
-        let round = EventLoop::new(places, Arc::clone(&mailbox), keeper, routers)?;
+        let round = EventLoop::new(places, Arc::clone(&mailbox), pinned_links, routers)?;
         let end = End(Arc::clone(&mailbox));
         let thread = thread::Builder::new().name("watch".into()).spawn(move || {
             if let Err(error) = round.run() {

@@ -195,15 +195,15 @@ fn amendment(
     if !mapping.has(router) {
         return Ok(None);
     }
-    let excerpt = kernel
-        .excerpt(router, destinations)
+    let partial = kernel
+        .partial(router, destinations)
         .map_err(|source| ApplyError::Observe { router, source })?;
     let helper = |to: &Destination| mapping.winner(router, *to);
     let amendment: Amendment = destinations
         .iter()
         .map(|to| (*to, helper(to).map(Helper::mark)))
         .collect();
-    let edit = excerpt.and_then(|excerpt| excerpt.amend(&amendment).ok());
+    let edit = partial.and_then(|partial| partial.amend(&amendment).ok());
     let effects = |edit: Edit| (!edit.is_empty()).then_some(Effect::WriteTable(edit));
     Ok(edit.map(|edit| effects(edit).into_iter().collect()))
 }

@@ -37,7 +37,7 @@ pub struct Host {
     binding: Binding,
     carrier: CarrierChoice,
     hooks: Hooks,
-    ways: AttachPlanner,
+    attach_planner: AttachPlanner,
     interfaces: Interfaces,
     /// The interfaces that get an XDP program too.
     xdp: XdpInterfaces,
@@ -45,12 +45,12 @@ pub struct Host {
     namespaces: RouterNamespaces,
     /// Where a bpffs should be mounted.
     bpffs: PathBuf,
-    keeper: Arc<PinnedLinks>,
+    pinned_links: Arc<PinnedLinks>,
     /// The open files of routers that are being worked on.
     held: BTreeMap<RouterId, Held>,
     /// The hints from the last observation of each router that has an instance.
     hints: BTreeMap<RouterId, Hint>,
-    pulse: Heartbeat,
+    heartbeat: Heartbeat,
 }
 
 /// The open files of a router, from its observation to the last effect.
@@ -87,7 +87,7 @@ impl Kernel for Host {
     }
 
     fn observe(&mut self, router: RouterId) -> Result<Observed, Error> {
-        self.pulse.tick();
+        self.heartbeat.tick();
         require_mounted(&self.bpffs)?;
         self.hints.remove(&router);
         self.resume_upgrade(router)?;
@@ -100,7 +100,7 @@ impl Kernel for Host {
         Ok(observed)
     }
 
-    fn excerpt(
+    fn partial(
         &mut self,
         router: RouterId,
         destinations: &BTreeSet<Destination>,
@@ -120,13 +120,13 @@ impl Kernel for Host {
             return Ok(None);
         }
         let free_slots = hint.free_slots.iter().copied();
-        let excerpt = instance.excerpt(destinations, free_slots)?;
+        let partial = instance.partial(destinations, free_slots)?;
         self.held.entry(router).or_default().instance = Some(instance);
-        Ok(Some(excerpt))
+        Ok(Some(partial))
     }
 
     fn run(&mut self, router: RouterId, effect: &Effect) -> Result<Option<Effect>, Error> {
-        self.pulse.tick();
+        self.heartbeat.tick();
         self.carry_out(router, effect)
     }
 
@@ -138,10 +138,10 @@ impl Kernel for Host {
 
     fn settled(&mut self, router: RouterId, has_rules: bool) {
         if !has_rules {
-            return self.keeper.forget_all(router);
+            return self.pinned_links.forget_all(router);
         }
         match self.pins.attachments_of(router) {
-            Ok(pins) => self.keeper.keep(router, &pins),
+            Ok(pins) => self.pinned_links.keep(router, &pins),
             Err(error) => warn!(%router, error = &error as &dyn std::error::Error,
                 "its links are not watched"),
         }
@@ -167,7 +167,7 @@ impl Host {
     /// [`Error::NoNatChains`] likewise for nat chains; [`Error`] if the kernel
     /// can't be asked.
     pub fn new(
-        edition: Build,
+        build: Build,
         config: &Config,
         agent: AgentId,
         bits: MarkBits,
@@ -177,11 +177,11 @@ impl Host {
             return Err(Error::NoNatChains);
         }
         let hooks = Hooks::probe(agent)?;
-        let pins = Pins::of(&edition, &config.bpffs_dir);
-        let object = Object::new(edition, agent, bits, pins.shared());
+        let pins = Pins::of(&build, &config.bpffs_dir);
+        let object = Object::new(build, agent, bits, pins.shared());
         Ok(Self {
             agent,
-            ways: AttachPlanner::new(config.attach, hooks.has_tcx())?,
+            attach_planner: AttachPlanner::new(config.attach, hooks.has_tcx())?,
             hooks,
             interfaces: config.interfaces(),
             object: if config.xdp.is_empty() {
@@ -196,10 +196,10 @@ impl Host {
             carrier: config.carrier,
             namespaces: config.router_namespaces(),
             bpffs: config.bpffs_root().to_owned(),
-            keeper: PinnedLinks::new(),
+            pinned_links: PinnedLinks::new(),
             held: BTreeMap::new(),
             hints: BTreeMap::new(),
-            pulse: Heartbeat::default(),
+            heartbeat: Heartbeat::default(),
         })
     }
 
@@ -220,12 +220,12 @@ impl Host {
                 }
             }
         }
-        Ok(self.ways.end_of_start(with_filters))
+        Ok(self.attach_planner.end_of_start(with_filters))
     }
 
     /// Makes the router have links in place of filters, from its next look on.
     pub fn turn_of(&mut self, router: RouterId) {
-        self.ways.turn_of(router);
+        self.attach_planner.turn_of(router);
     }
 
     /// Returns the places to watch.
@@ -241,14 +241,14 @@ impl Host {
 
     /// Returns the keeper of the links of routers that are as they should be.
     #[must_use]
-    pub const fn keeper(&self) -> &Arc<PinnedLinks> {
-        &self.keeper
+    pub const fn pinned_links(&self) -> &Arc<PinnedLinks> {
+        &self.pinned_links
     }
 
     /// Makes every look and every effect send a heartbeat: a change of
     /// thousands of routers takes its time, and must not count as a hang.
-    pub fn beat_to(&mut self, pulse: Heartbeat) {
-        self.pulse = pulse;
+    pub fn beat_to(&mut self, heartbeat: Heartbeat) {
+        self.heartbeat = heartbeat;
     }
 
     /// Returns the rules in force, as the pinned port tables have them.

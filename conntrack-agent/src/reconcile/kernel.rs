@@ -41,7 +41,7 @@ pub trait Kernel {
     ///
     /// # Errors
     /// [`Error`] if the kernel can't be asked.
-    fn excerpt(
+    fn partial(
         &mut self,
         router: RouterId,
         destinations: &BTreeSet<Destination>,

@@ -512,7 +512,7 @@ impl Kernel for Memory {
         })
     }
 
-    fn excerpt(
+    fn partial(
         &mut self,
         router: RouterId,
         destinations: &BTreeSet<Destination>,

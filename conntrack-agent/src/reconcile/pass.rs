@@ -114,7 +114,7 @@ impl Reconciler {
 
     /// Looks at the router that has been due longest, so that other work can
     /// come in between. Returns `None` if no router is due.
-    pub fn look_at_one(
+    pub fn reconcile_next(
         &mut self,
         kernel: &mut impl Kernel,
         mapping: &Mapping,

@@ -7,8 +7,8 @@ use conntrack_agent::{cli, kernel::Build};
 use conntrack_tests::release::{ABI, OBJECT};
 
 fn main() -> ExitCode {
-    match edition() {
-        Ok(edition) => cli::main(&edition),
+    match build() {
+        Ok(build) => cli::main(&build),
         Err(what) => {
             eprintln!("another_release: {what}");
             ExitCode::FAILURE
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn edition() -> Result<Build, String> {
+fn build() -> Result<Build, String> {
     let abi = env::var(ABI).map_err(|error| format!("{ABI}: {error}"))?;
     let abi = abi.parse().map_err(|error| format!("{ABI}: {error}"))?;
     let path = env::var_os(OBJECT).ok_or_else(|| format!("{OBJECT} is not set"))?;

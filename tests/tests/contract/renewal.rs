@@ -32,9 +32,9 @@ impl Real {
     }
 
     fn object(&self) -> Object {
-        let pins = Pins::of(&self.edition, &self.config.bpffs_dir);
+        let pins = Pins::of(&self.build, &self.config.bpffs_dir);
         let bits = bits(&self.config);
-        Object::new(self.edition.clone(), self.agent, bits, pins.shared())
+        Object::new(self.build.clone(), self.agent, bits, pins.shared())
     }
 
     fn maps(&self) -> [u32; 5] {
@@ -94,7 +94,7 @@ fn another_program_works_on_the_same_maps(attach: Attach) {
     assert_eq!(counts.packets, 1);
 
     // The same program is no reason to do anything.
-    world.restart(world.edition.clone());
+    world.restart(world.build.clone());
     world.assert_reached(&rules);
     assert_eq!(world.programs(), programs);
 
@@ -146,7 +146,7 @@ fn what_is_counted_while_the_maps_grow_is_not_lost(attach: Attach) {
     pass_packet(&mut new);
     pass_packet(&mut old);
 
-    world.restart(world.edition.clone());
+    world.restart(world.build.clone());
     world.assert_reached(&desired([FTP.port]));
     assert_eq!(world.instance().program_id(), new.program_id());
     assert_eq!(world.counts().packets, 4);
@@ -195,13 +195,13 @@ fn a_renewal_that_stops_anywhere_goes_on(attach: Attach) {
         let mut old = world.instance();
         pass_packet(&mut old);
         let (maps, program) = (world.maps(), old.program_id());
-        let object = [world.edition.object(), b"\n"].concat();
-        world.edition = Build::new(world.edition.abi(), object);
+        let object = [world.build.object(), b"\n"].concat();
+        world.build = Build::new(world.build.abi(), object);
         for (_, step) in &steps[..=last] {
             step(&world, &mut old);
         }
         let (what, _) = steps[last];
-        world.restart(world.edition.clone());
+        world.restart(world.build.clone());
         world.reach(&desired([FTP.port, 22]));
         world.assert_reached(&desired([FTP.port, 22]));
         world.assert_only_instance();
@@ -226,7 +226,7 @@ fn a_link_that_was_given_the_program_and_not_yet_moved_is_moved(attach: Attach) 
     world.replace(&old_link, &mut world.instance());
     let on_hook = world.programs()[0].clone();
 
-    world.restart(world.edition.clone());
+    world.restart(world.build.clone());
     world.reach(&rules);
     world.assert_reached(&rules);
     assert!(!old_link.exists());
@@ -269,7 +269,7 @@ fn another_agents_older_instance_is_neither_used_nor_removed(attach: Attach) {
     let stranger = conntrack_agent::kernel::AgentId::random();
     let bits = bits(&world.config);
     let shared = world.pins().shared();
-    let mut object = Object::new(world.edition.clone(), stranger, bits, shared);
+    let mut object = Object::new(world.build.clone(), stranger, bits, shared);
     Instance::create(
         &mut object,
         &folder,

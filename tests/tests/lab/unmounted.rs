@@ -159,13 +159,13 @@ fn a_link_that_is_held_is_not_let_go_of_for_a_pin_that_is_gone() {
     };
     assert_eq!(programs(), pins.len());
 
-    let keeper = PinnedLinks::new();
-    keeper.keep(world.id, &pins);
+    let pinned_links = PinnedLinks::new();
+    pinned_links.keep(world.id, &pins);
     unmount_lazily(&world);
-    keeper.keep(world.id, &pins);
+    pinned_links.keep(world.id, &pins);
     assert_eq!(programs(), pins.len(), "held, though no pin is left");
 
-    drop(keeper);
+    drop(pinned_links);
     let gone = wait::until(wait::patience(), || (programs() == 0).then_some(()));
     assert!(gone.is_some(), "nobody holds them");
 }

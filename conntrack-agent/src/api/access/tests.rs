@@ -81,12 +81,12 @@ fn sentence(decision: Result<(), Forbidden>) -> String {
 }
 
 /// read, change, read all, change all.
-fn allowed(permit: &Authorization, router: RouterId) -> [bool; 4] {
+fn allowed(authorization: &Authorization, router: RouterId) -> [bool; 4] {
     [
-        permit.may_read(router).is_ok(),
-        permit.may_change(router).is_ok(),
-        permit.may_read_all().is_ok(),
-        permit.may_change_all().is_ok(),
+        authorization.may_read(router).is_ok(),
+        authorization.may_change(router).is_ok(),
+        authorization.may_read_all().is_ok(),
+        authorization.may_change_all().is_ok(),
     ]
 }
 
@@ -121,9 +121,9 @@ fn each_role_may_what_it_says_and_no_more() {
         ("admin", [true, true, true, true]),
     ] {
         let text = format!("[[grant]]\nusers = [1000]\nrole = \"{role}\"");
-        let permit = peer(&text, 1000, 1000);
-        assert_eq!(allowed(&permit, router(1)), may, "{role}");
-        assert!(permit.may_enter().is_ok() && !permit.is_nobody());
+        let authorization = peer(&text, 1000, 1000);
+        assert_eq!(allowed(&authorization, router(1)), may, "{role}");
+        assert!(authorization.may_enter().is_ok() && !authorization.is_nobody());
     }
 }
 
@@ -134,10 +134,16 @@ fn a_grant_with_routers_covers_these_alone() {
         router(1),
         router(2)
     );
-    let permit = peer(&text, 1000, 1000);
-    assert_eq!(allowed(&permit, router(1)), [true, true, false, false]);
-    assert_eq!(allowed(&permit, router(2)), [true, true, false, false]);
-    assert_eq!(allowed(&permit, router(3)), [false; 4]);
+    let authorization = peer(&text, 1000, 1000);
+    assert_eq!(
+        allowed(&authorization, router(1)),
+        [true, true, false, false]
+    );
+    assert_eq!(
+        allowed(&authorization, router(2)),
+        [true, true, false, false]
+    );
+    assert_eq!(allowed(&authorization, router(3)), [false; 4]);
 }
 
 #[test]
@@ -183,11 +189,17 @@ fn several_grants_are_their_union() {
          [[grant]]\nusers = [1001]\nrole = \"admin\"",
         router(1)
     );
-    let permit = peer(&text, 1000, 1000);
-    assert_eq!(allowed(&permit, router(1)), [true, true, false, false]);
-    assert_eq!(allowed(&permit, router(2)), [true, false, false, false]);
+    let authorization = peer(&text, 1000, 1000);
     assert_eq!(
-        sentence(permit.may_change(router(2))),
+        allowed(&authorization, router(1)),
+        [true, true, false, false]
+    );
+    assert_eq!(
+        allowed(&authorization, router(2)),
+        [true, false, false, false]
+    );
+    assert_eq!(
+        sentence(authorization.may_change(router(2))),
         format!(
             "grant 1 (role reader) allows no change, \
              grant 2 (role operator) does not cover router {}",
@@ -204,11 +216,11 @@ fn cwe_284_a_refusal_names_the_grant_that_refuses() {
         router(1)
     );
     let asked = router(9);
-    for permit in [peer(&text, 1000, 1000), access(&text).of_token("ci")] {
+    for authorization in [peer(&text, 1000, 1000), access(&text).of_token("ci")] {
         let covers = format!("grant 2 (role operator) does not cover router {asked}");
-        assert_eq!(sentence(permit.may_read(asked)), covers);
-        assert_eq!(sentence(permit.may_change(asked)), covers);
-        for decision in [permit.may_read_all(), permit.may_change_all()] {
+        assert_eq!(sentence(authorization.may_read(asked)), covers);
+        assert_eq!(sentence(authorization.may_change(asked)), covers);
+        for decision in [authorization.may_read_all(), authorization.may_change_all()] {
             let said = sentence(decision);
             assert!(said.starts_with("grant 2 (role operator) "), "{said}");
             assert!(
@@ -352,11 +364,11 @@ proptest! {
             }
             spans |= *role == 2;
         }
-        let permit = peer(&text, 1, 1);
+        let authorization = peer(&text, 1, 1);
         for (id, may) in (0u8..).zip(table) {
-            prop_assert_eq!(allowed(&permit, router(id)), [may > 0, may > 1, spans, spans]);
+            prop_assert_eq!(allowed(&authorization, router(id)), [may > 0, may > 1, spans, spans]);
         }
-        prop_assert_eq!(permit.is_nobody(), given.is_empty());
+        prop_assert_eq!(authorization.is_nobody(), given.is_empty());
         prop_assert!(peer(&text, 2, 2).is_nobody());
     }
 }

@@ -32,12 +32,12 @@ pub(super) fn waits<T>(request: &Request<T>) -> bool {
 pub(super) async fn answer(
     request: Request<Incoming>,
     origin: Transport,
-    permit: Option<Authorization>,
+    authorization: Option<Authorization>,
     service: &Service,
 ) -> Response<Body> {
     let begun = std::time::Instant::now();
     let id = RequestId::random();
-    let lane = service.lane(origin);
+    let quota = service.quota(origin);
     let operation = match origin {
         Transport::Metrics { .. } => RequestOperation::Scrape,
         Transport::Local { .. } | Transport::Tcp { .. } => {
@@ -45,15 +45,15 @@ pub(super) async fn answer(
         }
     };
     let router = router_of(request.uri().path());
-    let (peer, permit) = who_asks(&request, origin, permit, service);
-    let mut response = match permit {
-        Ok(permit) => match permit
+    let (peer, authorization) = who_asks(&request, origin, authorization, service);
+    let mut response = match authorization {
+        Ok(authorization) => match authorization
             .may_enter()
             .map_err(ApiError::forbidden)
             .and_then(|()| {
-                let room = lane.requests.try_acquire();
+                let room = quota.requests.try_acquire();
                 room.map_err(|_| {
-                    let most = lane.most;
+                    let most = quota.most;
                     ApiError::new(
                         StatusCode::SERVICE_UNAVAILABLE,
                         "TooManyRequests",
@@ -63,7 +63,7 @@ pub(super) async fn answer(
             }) {
             Ok(_room) => {
                 let mut request = request.map(Body::new);
-                request.extensions_mut().insert(permit);
+                request.extensions_mut().insert(authorization);
                 // The router never fails.
                 let resources = match origin {
                     Transport::Metrics { .. } => &service.metrics_routes,
@@ -81,7 +81,7 @@ pub(super) async fn answer(
     let did = response.extensions_mut().remove::<ChangeSummary>();
     // What was done is said, whatever room there is: it is as large as the request.
     if did.is_none() {
-        response = lane.answers.reserve(response);
+        response = quota.answers.reserve(response);
     }
     if let Ok(value) = header::HeaderValue::from_str(&id.to_string()) {
         response
@@ -113,12 +113,12 @@ pub(super) async fn answer(
         operation,
         router,
     };
-    let event = asked.record(did, outcome, took);
-    service.auditor.record(&event);
+    let record = asked.record(did, outcome, took);
+    service.auditor.record(&record);
     // Anybody can have as many refusals as they like, and would push out all else.
-    if !event.outcome.is_refusal() {
-        let happening = Event::change(&event);
-        service.chronicle.note(happening, event.routers);
+    if !record.outcome.is_refusal() {
+        let event = Event::change(&record);
+        service.event_log.note(event, record.routers);
     }
     response
 }
@@ -158,12 +158,12 @@ impl AnsweredRequest {
 fn who_asks(
     request: &Request<Incoming>,
     origin: Transport,
-    permit: Option<Authorization>,
+    authorization: Option<Authorization>,
     service: &Service,
 ) -> (Peer, Result<Authorization, ApiError>) {
-    match (origin, permit) {
-        (Transport::Local { pid, uid, gid }, Some(permit)) => {
-            (Peer::Local { pid, uid, gid }, Ok(permit))
+    match (origin, authorization) {
+        (Transport::Local { pid, uid, gid }, Some(authorization)) => {
+            (Peer::Local { pid, uid, gid }, Ok(authorization))
         }
         (Transport::Tcp { address }, _) => by_token(request, address, service),
         (Transport::Metrics { address }, _) => {

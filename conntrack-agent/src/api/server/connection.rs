@@ -30,12 +30,12 @@ pub(super) async fn serve_connection(
     let header_limit = Duration::from_secs(limits.header_seconds);
     // Looked up once, as the peer is the same for the whole connection; where a
     // grant names a group, by the host's name service, which may take its time.
-    let permit = match origin {
+    let authorization = match origin {
         Transport::Local { uid, gid, .. } => {
             let service = Arc::clone(&service);
             let looked_up = spawn_blocking(move || service.access.of_peer(uid, gid)).await;
             match looked_up {
-                Ok(permit) => Some(permit),
+                Ok(authorization) => Some(authorization),
                 Err(error) => {
                     warn!(%error, uid, "a peer could not be looked up");
                     return;
@@ -45,15 +45,16 @@ pub(super) async fn serve_connection(
         Transport::Tcp { .. } | Transport::Metrics { .. } => None,
     };
     let answer = service_fn(move |request| {
-        let (service, permit) = (Arc::clone(&service), permit.clone());
+        let (service, authorization) = (Arc::clone(&service), authorization.clone());
         async move {
             if waits(&request) {
                 // Gives up its place with a client that goes away.
-                return Ok(answer(request, origin, permit, &service).await);
+                return Ok(answer(request, origin, authorization, &service).await);
             }
             // A task of its own: what was begun is brought to its end and into
             // the audit trail, whether the client waits for it or not.
-            let answered = spawn(async move { answer(request, origin, permit, &service).await });
+            let answered =
+                spawn(async move { answer(request, origin, authorization, &service).await });
             let response = answered.await.unwrap_or_else(|failure| {
                 error!(%failure, "a request was not answered: a bug");
                 let status = StatusCode::INTERNAL_SERVER_ERROR;

@@ -196,12 +196,12 @@ fn connection(
 }
 
 /// Limits an action to packets that have a connection.
-fn with_connection(deed: &mut RuleAction) {
+fn with_connection(action: &mut RuleAction) {
     if matches!(
-        deed,
+        action,
         RuleAction::ReadsMark(_) | RuleAction::WritesMark(_) | RuleAction::WritesPriority
     ) {
-        *deed = RuleAction::WithConnection(Box::new(deed.clone()));
+        *action = RuleAction::WithConnection(Box::new(action.clone()));
     }
 }
 
@@ -558,7 +558,7 @@ mod tests {
 
     #[test]
     fn what_takes_a_connection_is_told_so() {
-        let with = |deed| [RuleAction::WithConnection(Box::new(deed))];
+        let with = |action| [RuleAction::WithConnection(Box::new(action))];
         let load = |key| expression("ct", &[be(2, key), be(1, 1)]);
         let immediate = || expression("immediate", &[be(1, 1), value(2, 5)]);
         let written = || RuleAction::WritesMark(u32::MAX);

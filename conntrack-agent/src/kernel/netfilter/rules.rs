@@ -111,19 +111,15 @@ fn chain(part: &DumpPart<'_>) -> io::Result<Option<Chain>> {
         return Ok(None);
     };
     let type_of_base = part.attribute(NAME_OF_TYPE)?;
-    let entrance = match part.attribute(CHAIN_HOOK)? {
-        Some(hook) => Some(entrance(part.family, type_of_base, hook)?),
+    let hook = match part.attribute(CHAIN_HOOK)? {
+        Some(hook) => Some(hook_of(part.family, type_of_base, hook)?),
         None if type_of_base.is_some() => Some(Hook::Elsewhere),
         None => None,
     };
-    Ok(Some(Chain {
-        table,
-        name,
-        entrance,
-    }))
+    Ok(Some(Chain { table, name, hook }))
 }
 
-fn entrance(family: u8, name_of_type: Option<&[u8]>, hook: &[u8]) -> io::Result<Hook> {
+fn hook_of(family: u8, name_of_type: Option<&[u8]>, hook: &[u8]) -> io::Result<Hook> {
     let priority = number(hook, HOOK_PRIORITY)?.unwrap_or_default();
     let priority = priority.cast_signed();
     let is_nat = name_of_type == Some(b"nat\0");
@@ -165,10 +161,10 @@ mod tests {
             (2, 3, -300, Hook::Elsewhere),
             (7, 0, -300, Hook::Elsewhere),
         ] {
-            let found = entrance(family, Some(b"filter\0"), &hook(number, priority)).unwrap();
+            let found = hook_of(family, Some(b"filter\0"), &hook(number, priority)).unwrap();
             assert_eq!(found, expected, "{family} {number}");
         }
-        let nat = |number| entrance(1, Some(b"nat\0"), &hook(number, -120)).unwrap();
+        let nat = |number| hook_of(1, Some(b"nat\0"), &hook(number, -120)).unwrap();
         assert_eq!(nat(0), Hook::Nat(-120));
         assert_eq!(nat(3), Hook::Elsewhere);
     }

@@ -51,7 +51,7 @@ const RETRY_LAST: Duration = Duration::from_secs(10);
 pub(super) struct EventLoop {
     epoll: OwnedFd,
     mailbox: Arc<Mailbox>,
-    keeper: Arc<PinnedLinks>,
+    pinned_links: Arc<PinnedLinks>,
     files: Files,
     /// The mount table, kept open so that epoll goes on watching it.
     _mounts: File,
@@ -73,7 +73,7 @@ impl EventLoop {
     pub(super) fn new(
         places: Places,
         mailbox: Arc<Mailbox>,
-        keeper: Arc<PinnedLinks>,
+        pinned_links: Arc<PinnedLinks>,
         routers: BTreeSet<RouterId>,
     ) -> Result<Self, WatchError> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(WatchError::system("epoll"))?;
@@ -94,12 +94,12 @@ impl EventLoop {
             namespaces: Namespaces::new(
                 places.namespaces,
                 places.table,
-                Arc::clone(&keeper.budget),
+                Arc::clone(&pinned_links.budget),
                 SOCKETS,
             ),
             epoll,
             mailbox,
-            keeper,
+            pinned_links,
             files,
             _mounts: mounts,
             followed: routers,
@@ -129,8 +129,8 @@ impl EventLoop {
         loop {
             let now = Instant::now();
             if self.next_links <= now {
-                self.news.routers.extend(self.keeper.detached());
-                self.keeper.budget.say();
+                self.news.routers.extend(self.pinned_links.detached());
+                self.pinned_links.budget.say();
                 self.next_links = now + LINKS_EVERY;
             }
             if self.next_survey.is_some_and(|time| time <= now) {

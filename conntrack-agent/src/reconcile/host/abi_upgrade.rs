@@ -79,7 +79,7 @@ impl Host {
         inherited: &Attachment,
     ) -> Result<bool, Error> {
         self.pins.prepare(router)?;
-        let way = self.ways.next(Pin::at(&inherited.pin)?);
+        let way = self.attach_planner.next(Pin::at(&inherited.pin)?);
         let was_there = self.with_instance(router, |host, instance| {
             let netns = host.netns(router, namespace)?;
             host.hooks.attach(way, netns, inherited, instance)

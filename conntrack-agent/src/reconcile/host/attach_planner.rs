@@ -121,21 +121,28 @@ mod tests {
 
     #[test]
     fn a_start_makes_so_many_links_and_no_more() {
-        let mut ways = AttachPlanner::new(Attach::Auto, true).unwrap();
-        assert_eq!(ways.next(Pin::Filter), AttachMode::Clsact, "found so");
+        let mut attach_planner = AttachPlanner::new(Attach::Auto, true).unwrap();
+        assert_eq!(
+            attach_planner.next(Pin::Filter),
+            AttachMode::Clsact,
+            "found so"
+        );
         for _ in 0..LINKS_OF_A_START {
-            assert_eq!(ways.next(Pin::Absent), AttachMode::Tcx);
+            assert_eq!(attach_planner.next(Pin::Absent), AttachMode::Tcx);
         }
-        assert_eq!(ways.next(Pin::Absent), AttachMode::Clsact);
+        assert_eq!(attach_planner.next(Pin::Absent), AttachMode::Clsact);
         let router = "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab".parse().unwrap();
         let with_filters = BTreeSet::from([router]);
-        assert_eq!(ways.end_of_start(with_filters.clone()), with_filters);
         assert_eq!(
-            ways.next(Pin::Absent),
+            attach_planner.end_of_start(with_filters.clone()),
+            with_filters
+        );
+        assert_eq!(
+            attach_planner.next(Pin::Absent),
             AttachMode::Tcx,
             "one that comes later"
         );
-        assert_eq!(ways.next(Pin::Filter), AttachMode::Tcx);
+        assert_eq!(attach_planner.next(Pin::Filter), AttachMode::Tcx);
 
         let mut links_alone = AttachPlanner::new(Attach::Tcx, true).unwrap();
         for _ in 0..=LINKS_OF_A_START {

@@ -93,7 +93,7 @@ impl Host {
             } => {
                 let netns = self.netns(router, namespace)?;
                 self.hooks.detach(netns, attachment)?;
-                self.keeper.forget(router, &attachment.pin);
+                self.pinned_links.forget(router, &attachment.pin);
                 Some(Effect::Attach {
                     namespace: namespace.clone(),
                     attachment: attachment.clone(),
@@ -117,7 +117,7 @@ impl Host {
                 attachment,
             } => {
                 self.hooks.detach_xdp(attachment)?;
-                self.keeper.forget(router, &attachment.pin);
+                self.pinned_links.forget(router, &attachment.pin);
                 self.pins.tidy(router)?;
                 let mode = self.xdp.mode_of(&attachment.interface.name);
                 mode.map(|mode| Effect::AttachXdp {
@@ -129,7 +129,7 @@ impl Host {
             }
             Effect::ReapLink(pin) => {
                 self.hooks.reap(self.namespaces.folder(), pin)?;
-                self.keeper.forget(router, pin);
+                self.pinned_links.forget(router, pin);
                 self.pins.tidy(router)?;
                 None
             }
@@ -168,9 +168,9 @@ impl Host {
         // The link may still exist without a pin.
         if !attachment.pin.exists() {
             let (pin, interface) = (&attachment.pin, attachment.interface.index);
-            self.keeper.restore(router, pin, interface)?;
+            self.pinned_links.restore(router, pin, interface)?;
         }
-        let way = self.ways.next(Pin::at(&attachment.pin)?);
+        let way = self.attach_planner.next(Pin::at(&attachment.pin)?);
         self.with_instance(router, |host, instance| {
             let netns = host.netns(router, namespace)?;
             host.hooks.attach(way, netns, attachment, instance)

@@ -115,9 +115,9 @@ impl Host {
             let state = InterfaceState {
                 wanted,
                 xdp: self.look_at_xdp(router, netns, &ingress, wanted, programs.xdp),
-                attached: programs
-                    .tc
-                    .is_some_and(|program| self.ways.will_do(router, &ingress, program, pin)),
+                attached: programs.tc.is_some_and(|program| {
+                    self.attach_planner.will_do(router, &ingress, program, pin)
+                }),
                 pinned: pin != Pin::Absent || ingress.has_filter(),
                 inherited: None,
                 attachment: Attachment {

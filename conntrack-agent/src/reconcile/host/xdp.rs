@@ -57,7 +57,7 @@ impl Host {
         let is_ours = pin.is_of(there, index);
         // A link whose pin was removed is still the agent's.
         let is_stray = |there: XdpProgram| {
-            Some(there.id) == program || self.keeper.holds(router, &path, index)
+            Some(there.id) == program || self.pinned_links.holds(router, &path, index)
         };
         let was_refused = |mode| {
             let attempt = Attempt {
@@ -131,7 +131,7 @@ impl Host {
         }
         // The link may still exist without a pin.
         if XdpPin::at(pin) == XdpPin::Absent {
-            self.keeper.restore(router, pin, interface.index)?;
+            self.pinned_links.restore(router, pin, interface.index)?;
         }
         let (outcome, mtu) = self.with_instance(router, |host, instance| {
             let netns = host.netns(router, namespace)?;

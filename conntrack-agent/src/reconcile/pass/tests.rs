@@ -37,13 +37,17 @@ fn many_events_are_one_look_and_then_one_in_a_while() {
     for passed in 0..200 {
         let now = start + MOMENT * passed;
         reconciler.enqueue(router, now);
-        looks += u32::from(reconciler.look_at_one(&mut kernel, &mapping, now).is_some());
+        looks += u32::from(
+            reconciler
+                .reconcile_next(&mut kernel, &mapping, now)
+                .is_some(),
+        );
     }
     assert_eq!(looks, 4, "at once, and then every 50 ms");
     let later = reconciler.next_look().unwrap();
     assert!(
         reconciler
-            .look_at_one(&mut kernel, &mapping, later)
+            .reconcile_next(&mut kernel, &mapping, later)
             .is_some()
     );
     assert_eq!(reconciler.next_look(), None, "the last event had its look");
@@ -64,11 +68,19 @@ fn events_hasten_the_first_retry_and_no_other() {
     });
     let mut now = Instant::now();
     reconciler.enqueue(router, now);
-    assert!(reconciler.look_at_one(&mut kernel, &mapping, now).is_some());
+    assert!(
+        reconciler
+            .reconcile_next(&mut kernel, &mapping, now)
+            .is_some()
+    );
     now += MOMENT;
     reconciler.enqueue(router, now);
     now = reconciler.next_look().unwrap();
-    assert!(reconciler.look_at_one(&mut kernel, &mapping, now).is_some());
+    assert!(
+        reconciler
+            .reconcile_next(&mut kernel, &mapping, now)
+            .is_some()
+    );
     let trouble = &reconciler.failures()[&router];
     assert_eq!(trouble.failures, 2);
     let retry = trouble.retry;
@@ -78,7 +90,7 @@ fn events_hasten_the_first_retry_and_no_other() {
     fails.set(false);
     assert!(
         reconciler
-            .look_at_one(&mut kernel, &mapping, retry)
+            .reconcile_next(&mut kernel, &mapping, retry)
             .is_some()
     );
     assert!(reconciler.failures().is_empty());

@@ -57,15 +57,15 @@ impl<K: Kernel> Kernel for Timed<K> {
         observed
     }
 
-    fn excerpt(
+    fn partial(
         &mut self,
         router: RouterId,
         destinations: &BTreeSet<Destination>,
     ) -> Result<Option<PartialTable>, Error> {
         let start = Instant::now();
-        let excerpt = self.kernel.excerpt(router, destinations);
+        let partial = self.kernel.partial(router, destinations);
         self.taken.observing += start.elapsed();
-        excerpt
+        partial
     }
 
     fn run(&mut self, router: RouterId, effect: &Effect) -> Result<Option<Effect>, Error> {

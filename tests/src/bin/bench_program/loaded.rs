@@ -148,14 +148,9 @@ fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> &'a mut Xdp {
 }
 
 /// An instance with a rule for FTP and one for TFTP, pinned in this folder.
-pub(crate) fn instance(
-    edition: &Build,
-    carrier: Carrier,
-    folder: &Path,
-    shared: &Path,
-) -> Instance {
+pub(crate) fn instance(build: &Build, carrier: Carrier, folder: &Path, shared: &Path) -> Instance {
     let mut object = Object::new(
-        edition.clone(),
+        build.clone(),
         AgentId::random(),
         MarkBits::new(MASK).expect("eight bits"),
         shared.to_owned(),
@@ -179,13 +174,13 @@ pub(crate) fn open(folder: &Path) -> Instance {
 }
 
 /// The edition's XDP program, on the maps of the instance in this folder.
-pub(crate) fn on_xdp(edition: &Build, folder: &Path) -> Program {
+pub(crate) fn on_xdp(build: &Build, folder: &Path) -> Program {
     const NAME: &str = "classify_xdp";
     let mut loader = EbpfLoader::new();
     for map in [abi::PAGES, abi::SLOTS, abi::IDENTITY] {
         loader.map_pin_path(map, folder.join(map));
     }
-    let mut object = loader.load(edition.object()).expect("the object");
+    let mut object = loader.load(build.object()).expect("the object");
     let program = xdp(&mut object, NAME);
     load_again(|| program.load()).expect("the program in the kernel");
     Program::Xdp(object, NAME)

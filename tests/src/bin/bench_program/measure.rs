@@ -52,16 +52,16 @@ impl Copy {
         let programs = WAYS.map(|way| {
             let editions = std::iter::once(&built_in).chain(others).enumerate();
             let ours: Vec<_> = editions
-                .map(|(number, edition)| {
+                .map(|(number, build)| {
                     let own = format!("instance-{copy}-{}-{number}", counting.len());
                     let (own, shared) = (folder.join(own), folder.join(format!("shared-{number}")));
-                    let instance = instance(edition, way.carrier(), &own, &shared);
+                    let instance = instance(build, way.carrier(), &own, &shared);
                     if number == 0 {
                         counting.push(open(&own));
                     }
                     match way {
                         Way::Tc | Way::TcAnew(_) => Program::Instance(Box::new(instance)),
-                        Way::Xdp => on_xdp(edition, &own),
+                        Way::Xdp => on_xdp(build, &own),
                     }
                 })
                 .collect();

@@ -52,7 +52,7 @@ impl PartialTable {
         slot: impl Fn(u16) -> Result<Slot, E>,
         candidates: impl IntoIterator<Item = u16>,
     ) -> Result<Self, E> {
-        let mut excerpt = Self {
+        let mut partial = Self {
             capacity,
             pages: BTreeMap::new(),
             slots: BTreeMap::new(),
@@ -60,33 +60,33 @@ impl PartialTable {
         };
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let root = protocol.root_page();
-            excerpt.pages.insert(root, page(root)?);
+            partial.pages.insert(root, page(root)?);
         }
         let keys: BTreeSet<_> = destinations.iter().map(|to| leaf_key(*to)).collect();
         for key in keys {
-            if let Some(number) = excerpt.leaf(key) {
-                excerpt.pages.insert(number, page(number)?);
+            if let Some(number) = partial.leaf(key) {
+                partial.pages.insert(number, page(number)?);
             }
         }
         let mut homeless = 0;
         for to in destinations {
-            match excerpt.slot_number(*to) {
+            match partial.slot_number(*to) {
                 Some(number) => {
-                    excerpt.slots.insert(number, slot(number)?);
-                    homeless += usize::from(excerpt.mark(*to).is_none());
+                    partial.slots.insert(number, slot(number)?);
+                    homeless += usize::from(partial.mark(*to).is_none());
                 }
                 None => homeless += 1,
             }
         }
         for number in candidates {
-            if excerpt.free.len() == homeless {
+            if partial.free.len() == homeless {
                 break;
             }
             if slot(number)? == Slot::default() {
-                excerpt.free.push(number);
+                partial.free.push(number);
             }
         }
-        Ok(excerpt)
+        Ok(partial)
     }
 
     /// Returns the edit that gives the destinations what is wanted; it is empty
@@ -243,7 +243,7 @@ mod tests {
         collection::btree_map(destination(), mark, 0..6)
     }
 
-    fn excerpt(image: &Image, amendment: &Amendment) -> PartialTable {
+    fn partial(image: &Image, amendment: &Amendment) -> PartialTable {
         let destinations = amendment.keys().copied().collect();
         let read: Result<_, Infallible> = PartialTable::read(
             image.capacity(),
@@ -252,8 +252,8 @@ mod tests {
             |number| Ok(image.slot_at(number)),
             1..image.capacity().slots,
         );
-        let Ok(excerpt) = read;
-        excerpt
+        let Ok(partial) = read;
+        partial
     }
 
     fn wanted(before: &Wanted, amendment: &Amendment) -> Wanted {
@@ -279,7 +279,7 @@ mod tests {
             let mut old = Wanted::new();
             for amendment in amendments {
                 let new = wanted(&old, &amendment);
-                let Ok(edit) = excerpt(&image, &amendment).amend(&amendment) else {
+                let Ok(edit) = partial(&image, &amendment).amend(&amendment) else {
                     prop_assert!(plan(&image, &new).is_err(), "there was room");
                     continue;
                 };
@@ -298,7 +298,7 @@ mod tests {
                 }
                 prop_assert!(plan(&image, &new).unwrap().is_empty(), "all is said");
                 prop_assert_eq!(&image.rules(), &new);
-                prop_assert!(excerpt(&image, &amendment).amend(&amendment).unwrap().is_empty());
+                prop_assert!(partial(&image, &amendment).amend(&amendment).unwrap().is_empty());
                 let mut back = image.clone();
                 back.edit(&edit.inverse());
                 prop_assert_eq!(&back, &before);
@@ -326,7 +326,7 @@ mod tests {
             }
             let mark = |image: &Image, at| conntrack_ebpf::lookup::lookup(image, at).map(|hit| hit.mark.get());
             let before = image.clone();
-            if let Ok(edit) = excerpt(&image, &amendment).amend(&amendment) {
+            if let Ok(edit) = partial(&image, &amendment).amend(&amendment) {
                 image.edit(&edit);
                 for (to, wanted) in &amendment {
                     prop_assert_eq!(mark(&image, *to), *wanted, "{:?}", to);
@@ -357,9 +357,9 @@ mod tests {
             port: 69,
         };
         let amendment = Amendment::from([(to, Some(2))]);
-        let excerpt = excerpt(&image, &amendment);
-        assert_eq!((excerpt.pages.len(), excerpt.slots.len()), (2, 0));
-        let edit = excerpt.amend(&amendment).unwrap();
+        let partial = partial(&image, &amendment);
+        assert_eq!((partial.pages.len(), partial.slots.len()), (2, 0));
+        let edit = partial.amend(&amendment).unwrap();
         assert_eq!(edit.len(), 4, "slot, counters, leaf, root");
     }
 }
