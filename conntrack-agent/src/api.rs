@@ -13,7 +13,6 @@ mod change;
 mod error;
 mod events;
 mod metrics;
-mod namespaces;
 mod openapi;
 mod operation;
 mod parameters;

@@ -48,7 +48,7 @@ pub use events::{EventReader, Inherited, NewConnection, Tally, UnreadableEvent};
 pub use instance::{Instance, Usable, matched, program_names, programs_in};
 pub use interface::{Interface, LinkKind};
 pub use loading::load_again;
-pub use netns::{Netns, NetnsFolder, NetnsIdentity, names_of};
+pub use netns::{Netns, NetnsFolder, NetnsIdentity};
 pub use nft::Nft;
 pub use object::Object;
 pub use pins::Pins;

@@ -3,22 +3,22 @@
 //! Layers, each knowing only the ones below it; ARCHITECTURE.md has the map:
 //!
 //! - [`cli`], [`daemon`], [`cleanup`], [`doctor`]: the commands
-//! - [`teardown`]: what removes the datapath
-//! - [`client`]: what the commands ask of a running agent
-//! - [`api`]: the control API: who may do what, by which token; lists
-//! - [`resource`]: what the control API answers, to the agent and to its clients
-//! - [`witness`]: which new connections have their helper
-//! - [`agent`]: what works on mapping, store and kernel, one thing after the other
-//! - [`sources`]: where rules come from, and how they become checked values
+//! - [`teardown`]: removes the datapath
+//! - [`client`]: the client of a running agent's API
+//! - [`api`]: the control API: authorization, resources, lists
+//! - [`resource`]: the API's JSON types, for agent and clients
+//! - [`conntrack_verifier`]: asks conntrack whether new connections have their helper
+//! - [`agent`]: owns mapping, store and kernel, and applies one change after the other
+//! - [`sources`]: turns rules from outside into checked values
 //! - [`store`]: the durable copy of the mapping
-//! - [`audit`]: who asked for what, and what became of it
-//! - [`metrics`]: what the agent counts of its own work
-//! - [`event_log`]: what has happened lately, for whoever follows it
-//! - [`reconcile`]: desired against observed, and the effects that close the gap
-//! - [`port_table`]: a router's rules as the maps hold them (pure)
-//! - [`engine`]: which router has which rules, and who may change that (pure)
-//! - [`model`]: the values everything is made of (pure)
-//! - [`heartbeat`]: how one part of the agent sees that another gets on
+//! - [`audit`]: the audit trail
+//! - [`metrics`]: the agent's own metrics
+//! - [`event_log`]: recent events, for clients that follow them
+//! - [`reconcile`]: closes the gap between desired and observed state
+//! - [`port_table`]: the content of a router's maps (pure)
+//! - [`engine`]: the mapping of routers to rules (pure)
+//! - [`model`]: the checked values that all layers use (pure)
+//! - [`heartbeat`]: shows that a part of the daemon makes progress
 //! - [`kernel`]: the only code that touches the kernel
 
 pub mod agent;

@@ -20,7 +20,8 @@ use super::{
     versions::{resources, versions},
 };
 
-/// Every resource. Who asks is an extension of the request: a [`Authorization`].
+/// Assembles the routes of all resources. The server adds the caller's authorization to each
+/// request as an extension.
 pub fn routes(api: Arc<Api>) -> Router {
     const RULES: &str = "/v2.0/routers/{router_id}/conntrack_helpers";
     const RULE: &str = "/v2.0/routers/{router_id}/conntrack_helpers/{id}";

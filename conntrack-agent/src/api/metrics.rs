@@ -20,10 +20,10 @@ use tokio::{sync::Mutex, task::spawn_blocking};
 use tracing::debug;
 
 use self::fullness::NamespaceFullness;
-use super::{access::Authorization, error::ApiError, namespaces::RouterNamespaces};
+use super::{access::Authorization, error::ApiError};
 use crate::{
     agent::{Condition, Connections, Handle},
-    kernel::{Tally, matched},
+    kernel::{RouterNamespaces, Tally, matched},
     metrics::Exposition,
     model::{Port, RuleTarget, protocol_name},
     resource::{RouterCounts, RuleCounts},

@@ -1,14 +1,16 @@
 //! The routers: those that have a rule, or a namespace on this host.
 
+use std::collections::BTreeSet;
+
 use axum::{
     Extension, Json,
     extract::{RawQuery, State},
+    http::StatusCode,
 };
 
 use super::{
     access::Authorization,
     error::ApiError,
-    namespaces::RouterNamespaces,
     parameters::RouterParameters,
     path::{PathParams, router_id},
     query::ListQuery,
@@ -16,6 +18,7 @@ use super::{
 };
 use crate::{
     agent::Handle,
+    kernel::RouterNamespaces,
     resource::{RouterAnswer, RouterView},
 };
 
@@ -30,13 +33,17 @@ pub(super) async fn list_routers(
     RawQuery(query): RawQuery,
 ) -> Result<Json<RouterList>, ApiError> {
     let query = ListQuery::parse(query.as_deref(), RouterView::FIELDS)?;
-    let mut ids = namespaces.present()?;
+    let on_host = namespaces.by_router().map_err(|error| {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        ApiError::new(status, "ServiceUnavailable", error.to_string())
+    })?;
+    let mut ids: BTreeSet<_> = on_host.into_keys().collect();
     let seen = agent.view().read();
     ids.extend(seen.mapping.routers());
     let routers = ids
         .into_iter()
         .filter(|router| authorization.may_read(*router).is_ok())
-        .filter_map(|router| RouterView::new(&seen, router, namespaces.of(router)));
+        .filter_map(|router| RouterView::new(&seen, router, namespaces.existing(router)));
     let routers = routers.map(item).collect::<Result<_, _>>()?;
     drop(seen);
     let routers = query.apply(routers)?;
@@ -58,7 +65,7 @@ pub(super) async fn show_router(
         .may_read(router)
         .map_err(ApiError::forbidden)?;
     let seen = agent.view().read();
-    let shown = RouterView::new(&seen, router, namespaces.of(router));
+    let shown = RouterView::new(&seen, router, namespaces.existing(router));
     let router = shown.ok_or_else(|| ApiError::no_router(&given))?;
     Ok(Json(RouterAnswer { router }))
 }

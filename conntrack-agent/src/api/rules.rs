@@ -14,7 +14,6 @@ use super::{
     body::{JsonBody, JsonObject},
     change::{change, come},
     error::ApiError,
-    namespaces::RouterNamespaces,
     parameters::RuleParameters,
     path::{PathParams, router_id},
     query::ListQuery,
@@ -24,6 +23,7 @@ use super::{
 use crate::{
     agent::{Handle, Request, Snapshot},
     engine::{Entry, Operation},
+    kernel::RouterNamespaces,
     model::{Origin, RouterId, RuleId},
     resource::{DifferenceView, RuleAnswer, RuleView, RulesAnswer},
     sources::RuleSet,
@@ -46,7 +46,7 @@ pub(super) async fn list_rules(
         .map_err(ApiError::forbidden)?;
     let query = ListQuery::parse(query.as_deref(), RuleView::FIELDS)?;
     let seen = agent.view().read();
-    if !seen.mapping.has(router) && namespaces.of(router).is_empty() {
+    if !seen.mapping.has(router) && namespaces.existing(router).is_empty() {
         return Err(ApiError::no_router(&given));
     }
     let rules = seen

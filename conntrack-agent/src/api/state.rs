@@ -5,10 +5,14 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 
 use super::{
-    body::BodyBudget, events::Followers, metrics::ScrapeLock, namespaces::RouterNamespaces,
-    status::AgentFacts, traffic::Gathering,
+    body::BodyBudget, events::Followers, metrics::ScrapeLock, status::AgentFacts,
+    traffic::Gathering,
 };
-use crate::{agent::Handle, config::Config, kernel::AgentId};
+use crate::{
+    agent::Handle,
+    config::Config,
+    kernel::{AgentId, RouterNamespaces},
+};
 
 /// What answers need.
 #[derive(Debug)]
@@ -29,7 +33,7 @@ impl Api {
         Self {
             agent,
             facts: AgentFacts::new(agent_id, config.follow_connections),
-            namespaces: RouterNamespaces::new(config),
+            namespaces: config.router_namespaces(),
             bodies: BodyBudget::new(config.api.limits),
             scrapes: ScrapeLock::default(),
             followers: Followers::default(),

@@ -17,13 +17,12 @@ use tracing::debug;
 use super::{
     access::Authorization,
     error::ApiError,
-    namespaces::RouterNamespaces,
     path::{PathParams, router_id},
 };
 use crate::{
     agent::{Connections, Handle, Snapshot},
     engine::Entry,
-    kernel::{Conntrack, Fullness, matched},
+    kernel::{Conntrack, Fullness, RouterNamespaces, matched},
     model::{Destination, RouterId, RuleTarget, protocol_name},
     resource::{
         ConnectionView, NamespaceView, RouterDetail, RouterDetailAnswer, RouterTraffic, RouterView,
@@ -227,8 +226,8 @@ fn in_namespaces(
     on_host: &RouterNamespaces,
     router: RouterId,
 ) -> (Vec<NamespaceView>, Vec<ConnectionView>) {
-    let names: Vec<_> = on_host.names(router).collect();
-    let visited = on_host.netns().visit(&names, |name, entered| {
+    let names: Vec<_> = on_host.names_of(router).collect();
+    let visited = on_host.folder().visit(&names, |name, entered| {
         let opened = entered.map_err(io::Error::other);
         let opened = opened.and_then(|()| Conntrack::open());
         let asked = opened.and_then(|mut conntrack| -> io::Result<_> {

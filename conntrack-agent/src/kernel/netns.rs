@@ -15,7 +15,6 @@ use rustix::{
 };
 
 use super::{Error, sys};
-use crate::model::RouterId;
 
 /// The magic number `NSFS_MAGIC`, include/uapi/linux/magic.h.
 const NSFS_MAGIC: u32 = 0x6e73_6673;
@@ -23,13 +22,6 @@ const NSFS_MAGIC: u32 = 0x6e73_6673;
 /// The folder of named network namespaces, as `ip netns` keeps it.
 #[derive(Clone, Debug)]
 pub struct NetnsFolder(PathBuf);
-
-/// Returns the possible names of a router's namespaces, existing or not: these
-/// prefixes in front of its id.
-pub fn names_of(prefixes: &[String], router: RouterId) -> impl Iterator<Item = String> {
-    let prefixes = prefixes.iter();
-    prefixes.map(move |prefix| format!("{prefix}{router}"))
-}
 
 impl NetnsFolder {
     /// Names the folder at `path`; it need not exist yet.

@@ -1,47 +1,61 @@
 //! The namespaces of routers, by their names.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
-use super::{Error, NetnsFolder, names_of};
+use super::{Error, NetnsFolder};
 use crate::model::RouterId;
 
-/// The namespaces of routers: the folder that they are in, and what stands in
-/// front of a router's id in their names.
+/// The namespaces of routers: their folder, and the prefixes of their names, which a
+/// router's id follows.
 #[derive(Clone, Debug)]
 pub struct RouterNamespaces {
     folder: NetnsFolder,
-    prefixes: Vec<String>,
+    /// Shared, as each API request takes a copy.
+    prefixes: Arc<[String]>,
 }
 
 impl RouterNamespaces {
-    /// Those in the folder `netns_dir` whose names begin with one of `prefixes`.
+    /// Takes the folder `netns_dir`, and the prefixes of the names.
     #[must_use]
     pub fn new(netns_dir: impl Into<PathBuf>, prefixes: Vec<String>) -> Self {
         Self {
             folder: NetnsFolder::new(netns_dir),
-            prefixes,
+            prefixes: prefixes.into(),
         }
     }
 
-    /// The folder that they are in, and others too.
+    /// Returns the folder, which has other namespaces too.
     #[must_use]
     pub const fn folder(&self) -> &NetnsFolder {
         &self.folder
     }
 
-    /// What the router's namespaces are called, those that there are and others.
+    /// Returns the possible names of the router's namespaces, existing or not.
     pub fn names_of(&self, router: RouterId) -> impl Iterator<Item = String> {
-        names_of(&self.prefixes, router)
+        let prefixes = self.prefixes.iter();
+        prefixes.map(move |prefix| format!("{prefix}{router}"))
     }
 
-    /// The router whose namespace has this name, or would have it.
+    /// Returns the names of the router's namespaces that exist.
+    #[must_use]
+    pub fn existing(&self, router: RouterId) -> BTreeSet<String> {
+        self.names_of(router)
+            .filter(|name| matches!(self.folder.identity(name), Ok(Some(_))))
+            .collect()
+    }
+
+    /// Returns the router whose namespace has this name, or would have it.
     #[must_use]
     pub fn router_of(&self, name: &str) -> Option<RouterId> {
         let mut rests = self.prefixes.iter();
         rests.find_map(|prefix| name.strip_prefix(prefix.as_str())?.parse().ok())
     }
 
-    /// The names that there are in the folder, rising, by their routers.
+    /// Returns the existing names by router, in order.
     ///
     /// # Errors
     /// [`Error::Namespace`] if the folder can't be read.

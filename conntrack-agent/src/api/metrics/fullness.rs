@@ -9,8 +9,7 @@ use prometheus_client::{
 use tracing::debug;
 
 use crate::{
-    api::namespaces::RouterNamespaces,
-    kernel::{Conntrack, Fullness},
+    kernel::{Conntrack, Fullness, RouterNamespaces},
     model::RouterId,
 };
 
@@ -30,8 +29,10 @@ pub(super) fn of(
     on_host: &RouterNamespaces,
     routers: impl Iterator<Item = RouterId>,
 ) -> Vec<NamespaceFullness> {
-    let names: Vec<_> = routers.flat_map(|router| on_host.names(router)).collect();
-    let visited = on_host.netns().visit(&names, |name, entered| {
+    let names: Vec<_> = routers
+        .flat_map(|router| on_host.names_of(router))
+        .collect();
+    let visited = on_host.folder().visit(&names, |name, entered| {
         let asked = entered
             .map_err(io::Error::other)
             .and_then(|()| Conntrack::open()?.fullness());
