@@ -48,7 +48,8 @@ fn the_agent_answers_as_its_description_says() {
     // What would be found if it were there: a field that isn't of its type, and
     // a status that the description doesn't have.
     let mut wrong = committed.clone();
-    wrong["components"]["schemas"]["StatusOut"]["properties"]["version"]["type"] = json!("integer");
+    let version = wrong.pointer_mut("/components/schemas/AgentStatus/properties/version/type");
+    *version.expect("the type of a field") = json!("integer");
     let status = ["--include-path", "/v1/status"];
     let (code, said) = schemathesis.run(&fixture, &wrong, &status);
     assert_eq!(code, Some(1), "{said}");
