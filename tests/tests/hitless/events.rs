@@ -14,6 +14,7 @@ use crate::connections::Source;
 /// confirmed, with its helper if it has one by then.
 pub(crate) struct Events {
     process: Process,
+    router: Netns,
     port: u16,
 }
 
@@ -51,11 +52,20 @@ impl Events {
                 .then_some(())
         };
         wait::until(wait::patience(), listens).expect("conntrack listens");
-        Self { process, port }
+        Self {
+            process,
+            router: router.clone(),
+            port,
+        }
     }
 
-    /// What it has seen of these, when it has seen all that it will.
+    /// What it has seen of these, when it has seen all that it will. Netlink drops events
+    /// on a busy machine (netlink(7)), so the table is asked as well: an entry stays there
+    /// for two minutes after its connection (`nf_conntrack_tcp_timeout_time_wait`).
     pub(crate) fn end(self, made: &BTreeSet<Source>) -> Seen {
+        let port = self.port.to_string();
+        let list = ["-L", "-p", "tcp", "--orig-port-dst", &port];
+        let table = self.router.tool("conntrack", list, "");
         // It may lag behind; a connection that it never sees is for the caller.
         let mut last = 0;
         let all = || {
@@ -69,11 +79,17 @@ impl Events {
             println!("hitless: conntrack says less than there was");
         }
         let mut seen = Seen::default();
-        for line in self.process.lines() {
-            let Some(source) = self.source(&line) else {
+        let events = self.process.lines();
+        let events = events.iter().map(String::as_str);
+        for line in events
+            .filter(|line| line.contains("[NEW]"))
+            .chain(table.lines())
+        {
+            let Some(source) = self.source(line) else {
                 continue;
             };
-            if !made.contains(&source) {
+            let is_known = seen.with.contains(&source) || seen.without.contains(&source);
+            if is_known || !made.contains(&source) {
                 continue;
             }
             if line.contains("helper=ftp") {
@@ -85,8 +101,8 @@ impl Events {
         seen
     }
 
-    /// Of "[NEW] tcp 6 120 `SYN_SENT` src=… dst=… sport=… dport=… …", whose first
-    /// fields are the original direction's.
+    /// Of "[NEW] tcp 6 120 `SYN_SENT` src=… dst=… sport=… dport=… …", or the same from the
+    /// table; the first fields are the original direction's.
     fn source(&self, line: &str) -> Option<Source> {
         let field = |name: &str| {
             let mut fields = line.split_whitespace();
@@ -94,6 +110,6 @@ impl Events {
         };
         let to: u16 = field("dport")?.parse().ok()?;
         let source = (field("src")?.parse().ok()?, field("sport")?.parse().ok()?);
-        (line.contains("[NEW]") && to == self.port).then_some(source)
+        (to == self.port).then_some(source)
     }
 }
