@@ -64,8 +64,8 @@ impl Events {
     /// for two minutes after its connection (`nf_conntrack_tcp_timeout_time_wait`).
     pub(crate) fn end(self, made: &BTreeSet<Source>) -> Seen {
         let port = self.port.to_string();
-        let list = ["-L", "-p", "tcp", "--orig-port-dst", &port];
-        let table = self.router.tool("conntrack", list, "");
+        let arguments = ["-L", "-p", "tcp", "--orig-port-dst", &port];
+        let table = self.router.tool("conntrack", arguments, "");
         // It may lag behind; a connection that it never sees is for the caller.
         let mut last = 0;
         let all = || {
