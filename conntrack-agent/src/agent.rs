@@ -23,7 +23,8 @@ use view::{Turn, Turns};
 pub use worker::{Applied, Handle, Rejection, Request};
 
 use crate::{
-    audit::{AuditRecord, Auditor, Outcome, Peer, RequestId},
+    access::Principal,
+    audit::{AuditRecord, Auditor, Outcome, RequestId, RequestOperation},
     config::Config,
     engine::{Change, Entry, Mapping, Policy},
     event_log::{Event, EventLog},
@@ -31,7 +32,7 @@ use crate::{
     host_state::Bpffs,
     host_state::HostState,
     input::sentence,
-    kernel::{self, Binding, Build, DirtyRouters, MarkBits, Nft, Watch},
+    kernel::{Binding, Build, DirtyRouters, Nft, Watch},
     metrics::{Metrics, Occasion},
     model::{Helper, HelperRule, Origin, RouterId, RuleId},
     reconcile::{Host, Kernel as _, Reconciler, Summary},
@@ -84,11 +85,10 @@ impl Agent {
         goes_on: &dyn Fn() -> bool,
     ) -> Result<Self, AgentError> {
         let id = footprint.agent();
-        let bits = MarkBits::new(config.mark_mask).ok_or(kernel::Error::Missing("mark bits"))?;
-        let binding = Binding::probe(Nft::new(&config.nft), id, bits)?;
+        let binding = Binding::probe(Nft::new(&config.nft), id, config.mark_bits)?;
         let policy = policy(config, binding.helpers().to_vec());
         let wanted = read_rules(rules, &policy)?;
-        let mut host = Host::new(build.clone(), config, id, bits, binding)?;
+        let mut host = Host::new(build.clone(), config, id, binding)?;
         let heartbeat = Heartbeat::default();
         host.beat_to(heartbeat.clone());
         let from = match rebuild {
@@ -267,8 +267,8 @@ impl Agent {
         let routers: BTreeSet<_> = changed.iter().map(|rule| rule.target.router).collect();
         let record = AuditRecord {
             request: RequestId::random(),
-            peer: Peer::RulesFile,
-            operation: "rules_file",
+            peer: Principal::RulesFile,
+            operation: RequestOperation::RulesFile,
             routers: routers.into_iter().collect(),
             before,
             after,
@@ -448,7 +448,7 @@ impl Agent {
 }
 
 pub(crate) fn policy(config: &Config, present: Vec<Helper>) -> Policy {
-    Policy::new(config.limits, present, config.allowed())
+    Policy::new(config.limits, present, config.allowed_helpers.clone())
 }
 
 pub(crate) fn read_rules(

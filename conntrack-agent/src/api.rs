@@ -1,15 +1,13 @@
 //! The control API: HTTP over a Unix socket, and over loopback TCP if configured.
 //!
-//! A connection is let in and its peer known (`server`), the peer has a permit
-//! ([`access`], [`tokens`]), which is asked before a body is read (`authorize`),
+//! A connection is let in and its peer known (`server`), it has its
+//! permissions ([`crate::access`], [`tokens`]), which is asked before a body is read (`authorize`),
 //! and the path's handler (`app`) answers with what the body (`body`) or the query
 //! ([`query`]) asks for; each answer that says no has one form (`error`).
 
-pub mod access;
 mod app;
 mod authorize;
 mod body;
-mod change;
 mod error;
 mod events;
 mod metrics;
@@ -22,6 +20,7 @@ mod requests;
 mod reserve_fd;
 mod response_budget;
 mod responses;
+mod result;
 mod routers;
 mod rules;
 mod server;
@@ -32,9 +31,7 @@ mod traffic;
 mod versions;
 mod views;
 
-pub use access::{Access, AccessError};
 pub use app::{metrics_routes, routes};
-pub use openapi::Description;
 pub use server::{ListenError, Listeners, Probe, SOCKET, Service, remove_socket, serve};
 pub use state::Api;
 pub use tokens::{Tokens, TokensError};

@@ -44,7 +44,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use event::{AuditRecord, Outcome, Peer, RequestId, RequestOperation};
+pub use event::{AuditRecord, Outcome, RequestId, RequestOperation};
 pub use settings::{AuditSettings, AuditTo};
 
 use std::{

@@ -2,6 +2,7 @@
 
 mod api;
 mod carrier;
+mod file;
 mod interfaces;
 #[cfg(test)]
 mod tests;
@@ -15,14 +16,15 @@ use std::{
 
 use serde::Deserialize;
 
+use file::ConfigFile;
+
 use crate::{
-    api::access::{Access, AccessError, Grant},
+    access::Access,
     audit::AuditSettings,
     engine::Limits,
     input::read_text,
     kernel::{MarkBits, RouterNamespaces},
-    model::{Helper, MAX_HELPER_MARK},
-    port_table::Capacity,
+    model::Helper,
     sources::listed,
     telemetry::LogSettings,
 };
@@ -38,10 +40,9 @@ pub const DEFAULT_PATH: &str = "/etc/conntrack-agent/agent.toml";
 /// The size limit of a configuration file, in bytes.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// The agent's configuration. All paths can be moved, so that two agents on one host need
-/// not share any.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields, default)]
+/// The agent's configuration, checked. All paths can be moved, so that two agents on one
+/// host need not share any.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The folder for state that must survive a restart of the host; mode 0700.
     pub state_dir: PathBuf,
@@ -54,22 +55,19 @@ pub struct Config {
     pub netns_dir: PathBuf,
     /// The prefixes of the names of a router's namespaces, in front of its id.
     pub namespace_prefixes: Vec<String>,
-    /// The interfaces in these namespaces that are classified: patterns of their names.
-    /// The loopback never is.
-    pub interfaces: Vec<String>,
+    /// The interfaces in these namespaces that are classified. The loopback never is.
+    pub interfaces: Interfaces,
     /// The way programs are attached to interfaces.
     pub attach: Attach,
-    /// The classified interfaces that get an XDP program too; the first entry that
-    /// matches an interface's name counts.
-    #[serde(rename = "interface")]
-    pub xdp: Vec<XdpEntry>,
+    /// The classified interfaces that get an XDP program too.
+    pub xdp: XdpInterfaces,
     /// The nft program: a path, or a name that is searched in `PATH`.
     pub nft: PathBuf,
     /// The carrier of the helper mark into the namespace's prerouting chain.
     pub carrier: CarrierChoice,
     /// The bits of `skb->mark` that are the agent's: one run of bits. Where they carry
     /// the helper mark, the prerouting chain clears them again.
-    pub mark_mask: u32,
+    pub mark_bits: MarkBits,
     /// The treatment of the datapath when the agent is told to end.
     pub on_stop: OnStop,
     /// The seconds between two full passes, for changes that no event reported.
@@ -79,17 +77,16 @@ pub struct Config {
     pub follow_connections: bool,
     /// The limits on rules and routers.
     pub limits: Limits,
-    /// The helpers that rules may use, by their names in rules.
-    pub allowed_helpers: Vec<String>,
+    /// The helpers that rules may use.
+    pub allowed_helpers: Vec<Helper>,
     /// The API's socket and its limits.
     pub api: ApiConfig,
     /// What is logged, and how.
     pub log: LogSettings,
     /// Where the audit trail goes, and how much of it there may be.
     pub audit: AuditSettings,
-    /// Who may use the API, beside root.
-    #[serde(rename = "grant")]
-    pub grants: Vec<Grant>,
+    /// The grants of the API, beside root.
+    pub access: Access,
     /// The API's TCP listener, beside the Unix socket; by default there is none.
     pub tcp: Option<Tcp>,
     /// The address of metrics, beside the API; by default there is none.
@@ -124,32 +121,7 @@ pub enum OnStop {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            state_dir: "/var/lib/conntrack-agent".into(),
-            runtime_dir: "/run/conntrack-agent".into(),
-            bpffs_dir: "/sys/fs/bpf/conntrack-agent".into(),
-            netns_dir: "/run/netns".into(),
-            namespace_prefixes: vec!["qrouter-".into(), "snat-".into()],
-            interfaces: vec!["*".into()],
-            attach: Attach::default(),
-            xdp: Vec::new(),
-            nft: "nft".into(),
-            carrier: CarrierChoice::default(),
-            mark_mask: 0xff00_0000,
-            on_stop: OnStop::default(),
-            full_pass_seconds: 600,
-            follow_connections: true,
-            limits: Limits::default(),
-            allowed_helpers: Helper::all()
-                .map(|helper| helper.name().to_owned())
-                .collect(),
-            api: ApiConfig::default(),
-            log: LogSettings::default(),
-            audit: AuditSettings::default(),
-            grants: Vec::new(),
-            tcp: None,
-            metrics: None,
-        }
+        ConfigFile::default().checked().0
     }
 }
 
@@ -206,11 +178,11 @@ impl Config {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|source| ConfigError::Parse {
+        let file: ConfigFile = toml::from_str(text).map_err(|source| ConfigError::Parse {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
-        let faults = config.faults();
+        let (config, faults) = file.checked();
         if faults.is_empty() {
             Ok(config)
         } else {
@@ -238,117 +210,5 @@ impl Config {
     #[must_use]
     pub const fn full_pass(&self) -> Duration {
         Duration::from_secs(self.full_pass_seconds)
-    }
-
-    /// Returns the helpers that rules may use.
-    #[must_use]
-    pub fn allowed(&self) -> Vec<Helper> {
-        let named = self.allowed_helpers.iter().map(|name| Helper::named(name));
-        named.flatten().flatten().collect()
-    }
-
-    /// Returns the interfaces that are classified.
-    #[must_use]
-    pub fn interfaces(&self) -> Interfaces {
-        // A checked configuration has no invalid pattern.
-        Interfaces::matching(&self.interfaces).unwrap_or_default()
-    }
-
-    /// Returns the interfaces that get an XDP program too.
-    #[must_use]
-    pub fn xdp(&self) -> XdpInterfaces {
-        // A checked configuration has no invalid pattern.
-        XdpInterfaces::of(&self.xdp).unwrap_or_default()
-    }
-
-    fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        for (key, path) in [
-            ("state_dir", &self.state_dir),
-            ("runtime_dir", &self.runtime_dir),
-            ("bpffs_dir", &self.bpffs_dir),
-            ("netns_dir", &self.netns_dir),
-        ] {
-            if !path.is_absolute() || path.parent().is_none() {
-                faults.push(format!(
-                    "{key} = {:?}: an absolute path below / is wanted",
-                    path.display()
-                ));
-            }
-        }
-        // bpffs allows no names with a dot (kernel/bpf/inode.c, bpf_lookup).
-        if self
-            .bpffs_dir
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().contains(&b'.'))
-        {
-            faults.push(format!(
-                "bpffs_dir = {:?}: its last part must not contain a dot, bpffs allows none",
-                self.bpffs_dir.display()
-            ));
-        }
-        if self.namespace_prefixes.is_empty() {
-            faults.push("namespace_prefixes is empty: at least one is wanted".into());
-        }
-        for (index, prefix) in self.namespace_prefixes.iter().enumerate() {
-            let allowed =
-                |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
-            if prefix.is_empty() || prefix.len() > 64 || !prefix.chars().all(allowed) {
-                faults.push(format!(
-                    "namespace_prefixes has {prefix:?}: 1 to 64 letters, digits, - and _ are allowed"
-                ));
-            }
-            if self.namespace_prefixes[..index].contains(prefix) {
-                faults.push(format!("namespace_prefixes has {prefix:?} twice"));
-            }
-        }
-        if let Err(more) = Interfaces::matching(&self.interfaces) {
-            faults.extend(more);
-        }
-        if let Err(more) = XdpInterfaces::of(&self.xdp) {
-            faults.extend(more);
-        }
-        if self.nft.as_os_str().is_empty() {
-            faults.push("nft is empty: a program's name or path is wanted".into());
-        }
-        let most = usize::from(Capacity::MAX.slots) - 1;
-        if !(1..=most).contains(&self.limits.rules_per_router) {
-            faults.push(format!(
-                "limits.rules_per_router = {}: 1 to {most} are allowed",
-                self.limits.rules_per_router
-            ));
-        }
-        if !(1..=86_400).contains(&self.full_pass_seconds) {
-            faults.push(format!(
-                "full_pass_seconds = {}: 1 to 86400 are allowed",
-                self.full_pass_seconds
-            ));
-        }
-        faults.extend(self.api.limits.faults());
-        if self.limits.routers == 0 {
-            faults.push("limits.routers = 0: at least 1 is wanted".into());
-        }
-        for name in &self.allowed_helpers {
-            if let Err(error) = Helper::named(name) {
-                faults.push(format!("allowed_helpers: {error}"));
-            }
-        }
-        if MarkBits::new(self.mark_mask).is_none() {
-            faults.push(format!(
-                "mark_mask = {:#010x}: one run of adjoining bits is wanted, wide enough for {MAX_HELPER_MARK}",
-                self.mark_mask
-            ));
-        }
-        faults.extend(self.audit.faults());
-        if let Err(AccessError { faults: more }) = Access::new(&self.grants) {
-            faults.extend(more);
-        }
-        if let Some(tcp) = &self.tcp {
-            faults.extend(tcp.faults());
-        }
-        if let Some(metrics) = &self.metrics {
-            faults.extend(metrics.faults());
-        }
-        faults
     }
 }

@@ -23,7 +23,7 @@ use std::io;
 use crate::{
     config::Config,
     input::sentence,
-    kernel::{self, AgentId, Binding, Hooks, MarkBits, Netns, Nft},
+    kernel::{self, AgentId, Binding, Hooks, Netns, Nft},
 };
 pub use finding::{Finding, Verdict};
 use sys_paths::SysPaths;
@@ -68,16 +68,12 @@ fn look_at_the_machine(
     findings.push(machine::attach(config.attach, hooks.as_ref(), may_ask));
     let nft = Nft::new(&config.nft);
     findings.push(helpers::nft(&nft));
-    let mut binding = None;
-    // A configuration with invalid bits isn't loaded, so this always matches.
-    if let Some(bits) = MarkBits::new(config.mark_mask) {
-        let probed = Binding::probe(nft, agent, bits);
-        let allowed = config.allowed();
-        findings.push(helpers::present(probed.as_ref(), &allowed, may_ask));
-        binding = probed.ok();
-    }
+    let probed = Binding::probe(nft, agent, config.mark_bits);
+    let allowed = &config.allowed_helpers;
+    findings.push(helpers::present(probed.as_ref(), allowed, may_ask));
+    let binding = probed.ok();
     // After the probe, which makes the kernel load the helpers' modules.
-    findings.extend(parameters::check(paths, &config.allowed()));
+    findings.extend(parameters::check(paths, allowed));
     findings.extend(carrier::obstacle(config.carrier, binding.as_ref()));
     let hooks = hooks.ok();
     findings.extend(programs::obstacle(hooks.as_ref()));
@@ -111,13 +107,13 @@ fn look_at_routers(
             findings.extend(found);
             wanted = due;
         }
-        let found = rules::check(probe.owner, config.mark_mask, wanted, &router);
+        let found = rules::check(probe.owner, config.mark_bits.mask(), wanted, &router);
         findings.extend(found);
         if let Some(hooks) = &probe.hooks {
             findings.extend(programs::check(hooks, config, &router, &mut programs));
         }
         findings.extend(helpers::automatic(paths, &router));
-        findings.extend(reverse_path::check(paths, &config.interfaces(), &router));
+        findings.extend(reverse_path::check(paths, &config.interfaces, &router));
         findings.extend(limits::of_the_kernel(paths, &router));
     }
     findings.push(routers::summary(count, with_rules));

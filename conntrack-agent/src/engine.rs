@@ -4,13 +4,15 @@
 
 mod change;
 mod decide;
+mod entry;
 mod mapping;
 mod policy;
 mod refusal;
 mod request;
 
 pub use change::Change;
-pub use mapping::{Entry, Inconsistent, Mapping};
+pub use entry::Entry;
+pub use mapping::{Inconsistent, Mapping};
 pub use policy::{Limits, Policy};
 pub use refusal::{Reason, Refusal};
 pub use request::{NewRule, Operation};

@@ -21,6 +21,7 @@
 //! - [`heartbeat`]: shows that a part of the daemon makes progress
 //! - [`kernel`]: the only code that touches the kernel
 
+pub mod access;
 pub mod agent;
 pub mod api;
 pub mod audit;

@@ -11,4 +11,11 @@ pub use capacity::{Capacity, TooManyRules};
 pub use edit::{Edit, Write};
 pub use image::Image;
 pub use partial::{Amendment, PartialTable, TakesMore};
-pub use plan::{Wanted, fill, plan};
+pub use plan::{fill, plan};
+
+use std::collections::BTreeMap;
+
+use conntrack_ebpf::abi::Destination;
+
+/// The helper mark that packets for each destination should get.
+pub type Wanted = BTreeMap<Destination, u32>;

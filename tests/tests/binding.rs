@@ -45,7 +45,7 @@ impl Scene {
         let netns = lab.netns("router");
         let nft = lab.dir().path().join("nft");
         let agent = AgentId::random();
-        let bits = MarkBits::new(Config::default().mark_mask).expect("the default");
+        let bits = Config::default().mark_bits;
         symlink(real_nft(), &nft).unwrap();
         let binding = Binding::probe(Nft::new(&nft), agent, bits).expect("nft");
         let folder = NetnsFolder::new(lab.dir().netns_dir());

@@ -25,8 +25,8 @@ use aya::{maps::MapError, sys::SyscallError};
 use conntrack_agent::{
     config::{Attach, AttachXdp, Config, Interfaces, XdpEntry, XdpInterfaces},
     kernel::{
-        AgentId, Binding, BindingCarriers, BindingState, Build, Carrier, Error, Instance, MarkBits,
-        Nft, Pins, Usable, XdpMode,
+        AgentId, Binding, BindingCarriers, BindingState, Build, Carrier, Error, Instance, Nft,
+        Pins, Usable, XdpMode,
     },
     model::{Destination, Protocol, RouterId},
     port_table::{Amendment, Capacity, PartialTable, Wanted, Write},
@@ -213,9 +213,7 @@ impl World for InMemory {
     }
 
     fn classify_by_xdp(&mut self, entries: &[(&str, XdpMode)]) {
-        let interfaces = XdpInterfaces::of(&xdp_entries(entries));
-        self.kernel
-            .classify_by_xdp(interfaces.expect("good patterns"));
+        self.kernel.classify_by_xdp(xdp_interfaces(entries));
     }
 
     fn foreign_xdp(&mut self, is_there: bool) {
@@ -283,7 +281,7 @@ impl Real {
             ..Config::default()
         };
         let agent = AgentId::random();
-        let binding = Binding::probe(Nft::new(&config.nft), agent, bits(&config)).expect("nft");
+        let binding = Binding::probe(Nft::new(&config.nft), agent, config.mark_bits).expect("nft");
         let build = Build::built_in();
         Self {
             kernel: host(&build, &config, agent, &binding),
@@ -386,7 +384,7 @@ impl World for Real {
     }
 
     fn classify(&mut self, patterns: &[&str]) {
-        self.config.interfaces = patterns.iter().map(|&pattern| pattern.into()).collect();
+        self.config.interfaces = globs(patterns);
         self.kernel = host(&self.build, &self.config, self.agent, &self.binding);
     }
 
@@ -403,7 +401,7 @@ impl World for Real {
     }
 
     fn classify_by_xdp(&mut self, entries: &[(&str, XdpMode)]) {
-        self.config.xdp = xdp_entries(entries);
+        self.config.xdp = xdp_interfaces(entries);
         self.kernel = host(&self.build, &self.config, self.agent, &self.binding);
     }
 
@@ -430,16 +428,12 @@ impl World for Real {
     }
 }
 
-fn bits(config: &Config) -> MarkBits {
-    MarkBits::new(config.mark_mask).expect("the default")
-}
-
 fn host(build: &Build, config: &Config, agent: AgentId, binding: &Binding) -> Host {
-    let host = Host::new(build.clone(), config, agent, bits(config), binding.clone());
+    let host = Host::new(build.clone(), config, agent, binding.clone());
     host.expect("a kernel that can be asked")
 }
 
-fn xdp_entries(entries: &[(&str, XdpMode)]) -> Vec<XdpEntry> {
+fn xdp_interfaces(entries: &[(&str, XdpMode)]) -> XdpInterfaces {
     let entry = |(name, mode): &(&str, XdpMode)| XdpEntry {
         name: (*name).into(),
         attach: match mode {
@@ -447,7 +441,8 @@ fn xdp_entries(entries: &[(&str, XdpMode)]) -> Vec<XdpEntry> {
             XdpMode::Generic => AttachXdp::Generic,
         },
     };
-    entries.iter().map(entry).collect()
+    let entries: Vec<_> = entries.iter().map(entry).collect();
+    XdpInterfaces::of(&entries).expect("good patterns")
 }
 
 fn globs(patterns: &[&str]) -> Interfaces {

@@ -1,57 +1,77 @@
-//! The routes: which request is answered by which handler.
+//! The routes: which request is answered by which handler, and their description.
 
 use std::sync::Arc;
 
-use axum::{Router, http::StatusCode, routing::get};
+use axum::{Json, Router, http::StatusCode, routing::get};
+use utoipa::{Modify as _, OpenApi as _, openapi::OpenApi};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     error::ApiError,
-    events::events,
-    metrics::metrics,
-    openapi::document,
-    routers::{list_routers, show_router},
-    rules::{
-        create_rules, delete_rule, list_all_rules, list_rules, replace_all_rules, replace_rules,
-        show_rule, update_rule,
-    },
+    events, metrics,
+    openapi::{Description, Refusals, Token},
+    routers, rules,
     state::Api,
-    status::status,
-    traffic::{traffic, traffic_of},
-    versions::{resources, versions},
+    status, traffic, versions,
 };
 
 /// Assembles the routes of all resources. The server adds the caller's authorization to each
 /// request as an extension.
 pub fn routes(api: Arc<Api>) -> Router {
-    const RULES: &str = "/v2.0/routers/{router_id}/conntrack_helpers";
-    const RULE: &str = "/v2.0/routers/{router_id}/conntrack_helpers/{id}";
-    Router::new()
-        .route("/", get(versions))
-        .route("/v2.0", get(resources))
-        .route("/v2.0/", get(resources))
-        .route("/v2.0/routers", get(list_routers))
-        .route("/v2.0/routers/{router_id}", get(show_router))
-        .route(RULES, get(list_rules).post(create_rules).put(replace_rules))
-        .route(RULE, get(show_rule).put(update_rule).delete(delete_rule))
-        .route(
-            "/v1/conntrack_helpers",
-            get(list_all_rules).put(replace_all_rules),
-        )
-        .route("/v1/status", get(status))
-        .route("/v1/events", get(events))
-        .route("/v1/traffic", get(traffic))
-        .route("/v1/traffic/{router_id}", get(traffic_of))
-        .route("/metrics", get(metrics))
-        .route("/v1/openapi.json", get(document))
+    described_routes()
+        .split_for_parts()
+        .0
+        .route("/v2.0/", get(versions::resources))
         .fallback(no_resource)
         .method_not_allowed_fallback(no_method)
         .with_state(api)
 }
 
+/// Returns the API's description, from the routes themselves.
+pub(super) fn description() -> OpenApi {
+    let mut document = described_routes().into_openapi();
+    Refusals.modify(&mut document);
+    Token.modify(&mut document);
+    document
+}
+
+/// Each route, with its description beside its handler.
+fn described_routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(versions::versions))
+        .routes(routes!(versions::resources))
+        .routes(routes!(routers::list_routers))
+        .routes(routes!(routers::show_router))
+        .routes(routes!(
+            rules::list_rules,
+            rules::create_rules,
+            rules::replace_rules
+        ))
+        .routes(routes!(
+            rules::show_rule,
+            rules::update_rule,
+            rules::delete_rule
+        ))
+        .routes(routes!(rules::list_all_rules, rules::replace_all_rules))
+        .routes(routes!(status::status))
+        .routes(routes!(events::events))
+        .routes(routes!(traffic::traffic))
+        .routes(routes!(traffic::traffic_of))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(document))
+}
+
+/// The API's description.
+#[utoipa::path(get, tag = "agent", path = "/v1/openapi.json",
+    responses((status = 200, description = "This document", body = Object)))]
+async fn document() -> Json<OpenApi> {
+    Json(description())
+}
+
 /// What the metrics' own address has.
 pub fn metrics_routes(api: Arc<Api>) -> Router {
     Router::new()
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(metrics::metrics))
         .fallback(no_resource_but_metrics)
         .method_not_allowed_fallback(no_method)
         .with_state(api)

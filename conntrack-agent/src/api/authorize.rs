@@ -10,11 +10,10 @@ use axum::{
 use serde::Deserialize;
 
 use super::{
-    access::Authorization,
     error::ApiError,
     path::{PathParams, router_id},
 };
-use crate::model::RouterId;
+use crate::{access::Authorization, model::RouterId};
 
 /// The router of the path, which the caller may change.
 ///

@@ -8,9 +8,11 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{access::Forbidden, query::QueryError};
+use super::{query::QueryError, result::RequestResult};
 use crate::{
+    access::Forbidden,
     agent::Rejection,
+    audit::Outcome,
     engine::{Reason, Refusal},
     model::HelperError,
 };
@@ -44,15 +46,6 @@ struct ErrorDetail {
     message: String,
     /// Nothing; Neutron's clients want the field.
     detail: &'static str,
-}
-
-/// The sentence of an answer, for the audit trail.
-#[derive(Clone, Debug)]
-pub(super) struct ErrorSummary {
-    pub(super) sentence: String,
-    /// Whether the request was right and the agent could not do it. Nobody can
-    /// bring that about at will, so all of these are recorded.
-    pub(super) is_failure: bool,
 }
 
 impl ApiError {
@@ -90,6 +83,17 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "RouterNotFound", message)
     }
 
+    /// Returns the outcome of the request. A failure is the agent's: nobody can bring it
+    /// about at will, so all of these are recorded.
+    fn outcome(&self) -> Outcome {
+        let message = self.message.clone();
+        match (self.status, self.kind) {
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => Outcome::NotAllowed(message),
+            (_, FAILED) => Outcome::Failed(message),
+            _ => Outcome::Refused(message),
+        }
+    }
+
     /// There is no such rule on the router.
     pub(super) fn no_rule(given: &str) -> Self {
         let message = format!("Conntrack helper {} could not be found", short(given));
@@ -104,10 +108,7 @@ fn short(given: &str) -> String {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let said = ErrorSummary {
-            sentence: self.message.clone(),
-            is_failure: self.kind == FAILED,
-        };
+        let outcome = self.outcome();
         let body = ErrorBody {
             neutron_error: ErrorDetail {
                 kind: self.kind,
@@ -120,7 +121,7 @@ impl IntoResponse for ApiError {
             let seconds = header::HeaderValue::from_static("1");
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
-        response.extensions_mut().insert(said);
+        RequestResult::put_into(&mut response, outcome);
         response
     }
 }

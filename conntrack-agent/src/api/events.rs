@@ -15,8 +15,9 @@ use axum::{
 use serde_json::Map;
 use tokio::{sync::Semaphore, time::Instant};
 
-use super::{access::Authorization, error::ApiError};
+use super::error::ApiError;
 use crate::{
+    access::Authorization,
     agent::Handle,
     event_log::{Event, LoggedEvent},
     model::RouterId,
@@ -114,7 +115,7 @@ fn shown(entry: &LoggedEvent) -> EventView<Event> {
 
 /// What has happened since an event that was told before, of the routers that the
 /// caller may read.
-#[utoipa::path(get, path = "/v1/events", params(Wanted),
+#[utoipa::path(get, tag = "agent", path = "/v1/events", params(Wanted),
     responses((status = 200, description = "Events", body = EventPageView)))]
 pub(super) async fn events(
     State(agent): State<Handle>,

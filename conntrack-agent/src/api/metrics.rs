@@ -20,8 +20,9 @@ use tokio::{sync::Mutex, task::spawn_blocking};
 use tracing::debug;
 
 use self::fullness::NamespaceFullness;
-use super::{access::Authorization, error::ApiError};
+use super::error::ApiError;
 use crate::{
+    access::Authorization,
     agent::{Condition, Connections, Handle},
     kernel::{RouterNamespaces, Tally, matched},
     metrics::Exposition,
@@ -35,7 +36,7 @@ use crate::{
 pub(super) struct ScrapeLock(Arc<Mutex<()>>);
 
 /// All metrics, in OpenMetrics if it is asked for.
-#[utoipa::path(get, path = "/metrics",
+#[utoipa::path(get, tag = "agent", path = "/metrics",
     responses((status = 200, description = "Metrics", content(
         (String = "text/plain"), (String = "application/openmetrics-text")))))]
 pub(super) async fn metrics(

@@ -1,6 +1,5 @@
-//! The API's description, made from the code that answers.
+//! The parts of the API's description that no route has: refusals and tokens.
 
-use axum::Json;
 use utoipa::{
     Modify, OpenApi, PartialSchema as _,
     openapi::{
@@ -10,9 +9,9 @@ use utoipa::{
     },
 };
 
-use super::{error, events, metrics, routers, rules, status, traffic, versions};
+use super::error;
 
-/// All resources.
+/// What the description says beside the routes.
 #[derive(Debug, OpenApi)]
 #[openapi(
     info(
@@ -20,53 +19,13 @@ use super::{error, events, metrics, routers, rules, status, traffic, versions};
         description = "Neutron's conntrack helper resources, and the agent's own. Over the \
                        Unix socket the kernel says who asks; over TCP a token does."
     ),
-    paths(
-        versions::versions,
-        versions::resources,
-        routers::list_routers,
-        routers::show_router,
-        rules::list_rules,
-        rules::create_rules,
-        rules::replace_rules,
-        rules::show_rule,
-        rules::update_rule,
-        rules::delete_rule,
-        rules::list_all_rules,
-        rules::replace_all_rules,
-        status::status,
-        events::events,
-        traffic::traffic,
-        traffic::traffic_of,
-        metrics::metrics,
-        document
-    ),
-    components(schemas(error::ErrorBody)),
-    modifiers(&Refusals, &Token)
+    components(schemas(error::ErrorBody))
 )]
-pub struct Description;
-
-impl Description {
-    /// The document as it is committed: indented, with a line's end at its end.
-    ///
-    /// # Errors
-    /// If it can't be written as JSON.
-    pub fn text() -> Result<String, serde_json::Error> {
-        let mut text = Self::openapi().to_pretty_json()?;
-        text.push('\n');
-        Ok(text)
-    }
-}
-
-/// The API's description.
-#[utoipa::path(get, path = "/v1/openapi.json",
-    responses((status = 200, description = "This document", body = Object)))]
-pub(super) async fn document() -> Json<utoipa::openapi::OpenApi> {
-    Json(Description::openapi())
-}
+pub(super) struct Description;
 
 /// The answers that say no. They are made where requests are read, not by a
 /// resource, so which ones an operation can give follows from what it takes.
-struct Refusals;
+pub(super) struct Refusals;
 
 /// When an operation can give a refusal.
 #[derive(Clone, Copy)]
@@ -193,7 +152,7 @@ fn refuse(operation: &mut Operation, changes: bool) {
 }
 
 /// How to say who asks.
-struct Token;
+pub(super) struct Token;
 
 impl Modify for Token {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
@@ -211,13 +170,14 @@ impl Modify for Token {
 mod tests {
     use std::{fs, path::Path};
 
-    use super::*;
+    use crate::api::app::description;
 
     /// `CONNTRACK_WRITE_DOCS=1` writes the file instead of comparing it.
     #[test]
     fn the_committed_document_is_what_the_code_says() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
-        let text = Description::text().unwrap();
+        let mut text = description().to_pretty_json().unwrap();
+        text.push('\n');
         if std::env::var_os("CONNTRACK_WRITE_DOCS").is_some() {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, text).unwrap();
@@ -235,7 +195,7 @@ mod tests {
     /// would show here.
     #[test]
     fn every_operation_says_how_it_can_refuse() {
-        let document = Description::openapi();
+        let document = description();
         let statuses = |path: &str, method: &str| -> Vec<String> {
             let item = document.paths.get_path_item(path).unwrap();
             let operation = match method {

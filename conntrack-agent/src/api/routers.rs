@@ -9,7 +9,6 @@ use axum::{
 };
 
 use super::{
-    access::Authorization,
     error::ApiError,
     parameters::RouterParameters,
     path::{PathParams, router_id},
@@ -17,13 +16,14 @@ use super::{
     responses::{RouterList, item},
 };
 use crate::{
+    access::Authorization,
     agent::Handle,
     kernel::RouterNamespaces,
     resource::{RouterAnswer, RouterView},
 };
 
 /// All routers that have a rule, or a namespace on this host.
-#[utoipa::path(get, tag = "app", path = "/v2.0/routers",
+#[utoipa::path(get, tag = "routers", path = "/v2.0/routers",
     params(RouterParameters),
     responses((status = 200, description = "Routers", body = RouterList)))]
 pub(super) async fn list_routers(
@@ -51,7 +51,7 @@ pub(super) async fn list_routers(
 }
 
 /// One router.
-#[utoipa::path(get, tag = "app", path = "/v2.0/routers/{router_id}",
+#[utoipa::path(get, tag = "routers", path = "/v2.0/routers/{router_id}",
     params(("router_id" = String, Path, format = Uuid)),
     responses((status = 200, description = "The router", body = RouterAnswer)))]
 pub(super) async fn show_router(

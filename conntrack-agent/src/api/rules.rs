@@ -1,5 +1,7 @@
 //! The rules: a router's, and all.
 
+use std::collections::HashMap;
+
 use axum::{
     Extension, Json,
     extract::{RawQuery, State},
@@ -9,20 +11,20 @@ use axum::{
 use serde_json::Map;
 
 use super::{
-    access::Authorization,
     authorize::{AuthorizedForAll, AuthorizedRouter},
     body::{JsonBody, JsonObject},
-    change::{change, come},
     error::ApiError,
     parameters::RuleParameters,
     path::{PathParams, router_id},
     query::ListQuery,
     requests::{CreateBody, ReplaceAllBody, ReplaceBody, UpdateBody},
     responses::{MadeAnswer, RuleList, item},
+    result::{Changed, Changes},
 };
 use crate::{
+    access::Authorization,
     agent::{Handle, Request, Snapshot},
-    engine::{Entry, Operation},
+    engine::{Change, Entry, Operation},
     kernel::RouterNamespaces,
     model::{Origin, RouterId, RuleId},
     resource::{DifferenceView, RuleAnswer, RuleView, RulesAnswer},
@@ -30,7 +32,7 @@ use crate::{
 };
 
 /// The rules of a router.
-#[utoipa::path(get, tag = "app", path = "/v2.0/routers/{router_id}/conntrack_helpers",
+#[utoipa::path(get, tag = "rules", path = "/v2.0/routers/{router_id}/conntrack_helpers",
     params(("router_id" = String, Path, format = Uuid), RuleParameters),
     responses((status = 200, description = "Rules", body = RuleList)))]
 pub(super) async fn list_rules(
@@ -60,7 +62,7 @@ pub(super) async fn list_rules(
 }
 
 /// The rules of all routers.
-#[utoipa::path(get, tag = "app", path = "/v1/conntrack_helpers",
+#[utoipa::path(get, tag = "rules", path = "/v1/conntrack_helpers",
     params(RuleParameters),
     responses((status = 200, description = "Rules", body = RuleList)))]
 pub(super) async fn list_all_rules(
@@ -82,14 +84,14 @@ pub(super) async fn list_all_rules(
 }
 
 /// One rule or several: all of them, or none.
-#[utoipa::path(post, tag = "app", path = "/v2.0/routers/{router_id}/conntrack_helpers",
+#[utoipa::path(post, tag = "rules", path = "/v2.0/routers/{router_id}/conntrack_helpers",
     params(("router_id" = String, Path, format = Uuid)), request_body = CreateBody,
     responses((status = 201, description = "Made", body = MadeAnswer)))]
 pub(super) async fn create_rules(
     State(agent): State<Handle>,
     AuthorizedRouter(router): AuthorizedRouter,
     JsonBody(body): JsonBody<CreateBody>,
-) -> Result<Response, ApiError> {
+) -> Result<Changed<MadeAnswer>, ApiError> {
     let (is_bulk, rules) = match body {
         CreateBody::One(rule) => (false, vec![rule]),
         CreateBody::Several(rules) => (true, rules),
@@ -99,9 +101,9 @@ pub(super) async fn create_rules(
     let ids: Vec<_> = rules.iter().map(|rule| rule.id).collect();
     let batch = rules.into_iter().map(Operation::Create).collect();
     let request = Request::OnRouter(router, batch);
-    let (change, did) = change(&agent, request).await?;
-    let mut made = come(&agent, &change);
-    let mut made = ids.iter().filter_map(|id| made.remove(id));
+    let change = agent.change(Origin::Api, request).await?;
+    let mut views = added_views(&agent, &change);
+    let mut made = ids.iter().filter_map(|id| views.remove(id));
     let answer = if is_bulk {
         MadeAnswer::Several(RulesAnswer {
             conntrack_helpers: made.collect(),
@@ -110,35 +112,41 @@ pub(super) async fn create_rules(
         let conntrack_helper = made.next().ok_or_else(ApiError::unwritten)?;
         MadeAnswer::One(RuleAnswer { conntrack_helper })
     };
-    Ok((StatusCode::CREATED, Extension(did), Json(answer)).into_response())
+    Ok(Changed {
+        status: StatusCode::CREATED,
+        changes: Changes::of(&change),
+        body: Some(answer),
+    })
 }
 
 /// The router's rules of origin api become these, or stay as they are.
-#[utoipa::path(put, tag = "app", path = "/v2.0/routers/{router_id}/conntrack_helpers",
+#[utoipa::path(put, tag = "rules", path = "/v2.0/routers/{router_id}/conntrack_helpers",
     params(("router_id" = String, Path, format = Uuid)), request_body = ReplaceBody,
     responses((status = 200, description = "Replaced", body = RulesAnswer)))]
 pub(super) async fn replace_rules(
     State(agent): State<Handle>,
     AuthorizedRouter(router): AuthorizedRouter,
     JsonBody(body): JsonBody<ReplaceBody>,
-) -> Result<Response, ApiError> {
+) -> Result<Changed<RulesAnswer>, ApiError> {
     let rules = body
         .conntrack_helpers
         .into_iter()
         .map(|JsonObject(rule)| rule.on(router));
     let rules = rules.collect::<Result<_, _>>()?;
     let batch = vec![Operation::Replace { router, rules }];
-    let (_, did) = change(&agent, Request::OnRouter(router, batch)).await?;
+    let change = agent
+        .change(Origin::Api, Request::OnRouter(router, batch))
+        .await?;
     let seen = agent.view().read();
     let own = seen.mapping.of(router);
     let own = own.filter(|entry| entry.rule.origin == Origin::Api);
     let conntrack_helpers = own.map(|entry| RuleView::new(&seen, entry)).collect();
     let answer = RulesAnswer { conntrack_helpers };
-    Ok((Extension(did), Json(answer)).into_response())
+    Ok(Changed::ok(Changes::of(&change), answer))
 }
 
 /// The rules of origin api on all routers become these, or stay as they are.
-#[utoipa::path(put, tag = "app", path = "/v1/conntrack_helpers",
+#[utoipa::path(put, tag = "rules", path = "/v1/conntrack_helpers",
     params(("dry_run" = Option<bool>, Query)), request_body = ReplaceAllBody,
     responses((status = 200, description = "Replaced", body = DifferenceView)))]
 pub(super) async fn replace_all_rules(
@@ -174,11 +182,10 @@ pub(super) async fn replace_all_rules(
     }
     let count = wanted.rules().count();
     let request = Request::Everything(wanted);
-    let (change, did) = if dry_run {
-        (agent.decide(Origin::Api, &request)?, None)
+    let change = if dry_run {
+        agent.decide(Origin::Api, &request)?
     } else {
-        let (change, did) = change(&agent, request).await?;
-        (change, Some(did))
+        agent.change(Origin::Api, request).await?
     };
     let seen = agent.view().read();
     let shown = |entries: &[Entry]| -> Vec<_> {
@@ -193,11 +200,14 @@ pub(super) async fn replace_all_rules(
         unchanged: count - change.added().len(),
         other: Map::new(),
     };
-    Ok((did.map(Extension), Json(answer)).into_response())
+    if dry_run {
+        return Ok(Json(answer).into_response());
+    }
+    Ok(Changed::ok(Changes::of(&change), answer).into_response())
 }
 
 /// One rule.
-#[utoipa::path(get, tag = "app", path = "/v2.0/routers/{router_id}/conntrack_helpers/{id}",
+#[utoipa::path(get, tag = "rules", path = "/v2.0/routers/{router_id}/conntrack_helpers/{id}",
     params(("router_id" = String, Path, format = Uuid), ("id" = String, Path, format = Uuid)),
     responses((status = 200, description = "The rule", body = RuleAnswer)))]
 pub(super) async fn show_rule(
@@ -216,7 +226,7 @@ pub(super) async fn show_rule(
 }
 
 /// Changes a rule; it keeps its name, its router and its age.
-#[utoipa::path(put, tag = "app", path = "/v2.0/routers/{router_id}/conntrack_helpers/{id}",
+#[utoipa::path(put, tag = "rules", path = "/v2.0/routers/{router_id}/conntrack_helpers/{id}",
     params(("router_id" = String, Path, format = Uuid), ("id" = String, Path, format = Uuid)), request_body = UpdateBody,
     responses((status = 200, description = "Changed", body = RuleAnswer)))]
 pub(super) async fn update_rule(
@@ -224,7 +234,7 @@ pub(super) async fn update_rule(
     AuthorizedRouter(router): AuthorizedRouter,
     PathParams((_, given)): PathParams<(String, String)>,
     JsonBody(body): JsonBody<UpdateBody>,
-) -> Result<Response, ApiError> {
+) -> Result<Changed<RuleAnswer>, ApiError> {
     let entry = rule_of(&agent.view().read(), router, &given)?;
     let id = entry.rule.id;
     let (port, helper) = body.conntrack_helper.0.from(entry.rule.target)?;
@@ -235,27 +245,44 @@ pub(super) async fn update_rule(
         port,
         helper,
     }];
-    let (change, did) = change(&agent, Request::OnRouter(router, batch)).await?;
+    let change = agent
+        .change(Origin::Api, Request::OnRouter(router, batch))
+        .await?;
     // Nothing comes if it says already what it is to say.
-    let changed = come(&agent, &change).remove(&id);
+    let changed = added_views(&agent, &change).remove(&id);
     let conntrack_helper = changed.unwrap_or_else(|| RuleView::new(&agent.view().read(), &entry));
     let answer = RuleAnswer { conntrack_helper };
-    Ok((Extension(did), Json(answer)).into_response())
+    Ok(Changed::ok(Changes::of(&change), answer))
 }
 
 /// Removes a rule.
-#[utoipa::path(delete, tag = "app", path = "/v2.0/routers/{router_id}/conntrack_helpers/{id}",
+#[utoipa::path(delete, tag = "rules", path = "/v2.0/routers/{router_id}/conntrack_helpers/{id}",
     params(("router_id" = String, Path, format = Uuid), ("id" = String, Path, format = Uuid)),
     responses((status = 204, description = "Removed")))]
 pub(super) async fn delete_rule(
     State(agent): State<Handle>,
     AuthorizedRouter(router): AuthorizedRouter,
     PathParams((_, given)): PathParams<(String, String)>,
-) -> Result<Response, ApiError> {
+) -> Result<Changed<()>, ApiError> {
     let entry = rule_of(&agent.view().read(), router, &given)?;
     let batch = vec![Operation::Delete(entry.rule.id)];
-    let (_, did) = change(&agent, Request::OnRouter(router, batch)).await?;
-    Ok((StatusCode::NO_CONTENT, Extension(did)).into_response())
+    let change = agent
+        .change(Origin::Api, Request::OnRouter(router, batch))
+        .await?;
+    Ok(Changed {
+        status: StatusCode::NO_CONTENT,
+        changes: Changes::of(&change),
+        body: None,
+    })
+}
+
+/// The views of the rules that a change added, also if they are gone again by now.
+fn added_views(agent: &Handle, change: &Change) -> HashMap<RuleId, RuleView> {
+    let seen = agent.view().read();
+    let added = change.added().iter();
+    added
+        .map(|entry| (entry.rule.id, RuleView::new(&seen, entry)))
+        .collect()
 }
 
 /// The rule with this id, if the router has one.

@@ -6,7 +6,7 @@ mod connection_limits;
 mod listeners;
 mod refusal;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::{
@@ -21,9 +21,14 @@ use self::{
     connection_limits::ConnectionLimits,
     refusal::{Stream, refuse},
 };
-use super::{access::Access, response_budget::ByteBudget, tokens::Tokens};
+use super::{response_budget::ByteBudget, tokens::Tokens};
 use crate::{
-    agent::Handle, audit::Auditor, config::ApiLimits, event_log::EventLog, heartbeat::Heartbeat,
+    access::{Access, Principal},
+    agent::Handle,
+    audit::Auditor,
+    config::ApiLimits,
+    event_log::EventLog,
+    heartbeat::Heartbeat,
     metrics::Metrics,
 };
 
@@ -113,32 +118,10 @@ impl Service {
         }
     }
 
-    const fn quota(&self, origin: Transport) -> &Quota {
-        match origin {
-            Transport::Local { .. } | Transport::Tcp { .. } => &self.api,
-            Transport::Metrics { .. } => &self.metrics_lane,
-        }
-    }
-}
-
-/// Who is at the other end, as far as the connection itself tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Transport {
-    /// As the kernel says (`SO_PEERCRED`, unix(7)).
-    Local { pid: i32, uid: u32, gid: u32 },
-    /// Anybody on this host; the token tells.
-    Tcp { address: SocketAddr },
-    /// Anybody on this host, for metrics alone.
-    Metrics { address: SocketAddr },
-}
-
-impl Transport {
-    /// Whose connections are counted together.
-    const fn account(self) -> PeerAccount {
-        match self {
-            Self::Local { uid, .. } => PeerAccount::User(uid),
-            Self::Tcp { .. } => PeerAccount::Tokens,
-            Self::Metrics { .. } => PeerAccount::Metrics,
+    const fn quota(&self, peer: &Principal) -> &Quota {
+        match peer {
+            Principal::Scraper { .. } => &self.metrics_lane,
+            _ => &self.api,
         }
     }
 }
@@ -149,6 +132,18 @@ enum PeerAccount {
     User(u32),
     Tokens,
     Metrics,
+}
+
+impl PeerAccount {
+    const fn of(peer: &Principal) -> Self {
+        match peer {
+            Principal::Local { uid, .. } => Self::User(*uid),
+            Principal::Scraper { .. } => Self::Metrics,
+            Principal::Token { .. } | Principal::Unknown { .. } | Principal::RulesFile => {
+                Self::Tokens
+            }
+        }
+    }
 }
 
 /// Whether connections are still being let in.
@@ -196,8 +191,8 @@ pub async fn serve(
             }
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        let (stream, origin) = match accepted {
-            Ok((stream, Ok(origin))) => (stream, origin),
+        let (stream, peer) = match accepted {
+            Ok((stream, Ok(peer))) => (stream, peer),
             Ok((_, Err(error))) | Err(error) => {
                 // Said once: there may be thousands that want in.
                 if !std::mem::replace(&mut is_short, true) {
@@ -216,15 +211,15 @@ pub async fn serve(
         }
         let service = Arc::clone(&service);
         let stop = stop.clone();
-        match limits.admit(origin) {
+        match limits.admit(&peer) {
             Ok(entry) => {
                 connections.spawn(async move {
                     match stream {
                         Stream::Unix(stream) => {
-                            serve_connection(stream, origin, service, stop).await;
+                            serve_connection(stream, peer, service, stop).await;
                         }
                         Stream::Tcp(stream) => {
-                            serve_connection(stream, origin, service, stop).await;
+                            serve_connection(stream, peer, service, stop).await;
                         }
                     }
                     drop(entry);

@@ -5,8 +5,9 @@ use std::time::Instant;
 use axum::{Extension, Json, extract::State};
 use serde_json::Map;
 
-use super::{access::Authorization, error::ApiError};
+use super::error::ApiError;
 use crate::{
+    access::Authorization,
     agent::{Condition, Handle},
     kernel::AgentId,
     resource::{AgentStatus, ConnectionCounts, RouterCounts, RuleCounts, TroubleView},
@@ -29,7 +30,7 @@ impl AgentFacts {
 }
 
 /// How the agent is.
-#[utoipa::path(get, tag = "app", path = "/v1/status",
+#[utoipa::path(get, tag = "agent", path = "/v1/status",
     responses((status = 200, description = "The agent", body = AgentStatus)))]
 pub(super) async fn status(
     State(agent): State<Handle>,

@@ -12,6 +12,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    access::TokenName,
     input::{open_regular, read_bounded},
     sources::listed,
 };
@@ -29,22 +30,12 @@ const LONGEST: usize = 256;
 /// How many tokens there may be.
 const MOST: usize = 256;
 
-/// What a token's name is, in words.
-pub(super) const NAME_RULE: &str = "1 to 32 of a-z, 0-9, _ and - are allowed";
-
-/// Whether this can be a token's name.
-pub(super) fn is_name(text: &str) -> bool {
-    let allowed =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
-    (1..=32).contains(&text.len()) && text.bytes().all(allowed)
-}
-
 /// Who bears which token. Names are unique, and so are tokens, of which none is
 /// kept: what was presented is looked up by its digest, so how long that takes
 /// says nothing of any token that there is.
 #[derive(Clone)]
 pub struct Tokens {
-    names: HashMap<TokenDigest, String>,
+    names: HashMap<TokenDigest, TokenName>,
 }
 
 /// The SHA-256 of a token.
@@ -113,20 +104,20 @@ pub fn read(path: &Path) -> Result<Tokens, TokensError> {
 impl Tokens {
     /// Whose token was presented.
     #[must_use]
-    pub fn name_of(&self, presented: &[u8]) -> Option<&str> {
-        self.names.get(&digest(presented)).map(String::as_str)
+    pub fn name_of(&self, presented: &[u8]) -> Option<&TokenName> {
+        self.names.get(&digest(presented))
     }
 
     /// Whether there is a token of this name.
     #[must_use]
-    pub fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &TokenName) -> bool {
         self.names.values().any(|known| known == name)
     }
 }
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: BTreeSet<_> = self.names.values().collect();
+        let names: BTreeSet<_> = self.names.values().map(ToString::to_string).collect();
         names.fmt(formatter)
     }
 }
@@ -167,7 +158,7 @@ fn parse(text: &str) -> Result<Tokens, Vec<String>> {
         }
         match entry(line) {
             Ok((name, token)) => {
-                let first = *names.entry(name).or_insert(number);
+                let first = *names.entry(name.clone()).or_insert(number);
                 if first != number {
                     faults.push(format!(
                         "line {number}: its name is already at line {first}"
@@ -181,7 +172,7 @@ fn parse(text: &str) -> Result<Tokens, Vec<String>> {
                          each is to have one of its own"
                     ));
                 }
-                tokens.insert(digest, name.to_owned());
+                tokens.insert(digest, name);
                 count += 1;
             }
             Err(what) => faults.push(format!("line {number}: {what}")),
@@ -202,13 +193,14 @@ fn parse(text: &str) -> Result<Tokens, Vec<String>> {
 
 /// The name and the token of a line. A fault repeats nothing of the line: in a
 /// wrong one, any part can be the token.
-fn entry(line: &str) -> Result<(&str, &str), String> {
+fn entry(line: &str) -> Result<(TokenName, &str), String> {
     let Some((name, token)) = line.split_once(':') else {
         return Err("no colon; name:token is wanted".into());
     };
-    if !is_name(name) {
-        return Err(format!("what is before the colon is no name: {NAME_RULE}"));
-    }
+    let Some(name) = TokenName::new(name) else {
+        let rule = TokenName::RULE;
+        return Err(format!("what is before the colon is no name: {rule}"));
+    };
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(
             "the token has a space or another character that is not allowed; \

@@ -15,11 +15,11 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    access::Authorization,
     error::ApiError,
     path::{PathParams, router_id},
 };
 use crate::{
+    access::Authorization,
     agent::{Connections, Handle, Snapshot},
     engine::Entry,
     kernel::{Conntrack, Fullness, RouterNamespaces, matched},
@@ -153,7 +153,7 @@ impl RouterTraffic {
 }
 
 /// What the rules of each router have matched.
-#[utoipa::path(get, path = "/v1/traffic",
+#[utoipa::path(get, tag = "agent", path = "/v1/traffic",
     responses((status = 200, description = "Routers", body = TrafficAnswer)))]
 pub(super) async fn traffic(
     State(agent): State<Handle>,
@@ -180,7 +180,7 @@ pub(super) async fn traffic(
 }
 
 /// What each rule of a router has matched, and its connections that have a helper.
-#[utoipa::path(get, path = "/v1/traffic/{router_id}",
+#[utoipa::path(get, tag = "agent", path = "/v1/traffic/{router_id}",
     params(("router_id" = String, Path, format = Uuid)),
     responses((status = 200, description = "The router", body = RouterDetailAnswer)))]
 pub(super) async fn traffic_of(

@@ -5,7 +5,7 @@ use axum::Json;
 use super::responses::{Hyperlink, Resource, ResourcesAnswer, Version, VersionsAnswer};
 
 /// The versions that there are, as keystoneauth asks for them.
-#[utoipa::path(get, tag = "app", path = "/", responses((status = 200, description = "Versions", body = VersionsAnswer)))]
+#[utoipa::path(get, tag = "agent", path = "/", responses((status = 200, description = "Versions", body = VersionsAnswer)))]
 pub(super) async fn versions() -> Json<VersionsAnswer> {
     Json(VersionsAnswer {
         versions: [Version {
@@ -20,7 +20,7 @@ pub(super) async fn versions() -> Json<VersionsAnswer> {
 }
 
 /// What version 2.0 has.
-#[utoipa::path(get, tag = "app", path = "/v2.0", responses((status = 200, description = "Resources", body = ResourcesAnswer)))]
+#[utoipa::path(get, tag = "agent", path = "/v2.0", responses((status = 200, description = "Resources", body = ResourcesAnswer)))]
 pub(super) async fn resources() -> Json<ResourcesAnswer> {
     Json(ResourcesAnswer {
         resources: [Resource {

@@ -1,10 +1,13 @@
 //! What is recorded: who asked for what, and what became of it.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, time::Duration};
 
 use uuid::Uuid;
 
-use crate::model::{HelperRule, RouterId};
+use crate::{
+    access::Principal,
+    model::{HelperRule, RouterId},
+};
 
 /// The name of one request, in the audit trail and in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,33 +25,6 @@ impl fmt::Display for RequestId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.hyphenated().fmt(formatter)
     }
-}
-
-/// Who asked.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Peer {
-    /// A process on this host, as the kernel names it when it connects to the
-    /// Unix socket (`SO_PEERCRED`, unix(7)).
-    Local {
-        /// Its process id.
-        pid: i32,
-        /// Its effective user id.
-        uid: u32,
-        /// Its effective group id.
-        gid: u32,
-    },
-    /// Who holds a token.
-    Token {
-        /// What the token is called; never the token.
-        name: String,
-    },
-    /// Who came over TCP and has shown no token that is known.
-    Unknown {
-        /// Where the connection came from.
-        address: SocketAddr,
-    },
-    /// The rules file, at a start or a SIGHUP.
-    RulesFile,
 }
 
 /// What a request asks for: it has one name, whatever becomes of it.
@@ -72,10 +48,12 @@ pub enum RequestOperation {
     Delete,
     /// To do what nothing has this method for.
     Unknown,
+    /// To take over what the rules file says.
+    RulesFile,
 }
 
 impl RequestOperation {
-    /// Those that there are.
+    /// The operations that a client can ask for.
     pub const KNOWN: [Self; 8] = [
         Self::Read,
         Self::Follow,
@@ -100,6 +78,7 @@ impl RequestOperation {
             Self::Apply => "apply",
             Self::Delete => "delete",
             Self::Unknown => "unknown",
+            Self::RulesFile => "rules_file",
         }
     }
 }
@@ -153,9 +132,9 @@ pub struct AuditRecord {
     /// Its name.
     pub request: RequestId,
     /// Who asked.
-    pub peer: Peer,
-    /// What for: the name of a [`RequestOperation`], or `rules_file`.
-    pub operation: &'static str,
+    pub peer: Principal,
+    /// The operation.
+    pub operation: RequestOperation,
     /// The routers that it is about.
     pub routers: Vec<RouterId>,
     /// The rules that it removed or changed, as they were.

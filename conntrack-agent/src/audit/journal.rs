@@ -141,7 +141,7 @@ mod tests {
         for (name, value) in [
             (
                 "MESSAGE",
-                "rule_create by uid 1000 (pid 7): refused: two\\nlines",
+                "create by uid 1000 (pid 7): refused: two\\nlines",
             ),
             ("PRIORITY", "4"),
             ("SYSLOG_IDENTIFIER", "conntrack-agent"),
@@ -150,7 +150,7 @@ mod tests {
             ("CONNTRACK_REQUEST", &event.request.to_string()),
             ("CONNTRACK_PEER_KIND", "local"),
             ("CONNTRACK_PEER_UID", "1000"),
-            ("CONNTRACK_OPERATION", "rule_create"),
+            ("CONNTRACK_OPERATION", "create"),
             ("CONNTRACK_ROUTERS", "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab"),
             ("CONNTRACK_BEFORE_COUNT", "2"),
             ("CONNTRACK_OUTCOME", "refused"),

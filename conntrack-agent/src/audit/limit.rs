@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Peer;
+use crate::access::{Principal, TokenName};
 
 /// How much of its share a peer that was quiet may use at once.
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -19,18 +19,18 @@ const AT_ONCE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Asker {
     User(u32),
-    Token(String),
+    Token(TokenName),
     Unknown,
 }
 
 impl Asker {
     /// None for the operator, who is not limited.
-    fn of(peer: &Peer) -> Option<Self> {
+    fn of(peer: &Principal) -> Option<Self> {
         match peer {
-            Peer::Local { uid, .. } => Some(Self::User(*uid)),
-            Peer::Token { name } => Some(Self::Token(name.clone())),
-            Peer::Unknown { .. } => Some(Self::Unknown),
-            Peer::RulesFile => None,
+            Principal::Local { uid, .. } => Some(Self::User(*uid)),
+            Principal::Token { name } => Some(Self::Token(name.clone())),
+            Principal::Unknown { .. } | Principal::Scraper { .. } => Some(Self::Unknown),
+            Principal::RulesFile => None,
         }
     }
 }
@@ -80,7 +80,7 @@ impl RefusalLimiter {
     }
 
     /// Whether a refusal of this peer is recorded now; then it counts.
-    pub(super) fn allows(&mut self, peer: &Peer, now: Instant) -> bool {
+    pub(super) fn allows(&mut self, peer: &Principal, now: Instant) -> bool {
         let Some(asker) = Asker::of(peer) else {
             return true;
         };
@@ -102,16 +102,18 @@ impl RefusalLimiter {
 mod tests {
     use super::*;
 
-    fn local(pid: i32, uid: u32) -> Peer {
-        Peer::Local { pid, uid, gid: 0 }
+    fn local(pid: i32, uid: u32) -> Principal {
+        Principal::Local { pid, uid, gid: 0 }
     }
 
-    fn token(name: &str) -> Peer {
-        Peer::Token { name: name.into() }
+    fn token(name: &str) -> Principal {
+        Principal::Token {
+            name: TokenName::new(name).unwrap(),
+        }
     }
 
     /// How many of very many at one time are allowed.
-    fn allowed(limiter: &mut RefusalLimiter, peer: &Peer, now: Instant) -> usize {
+    fn allowed(limiter: &mut RefusalLimiter, peer: &Principal, now: Instant) -> usize {
         (0..5000).filter(|_| limiter.allows(peer, now)).count()
     }
 
@@ -142,7 +144,7 @@ mod tests {
     fn a_new_process_or_connection_is_no_new_peer() {
         let mut limiter = RefusalLimiter::new(1, 1000);
         let now = Instant::now();
-        let unknown = |port| Peer::Unknown {
+        let unknown = |port| Principal::Unknown {
             address: ([127, 0, 0, 1], port).into(),
         };
         assert_eq!(allowed(&mut limiter, &local(1, 1000), now), 10);
@@ -173,7 +175,7 @@ mod tests {
         let mut limiter = RefusalLimiter::new(1, 1);
         let now = Instant::now();
         assert_eq!(allowed(&mut limiter, &local(1, 1), now), 10);
-        assert_eq!(allowed(&mut limiter, &Peer::RulesFile, now), 5000);
+        assert_eq!(allowed(&mut limiter, &Principal::RulesFile, now), 5000);
         assert_eq!(allowed(&mut limiter, &local(1, 2), now), 0);
     }
 }

@@ -5,8 +5,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::{AuditRecord, Peer};
-use crate::model::{HelperRule, protocol_name};
+use super::AuditRecord;
+use crate::{
+    access::Principal,
+    model::{HelperRule, protocol_name},
+};
 
 /// Routers, rules before and rules after that one event lists; of more it says
 /// how many.
@@ -14,9 +17,6 @@ const MOST_LISTED: usize = 100;
 
 /// Of a sentence that is recorded, in bytes.
 const LONGEST_REASON: usize = 1024;
-
-/// Of a token's name, in bytes.
-const LONGEST_NAME: usize = 128;
 
 /// No line is longer, in bytes: 300 routers and rules of at most 200 bytes, and
 /// two texts.
@@ -41,7 +41,7 @@ enum What {
 #[derive(Debug, Serialize)]
 struct RequestLine {
     request: String,
-    peer: PeerLine,
+    peer: Principal,
     operation: &'static str,
     routers: Vec<String>,
     router_count: usize,
@@ -52,15 +52,6 @@ struct RequestLine {
     outcome: &'static str,
     reason: Option<String>,
     took_us: u64,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-enum PeerLine {
-    Local { pid: i32, uid: u32, gid: u32 },
-    Token { name: String },
-    Unknown { address: String },
-    RulesFile,
 }
 
 #[derive(Debug, Serialize)]
@@ -94,8 +85,8 @@ impl Line {
         let routers = event.routers.iter().take(MOST_LISTED);
         let request = RequestLine {
             request: event.request.to_string(),
-            peer: PeerLine::from(&event.peer),
-            operation: event.operation,
+            peer: event.peer.clone(),
+            operation: event.operation.name(),
             routers: routers.map(ToString::to_string).collect(),
             router_count: event.routers.len(),
             before: listed(&event.before),
@@ -144,7 +135,7 @@ impl Line {
                     ..
                 } = &**request;
                 let outcome = outcome.replace('_', " ");
-                let mut sentence = format!("{operation} by {}: {outcome}", peer.sentence());
+                let mut sentence = format!("{operation} by {peer}: {outcome}");
                 if let Some(reason) = &request.reason {
                     sentence.push_str(": ");
                     sentence.push_str(reason);
@@ -167,32 +158,6 @@ impl Line {
             },
             What::LeftOut(missing) if missing.unwritten > 0 => Severity::Error,
             What::LeftOut(_) => Severity::Warning,
-        }
-    }
-}
-
-impl PeerLine {
-    fn sentence(&self) -> String {
-        match self {
-            Self::Local { pid, uid, .. } => format!("uid {uid} (pid {pid})"),
-            Self::Token { name } => format!("token {name}"),
-            Self::Unknown { address } => format!("an unknown peer at {address}"),
-            Self::RulesFile => "the rules file".into(),
-        }
-    }
-}
-
-impl From<&Peer> for PeerLine {
-    fn from(peer: &Peer) -> Self {
-        match peer {
-            &Peer::Local { pid, uid, gid } => Self::Local { pid, uid, gid },
-            Peer::Token { name } => Self::Token {
-                name: harmless(name, LONGEST_NAME),
-            },
-            Peer::Unknown { address } => Self::Unknown {
-                address: address.to_string(),
-            },
-            Peer::RulesFile => Self::RulesFile,
         }
     }
 }
@@ -250,6 +215,7 @@ mod tests {
 
     use super::super::Outcome;
     use super::*;
+    use crate::access::TokenName;
     use crate::audit::testing::{event, rule, time};
 
     fn value(event: &AuditRecord) -> serde_json::Value {
@@ -266,7 +232,7 @@ mod tests {
         let expected = format!(
             "{{\"time\":\"2027-01-15T08:00:00.000Z\",\"event\":\"request\",\"request\":\"{}\",\
              \"peer\":{{\"kind\":\"local\",\"pid\":7,\"uid\":1000,\"gid\":100}},\
-             \"operation\":\"rule_create\",\
+             \"operation\":\"create\",\
              \"routers\":[\"6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab\"],\"router_count\":1,\
              \"before\":[],\"before_count\":0,\
              \"after\":[{{\"id\":\"{id}\",\"router_id\":\"6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab\",\
@@ -321,18 +287,18 @@ mod tests {
         let mut event = event(Outcome::Done);
         for (peer, expected) in [
             (
-                Peer::Token {
-                    name: "neutron".into(),
+                Principal::Token {
+                    name: TokenName::new("neutron").unwrap(),
                 },
                 json!({"kind": "token", "name": "neutron"}),
             ),
             (
-                Peer::Unknown {
+                Principal::Unknown {
                     address: ([127, 0, 0, 1], 5).into(),
                 },
                 json!({"kind": "unknown", "address": "127.0.0.1:5"}),
             ),
-            (Peer::RulesFile, json!({"kind": "rules_file"})),
+            (Principal::RulesFile, json!({"kind": "rules_file"})),
         ] {
             event.peer = peer;
             assert_eq!(value(&event)["peer"], expected);
@@ -358,8 +324,8 @@ mod tests {
     #[test]
     fn a_bulk_change_lists_its_first_rules_and_counts_all() {
         let mut event = event(Outcome::Refused("\\\"".repeat(1 << 20)));
-        event.peer = Peer::Token {
-            name: "\"".repeat(1 << 20),
+        event.peer = Principal::Token {
+            name: TokenName::new(&"a".repeat(32)).unwrap(),
         };
         event.before = (1..=10_000).map(rule).collect();
         event.after = (1..=100).map(rule).collect();

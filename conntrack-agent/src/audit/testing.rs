@@ -2,8 +2,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{AuditRecord, Outcome, Peer, RequestId};
-use crate::model::{Helper, HelperRule, Origin, Port, Protocol, RouterId, RuleId, RuleTarget};
+use super::{AuditRecord, Outcome, RequestId, RequestOperation};
+use crate::{
+    access::Principal,
+    model::{Helper, HelperRule, Origin, Port, Protocol, RouterId, RuleId, RuleTarget},
+};
 
 /// 2027-01-15 08:00 UTC.
 pub(super) fn time() -> SystemTime {
@@ -29,12 +32,12 @@ pub(super) fn rule(port: u16) -> HelperRule {
 pub(super) fn event(outcome: Outcome) -> AuditRecord {
     AuditRecord {
         request: RequestId::random(),
-        peer: Peer::Local {
+        peer: Principal::Local {
             pid: 7,
             uid: 1000,
             gid: 100,
         },
-        operation: "rule_create",
+        operation: RequestOperation::Create,
         routers: vec![router()],
         before: Vec::new(),
         after: Vec::new(),

@@ -1,7 +1,7 @@
 //! What a configuration may say.
 
 use super::*;
-use crate::kernel::XdpMode;
+use crate::{access::Principal, kernel::XdpMode};
 
 fn refusal(text: &str) -> String {
     Config::parse(Path::new("agent.toml"), text)
@@ -15,7 +15,8 @@ fn an_empty_file_is_the_defaults_and_they_are_good() {
         Config::parse(Path::new("x"), "").unwrap(),
         Config::default()
     );
-    assert_eq!(Config::default().faults(), Vec::<String>::new());
+    let faults = ConfigFile::default().checked().1;
+    assert_eq!(faults, Vec::<String>::new());
 }
 
 #[test]
@@ -150,7 +151,19 @@ fn grants_and_a_listener_are_taken_as_they_are_written() {
                 [[grant]]\ntokens = [\"ci\"]\nrole = \"reader\"\n\
                 [tcp]\nlisten = \"[::1]:9797\"\ntoken_file = \"/t\"";
     let config = Config::parse(Path::new("x"), text).unwrap();
-    assert_eq!(config.grants.len(), 2);
+    let peer = |uid| Principal::Local {
+        pid: 1,
+        uid,
+        gid: 9,
+    };
+    assert!(!config.access.of(peer(7)).is_nobody());
+    assert!(config.access.of(peer(8)).is_nobody());
+    let tokens: Vec<_> = config
+        .access
+        .token_names()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(tokens, ["ci"]);
     assert_eq!(config.tcp.unwrap().listen.port(), 9797);
 }
 
@@ -159,9 +172,9 @@ fn interfaces_for_xdp_are_taken_in_their_order() {
     let text = "[[interface]]\nname = \"qg-*\"\nattach = \"xdp\"\n\
                 [[interface]]\nname = \"*\"\nattach = \"xdp-generic\"";
     let config = Config::parse(Path::new("x"), text).unwrap();
-    assert_eq!(config.xdp().mode_of("qg-1"), Some(XdpMode::Native));
-    assert_eq!(config.xdp().mode_of("qr-1"), Some(XdpMode::Generic));
-    assert_eq!(Config::default().xdp().mode_of("qg-1"), None);
+    assert_eq!(config.xdp.mode_of("qg-1"), Some(XdpMode::Native));
+    assert_eq!(config.xdp.mode_of("qr-1"), Some(XdpMode::Generic));
+    assert_eq!(Config::default().xdp.mode_of("qg-1"), None);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{ffi::OsString, io};
 
 use crate::{
     agent::AgentError,
-    api::{AccessError, ListenError, TokensError},
+    api::{ListenError, TokensError},
     audit::AuditError,
     host_state::FootprintError,
     kernel::{self, CapabilityError},
@@ -34,9 +34,6 @@ pub enum RunError {
     /// Nobody could be listened to.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The grants can't be read.
-    #[error(transparent)]
-    Access(#[from] AccessError),
     /// The tokens can't be had.
     #[error(transparent)]
     Tokens(#[from] TokensError),

@@ -8,7 +8,8 @@ use tracing::{info, warn};
 
 use super::RunError;
 use crate::{
-    api::{Access, Listeners, Tokens, tokens},
+    access::Access,
+    api::{Listeners, Tokens, tokens},
     audit::Auditor,
     config::{ApiLimits, Config},
 };
@@ -27,15 +28,14 @@ impl Prepared {
     /// For an agent that has its folders. A service that can't be had is said
     /// before anything is done.
     pub(super) fn of(config: &Config, descriptors: Option<u64>) -> Result<Self, RunError> {
-        let access = Access::new(&config.grants)?;
         let tokens = config.tcp.as_ref();
         let tokens = tokens
             .map(|tcp| tokens::read(&tcp.token_file))
             .transpose()?;
-        for name in config.grants.iter().flat_map(|grant| &grant.tokens) {
+        for name in config.access.token_names() {
             if !tokens.as_ref().is_some_and(|tokens| tokens.has(name)) {
                 warn!(
-                    token = name,
+                    token = %name,
                     "a grant is for a token that the token file doesn't have"
                 );
             }
@@ -43,7 +43,7 @@ impl Prepared {
         let auditor = Arc::new(Auditor::open(&config.audit, &config.state_dir)?);
         Ok(Self {
             listeners: Listeners::bind(config)?,
-            access,
+            access: config.access.clone(),
             tokens,
             auditor,
             limits: bounded(config.api.limits, descriptors),

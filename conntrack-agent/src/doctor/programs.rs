@@ -51,7 +51,7 @@ fn look(
         Ok(occupants) => occupants,
         Err(error) => return vec![Finding::unknown(CHECK, sentence(&error)).at(netns.name())],
     };
-    let (interfaces, xdp) = (config.interfaces(), config.xdp());
+    let (interfaces, xdp) = (&config.interfaces, &config.xdp);
     let mut findings = Vec::new();
     for (interface, occupants) in occupants {
         if interface.kind != LinkKind::Ethernet || !interfaces.has(&interface.name) {

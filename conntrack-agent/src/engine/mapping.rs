@@ -2,20 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::{
-    engine::Change,
-    model::{Destination, Helper, HelperRule, Origin, RouterId, RuleId},
-};
-
-/// A rule and its age: the number of rules that ever existed before it. Of several rules
-/// on one destination, the one with the smallest age wins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The rule.
-    pub rule: HelperRule,
-    /// The age of the rule, unique in a mapping.
-    pub age: u64,
-}
+use super::{Change, Entry};
+use crate::model::{Destination, Helper, Origin, RouterId, RuleId};
 
 /// The rules on one destination, oldest first, with their ages. There is nearly always
 /// one.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    audit::{self, Peer},
+    audit,
     model::{HelperRule, RouterId, RuleTarget, protocol_name},
     reconcile::EffectTally,
 };
@@ -129,16 +129,10 @@ impl Event {
             let first = rules.iter().take(MOST_LISTED);
             first.map(|rule| rule.target.into()).collect()
         };
-        let by = match &event.peer {
-            Peer::Local { pid, uid, .. } => format!("uid {uid} (pid {pid})"),
-            Peer::Token { name } => format!("token {name}"),
-            Peer::Unknown { address } => format!("unknown ({address})"),
-            Peer::RulesFile => "the rules file".to_owned(),
-        };
         let routers = event.routers.iter().take(MOST_LISTED);
         Self::Change {
-            by,
-            operation: event.operation.to_owned(),
+            by: event.peer.to_string(),
+            operation: event.operation.name().to_owned(),
             routers: routers.map(ToString::to_string).collect(),
             routers_count: event.routers.len(),
             added: rules(&event.after),

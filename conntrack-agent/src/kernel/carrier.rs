@@ -16,6 +16,13 @@ pub struct MarkBits {
     mask: u32,
 }
 
+/// The top byte of `skb->mark`.
+impl Default for MarkBits {
+    fn default() -> Self {
+        Self { mask: 0xff00_0000 }
+    }
+}
+
 impl MarkBits {
     /// Makes the bits from a mask. Returns `None` if it is not one run of adjoining
     /// bits with room for every helper mark.

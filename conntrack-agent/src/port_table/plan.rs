@@ -11,10 +11,7 @@ use std::collections::BTreeMap;
 
 use conntrack_ebpf::abi::{Destination, FIRST_LEAF_PAGE, NO_SLOT, PAGE_ENTRIES, Protocol, Slot};
 
-use super::{Capacity, Edit, Image};
-
-/// The helper mark that packets for each destination should get.
-pub type Wanted = BTreeMap<Destination, u32>;
+use super::{Capacity, Edit, Image, Wanted};
 
 /// Returns the writes that lead from `image` to `wanted`; none if all is as it
 /// should be. Works from any image, also from one that was tampered with.

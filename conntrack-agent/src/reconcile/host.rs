@@ -21,7 +21,7 @@ use crate::{
     config::{CarrierChoice, Config, Interfaces, XdpInterfaces},
     heartbeat::Heartbeat,
     kernel::{
-        AgentId, Binding, BindingCarriers, Build, Carrier, Error, Hooks, Instance, MarkBits, Netns,
+        AgentId, Binding, BindingCarriers, Build, Carrier, Error, Hooks, Instance, Netns,
         NetnsIdentity, Object, Pin, PinnedLinks, Pins, Places, RouterNamespaces, TABLE_PREFIX,
         Usable, require_mounted,
     },
@@ -170,7 +170,6 @@ impl Host {
         build: Build,
         config: &Config,
         agent: AgentId,
-        bits: MarkBits,
         binding: Binding,
     ) -> Result<Self, Error> {
         if config.carrier == CarrierChoice::Priority && !has_nat_chains(&binding) {
@@ -178,18 +177,18 @@ impl Host {
         }
         let hooks = Hooks::probe(agent)?;
         let pins = Pins::of(&build, &config.bpffs_dir);
-        let object = Object::new(build, agent, bits, pins.shared());
+        let object = Object::new(build, agent, config.mark_bits, pins.shared());
         Ok(Self {
             agent,
             attach_planner: AttachPlanner::new(config.attach, hooks.has_tcx())?,
             hooks,
-            interfaces: config.interfaces(),
+            interfaces: config.interfaces.clone(),
             object: if config.xdp.is_empty() {
                 object
             } else {
                 object.with_xdp()
             },
-            xdp: config.xdp(),
+            xdp: config.xdp.clone(),
             obstacles: Obstacles::default(),
             pins,
             binding,

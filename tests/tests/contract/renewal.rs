@@ -14,7 +14,7 @@ use conntrack_agent::{
 use conntrack_ebpf::abi::Counters;
 use conntrack_tests::snapshot::ingress_programs;
 
-use super::{INTERFACES, Real, World, bits, desired};
+use super::{INTERFACES, Real, World, desired};
 
 const FTP: Destination = Destination {
     protocol: Protocol::Tcp,
@@ -33,7 +33,7 @@ impl Real {
 
     fn object(&self) -> Object {
         let pins = Pins::of(&self.build, &self.config.bpffs_dir);
-        let bits = bits(&self.config);
+        let bits = self.config.mark_bits;
         Object::new(self.build.clone(), self.agent, bits, pins.shared())
     }
 
@@ -267,7 +267,7 @@ fn another_agents_older_instance_is_neither_used_nor_removed(attach: Attach) {
     let folder = world.pinned();
     fs::create_dir_all(folder.parent().expect("a folder above")).expect("folders");
     let stranger = conntrack_agent::kernel::AgentId::random();
-    let bits = bits(&world.config);
+    let bits = world.config.mark_bits;
     let shared = world.pins().shared();
     let mut object = Object::new(world.build.clone(), stranger, bits, shared);
     Instance::create(

@@ -28,26 +28,6 @@ pub(super) fn circles(edges: &ImportEdges) -> Vec<BTreeSet<String>> {
     found
 }
 
-/// The files on all ways from one file to another, both included; none if there is no
-/// way.
-pub(super) fn between<'a>(edges: &'a ImportEdges, from: &'a str, to: &'a str) -> BTreeSet<&'a str> {
-    let forward = next_files(
-        edges
-            .keys()
-            .map(|(importer, imported)| (importer, imported)),
-    );
-    let backward = next_files(
-        edges
-            .keys()
-            .map(|(importer, imported)| (imported, importer)),
-    );
-    let mut after = reached_from(&forward, from);
-    after.insert(from);
-    let mut before = reached_from(&backward, to);
-    before.insert(to);
-    after.intersection(&before).copied().collect()
-}
-
 /// One way around a circle, the shortest, with the line of each import.
 pub(super) fn tell(edges: &ImportEdges, circle: &BTreeSet<String>) -> String {
     let Some(start) = circle.first() else {

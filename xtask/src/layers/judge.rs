@@ -3,26 +3,20 @@
 use std::collections::BTreeSet;
 
 use super::circles::{self, ImportEdges};
-use super::known::{AGENT, KnownCircle, KnownImport};
 use super::resolve::AllScopes;
 use super::table::LayerRow;
 
 /// The crate that has layers; every other one is a layer by itself.
 const LAYERED: &str = "conntrack_agent";
 
-/// What imports are judged by.
-#[derive(Clone, Copy)]
-pub(super) struct ImportRules<'a> {
-    pub(super) table: &'a [LayerRow],
-    pub(super) imports: &'a [KnownImport],
-    pub(super) circles: &'a [KnownCircle],
-}
-
 /// What is wrong, a line for each.
-pub(super) fn faults(scopes: &AllScopes, rules: ImportRules<'_>) -> Vec<String> {
-    let mut faults = table_faults(scopes, rules.table);
-    faults.extend(import_faults(scopes, rules));
-    faults.extend(circle_faults(&edges(scopes, rules.table), rules.circles));
+pub(super) fn faults(scopes: &AllScopes, table: &[LayerRow]) -> Vec<String> {
+    let mut faults = table_faults(scopes, table);
+    faults.extend(import_faults(scopes, table));
+    let edges = edges(scopes);
+    let circles = circles::circles(&edges);
+    let told = circles.iter().map(|circle| circles::tell(&edges, circle));
+    faults.extend(told.map(|circle| format!("a circle of imports: {circle}")));
     faults
 }
 
@@ -58,9 +52,8 @@ fn table_faults(scopes: &AllScopes, table: &[LayerRow]) -> Vec<String> {
     faults
 }
 
-fn import_faults(scopes: &AllScopes, rules: ImportRules<'_>) -> BTreeSet<String> {
+fn import_faults(scopes: &AllScopes, table: &[LayerRow]) -> BTreeSet<String> {
     let mut faults = BTreeSet::new();
-    let mut needed = BTreeSet::new();
     for (module, scope) in scopes.iter() {
         let from = layer_of(module);
         for mention in &scope.mentions {
@@ -74,22 +67,10 @@ fn import_faults(scopes: &AllScopes, rules: ImportRules<'_>) -> BTreeSet<String>
                 continue;
             };
             let to = layer_of(&absolute);
-            if allows(rules.table, from, to) {
-                continue;
-            }
-            let known = |known: &&KnownImport| is_known(known, &scope.file, to);
-            if let Some(known) = rules.imports.iter().find(known) {
-                needed.insert((known.file, known.layer));
-            } else {
+            if !allows(table, from, to) {
                 let (file, line) = (&scope.file, mention.line);
                 faults.insert(format!("{file}:{line}: {from} may not import {to}"));
             }
-        }
-    }
-    for known in rules.imports {
-        if !needed.contains(&(known.file, known.layer)) {
-            let KnownImport { file, layer, .. } = known;
-            faults.insert(format!("{AGENT}{file} imports {layer} no longer: {DELETE}"));
         }
     }
     faults
@@ -100,58 +81,11 @@ fn allows(table: &[LayerRow], from: &str, to: &str) -> bool {
     from == to || rows.any(|row| row.imports.contains(&to))
 }
 
-fn is_known(known: &KnownImport, file: &str, layer: &str) -> bool {
-    file.strip_prefix(AGENT) == Some(known.file) && layer == known.layer
-}
-
-const DELETE: &str = "delete its line in xtask/src/layers/known.rs";
-
-/// A known circle is one import that closes it; without those there may be none.
-fn circle_faults(edges: &ImportEdges, known: &[KnownCircle]) -> Vec<String> {
-    let files = |known: &KnownCircle| {
-        let KnownCircle {
-            folder,
-            file,
-            imports,
-            ..
-        } = known;
-        (format!("{folder}{file}"), format!("{folder}{imports}"))
-    };
-    let mut rest = edges.clone();
-    for known in known {
-        rest.remove(&files(known));
-    }
-    let mut faults: Vec<_> = circles::circles(&rest)
-        .iter()
-        .map(|circle| format!("a circle of imports: {}", circles::tell(&rest, circle)))
-        .collect();
-    // What is known is judged by the ways back, and those go through any new circle.
-    if !faults.is_empty() {
-        return faults;
-    }
-    for known in known {
-        let (file, imports) = files(known);
-        let is_there = edges.contains_key(&(file.clone(), imports.clone()));
-        let back = circles::between(&rest, &imports, &file);
-        if !is_there || back.is_empty() {
-            faults.push(format!(
-                "{file} with {imports} is no circle any more: {DELETE}"
-            ));
-        } else if back.len() > known.size {
-            let (size, back) = (known.size, back.into_iter().collect::<Vec<_>>().join(", "));
-            faults.push(format!(
-                "the circle of {file} and {imports} has grown beyond {size} files: {back}"
-            ));
-        }
-    }
-    faults
-}
-
 /// Which file needs which other. To re-export what is of a child needs nothing by
-/// itself, and neither does the name of a module: what is then said of it does. What
-/// is against the table counts as gone: it has been judged, and would make one circle
-/// of many.
-fn edges(scopes: &AllScopes, table: &[LayerRow]) -> ImportEdges {
+/// itself, and neither does the name of a module: what is then said of it does. What a
+/// part takes of the modules that it is in counts for nothing: to share them is what it
+/// is in them for.
+fn edges(scopes: &AllScopes) -> ImportEdges {
     let mut edges = ImportEdges::new();
     for (module, scope) in scopes.iter() {
         for mention in &scope.mentions {
@@ -161,12 +95,11 @@ fn edges(scopes: &AllScopes, table: &[LayerRow]) -> ImportEdges {
             let is_glob = mention.used.as_ref().is_some_and(|leaf| leaf.is_glob);
             let is_reexport = mention.used.as_ref().is_some_and(|leaf| leaf.is_reexport)
                 && absolute.starts_with(module);
-            let is_allowed = allows(table, layer_of(module), layer_of(&absolute));
-            if !is_allowed || is_reexport || scopes.is_module(&absolute) && !is_glob {
+            if is_reexport || scopes.is_module(&absolute) && !is_glob {
                 continue;
             }
             if let Some(file) = scopes.file_of(&absolute)
-                && file != scope.file
+                && !is_in(&scope.file, file)
             {
                 let edge = (scope.file.clone(), file.to_owned());
                 let line = edges.entry(edge).or_insert(mention.line);
@@ -175,6 +108,15 @@ fn edges(scopes: &AllScopes, table: &[LayerRow]) -> ImportEdges {
         }
     }
     edges
+}
+
+/// Whether a file is this one, or of a module in its module.
+fn is_in(file: &str, outer: &str) -> bool {
+    let folder = outer.strip_suffix(".rs").unwrap_or(outer);
+    file == outer
+        || file
+            .strip_prefix(folder)
+            .is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// The top-level module that a path leads into.

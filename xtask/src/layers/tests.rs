@@ -1,6 +1,5 @@
 //! Tests of the layers, on small sources that are made up.
 
-use super::known::{KnownCircle, KnownImport};
 use super::table::LayerRow;
 use super::*;
 
@@ -12,45 +11,23 @@ const LOW: LayerRow = LayerRow {
     layer: "low",
     imports: &[],
 };
+const AGENT: &str = "conntrack-agent/src/";
 const TWO_LAYERS: &str = "mod low; mod top;";
 
 fn scopes(files: &[(&str, &str)]) -> AllScopes {
     let read = |wanted: &str| {
-        let wanted = wanted.strip_prefix(known::AGENT)?;
+        let wanted = wanted.strip_prefix(AGENT)?;
         let (_, text) = files.iter().find(|(name, _)| *name == wanted)?;
         Some((*text).to_owned())
     };
     let mut tree = SourceTree::default();
-    let root = format!("{}lib.rs", known::AGENT);
+    let root = format!("{AGENT}lib.rs");
     tree.add("conntrack_agent", &root, &read).unwrap();
     AllScopes::of(&tree)
 }
 
 fn faults(files: &[(&str, &str)]) -> Vec<String> {
-    faults_with(files, &[], &[])
-}
-
-fn faults_with(
-    files: &[(&str, &str)],
-    imports: &[KnownImport],
-    circles: &[KnownCircle],
-) -> Vec<String> {
-    let rules = ImportRules {
-        table: &[TOP, LOW],
-        imports,
-        circles,
-    };
-    judge::faults(&scopes(files), rules)
-}
-
-const fn circle(size: usize) -> KnownCircle {
-    KnownCircle {
-        folder: known::AGENT,
-        file: "low/a.rs",
-        imports: "low.rs",
-        size,
-        reason: "",
-    }
+    judge::faults(&scopes(files), &[TOP, LOW])
 }
 
 #[test]
@@ -101,74 +78,42 @@ fn a_layer_without_a_row_is_a_fault() {
 #[test]
 fn the_table_itself_has_an_order() {
     let files = [("lib.rs", TWO_LAYERS), ("top.rs", ""), ("low.rs", "")];
-    let rules = ImportRules {
-        table: &[LOW, TOP],
-        imports: &[],
-        circles: &[],
-    };
     assert_eq!(
-        judge::faults(&scopes(&files), rules),
+        judge::faults(&scopes(&files), &[LOW, TOP]),
         ["the table lets top import low, which is not below it"]
     );
 }
 
 #[test]
-fn a_known_import_passes_until_it_is_gone() {
-    let known = || KnownImport {
-        file: "low.rs",
-        layer: "top",
-        reason: "",
-    };
-    let check = |low: &str, expected: &[&str]| {
-        let files = [("lib.rs", TWO_LAYERS), ("top.rs", ""), ("low.rs", low)];
-        assert_eq!(faults_with(&files, &[known()], &[]), expected, "{low}");
-    };
-    check("use crate::top::A;", &[]);
-    check(
-        "",
-        &["conntrack-agent/src/low.rs imports top no longer: \
-           delete its line in xtask/src/layers/known.rs"],
-    );
+fn a_circle_of_siblings_is_found() {
+    let found = "a circle of imports: conntrack-agent/src/low/a.rs:1 -> \
+                 conntrack-agent/src/low/b.rs:1 -> conntrack-agent/src/low/a.rs";
+    for b in [
+        "use super::a::A;",
+        "fn f() { super::a::f() }",
+        "use crate::low::{A};",
+    ] {
+        let files = [
+            ("lib.rs", TWO_LAYERS),
+            ("top.rs", ""),
+            ("low.rs", "mod a; mod b; pub use a::A;"),
+            ("low/a.rs", "use super::b::B; pub struct A;"),
+            ("low/b.rs", b),
+        ];
+        assert_eq!(faults(&files), [found], "{b}");
+    }
 }
 
-/// A parent that calls its child, and what the child has.
-fn family<'a>(parent: &'a str, child: &'a str) -> [(&'static str, &'a str); 5] {
-    [
+#[test]
+fn what_a_part_takes_of_its_own_module_is_no_circle() {
+    let files = [
         ("lib.rs", TWO_LAYERS),
         ("top.rs", ""),
-        ("low.rs", parent),
-        ("low/a.rs", child),
-        ("low/b.rs", ""),
-    ]
-}
-
-#[test]
-fn a_circle_is_found() {
-    let found = "a circle of imports: conntrack-agent/src/low.rs:2 -> \
-                 conntrack-agent/src/low/a.rs:1 -> conntrack-agent/src/low.rs";
-    for parent in [
-        "mod a; struct Own;\nuse a::Part;",
-        "mod a; struct Own;\nfn f() { a::part() }",
-        "mod a; struct Own; pub use a::Part;\nfn f(part: Part) {}",
-    ] {
-        assert_eq!(
-            faults(&family(parent, "use super::Own;")),
-            [found],
-            "{parent}"
-        );
-    }
-}
-
-#[test]
-fn a_reexport_is_no_circle() {
-    let parent = "mod a; mod b; pub use a::Part; pub use b::*; pub(crate) struct Own;";
-    for child in ["use super::Own; pub struct Part;", "use super::b::Other;"] {
-        assert_eq!(
-            faults(&family(parent, child)),
-            Vec::<String>::new(),
-            "{child}"
-        );
-    }
+        ("low.rs", "mod a; struct Own; fn f() { a::part() }"),
+        ("low/a.rs", "mod b; use super::Own; use b::part;"),
+        ("low/a/b.rs", "use crate::low::Own; use super::Own;"),
+    ];
+    assert_eq!(faults(&files), Vec::<String>::new());
 }
 
 #[test]
@@ -197,34 +142,6 @@ fn a_reexport_is_followed_to_the_file_that_defines() {
         faults(&files),
         ["a circle of imports: conntrack-agent/src/top/x.rs:1 -> \
           conntrack-agent/src/top/y.rs:1 -> conntrack-agent/src/top/x.rs"]
-    );
-}
-
-#[test]
-fn a_known_circle_passes_until_it_is_cut_or_grows() {
-    let parent = "mod a; mod b; struct Own; fn f() { a::part() }";
-    let check = |parent: &str, child: &str, size, expected: &[&str]| {
-        let faults = faults_with(&family(parent, child), &[], &[circle(size)]);
-        assert_eq!(faults, expected, "{parent} {child}");
-    };
-    check(parent, "use super::Own;", 2, &[]);
-    check(
-        parent,
-        "",
-        2,
-        &[
-            "conntrack-agent/src/low/a.rs with conntrack-agent/src/low.rs is no circle any more: \
-           delete its line in xtask/src/layers/known.rs",
-        ],
-    );
-    check(
-        parent,
-        "use super::Own;",
-        1,
-        &[
-            "the circle of conntrack-agent/src/low/a.rs and conntrack-agent/src/low.rs has grown \
-           beyond 1 files: conntrack-agent/src/low.rs, conntrack-agent/src/low/a.rs",
-        ],
     );
 }
 

@@ -1,6 +1,6 @@
 //! One request: who asks, what comes of it, and the audit trail's line.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::{Duration, Instant};
 
 use axum::{
     body::Body,
@@ -8,17 +8,18 @@ use axum::{
     response::IntoResponse as _,
 };
 use hyper::body::Incoming;
+use tokio::sync::SemaphorePermit;
 use tower::ServiceExt as _;
 
-use super::{Service, Transport};
+use super::{Quota, Service};
 use crate::{
+    access::{Authorization, Principal},
     api::{
-        access::{Access, Authorization},
-        change::ChangeSummary,
-        error::{ApiError, ErrorSummary},
+        error::ApiError,
         operation::operation,
+        result::{Changes, RequestResult},
     },
-    audit::{AuditRecord, Outcome, Peer, RequestId, RequestOperation},
+    audit::{AuditRecord, Outcome, RequestId, RequestOperation},
     event_log::Event,
     model::RouterId,
 };
@@ -28,59 +29,43 @@ pub(super) fn waits<T>(request: &Request<T>) -> bool {
     operation(request.method(), request.uri().path()) == RequestOperation::Follow
 }
 
-/// Answers one request.
+/// Answers one request of the peer that `authorization` is for.
 pub(super) async fn answer(
     request: Request<Incoming>,
-    origin: Transport,
-    authorization: Option<Authorization>,
+    authorization: Authorization,
     service: &Service,
 ) -> Response<Body> {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let id = RequestId::random();
-    let quota = service.quota(origin);
-    let operation = match origin {
-        Transport::Metrics { .. } => RequestOperation::Scrape,
-        Transport::Local { .. } | Transport::Tcp { .. } => {
-            operation(request.method(), request.uri().path())
-        }
+    let quota = service.quota(authorization.principal());
+    let is_scraper = matches!(authorization.principal(), Principal::Scraper { .. });
+    let operation = if is_scraper {
+        RequestOperation::Scrape
+    } else {
+        operation(request.method(), request.uri().path())
     };
     let router = router_of(request.uri().path());
-    let (peer, authorization) = who_asks(&request, origin, authorization, service);
-    let mut response = match authorization {
-        Ok(authorization) => match authorization
-            .may_enter()
-            .map_err(ApiError::forbidden)
-            .and_then(|()| {
-                let room = quota.requests.try_acquire();
-                room.map_err(|_| {
-                    let most = quota.most;
-                    ApiError::new(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "TooManyRequests",
-                        format!("{most} requests are being answered already; try again"),
-                    )
-                })
-            }) {
-            Ok(_room) => {
-                let mut request = request.map(Body::new);
-                request.extensions_mut().insert(authorization);
-                // The router never fails.
-                let resources = match origin {
-                    Transport::Metrics { .. } => &service.metrics_routes,
-                    Transport::Local { .. } | Transport::Tcp { .. } => &service.routes,
-                };
-                match resources.clone().oneshot(request).await {
-                    Ok(response) => response,
-                    Err(never) => match never {},
-                }
+    let (peer, authorization) = authenticate(&request, authorization, service);
+    let resources = if is_scraper {
+        &service.metrics_routes
+    } else {
+        &service.routes
+    };
+    let mut response = match authorization.and_then(|authorization| admit(authorization, quota)) {
+        Ok((authorization, _place)) => {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(authorization);
+            // The router never fails.
+            match resources.clone().oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
             }
-            Err(error) => error.into_response(),
-        },
+        }
         Err(error) => error.into_response(),
     };
-    let did = response.extensions_mut().remove::<ChangeSummary>();
+    let RequestResult { outcome, changes } = RequestResult::taken_from(&mut response);
     // What was done is said, whatever room there is: it is as large as the request.
-    if did.is_none() {
+    if changes.is_none() {
         response = quota.answers.reserve(response);
     }
     if let Ok(value) = header::HeaderValue::from_str(&id.to_string()) {
@@ -88,23 +73,13 @@ pub(super) async fn answer(
             .headers_mut()
             .insert("x-openstack-request-id", value);
     }
-    let said = response.extensions_mut().remove::<ErrorSummary>();
-    let outcome = match (response.status().as_u16(), said) {
-        (401 | 403, Some(said)) => Outcome::NotAllowed(said.sentence),
-        (_, Some(said)) if said.is_failure => Outcome::Failed(said.sentence),
-        (_, Some(said)) => Outcome::Refused(said.sentence),
-        (_, None) => Outcome::Done,
-    };
     let took = begun.elapsed();
     service
         .metrics
         .answered(operation.name(), outcome.word(), took);
-    // Whoever knocks there can ask for nothing, and so leaves no trace.
-    if matches!(origin, Transport::Metrics { .. }) {
-        return response;
-    }
-    // Who only reads leaves no trace.
-    if outcome == Outcome::Done && did.is_none() {
+    // Whoever only reads leaves no trace, nor does the metrics' own address, where
+    // nothing else can be asked for.
+    if is_scraper || outcome == Outcome::Done && changes.is_none() {
         return response;
     }
     let asked = AnsweredRequest {
@@ -113,7 +88,7 @@ pub(super) async fn answer(
         operation,
         router,
     };
-    let record = asked.record(did, outcome, took);
+    let record = asked.record(changes.unwrap_or_default(), outcome, took);
     service.auditor.record(&record);
     // Anybody can have as many refusals as they like, and would push out all else.
     if !record.outcome.is_refusal() {
@@ -123,10 +98,28 @@ pub(super) async fn answer(
     response
 }
 
+/// Takes a place among the requests that are answered at one time, for a peer that may
+/// do anything at all.
+fn admit(
+    authorization: Authorization,
+    quota: &Quota,
+) -> Result<(Authorization, SemaphorePermit<'_>), ApiError> {
+    authorization.may_enter().map_err(ApiError::forbidden)?;
+    let place = quota.requests.try_acquire().map_err(|_| {
+        let most = quota.most;
+        ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "TooManyRequests",
+            format!("{most} requests are being answered already; try again"),
+        )
+    })?;
+    Ok((authorization, place))
+}
+
 /// What was asked for, and by whom.
 struct AnsweredRequest {
     request: RequestId,
-    peer: Peer,
+    peer: Principal,
     operation: RequestOperation,
     /// The router that its path names.
     router: Option<RouterId>,
@@ -134,8 +127,8 @@ struct AnsweredRequest {
 
 impl AnsweredRequest {
     /// The trail's record of what became of it.
-    fn record(self, did: Option<ChangeSummary>, outcome: Outcome, took: Duration) -> AuditRecord {
-        let ChangeSummary { before, after } = did.unwrap_or_default();
+    fn record(self, changes: Changes, outcome: Outcome, took: Duration) -> AuditRecord {
+        let Changes { before, after } = changes;
         let rules = before.iter().chain(&after);
         let mut routers: Vec<_> = rules.map(|rule| rule.target.router).collect();
         routers.extend(self.router);
@@ -144,7 +137,7 @@ impl AnsweredRequest {
         AuditRecord {
             request: self.request,
             peer: self.peer,
-            operation: self.operation.name(),
+            operation: self.operation,
             routers,
             before,
             after,
@@ -154,65 +147,38 @@ impl AnsweredRequest {
     }
 }
 
-/// Who it is, and what that one may do.
-fn who_asks(
-    request: &Request<Incoming>,
-    origin: Transport,
-    authorization: Option<Authorization>,
-    service: &Service,
-) -> (Peer, Result<Authorization, ApiError>) {
-    match (origin, authorization) {
-        (Transport::Local { pid, uid, gid }, Some(authorization)) => {
-            (Peer::Local { pid, uid, gid }, Ok(authorization))
-        }
-        (Transport::Tcp { address }, _) => by_token(request, address, service),
-        (Transport::Metrics { address }, _) => {
-            (Peer::Unknown { address }, Ok(Access::of_scraper()))
-        }
-        // A local peer always has its permit.
-        (Transport::Local { pid, uid, gid }, None) => (
-            Peer::Local { pid, uid, gid },
-            Ok(service.access.of_peer(uid, gid)),
-        ),
-    }
-}
-
 /// The router that a path is about, if it names one.
 fn router_of(path: &str) -> Option<RouterId> {
     let mut parts = path.strip_prefix("/v2.0/routers/")?.split('/');
     parts.next()?.parse().ok()
 }
 
-/// Neutron's clients bring a token with each request.
-fn by_token(
+/// Returns who asks, and what that one may do: on TCP each request brings a token, as
+/// Neutron's clients do.
+fn authenticate(
     request: &Request<Incoming>,
-    address: SocketAddr,
+    authorization: Authorization,
     service: &Service,
-) -> (Peer, Result<Authorization, ApiError>) {
+) -> (Principal, Result<Authorization, ApiError>) {
+    let peer = authorization.principal().clone();
+    if !matches!(peer, Principal::Unknown { .. }) {
+        return (peer, Ok(authorization));
+    }
     let presented = request.headers().get("x-auth-token");
     let name = presented
         .zip(service.tokens.as_ref())
         .and_then(|(token, tokens)| tokens.name_of(token.as_bytes()));
-    match name {
-        Some(name) => (
-            Peer::Token {
-                name: name.to_owned(),
-            },
-            Ok(service.access.of_token(name)),
-        ),
-        None => (
-            Peer::Unknown { address },
-            Err(ApiError::new(
-                StatusCode::UNAUTHORIZED,
-                "Unauthorized",
-                if presented.is_none() {
-                    "a token is wanted, in the header X-Auth-Token"
-                } else {
-                    "the token is not known"
-                },
-            )),
-        ),
+    if let Some(name) = name {
+        let bearer = Principal::Token { name: name.clone() };
+        return (bearer.clone(), Ok(service.access.of(bearer)));
     }
+    let message = if presented.is_none() {
+        "a token is wanted, in the header X-Auth-Token"
+    } else {
+        "the token is not known"
+    };
+    let error = ApiError::new(StatusCode::UNAUTHORIZED, "Unauthorized", message);
+    (peer, Err(error))
 }
 
 #[cfg(test)]
@@ -231,23 +197,23 @@ mod tests {
             ("/v1/conntrack_helpers", "apply"),
         ] {
             let names = [
-                (Some(ChangeSummary::default()), Outcome::Done),
-                (None, Outcome::Refused("why".into())),
-                (None, Outcome::NotAllowed("why".into())),
-                (None, Outcome::Failed("why".into())),
+                Outcome::Done,
+                Outcome::Refused("why".into()),
+                Outcome::NotAllowed("why".into()),
+                Outcome::Failed("why".into()),
             ]
-            .map(|(did, outcome)| {
+            .map(|outcome| {
                 let asked = AnsweredRequest {
                     request: RequestId::random(),
-                    peer: Peer::RulesFile,
+                    peer: Principal::RulesFile,
                     operation: operation(&Method::PUT, path),
                     router: router_of(path),
                 };
-                let record = asked.record(did, outcome, Duration::ZERO);
+                let record = asked.record(Changes::default(), outcome, Duration::ZERO);
                 let Event::Change { operation, .. } = Event::change(&record) else {
                     panic!("no change");
                 };
-                assert_eq!(operation, record.operation);
+                assert_eq!(operation, record.operation.name());
                 operation
             });
             assert_eq!(names, [name; 4], "{path}");

@@ -14,15 +14,15 @@ use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, error, warn};
 
 use super::{
-    Service, Transport,
+    Service,
     answer::{answer, waits},
 };
-use crate::api::error::ApiError;
+use crate::{access::Principal, api::error::ApiError};
 
 /// Answers what is asked on a connection until it ends, or the agent does.
 pub(super) async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    origin: Transport,
+    peer: Principal,
     service: Arc<Service>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -30,31 +30,27 @@ pub(super) async fn serve_connection(
     let header_limit = Duration::from_secs(limits.header_seconds);
     // Looked up once, as the peer is the same for the whole connection; where a
     // grant names a group, by the host's name service, which may take its time.
-    let authorization = match origin {
-        Transport::Local { uid, gid, .. } => {
-            let service = Arc::clone(&service);
-            let looked_up = spawn_blocking(move || service.access.of_peer(uid, gid)).await;
-            match looked_up {
-                Ok(authorization) => Some(authorization),
-                Err(error) => {
-                    warn!(%error, uid, "a peer could not be looked up");
-                    return;
-                }
-            }
+    let looked_up = {
+        let service = Arc::clone(&service);
+        spawn_blocking(move || service.access.of(peer)).await
+    };
+    let authorization = match looked_up {
+        Ok(authorization) => authorization,
+        Err(error) => {
+            warn!(%error, "a peer could not be looked up");
+            return;
         }
-        Transport::Tcp { .. } | Transport::Metrics { .. } => None,
     };
     let answer = service_fn(move |request| {
         let (service, authorization) = (Arc::clone(&service), authorization.clone());
         async move {
             if waits(&request) {
                 // Gives up its place with a client that goes away.
-                return Ok(answer(request, origin, authorization, &service).await);
+                return Ok(answer(request, authorization, &service).await);
             }
             // A task of its own: what was begun is brought to its end and into
             // the audit trail, whether the client waits for it or not.
-            let answered =
-                spawn(async move { answer(request, origin, authorization, &service).await });
+            let answered = spawn(async move { answer(request, authorization, &service).await });
             let response = answered.await.unwrap_or_else(|failure| {
                 error!(%failure, "a request was not answered: a bug");
                 let status = StatusCode::INTERNAL_SERVER_ERROR;

@@ -7,8 +7,8 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{PeerAccount, Transport};
-use crate::config::ApiLimits;
+use super::PeerAccount;
+use crate::{access::Principal, config::ApiLimits};
 
 /// How many connections there are, in all and for each peer.
 pub(super) struct ConnectionLimits {
@@ -32,7 +32,7 @@ impl ConnectionLimits {
         }
     }
 
-    pub(super) fn admit(&self, origin: Transport) -> Result<AdmittedConnection, String> {
+    pub(super) fn admit(&self, peer: &Principal) -> Result<AdmittedConnection, String> {
         let all = Arc::clone(&self.all).try_acquire_owned();
         let of_all = all.map_err(|_| {
             let most = self.limits.connections;
@@ -44,7 +44,7 @@ impl ConnectionLimits {
         if peers.len() > 1024 {
             peers.retain(|_, account| account.available_permits() < most);
         }
-        let account = peers.entry(origin.account());
+        let account = peers.entry(PeerAccount::of(peer));
         let account = account.or_insert_with(|| Arc::new(Semaphore::new(most)));
         let of_peer = Arc::clone(account).try_acquire_owned();
         let of_peer = of_peer

@@ -14,11 +14,8 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{
-    Transport,
-    refusal::{Stream, refuse},
-};
-use crate::{api::reserve_fd::ReserveFd, config::Config};
+use super::refusal::{Stream, refuse};
+use crate::{access::Principal, api::reserve_fd::ReserveFd, config::Config};
 
 /// The socket's name in the runtime folder.
 pub const SOCKET: &str = "agent.sock";
@@ -176,10 +173,10 @@ pub fn remove_socket(path: &Path) -> Result<(), ListenError> {
 
 impl Listening {
     /// The next who knocks, and who that is, if the kernel can tell.
-    pub(super) async fn accept(&self) -> io::Result<(Stream, io::Result<Transport>)> {
+    pub(super) async fn accept(&self) -> io::Result<(Stream, io::Result<Principal>)> {
         tokio::select! {
             accepted = self.unix.accept() => accepted.map(|(stream, _)| {
-                let origin = stream.peer_cred().map(|peer| Transport::Local {
+                let origin = stream.peer_cred().map(|peer| Principal::Local {
                     pid: peer.pid().unwrap_or(0),
                     uid: peer.uid(),
                     gid: peer.gid(),
@@ -187,10 +184,10 @@ impl Listening {
                 (Stream::Unix(stream), origin)
             }),
             accepted = accept_by(self.tcp.as_ref()) => accepted.map(|(stream, address)| {
-                (Stream::Tcp(stream), Ok(Transport::Tcp { address }))
+                (Stream::Tcp(stream), Ok(Principal::Unknown { address }))
             }),
             accepted = accept_by(self.metrics.as_ref()) => accepted.map(|(stream, address)| {
-                (Stream::Tcp(stream), Ok(Transport::Metrics { address }))
+                (Stream::Tcp(stream), Ok(Principal::Scraper { address }))
             }),
         }
     }

@@ -10,6 +10,10 @@ use super::*;
 const FIRST: &str = "0123456789abcdef";
 const SECOND: &str = "0123456789abcdef:#0!~";
 
+fn name(text: &str) -> TokenName {
+    TokenName::new(text).unwrap()
+}
+
 fn two() -> Tokens {
     let text = format!("# comment: {FIRST}\n\nci:{FIRST}\nops_2-b:{SECOND}\n");
     parse(&text).unwrap()
@@ -18,9 +22,9 @@ fn two() -> Tokens {
 #[test]
 fn each_token_is_known_by_its_name() {
     let tokens = two();
-    assert_eq!(tokens.name_of(FIRST.as_bytes()), Some("ci"));
-    assert_eq!(tokens.name_of(SECOND.as_bytes()), Some("ops_2-b"));
-    assert!(tokens.has("ci") && !tokens.has("cd"));
+    assert_eq!(tokens.name_of(FIRST.as_bytes()), Some(&name("ci")));
+    assert_eq!(tokens.name_of(SECOND.as_bytes()), Some(&name("ops_2-b")));
+    assert!(tokens.has(&name("ci")) && !tokens.has(&name("cd")));
 }
 
 #[test]
@@ -62,7 +66,7 @@ fn the_shortest_and_the_longest_token_and_name_are_taken_and_no_others() {
     let line = |name: usize, token: usize| {
         let (name, token) = ("n".repeat(name), "t".repeat(token));
         parse(&format!("{name}:{token}")).map(|tokens| {
-            assert_eq!(tokens.name_of(token.as_bytes()), Some(name.as_str()));
+            assert_eq!(tokens.name_of(token.as_bytes()), Some(&self::name(&name)));
         })
     };
     for (name, token) in [(1, SHORTEST), (32, SHORTEST), (1, LONGEST)] {
@@ -156,7 +160,7 @@ fn cwe_798_a_file_that_others_have_access_to_is_refused() {
         match read(&path) {
             Ok(tokens) => {
                 assert!(good, "{mode:o}");
-                assert_eq!(tokens.name_of(FIRST.as_bytes()), Some("ci"));
+                assert_eq!(tokens.name_of(FIRST.as_bytes()), Some(&name("ci")));
             }
             Err(error) => {
                 assert!(
@@ -223,7 +227,7 @@ proptest! {
         let lines: Vec<_> = given.iter().map(|(name, token)| format!("{name}:{token}")).collect();
         let tokens = parse(&lines.join("\n")).unwrap();
         for (name, token) in &given {
-            prop_assert_eq!(tokens.name_of(token.as_bytes()), Some(name.as_str()));
+            prop_assert_eq!(tokens.name_of(token.as_bytes()), Some(&self::name(name)));
         }
         if !given.values().any(|token| token.as_bytes() == other) {
             prop_assert_eq!(tokens.name_of(&other), None);

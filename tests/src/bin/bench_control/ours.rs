@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use conntrack_agent::config::Config;
 use conntrack_agent::engine::{Limits, Mapping, Operation, Policy};
-use conntrack_agent::kernel::{AgentId, Binding, Build, Hooks, Instance, LinkKind, MarkBits, Nft};
+use conntrack_agent::kernel::{AgentId, Binding, Build, Hooks, Instance, LinkKind, Nft};
 use conntrack_agent::kernel::{AttachMode, NetnsFolder, Pin, Pins, Usable};
 use conntrack_agent::model::{Helper, Origin, RouterId};
 use conntrack_agent::reconcile::{Host, Reconciler};
@@ -58,12 +58,12 @@ impl Ours {
             ..Config::default()
         };
         let agent = AgentId::random();
-        let carrier = MarkBits::new(config.mark_mask).expect("the default carrier");
+        let carrier = config.mark_bits;
         let nft = Nft::new(&config.nft);
         let binding = Binding::probe(nft, agent, carrier).expect("a binding");
         let mapping = Mapping::default();
-        let mut host = Host::new(Build::built_in(), &config, agent, carrier, binding.clone())
-            .expect("the host");
+        let mut host =
+            Host::new(Build::built_in(), &config, agent, binding.clone()).expect("the host");
         // What a start does otherwise is none of what is measured.
         host.end_of_start().expect("the pins");
         Self {

@@ -7,8 +7,8 @@ use std::{
 
 use serde::Deserialize;
 
-use super::accounts::Accounts;
-use crate::{api::tokens, model::RouterId};
+use super::{TokenName, accounts::Accounts};
+use crate::model::RouterId;
 
 /// What somebody who was granted it may do. The later ones may all that the
 /// earlier ones may.
@@ -66,14 +66,14 @@ pub enum Account {
 }
 
 /// A grant whose names are resolved and whose routers are ids.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Checked {
     /// Its place among the configuration's grants, from 1.
     pub(super) number: usize,
     pub(super) role: Role,
     pub(super) users: BTreeSet<u32>,
     pub(super) groups: BTreeSet<u32>,
-    pub(super) tokens: BTreeSet<String>,
+    pub(super) tokens: BTreeSet<TokenName>,
     /// None: all.
     routers: Option<BTreeSet<RouterId>>,
 }
@@ -95,10 +95,12 @@ impl Checked {
         let users = numbers("user", &grant.users, |name| host.user(name), &mut faults);
         let groups = numbers("group", &grant.groups, |name| host.group(name), &mut faults);
         // What stands in a name's place may be the token itself: not repeated.
-        if !grant.tokens.iter().all(|name| tokens::is_name(name)) {
+        let names = grant.tokens.iter().map(|name| TokenName::new(name));
+        let tokens = names.collect::<Option<BTreeSet<_>>>();
+        if tokens.is_none() {
             faults.push(format!(
                 "tokens has an entry that is no token's name: {}",
-                tokens::NAME_RULE
+                TokenName::RULE
             ));
         }
         let routers = grant
@@ -111,7 +113,7 @@ impl Checked {
                 role: grant.role,
                 users,
                 groups,
-                tokens: grant.tokens.iter().cloned().collect(),
+                tokens: tokens.unwrap_or_default(),
                 routers,
             })
         } else {

@@ -1,40 +1,18 @@
 //! What one peer may do, and the sentence that refuses the rest.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
-use super::{Role, grant::Checked};
+use super::{Principal, Role, grant::Checked};
 use crate::model::RouterId;
 
-/// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Principal {
-    Root,
-    User(u32),
-    Token(String),
-    /// Anybody on this host, by the address that is for metrics alone.
-    Scraper,
-}
-
-impl fmt::Display for Principal {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Root => formatter.write_str("root"),
-            Self::User(uid) => write!(formatter, "uid {uid}"),
-            Self::Token(name) => write!(formatter, "token {name:?}"),
-            Self::Scraper => formatter.write_str("whoever reads metrics"),
-        }
-    }
-}
-
-/// What one peer may do: the union of the grants that are for it. Its
-/// [`Display`](fmt::Display) says who the peer is, for the log.
+/// The permissions of one principal: the union of the grants that are for it.
 ///
 /// It is all that a decision needs, so one is taken before anything else is
 /// looked up, and the same whether a router exists or not.
 #[derive(Clone, Debug)]
 pub struct Authorization {
-    who: Principal,
-    /// The grants that are for this peer. Root needs none.
+    principal: Principal,
+    /// The grants that are for this principal. Root needs none.
     grants: Vec<Arc<Checked>>,
 }
 
@@ -47,14 +25,28 @@ pub struct Forbidden {
 }
 
 impl Authorization {
-    pub(super) const fn new(who: Principal, grants: Vec<Arc<Checked>>) -> Self {
-        Self { who, grants }
+    pub(super) const fn new(principal: Principal, grants: Vec<Arc<Checked>>) -> Self {
+        Self { principal, grants }
+    }
+
+    /// Returns whose permissions they are.
+    #[must_use]
+    pub const fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    const fn is_root(&self) -> bool {
+        matches!(self.principal, Principal::Local { uid: 0, .. })
+    }
+
+    const fn is_scraper(&self) -> bool {
+        matches!(self.principal, Principal::Scraper { .. })
     }
 
     /// Whether no grant is for this peer, so that it may do nothing at all.
     #[must_use]
     pub fn is_nobody(&self) -> bool {
-        !matches!(self.who, Principal::Root | Principal::Scraper) && self.grants.is_empty()
+        self.grants.is_empty() && !self.is_root() && !self.is_scraper()
     }
 
     /// Whether the peer may do anything at all: what tells nothing of any
@@ -63,7 +55,7 @@ impl Authorization {
     /// # Errors
     /// [`Forbidden`] if no grant is for it.
     pub fn may_enter(&self) -> Result<(), Forbidden> {
-        if self.who == Principal::Scraper {
+        if self.is_scraper() {
             return Ok(());
         }
         self.any(|_| Ok(()))
@@ -103,10 +95,10 @@ impl Authorization {
     /// # Errors
     /// [`Forbidden`] if it is no admin, and didn't come by their own address.
     pub fn may_read_metrics(&self) -> Result<(), Forbidden> {
-        match self.who {
-            Principal::Scraper => Ok(()),
-            Principal::Root | Principal::User(_) | Principal::Token(_) => self.may_read_all(),
+        if self.is_scraper() {
+            return Ok(());
         }
+        self.may_read_all()
     }
 
     /// Whether the peer may change what spans all routers: the rules of all of
@@ -120,6 +112,9 @@ impl Authorization {
 
     /// Whether any one grant allows it; else what each of them says.
     fn any(&self, asked: impl Fn(&Checked) -> Result<(), String>) -> Result<(), Forbidden> {
+        if self.is_root() {
+            return Ok(());
+        }
         let mut objections = Vec::new();
         for grant in &self.grants {
             match asked(grant) {
@@ -127,24 +122,18 @@ impl Authorization {
                 Err(objection) => objections.push(format!("{grant} {objection}")),
             }
         }
-        let sentence = match &self.who {
-            Principal::Root => return Ok(()),
-            Principal::User(uid) if objections.is_empty() => {
+        let sentence = match &self.principal {
+            _ if !objections.is_empty() => objections.join(", "),
+            Principal::Local { uid, .. } => {
                 format!("no grant names uid {uid} or a group that it is in")
             }
-            Principal::Token(name) if objections.is_empty() => {
-                format!("no grant names token {name:?}")
+            Principal::Token { name } => format!("no grant names token \"{name}\""),
+            Principal::Scraper { .. } => "this address shows metrics and nothing else".to_owned(),
+            Principal::Unknown { .. } | Principal::RulesFile => {
+                format!("{} has no grant", self.principal)
             }
-            Principal::User(_) | Principal::Token(_) => objections.join(", "),
-            Principal::Scraper => "this address shows metrics and nothing else".to_owned(),
         };
         Err(Forbidden { sentence })
-    }
-}
-
-impl fmt::Display for Authorization {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.who.fmt(formatter)
     }
 }
 

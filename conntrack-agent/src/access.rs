@@ -8,31 +8,21 @@
 mod accounts;
 mod authorization;
 mod grant;
+mod principal;
 
 pub use authorization::{Authorization, Forbidden};
 pub use grant::{Account, Grant, Role};
+pub use principal::{Principal, TokenName};
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use accounts::{Accounts, NameService};
-use authorization::Principal;
 use grant::Checked;
 
-use crate::sources::listed;
-
 /// The grants, checked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     grants: Vec<Arc<Checked>>,
-}
-
-/// Why grants were refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the grants are refused:{}", listed(faults))]
-pub struct AccessError {
-    /// Everything that is wrong: which grant, counted from 1, what, and what is
-    /// allowed.
-    pub faults: Vec<String>,
 }
 
 impl Access {
@@ -40,13 +30,13 @@ impl Access {
     /// now; an account that is made again with another number needs a restart.
     ///
     /// # Errors
-    /// [`AccessError`] with every fault, among them each name that the host
-    /// does not know.
-    pub fn new(grants: &[Grant]) -> Result<Self, AccessError> {
+    /// Returns every fault: which grant, counted from 1, what is wrong, and what is
+    /// allowed; among them each name that the host does not know.
+    pub fn new(grants: &[Grant]) -> Result<Self, Vec<String>> {
         Self::on(&NameService, grants)
     }
 
-    fn on(host: &impl Accounts, grants: &[Grant]) -> Result<Self, AccessError> {
+    fn on(host: &impl Accounts, grants: &[Grant]) -> Result<Self, Vec<String>> {
         let (mut checked, mut faults) = (Vec::new(), Vec::new());
         for (number, grant) in (1..).zip(grants) {
             match Checked::new(number, grant, host) {
@@ -57,38 +47,34 @@ impl Access {
         if faults.is_empty() {
             Ok(Self { grants: checked })
         } else {
-            Err(AccessError { faults })
+            Err(faults)
         }
     }
 
-    /// What a peer of the Unix socket may do, by what the kernel says of it
-    /// (`SO_PEERCRED`, unix(7)). Its other groups are those that the host has
-    /// for the user; where the host doesn't know the user or can't tell, it is
-    /// in `gid` alone.
+    /// Returns what a principal may do. The other groups of a process are those
+    /// that the host has for its user; where the host doesn't know the user or
+    /// can't tell, it is in its own group alone.
     ///
-    /// Asks the host's name service if a grant names a group, and then blocks.
+    /// Asks the host's name service for a process if a grant names a group, and
+    /// then blocks.
     #[must_use]
-    pub fn of_peer(&self, uid: u32, gid: u32) -> Authorization {
-        self.peer(&NameService, uid, gid)
+    pub fn of(&self, principal: Principal) -> Authorization {
+        self.on_host(&NameService, principal)
     }
 
-    /// What the bearer of the token of this name may do.
-    #[must_use]
-    pub fn of_token(&self, name: &str) -> Authorization {
-        let grants = self.matching(|grant| grant.tokens.contains(name));
-        Authorization::new(Principal::Token(name.to_owned()), grants)
+    fn on_host(&self, host: &impl Accounts, principal: Principal) -> Authorization {
+        let grants = match &principal {
+            Principal::Local { uid: 0, .. } => Vec::new(),
+            Principal::Local { uid, gid, .. } => self.of_user(host, *uid, *gid),
+            Principal::Token { name } => self.matching(|grant| grant.tokens.contains(name)),
+            Principal::Unknown { .. } | Principal::Scraper { .. } | Principal::RulesFile => {
+                Vec::new()
+            }
+        };
+        Authorization::new(principal, grants)
     }
 
-    /// What whoever connects to the metrics' own address may do: read them.
-    #[must_use]
-    pub const fn of_scraper() -> Authorization {
-        Authorization::new(Principal::Scraper, Vec::new())
-    }
-
-    fn peer(&self, host: &impl Accounts, uid: u32, gid: u32) -> Authorization {
-        if uid == 0 {
-            return Authorization::new(Principal::Root, Vec::new());
-        }
+    fn of_user(&self, host: &impl Accounts, uid: u32, gid: u32) -> Vec<Arc<Checked>> {
         let mut groups = BTreeSet::from([gid]);
         if self.grants.iter().any(|grant| !grant.groups.is_empty()) {
             match host.groups_of(uid) {
@@ -100,9 +86,12 @@ impl Access {
                 ),
             }
         }
-        let grants =
-            self.matching(|grant| grant.users.contains(&uid) || !grant.groups.is_disjoint(&groups));
-        Authorization::new(Principal::User(uid), grants)
+        self.matching(|grant| grant.users.contains(&uid) || !grant.groups.is_disjoint(&groups))
+    }
+
+    /// Returns the names of the tokens that the grants are for.
+    pub fn token_names(&self) -> impl Iterator<Item = &TokenName> {
+        self.grants.iter().flat_map(|grant| &grant.tokens)
     }
 
     fn matching(&self, is_for: impl Fn(&Checked) -> bool) -> Vec<Arc<Checked>> {
