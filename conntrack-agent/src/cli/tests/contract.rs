@@ -1,6 +1,6 @@
 //! The API's contract, on rules in memory.
 
-use axum::http::{Method, StatusCode};
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::daemon::{Asked, Daemon, Reply, refusal};
@@ -27,8 +27,7 @@ pub(super) fn with(mut rule: Value, key: &str, value: &str) -> Value {
 }
 
 /// A daemon that keeps the contract, and has these rules.
-pub(super) fn daemon(rules: Vec<Value>) -> Daemon {
-    let mut rules = rules;
+pub(super) fn daemon(mut rules: Vec<Value>) -> Daemon {
     let mut next = 1000;
     Daemon::new(move |asked| reply(&mut rules, &mut next, asked))
 }
@@ -46,59 +45,45 @@ pub(super) fn status() -> Value {
 fn reply(rules: &mut Vec<Value>, next: &mut u64, (method, uri, body): &Asked) -> Reply {
     let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
     let segments: Vec<_> = path.split('/').skip(1).collect();
-    match (method, &segments[..]) {
-        (&Method::GET, ["v1", "conntrack_helpers"]) => {
-            let filters: Vec<_> = query
-                .split('&')
-                .filter_map(|pair| pair.split_once('='))
-                .collect();
-            let fits = |rule: &&Value| filters.iter().all(|(key, value)| rule[key] == *value);
-            let found: Vec<_> = rules.iter().filter(fits).collect();
-            ok(&json!({ "conntrack_helpers": found }))
+    match (method.as_str(), &segments[..]) {
+        ("GET", ["v1", "conntrack_helpers"]) => {
+            let filters = || query.split('&').filter_map(|pair| pair.split_once('='));
+            listed(rules, |rule| {
+                filters().all(|(key, value)| rule[key] == *value)
+            })
         }
-        (&Method::PUT, ["v1", "conntrack_helpers"]) => {
+        ("PUT", ["v1", "conntrack_helpers"]) => {
             replace_all(rules, next, body, query == "dry_run=true")
         }
-        (&Method::GET, ["v1", "status"]) => ok(&status()),
-        (&Method::GET, ["v2.0", "routers"]) => {
+        ("GET", ["v1", "status"]) => ok(&status()),
+        ("GET", ["v2.0", "routers"]) => {
             ok(&json!({ "routers": [router(rules, B), router(rules, A)] }))
         }
         (_, ["v2.0", "routers", other, ..]) if ![A, B].contains(other) => {
             not_found("router", other)
         }
-        (&Method::GET, ["v2.0", "routers", id]) => ok(&json!({ "router": router(rules, id) })),
-        (method, ["v2.0", "routers", router, "conntrack_helpers"]) => {
-            let of_router = |rule: &Value| rule["router_id"] == **router;
-            match *method {
-                Method::GET => {
-                    let found: Vec<_> = rules.iter().filter(|rule| of_router(rule)).collect();
-                    ok(&json!({ "conntrack_helpers": found }))
-                }
-                Method::POST => {
-                    let made = made(next, router, &body["conntrack_helper"]);
-                    rules.push(made.clone());
-                    (
-                        StatusCode::CREATED,
-                        json!({ "conntrack_helper": made }).to_string(),
-                    )
-                }
-                Method::PUT => {
-                    let wanted = body["conntrack_helpers"].as_array().unwrap();
-                    rules.retain(|rule| !of_router(rule) || rule["origin"] != "api");
-                    rules.extend(wanted.iter().map(|wanted| made(next, router, wanted)));
-                    ok(&body.clone())
-                }
-                _ => (StatusCode::METHOD_NOT_ALLOWED, refusal("not allowed")),
-            }
+        ("GET", ["v2.0", "routers", id]) => ok(&json!({ "router": router(rules, id) })),
+        ("GET", ["v2.0", "routers", router, "conntrack_helpers"]) => {
+            listed(rules, |rule| rule["router_id"] == **router)
+        }
+        ("POST", ["v2.0", "routers", router, "conntrack_helpers"]) => {
+            let made = made(next, router, &body["conntrack_helper"]);
+            rules.push(made.clone());
+            let body = json!({ "conntrack_helper": made });
+            (StatusCode::CREATED, body.to_string())
+        }
+        ("PUT", ["v2.0", "routers", router, "conntrack_helpers"]) => {
+            rules.retain(|rule| rule["router_id"] != **router || rule["origin"] != "api");
+            let wanted = list(&body["conntrack_helpers"]);
+            rules.extend(wanted.map(|wanted| made(next, router, wanted)));
+            ok(body)
         }
         (method, ["v2.0", "routers", router, "conntrack_helpers", id]) => {
-            let place = rules
-                .iter()
-                .position(|rule| rule["id"] == *id && rule["router_id"] == *router);
-            let Some(place) = place else {
+            let is_it = |rule: &Value| rule["id"] == *id && rule["router_id"] == *router;
+            let Some(place) = rules.iter().position(is_it) else {
                 return not_found("conntrack helper", id);
             };
-            if *method == Method::DELETE {
+            if method == "DELETE" {
                 rules.remove(place);
                 return (StatusCode::NO_CONTENT, String::new());
             }
@@ -111,26 +96,28 @@ fn reply(rules: &mut Vec<Value>, next: &mut u64, (method, uri, body): &Asked) ->
     }
 }
 
+fn list(array: &Value) -> impl Iterator<Item = &Value> {
+    array.as_array().unwrap().iter()
+}
+
+fn listed(rules: &[Value], fits: impl Fn(&Value) -> bool) -> Reply {
+    let found: Vec<_> = rules.iter().filter(|rule| fits(rule)).collect();
+    ok(&json!({ "conntrack_helpers": found }))
+}
+
 fn replace_all(rules: &mut Vec<Value>, next: &mut u64, body: &Value, dry_run: bool) -> Reply {
+    let mut wanted = Vec::new();
+    for router in list(&body["routers"]) {
+        let id = router["id"].as_str().unwrap();
+        wanted.extend(list(&router["conntrack_helpers"]).map(|rule| made(next, id, rule)));
+    }
     let target =
         |rule: &Value| ["router_id", "protocol", "port", "helper"].map(|key| rule[key].clone());
-    let wanted: Vec<Value> = body["routers"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .flat_map(|router| {
-            let id = router["id"].as_str().unwrap();
-            let rules = router["conntrack_helpers"].as_array().unwrap();
-            rules.iter().map(move |rule| (id, rule))
-        })
-        .map(|(router, rule)| made(next, router, rule))
-        .collect();
+    let among = |rules: &[Value], rule: &Value| rules.iter().any(|it| target(it) == target(rule));
     let (owned, others): (Vec<_>, Vec<_>) = rules
         .iter()
         .cloned()
         .partition(|rule| rule["origin"] == "api");
-    let among =
-        |rules: &[Value], rule: &Value| rules.iter().any(|other| target(other) == target(rule));
     let added: Vec<_> = wanted
         .iter()
         .filter(|rule| !among(&owned, rule))
@@ -168,8 +155,6 @@ fn ok(body: &Value) -> Reply {
 }
 
 fn not_found(what: &str, id: &str) -> Reply {
-    (
-        StatusCode::NOT_FOUND,
-        refusal(&format!("there is no {what} {id}")),
-    )
+    let message = format!("there is no {what} {id}");
+    (StatusCode::NOT_FOUND, refusal(&message))
 }

@@ -3,7 +3,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    os::unix::net::UnixListener,
+    os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, mpsc},
     thread::{self, JoinHandle},
@@ -18,7 +18,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::oneshot;
+use tokio::runtime::{self, Runtime};
 
 /// What was asked: method, path with query, body.
 pub(super) type Asked = (Method, String, Value);
@@ -36,9 +36,9 @@ struct Shared {
 /// Serves on a socket of its own until it is dropped.
 pub(super) struct Daemon {
     shared: Arc<Mutex<Shared>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
     folder: TempDir,
+    /// Ends the server when it is dropped.
+    _runtime: Runtime,
 }
 
 impl Daemon {
@@ -49,30 +49,23 @@ impl Daemon {
             asked: Vec::new(),
             answers: Box::new(answers),
         }));
-        let (stop, stopped) = oneshot::channel();
-        let listener = UnixListener::bind(socket_in(folder.path())).unwrap();
-        listener.set_nonblocking(true).unwrap();
         let app = Router::new()
             .fallback(answer)
             .with_state(Arc::clone(&shared));
-        let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::UnixListener::from_std(listener).unwrap();
-                tokio::select! {
-                    served = axum::serve(listener, app) => served.unwrap(),
-                    _ = stopped => {}
-                }
-            });
-        });
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = {
+            let _in = runtime.enter();
+            tokio::net::UnixListener::bind(socket_in(folder.path())).unwrap()
+        };
+        runtime.spawn(async { axum::serve(listener, app).await.unwrap() });
         Self {
             shared,
-            stop: Some(stop),
-            thread: Some(thread),
             folder,
+            _runtime: runtime,
         }
     }
 
@@ -95,15 +88,6 @@ impl Daemon {
     /// What it was asked so far.
     pub(super) fn asked(&self) -> Vec<Asked> {
         self.shared.lock().unwrap().asked.clone()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
     }
 }
 
@@ -134,7 +118,7 @@ impl Rude {
         (silent, stop)
     }
 
-    fn serving(serve: impl FnOnce(&mut std::os::unix::net::UnixStream) + Send + 'static) -> Self {
+    fn serving(serve: impl FnOnce(&mut UnixStream) + Send + 'static) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(socket_in(folder.path())).unwrap();
         let thread = thread::spawn(move || serve(&mut listener.accept().unwrap().0));
