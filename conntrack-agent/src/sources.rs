@@ -8,21 +8,36 @@ pub use rule_set::RuleSet;
 
 use std::fmt::Display;
 
+use crate::model::Protocol;
+
+/// Returns the start of a text from outside, enough to recognise it by.
+pub(crate) fn excerpt(given: &str) -> String {
+    given.chars().take(64).collect()
+}
+
+/// Parses the name of a protocol.
+///
+/// # Errors
+/// Returns the text that says what was given, and what is allowed.
+pub(crate) fn protocol(given: &str) -> Result<Protocol, String> {
+    match given {
+        "tcp" => Ok(Protocol::Tcp),
+        "udp" => Ok(Protocol::Udp),
+        other => Err(format!(
+            "protocol {:?} is not known; \"tcp\" and \"udp\" are allowed",
+            excerpt(other)
+        )),
+    }
+}
+
 /// Formats faults as the end of a sentence: each on a line of its own, indented; of very
 /// many only the first are listed.
 pub(crate) fn listed<T: Display>(faults: &[T]) -> String {
     const MOST: usize = 100;
-    let mut text = String::new();
-    for fault in faults.iter().take(MOST) {
-        text.push_str("\n  ");
-        text.push_str(&fault.to_string());
-    }
-    if let Some(more @ 1..) = faults.len().checked_sub(MOST) {
-        text.push_str("\n  and ");
-        text.push_str(&more.to_string());
-        text.push_str(" more");
-    }
-    text
+    let first = faults.iter().take(MOST).map(|fault| format!("\n  {fault}"));
+    let more = faults.len().saturating_sub(MOST);
+    let rest = (more > 0).then(|| format!("\n  and {more} more"));
+    first.chain(rest).collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@ use std::ffi::OsStr;
 
 use clap::builder::{PossibleValue, TypedValueParser};
 
-use crate::model::{Helper, HelperError, Port, Protocol};
+use crate::{
+    model::{Helper, HelperError, Port, Protocol},
+    sources,
+};
 
 /// A helper's name as it was given; at least one helper has it. `h323` stands for a
 /// different helper with each protocol.
@@ -50,16 +53,7 @@ impl<T: Clone + Send + Sync + 'static> TypedValueParser for Named<T> {
 pub(super) fn protocol() -> Named<Protocol> {
     Named {
         names: || vec!["tcp", "udp"],
-        parse: |given| match given {
-            "tcp" => Ok(Protocol::Tcp),
-            "udp" => Ok(Protocol::Udp),
-            _ => {
-                let given: String = given.chars().take(64).collect();
-                Err(format!(
-                    "protocol {given:?} is not known; \"tcp\" and \"udp\" are allowed"
-                ))
-            }
-        },
+        parse: sources::protocol,
     }
 }
 
@@ -82,9 +76,9 @@ pub(super) fn port(given: &str) -> Result<Port, String> {
     if let Ok(number) = given.parse::<i64>() {
         return Port::try_from(number).map_err(|error| error.to_string());
     }
-    let given: String = given.chars().take(64).collect();
     Err(format!(
-        "port {given:?} is not a number from 1 to 65535; those are allowed"
+        "port {:?} is not a number from 1 to 65535; those are allowed",
+        sources::excerpt(given)
     ))
 }
 
@@ -96,21 +90,10 @@ mod tests {
     fn a_port_is_a_number_in_its_range() {
         assert_eq!(port("21").unwrap().get(), 21);
         assert_eq!(port("65535").unwrap().get(), 65535);
-        for bad in [
-            "0",
-            "65536",
-            "-1",
-            "ftp",
-            "",
-            "21.0",
-            "0x15",
-            "99999999999999999999",
-        ] {
+        for bad in "0 65536 -1 ftp  21.0 0x15 99999999999999999999".split(' ') {
             let error = port(bad).unwrap_err();
-            assert!(
-                error.contains(bad) && error.contains("1 to 65535"),
-                "{error}"
-            );
+            assert!(error.contains(bad), "{bad:?}: {error}");
+            assert!(error.contains("1 to 65535"), "{bad:?}: {error}");
         }
     }
 
@@ -122,16 +105,15 @@ mod tests {
         for name in (protocol().names)() {
             (protocol().parse)(name).unwrap();
         }
-        let error = (helper().parse)("gopher").unwrap_err();
-        assert!(
-            error.contains("\"gopher\"") && error.contains("tftp"),
-            "{error}"
-        );
-        let error = (protocol().parse)("sctp").unwrap_err();
-        assert!(
-            error.contains("\"sctp\"") && error.contains("udp"),
-            "{error}"
-        );
+        let helper = (helper().parse)("gopher").unwrap_err();
+        let protocol = (protocol().parse)("sctp").unwrap_err();
+        for (error, given, allowed) in [
+            (helper, "\"gopher\"", "tftp"),
+            (protocol, "\"sctp\"", "udp"),
+        ] {
+            assert!(error.contains(given), "{error}");
+            assert!(error.contains(allowed), "{error}");
+        }
     }
 
     #[test]

@@ -43,9 +43,9 @@ impl RuleSet {
         origin: Origin,
         mut new_id: impl FnMut() -> RuleId,
     ) -> Vec<Operation> {
-        let gone = mapping.routers_of(origin).into_iter();
-        let gone = gone.filter(|router| !self.routers.contains_key(router));
-        let mut batch: Vec<_> = gone.map(Operation::Clear).collect();
+        let owned = mapping.routers_of(origin).into_iter();
+        let unnamed = owned.filter(|router| !self.routers.contains_key(router));
+        let mut batch: Vec<_> = unnamed.map(Operation::Clear).collect();
         batch.extend(self.routers.iter().map(|(router, rules)| {
             let rules = rules.iter().map(|target| NewRule {
                 id: new_id(),

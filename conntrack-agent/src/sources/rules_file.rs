@@ -3,6 +3,9 @@
 //! The module walks the parsed document itself instead of letting serde do it, because
 //! serde stops at the first fault and an operator wants to see all of them.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashMap,
     fmt, io,
@@ -15,8 +18,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::RuleSet;
-use super::listed;
+use super::{RuleSet, excerpt, listed, protocol};
 use crate::{
     engine::Policy,
     input::read_text,
@@ -71,12 +73,14 @@ impl fmt::Display for Fault {
 /// Returns [`RulesFileError`] if any part of the file is wrong; then no part of it is
 /// used.
 pub fn read(path: &Path, policy: &Policy) -> Result<RuleSet, RulesFileError> {
-    let path = path.to_owned();
-    let text = match read_text(&path, MAX_SIZE) {
-        Ok(text) => text,
-        Err(source) => return Err(RulesFileError::Read { path, source }),
-    };
-    parse(&text, policy).map_err(|faults| RulesFileError::Faults { path, faults })
+    let text = read_text(path, MAX_SIZE).map_err(|source| RulesFileError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    parse(&text, policy).map_err(|faults| RulesFileError::Faults {
+        path: path.to_owned(),
+        faults,
+    })
 }
 
 /// Parses the rules of a document.
@@ -94,23 +98,19 @@ pub fn parse(text: &str, policy: &Policy) -> Result<RuleSet, Vec<Fault>> {
         rules: RuleSet::default(),
     };
     for error in errors {
-        reader.fault(
-            &error.span().unwrap_or(0..0),
-            format!("not TOML: {}", error.message()),
-        );
+        let span = error.span().unwrap_or(0..0);
+        reader.fault(&span, format!("not TOML: {}", error.message()));
     }
     // A document with syntax errors would only add faults that follow from them.
     if reader.faults.is_empty() {
         reader.document(document.get_ref());
     }
-    if reader.faults.is_empty() {
-        Ok(reader.rules)
-    } else {
-        reader
-            .faults
-            .sort_by_key(|fault| (fault.line, fault.column));
-        Err(reader.faults)
+    let mut faults = reader.faults;
+    if faults.is_empty() {
+        return Ok(reader.rules);
     }
+    faults.sort_by_key(|fault| (fault.line, fault.column));
+    Err(faults)
 }
 
 type Value<'a> = Spanned<DeValue<'a>>;
@@ -140,20 +140,17 @@ impl Reader<'_> {
         self.keys(table, &["id", "helpers"]);
         let id = self.required(table, "id", &span).and_then(|id| {
             let text = self.string(id)?;
-            let parsed: RouterId = self.parsed(id, text.parse())?;
+            let router: RouterId = self.parsed(id, text.parse())?;
             let line = self.position(&id.span()).0;
-            if let Some(first) = self.routers.insert(parsed, line) {
-                self.fault(
-                    &id.span(),
-                    format!(
-                        "router {parsed} is already described at line {first}; \
-                         give it all its helpers there"
-                    ),
+            if let Some(first) = self.routers.insert(router, line) {
+                let what = format!(
+                    "router {router} is already described at line {first}; \
+                     give it all its helpers there"
                 );
-                return None;
+                return self.refuse(id, what);
             }
-            self.rules.name(parsed);
-            Some(parsed)
+            self.rules.name(router);
+            Some(router)
         });
         let Some(helpers) = self.required(table, "helpers", &span) else {
             return;
@@ -167,9 +164,10 @@ impl Reader<'_> {
     /// faults.
     fn helper(&mut self, router: Option<RouterId>, (span, table): (Range<usize>, &DeTable<'_>)) {
         self.keys(table, &["protocol", "port", "helper"]);
-        let protocol = self
-            .required(table, "protocol", &span)
-            .and_then(|value| self.protocol(value));
+        let protocol = self.required(table, "protocol", &span).and_then(|value| {
+            let name = self.string(value)?;
+            self.parsed(value, protocol(name))
+        });
         let port = self
             .required(table, "port", &span)
             .and_then(|value| self.port(value));
@@ -177,16 +175,12 @@ impl Reader<'_> {
             let name = self.string(value)?;
             // Even if the protocol is unknown, a name can be wrong by itself.
             let protocols = protocol.map_or([Protocol::Tcp, Protocol::Udp], |known| [known; 2]);
-            let found = protocols.map(|protocol| Helper::new(name, protocol));
-            let helper = match found {
-                [Ok(helper), _] | [_, Ok(helper)] => helper,
-                [Err(error), _] => return self.parsed(value, Err(error)),
-            };
-            if let Some(objection) = self.policy.objection(helper) {
-                self.fault(&value.span(), objection.to_string());
-                return None;
+            let [first, second] = protocols.map(|protocol| Helper::new(name, protocol));
+            let helper = self.parsed(value, first.or(second))?;
+            match self.policy.objection(helper) {
+                Some(objection) => self.refuse(value, objection.to_string()),
+                None => Some(helper),
             }
-            Some(helper)
         });
         let (Some(router), Some(port), Some(helper), Some(_)) = (router, port, helper, protocol)
         else {
@@ -198,47 +192,25 @@ impl Reader<'_> {
             helper,
         };
         if !self.rules.insert(target) {
-            self.fault(
-                &span,
-                format!("duplicate: router {router} already has {target}"),
-            );
-        }
-    }
-
-    fn protocol(&mut self, value: &Value<'_>) -> Option<Protocol> {
-        match self.string(value)? {
-            "tcp" => Some(Protocol::Tcp),
-            "udp" => Some(Protocol::Udp),
-            other => {
-                let other: String = other.chars().take(64).collect();
-                self.fault(
-                    &value.span(),
-                    format!("protocol {other:?} is not known; \"tcp\" and \"udp\" are allowed"),
-                );
-                None
-            }
+            let what = format!("duplicate: router {router} already has {target}");
+            self.fault(&span, what);
         }
     }
 
     fn port(&mut self, value: &Value<'_>) -> Option<Port> {
         let DeValue::Integer(given) = value.get_ref() else {
-            self.fault(
-                &value.span(),
-                format!(
-                    "port is {}; a whole number from 1 to 65535 is wanted",
-                    kind(value)
-                ),
-            );
-            return None;
+            let kind = kind(value);
+            let what = format!("port is {kind}; a whole number from 1 to 65535 is wanted");
+            return self.refuse(value, what);
         };
         // An integer beyond i64 is out of range in any case.
         let digits = given.as_str();
-        let number =
-            i64::from_str_radix(digits, given.radix()).unwrap_or(if digits.starts_with('-') {
-                i64::MIN
-            } else {
-                i64::MAX
-            });
+        let beyond = if digits.starts_with('-') {
+            i64::MIN
+        } else {
+            i64::MAX
+        };
+        let number = i64::from_str_radix(digits, given.radix()).unwrap_or(beyond);
         self.parsed(value, Port::try_from(number))
     }
 
@@ -250,40 +222,28 @@ impl Reader<'_> {
         wanted: &str,
     ) -> Vec<(Range<usize>, &'a DeTable<'i>)> {
         let Some(array) = value.get_ref().as_array() else {
-            self.fault(
-                &value.span(),
-                format!(
-                    "{name} is {}; an array of tables is wanted: {wanted}",
-                    kind(value)
-                ),
-            );
+            let kind = kind(value);
+            let what = format!("{name} is {kind}; an array of tables is wanted: {wanted}");
+            self.fault(&value.span(), what);
             return Vec::new();
         };
-        let mut tables = Vec::new();
-        for element in array {
-            match element.get_ref().as_table() {
-                Some(table) => tables.push((element.span(), table)),
-                None => self.fault(
-                    &element.span(),
-                    format!(
-                        "an element of {name} is {}; a table is wanted",
-                        kind(element)
-                    ),
-                ),
+        let table = |element: &'a Value<'i>| {
+            if let Some(table) = element.get_ref().as_table() {
+                return Some((element.span(), table));
             }
-        }
-        tables
+            let kind = kind(element);
+            let what = format!("an element of {name} is {kind}; a table is wanted");
+            self.refuse(element, what)
+        };
+        array.iter().filter_map(table).collect()
     }
 
     fn keys(&mut self, table: &DeTable<'_>, allowed: &[&str]) {
         for key in table.keys() {
             if !allowed.contains(&key.get_ref().as_ref()) {
-                let given: String = key.get_ref().chars().take(64).collect();
-                let allowed = allowed.join(", ");
-                self.fault(
-                    &key.span(),
-                    format!("unknown key {given:?}; allowed here: {allowed}"),
-                );
+                let (given, allowed) = (excerpt(key.get_ref()), allowed.join(", "));
+                let what = format!("unknown key {given:?}; allowed here: {allowed}");
+                self.fault(&key.span(), what);
             }
         }
     }
@@ -303,23 +263,25 @@ impl Reader<'_> {
 
     fn string<'a>(&mut self, value: &'a Value<'_>) -> Option<&'a str> {
         let text = value.get_ref().as_str();
-        if text.is_none() {
-            self.fault(
-                &value.span(),
+        text.or_else(|| {
+            self.refuse(
+                value,
                 format!("{} stands where a string is wanted", kind(value)),
-            );
-        }
-        text
+            )
+        })
     }
 
-    fn parsed<T>(
-        &mut self,
-        value: &Value<'_>,
-        result: Result<T, impl std::error::Error>,
-    ) -> Option<T> {
-        result
-            .map_err(|error| self.fault(&value.span(), error.to_string()))
-            .ok()
+    fn parsed<T>(&mut self, value: &Value<'_>, result: Result<T, impl fmt::Display>) -> Option<T> {
+        match result {
+            Ok(parsed) => Some(parsed),
+            Err(error) => self.refuse(value, error.to_string()),
+        }
+    }
+
+    /// Notes that a value is wrong, which therefore gives nothing.
+    fn refuse<T>(&mut self, value: &Value<'_>, what: String) -> Option<T> {
+        self.fault(&value.span(), what);
+        None
     }
 
     fn fault(&mut self, span: &Range<usize>, what: String) {
@@ -329,11 +291,9 @@ impl Reader<'_> {
 
     fn position(&self, span: &Range<usize>) -> (usize, usize) {
         let line = self.lines.partition_point(|start| *start <= span.start);
-        let start = line
-            .checked_sub(1)
-            .and_then(|before| self.lines.get(before));
-        let before = self.text.get(start.copied().unwrap_or(0)..span.start);
-        (line, before.unwrap_or("").chars().count() + 1)
+        let start = self.lines.get(line.wrapping_sub(1)).copied().unwrap_or(0);
+        let before = self.text.get(start..span.start).unwrap_or("");
+        (line, before.chars().count() + 1)
     }
 }
 
@@ -344,184 +304,12 @@ fn line_starts(text: &str) -> Vec<usize> {
 
 fn kind(value: &Value<'_>) -> String {
     match value.get_ref() {
-        DeValue::String(text) => {
-            format!("the string {:?}", text.chars().take(64).collect::<String>())
-        }
+        DeValue::String(text) => format!("the string {:?}", excerpt(text)),
         DeValue::Integer(_) => "an integer".into(),
         DeValue::Float(_) => "a float".into(),
         DeValue::Boolean(_) => "a boolean".into(),
         DeValue::Datetime(_) => "a date".into(),
         DeValue::Array(_) => "an array".into(),
         DeValue::Table(_) => "a table".into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::engine::Limits;
-
-    const A: &str = "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab";
-    const B: &str = "7ab1c2d3-0a1b-4c2d-8e3f-0123456789ab";
-
-    fn anything() -> Policy {
-        Policy::new(Limits::default(), Helper::all(), Helper::all())
-    }
-
-    fn without_snmp() -> Policy {
-        let present = Helper::all().filter(|helper| helper.name() != "snmp");
-        Policy::new(Limits::default(), present, Helper::all())
-    }
-
-    fn one(entry: &str) -> String {
-        format!("[[router]]\nid = \"{A}\"\nhelpers = [\n  {entry},\n]\n")
-    }
-
-    #[test]
-    fn a_good_file_is_its_rules_in_order() {
-        let text = format!(
-            "[[router]]\nid = \"{A}\"\nhelpers = [ {{ protocol = \"tcp\", port = 21, helper = \"ftp\" }}, \
-             {{ protocol = \"udp\", port = 0x45, helper = \"tftp\" }} ]\n\
-             [[router]]\nid = \"{B}\"\n[[router.helpers]]\nprotocol = \"udp\"\nport = 1719\nhelper = \"h323\"\n"
-        );
-        let set = parse(&text, &anything()).unwrap();
-        let rules: Vec<_> = set.rules().map(ToString::to_string).collect();
-        assert_eq!(
-            rules,
-            [
-                "ftp on tcp port 21",
-                "tftp on udp port 69",
-                "RAS on udp port 1719"
-            ]
-        );
-    }
-
-    #[test]
-    fn no_rules_is_a_good_file() {
-        for text in ["", "# nothing yet\n", "router = []"] {
-            assert_eq!(parse(text, &anything()), Ok(RuleSet::default()), "{text:?}");
-        }
-        let no_helpers = format!("[[router]]\nid = \"{A}\"\nhelpers = []");
-        assert_eq!(parse(&no_helpers, &anything()).unwrap().rules().count(), 0);
-    }
-
-    #[test]
-    fn each_fault_is_named_with_its_place() {
-        let check = |text: &str, line: usize, parts: &[&str]| {
-            let faults = parse(text, &without_snmp()).unwrap_err();
-            assert_eq!(faults.len(), 1, "{faults:?}");
-            assert_eq!(faults[0].line, line, "{faults:?}");
-            for part in parts {
-                assert!(faults[0].what.contains(part), "{faults:?} lacks {part}");
-            }
-        };
-        let entry = |text: &str, parts: &[&str]| check(&one(text), 4, parts);
-        entry(
-            r#"{ protocol = "tcp", port = 0, helper = "ftp" }"#,
-            &["port 0", "1 to 65535"],
-        );
-        entry(
-            r#"{ protocol = "tcp", port = 65536, helper = "ftp" }"#,
-            &["port 65536", "1 to 65535"],
-        );
-        entry(
-            r#"{ protocol = "tcp", port = -1, helper = "ftp" }"#,
-            &["port -1"],
-        );
-        entry(
-            r#"{ protocol = "tcp", port = 99999999999999999999, helper = "ftp" }"#,
-            &["out of range"],
-        );
-        entry(
-            r#"{ protocol = "tcp", port = "ftp", helper = "ftp" }"#,
-            &["\"ftp\"", "1 to 65535"],
-        );
-        entry(
-            r#"{ protocol = "tcp", port = 21.0, helper = "ftp" }"#,
-            &["a float"],
-        );
-        entry(
-            r#"{ protocol = "sctp", port = 21, helper = "ftp" }"#,
-            &["\"sctp\"", "udp"],
-        );
-        entry(
-            r#"{ protocol = "tcp", port = 21, helper = "gopher" }"#,
-            &["\"gopher\"", "ftp"],
-        );
-        entry(
-            r#"{ protocol = "udp", port = 21, helper = "ftp" }"#,
-            &["ftp", "it is for tcp"],
-        );
-        entry(
-            r#"{ protocol = "udp", port = 161, helper = "snmp" }"#,
-            &["this kernel", "snmp"],
-        );
-        entry(r#"{ protocol = "tcp", port = 21 }"#, &["helper is missing"]);
-        entry(
-            r#"{ protocol = "tcp", port = 21, helper = "ftp", prot = 1 }"#,
-            &["\"prot\"", "protocol"],
-        );
-        entry("21", &["a table is wanted"]);
-        entry(
-            "{ protocol = \"tcp\", port = 21, helper = \"ftp\" }, { protocol = \"tcp\", port = 21, helper = \"ftp\" }",
-            &["duplicate", "ftp on tcp port 21"],
-        );
-        check(
-            "[[router]]\nid = \"x\"\nhelpers = []",
-            2,
-            &["\"x\"", "UUID"],
-        );
-        check(
-            "[[router]]\nid = 7\nhelpers = []",
-            2,
-            &["a string is wanted"],
-        );
-        check("[[router]]\nhelpers = []", 1, &["id is missing"]);
-        check(
-            &format!("[[router]]\nid = \"{A}\""),
-            1,
-            &["helpers is missing"],
-        );
-        check("\n[[ruoter]]\n", 2, &["\"ruoter\"", "router"]);
-        check("router = 1", 1, &["an integer", "[[router]]"]);
-        check(
-            &format!(
-                "[[router]]\nid = \"{A}\"\nhelpers = []\n[[router]]\nid = \"{A}\"\nhelpers = []"
-            ),
-            5,
-            &["already described at line 2"],
-        );
-        check("[[router]]\nid = \n", 2, &["not TOML"]);
-    }
-
-    #[test]
-    fn all_faults_are_named_not_only_the_first() {
-        let text = "[[router]]\nid = \"x\"\nhelpers = [\n \
-            { protocol = \"tcp\", port = 0, helper = \"gopher\" },\n \
-            { protocol = \"carrot\", port = 1, helper = \"ftp\" },\n]\nextra = 1\n";
-        let lines: Vec<_> = parse(text, &anything())
-            .unwrap_err()
-            .iter()
-            .map(|fault| fault.line)
-            .collect();
-        assert_eq!(lines, [2, 4, 4, 5, 7]);
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_makes_it_panic(text in "\\PC*") {
-            let _ = parse(&text, &anything());
-        }
-
-        #[test]
-        fn no_mutation_of_a_good_file_makes_it_panic(at in 0usize..200, with in "\\PC{0,3}") {
-            let mut text: Vec<char> =
-                one(r#"{ protocol = "tcp", port = 21, helper = "ftp" }"#).chars().collect();
-            let at = at.min(text.len() - 1);
-            text.splice(at..=at, with.chars());
-            let _ = parse(&text.into_iter().collect::<String>(), &anything());
-        }
     }
 }
