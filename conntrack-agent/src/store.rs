@@ -3,6 +3,7 @@
 //! A change is durable before it is answered. A database that can't be read is set aside,
 //! never deleted and never taken for an empty mapping.
 
+mod database;
 mod examination;
 mod record;
 
@@ -11,34 +12,18 @@ use std::{
     io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    thread,
-    time::Duration,
 };
 
-use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::Database;
 
-use crate::engine::{Change, Entry, Mapping};
-use examination::Examination;
-use record::StoredRule;
+use self::{
+    database::{SCHEMA_VERSION, UnreadableStore, builder, fill, open_patiently, read, write},
+    examination::Examination,
+};
+use crate::engine::{Change, Mapping};
 
 /// The database's file name in the state folder.
 pub const NAME: &str = "mapping.redb";
-
-/// The table of rules: rule id → [`StoredRule`] as JSON, so that people can read it in an
-/// emergency, and agents that know more or fewer fields can too.
-const RULES: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("rules");
-
-/// The table of facts about the database itself.
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const SCHEMA: &str = "schema";
-/// The key for the number of committed changes.
-const CHANGES: &str = "changes";
-
-/// The version of the tables' content.
-const SCHEMA_VERSION: u64 = 1;
-
-/// The size of redb's page cache, in bytes; redb's default is 1 GiB.
-const CACHE: usize = 4 << 20;
 
 /// The error when the store can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -130,23 +115,13 @@ impl Store {
         let beside = unfinished(&path);
         let made = fill(&beside, mapping)
             .map_err(unusable(&beside, "made"))
-            .and_then(|()| {
-                fs::hard_link(&beside, &path).map_err(|source| StoreError::File {
-                    path: path.clone(),
-                    what: "made",
-                    source,
-                })
-            });
+            .and_then(|()| fs::hard_link(&beside, &path).map_err(failed(&path, "made")));
         let removed = fs::remove_file(&beside);
         made?;
-        removed.map_err(|source| StoreError::File {
-            path: beside,
-            what: "removed",
-            source,
-        })?;
-        let database = builder().open(&path).map_err(redb::Error::from);
+        removed.map_err(failed(&beside, "removed"))?;
+        let database = builder().open(&path).map_err(unusable(&path, "opened"))?;
         Ok(Self {
-            database: Some(database.map_err(unusable(&path, "opened"))?),
+            database: Some(database),
             path,
         })
     }
@@ -158,20 +133,13 @@ impl Store {
     /// it can't be parsed; it was moved aside then.
     pub fn open(folder: &Path) -> Result<(Self, Mapping), StoreError> {
         let path = folder.join(NAME);
-        match fs::metadata(&path) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        if let Err(source) = fs::metadata(&path) {
+            if source.kind() == io::ErrorKind::NotFound {
                 // An older copy that somebody puts back has fewer changes.
                 drop(fs::remove_file(counter(&path)));
                 return Err(StoreError::Missing { path });
             }
-            Err(source) => {
-                return Err(StoreError::File {
-                    path,
-                    what: "examined",
-                    source,
-                });
-            }
+            return Err(failed(&path, "examined")(source));
         }
         let (database, mapping) = load_or_set_aside(&path)?;
         let database = Some(database);
@@ -191,9 +159,14 @@ impl Store {
             Some(database) => database,
             None => self.reopen(before)?,
         };
-        let changes = write(&database, change).map_err(unusable(&self.path, "written"))?;
-        count(&self.path, changes);
+        self.write(&database, change)?;
         self.database = Some(database);
+        Ok(())
+    }
+
+    fn write(&self, database: &Database, change: &Change) -> Result<(), StoreError> {
+        let changes = write(database, change).map_err(unusable(&self.path, "written"))?;
+        count(&self.path, changes);
         Ok(())
     }
 
@@ -203,32 +176,9 @@ impl Store {
         let (database, holds) = load_or_set_aside(&self.path)?;
         let difference = holds.difference(should_hold);
         if !difference.is_empty() {
-            let changes = write(&database, &difference).map_err(unusable(&self.path, "written"))?;
-            count(&self.path, changes);
+            self.write(&database, &difference)?;
         }
         Ok(database)
-    }
-}
-
-enum UnreadableStore {
-    Damaged(String),
-    Newer(u64),
-    Other(redb::Error),
-}
-
-impl From<redb::Error> for UnreadableStore {
-    /// Tells errors of the file's content from errors of the system around it.
-    fn from(error: redb::Error) -> Self {
-        use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-        match error {
-            redb::Error::Io(error)
-                if !matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof) =>
-            {
-                Self::Other(redb::Error::Io(error))
-            }
-            redb::Error::DatabaseAlreadyOpen | redb::Error::PreviousIo => Self::Other(error),
-            other => Self::Damaged(other.to_string()),
-        }
     }
 }
 
@@ -282,129 +232,27 @@ fn count(store: &Path, changes: u64) {
 
 fn load(path: &Path) -> Result<(Database, Mapping), UnreadableStore> {
     examine(path)?;
-    let database = open_patiently(path).map_err(redb::Error::from)?;
+    let database = open_patiently(path)?;
     let (mapping, _) = read(&database)?;
     Ok((database, mapping))
 }
 
 /// Checks that the database is whole, without changing the file, whatever it holds.
 fn examine(path: &Path) -> Result<(), UnreadableStore> {
+    // Whatever kind of error: the content was not read yet.
     let inaccessible = |error| UnreadableStore::Other(redb::Error::Io(error));
     // redb takes an empty file for a new database.
     if fs::metadata(path).map_err(inaccessible)?.len() == 0 {
         return Err(UnreadableStore::Damaged("it is empty".into()));
     }
     let examination = Examination::of(path).map_err(inaccessible)?;
-    let database = builder().create_with_backend(examination);
-    let (_, changes) = read(&database.map_err(redb::Error::from)?)?;
+    let (_, changes) = read(&builder().create_with_backend(examination)?)?;
     let counted = counted(path);
     if changes < counted {
         let said = format!("{counted} changes were committed, it knows of {changes}");
         return Err(UnreadableStore::Damaged(said));
     }
     Ok(())
-}
-
-fn read(database: &Database) -> Result<(Mapping, u64), UnreadableStore> {
-    let damaged = |error: &dyn std::fmt::Display| UnreadableStore::Damaged(error.to_string());
-    let transaction = database.begin_read().map_err(redb::Error::from)?;
-    let meta = transaction.open_table(META).map_err(redb::Error::from)?;
-    let schema = meta.get(SCHEMA).map_err(redb::Error::from)?;
-    match schema.map(|version| version.value()) {
-        Some(SCHEMA_VERSION) => {}
-        Some(newer @ SCHEMA_VERSION..) => return Err(UnreadableStore::Newer(newer)),
-        other => return Err(damaged(&format!("its schema is {other:?}"))),
-    }
-    let changes = meta.get(CHANGES).map_err(redb::Error::from)?;
-    let changes = changes.map_or(0, |changes| changes.value());
-    let rules = transaction.open_table(RULES).map_err(redb::Error::from)?;
-    let mut entries = Vec::new();
-    for row in rules.iter().map_err(redb::Error::from)? {
-        let (id, record) = row.map_err(redb::Error::from)?;
-        let record: StoredRule =
-            serde_json::from_slice(record.value()).map_err(|error| damaged(&error))?;
-        entries.push(record.entry(id.value()).map_err(|error| damaged(&error))?);
-    }
-    let mapping = Mapping::from_entries(entries).map_err(|error| damaged(&error))?;
-    Ok((mapping, changes))
-}
-
-fn fill(path: &Path, mapping: &Mapping) -> Result<(), redb::Error> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
-    let database = builder().create(path)?;
-    let mut transaction = database.begin_write()?;
-    // Otherwise damage to this very commit would make the store an empty one: the number
-    // that `counted` reads begins only with the next commit.
-    transaction.set_two_phase_commit(true);
-    transaction
-        .open_table(META)?
-        .insert(SCHEMA, SCHEMA_VERSION)?;
-    insert(&transaction, mapping.entries())?;
-    transaction.commit()?;
-    Ok(())
-}
-
-/// Writes a change in one phase: it waits for the disk once, and a commit that a crash
-/// tore is detected by its checksums. redb can't tell a commit that was damaged later
-/// from one that never was; [`counted`] can.
-fn write(database: &Database, change: &Change) -> Result<u64, redb::Error> {
-    let transaction = database.begin_write()?;
-    {
-        let mut rules = transaction.open_table(RULES)?;
-        for entry in change.removed() {
-            rules.remove(entry.rule.id.to_bytes())?;
-        }
-    }
-    insert(&transaction, change.added())?;
-    let changes = {
-        let mut meta = transaction.open_table(META)?;
-        let before = meta.get(CHANGES)?.map_or(0, |changes| changes.value());
-        meta.insert(CHANGES, before + 1)?;
-        before + 1
-    };
-    transaction.commit()?;
-    Ok(changes)
-}
-
-fn insert<'a>(
-    transaction: &redb::WriteTransaction,
-    entries: impl IntoIterator<Item = &'a Entry>,
-) -> Result<(), redb::Error> {
-    let mut rules = transaction.open_table(RULES)?;
-    // In the order of their random keys, so that pages are written one after the other.
-    let mut entries: Vec<_> = entries.into_iter().collect();
-    entries.sort_unstable_by_key(|entry| entry.rule.id);
-    for entry in entries {
-        let record = serde_json::to_vec(&StoredRule::from(entry)).map_err(io::Error::from)?;
-        rules.insert(entry.rule.id.to_bytes(), record.as_slice())?;
-    }
-    Ok(())
-}
-
-/// Opens the database, and waits up to a second for its lock: a child that a killed agent
-/// was just starting holds all its descriptors until it runs its own program.
-fn open_patiently(path: &Path) -> Result<Database, redb::DatabaseError> {
-    const TRIES: u32 = 20;
-    for _ in 1..TRIES {
-        match builder().open(path) {
-            Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
-                thread::sleep(Duration::from_millis(50));
-            }
-            other => return other,
-        }
-    }
-    builder().open(path)
-}
-
-fn builder() -> Builder {
-    let mut builder = Builder::new();
-    builder
-        .set_cache_size(CACHE)
-        .set_check_integrity_on_open(true);
-    builder
 }
 
 /// Returns the path where a store is created before it is moved into its place.
@@ -414,11 +262,6 @@ pub(crate) fn unfinished(store: &Path) -> PathBuf {
 
 /// Moves the store to the first free name beside it, and returns that path.
 fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
-    let failed = |source| StoreError::File {
-        path: path.to_owned(),
-        what: "set aside",
-        source,
-    };
     let mut number = 1;
     loop {
         let aside = path.with_extension(format!("redb.damaged-{number}"));
@@ -427,19 +270,25 @@ fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
             Ok(()) => {
                 // The counter belongs to that store, not to the next one.
                 drop(fs::remove_file(counter(path)));
-                return fs::remove_file(path).map(|()| aside).map_err(failed);
+                fs::remove_file(path).map_err(failed(path, "set aside"))?;
+                return Ok(aside);
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(failed(path, "set aside")(error)),
         }
     }
 }
 
-fn unusable(path: &Path, what: &'static str) -> impl FnOnce(redb::Error) -> StoreError {
+fn unusable<E: Into<redb::Error>>(path: &Path, what: &'static str) -> impl FnOnce(E) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io {
         path,
         what,
-        source: Box::new(source),
+        source: Box::new(source.into()),
     }
+}
+
+fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::File { path, what, source }
 }

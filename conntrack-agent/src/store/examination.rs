@@ -59,9 +59,9 @@ impl Examination {
     fn original(&self, of_file: u64, number: u64) -> io::Result<Block> {
         let mut block = Box::new([0; BLOCK]);
         let start = number * BLOCK as u64;
-        let there = usize::try_from(of_file.saturating_sub(start)).unwrap_or(BLOCK);
-        let there = there.min(BLOCK);
-        self.file.read_exact_at(&mut block[..there], start)?;
+        let rest = usize::try_from(of_file.saturating_sub(start)).unwrap_or(BLOCK);
+        let length = rest.min(BLOCK);
+        self.file.read_exact_at(&mut block[..length], start)?;
         Ok(block)
     }
 }
