@@ -323,10 +323,11 @@ pub const fn counter_place(slot: u16) -> (u32, usize) {
 mod tests {
     use super::*;
 
-    const FTP: Destination = Destination {
-        protocol: Protocol::Tcp,
-        port: 21,
-    };
+    const fn to(protocol: Protocol, port: u16) -> Destination {
+        Destination { protocol, port }
+    }
+
+    const FTP: Destination = to(Protocol::Tcp, 21);
 
     #[test]
     fn a_slot_gives_its_mark_to_its_own_destination_alone() {
@@ -335,16 +336,10 @@ mod tests {
         assert_eq!(slot.content(), Some((FTP, u32::MAX)));
         assert_eq!(Slot::default().content(), None);
         for other in [
-            Destination { port: 22, ..FTP },
-            Destination {
-                port: 21 << 8,
-                ..FTP
-            },
-            Destination { port: 0, ..FTP },
-            Destination {
-                protocol: Protocol::Udp,
-                ..FTP
-            },
+            to(Protocol::Tcp, 22),
+            to(Protocol::Tcp, 21 << 8),
+            to(Protocol::Tcp, 0),
+            to(Protocol::Udp, 21),
         ] {
             assert_eq!(slot.mark_for(other), None, "{other:?}");
         }
@@ -391,10 +386,7 @@ mod tests {
     fn an_unused_slot_matches_nothing() {
         for port in 0..=u16::MAX {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
-                assert_eq!(
-                    Slot::default().mark_for(Destination { protocol, port }),
-                    None
-                );
+                assert_eq!(Slot::default().mark_for(to(protocol, port)), None);
             }
         }
     }
