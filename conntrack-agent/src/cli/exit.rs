@@ -93,21 +93,25 @@ mod tests {
 
     #[test]
     fn a_socket_that_may_not_be_used_is_told_from_one_that_is_not_there() {
-        let socket = "/run/x".into();
-        let source = io::ErrorKind::PermissionDenied.into();
-        let Failed(status, error) = ClientError::SocketForbidden { socket, source }.into();
-        assert_eq!(status, Status::NotPermitted);
-        assert!(
-            error.to_string().contains("/run/x may not be used"),
-            "{error}"
-        );
-        let socket = "/run/x".into();
-        let source = io::ErrorKind::NotFound.into();
-        let Failed(status, error) = ClientError::Unreachable { socket, source }.into();
-        assert_eq!(status, Status::Unavailable);
-        assert!(
-            error.to_string().contains("cannot be reached at /run/x"),
-            "{error}"
-        );
+        let forbidden = ClientError::SocketForbidden {
+            socket: "/run/x".into(),
+            source: io::ErrorKind::PermissionDenied.into(),
+        };
+        let unreachable = ClientError::Unreachable {
+            socket: "/run/x".into(),
+            source: io::ErrorKind::NotFound.into(),
+        };
+        for (error, status, part) in [
+            (forbidden, Status::NotPermitted, "/run/x may not be used"),
+            (
+                unreachable,
+                Status::Unavailable,
+                "cannot be reached at /run/x",
+            ),
+        ] {
+            let failed = Failed::from(error);
+            assert_eq!(failed.0, status, "{part}");
+            assert!(failed.1.to_string().contains(part), "{failed:?}");
+        }
     }
 }

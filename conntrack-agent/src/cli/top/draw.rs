@@ -101,16 +101,12 @@ fn heading(state: &TopState, look: Look) -> Vec<Line<'static>> {
             let seconds = std::time::Duration::from_secs(status.uptime_seconds);
             let uptime = humantime::format_duration(seconds);
             let rules = &status.rules;
-            lines.push(Line::raw(
-                printable(&format!(
-                    "conntrack-agent {}, up {uptime}: {} routers ({} failed, {} pending)",
-                    status.version,
-                    status.routers.total,
-                    status.routers.failed,
-                    status.routers.pending
-                ))
-                .into_owned(),
-            ));
+            let routers = &status.routers;
+            let text = format!(
+                "conntrack-agent {}, up {uptime}: {} routers ({} failed, {} pending)",
+                status.version, routers.total, routers.failed, routers.pending
+            );
+            lines.push(Line::raw(printable(&text).into_owned()));
             lines.push(Line::from(vec![
                 Span::raw(format!("{} rules: {} active, ", rules.total, rules.active)),
                 look.count(rules.degraded as u64),
@@ -143,9 +139,18 @@ fn right(text: &str, width: usize) -> Cell<'static> {
     Cell::new(format!("{text:>width$}"))
 }
 
-fn header(names: &'static [(&'static str, usize)]) -> Row<'static> {
-    let cells = names.iter().map(|(name, width)| right(name, *width));
-    Row::new(cells).style(Style::new().add_modifier(Modifier::BOLD))
+/// Returns a table of these columns, each a header and its width. A column without a
+/// width is as wide as there is room.
+fn table<'a>(rows: impl Iterator<Item = Row<'a>>, columns: &[(&str, u16)]) -> Table<'a> {
+    let header = columns
+        .iter()
+        .map(|(name, width)| right(name, usize::from(*width)));
+    let widths = columns.iter().map(|(_, width)| match width {
+        0 => Constraint::Min(8),
+        width => Constraint::Length(*width),
+    });
+    let bold = Style::new().add_modifier(Modifier::BOLD);
+    Table::new(rows, widths).header(Row::new(header).style(bold))
 }
 
 fn routers(frame: &mut Frame<'_>, area: Rect, state: &TopState, look: Look) {
@@ -154,7 +159,7 @@ fn routers(frame: &mut Frame<'_>, area: Rect, state: &TopState, look: Look) {
     let rows = shown.iter().map(|(router, history)| {
         Row::new([
             Cell::new(router.id.to_string()),
-            Cell::new(router.status.clone()).style(look.state(&router.status)),
+            Cell::new(printable(&router.status).into_owned()).style(look.state(&router.status)),
             right(&router.rules.to_string(), 5),
             right(&human(history.packets()), 6),
             right(&human(history.bytes()), 6),
@@ -162,26 +167,18 @@ fn routers(frame: &mut Frame<'_>, area: Rect, state: &TopState, look: Look) {
             Cell::new(history.graph(graph, look.steps())),
         ])
     });
-    let widths = [
-        Constraint::Length(36),
-        Constraint::Length(7),
-        Constraint::Length(5),
-        Constraint::Length(6),
-        Constraint::Length(6),
-        Constraint::Length(4),
-        Constraint::Min(8),
+    // Padded names are those of columns that are aligned to the left.
+    let columns = [
+        ("ROUTER                              ", 36),
+        ("STATUS ", 7),
+        ("RULES", 5),
+        ("PKT/S", 6),
+        ("BYTE/S", 6),
+        ("LACK", 4),
+        ("OVER TIME", 0),
     ];
-    let table = Table::new(rows, widths)
-        .header(header(&[
-            ("ROUTER                              ", 0),
-            ("STATUS ", 0),
-            ("RULES", 5),
-            ("PKT/S", 6),
-            ("BYTE/S", 6),
-            ("LACK", 4),
-            ("OVER TIME", 0),
-        ]))
-        .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+    let table =
+        table(rows, &columns).row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     let selected = (!shown.is_empty()).then(|| state.selected(&shown));
     let mut place = TableState::new().with_selected(selected);
     frame.render_stateful_widget(table, area, &mut place);
@@ -194,12 +191,10 @@ fn inside(frame: &mut Frame<'_>, area: Rect, state: &TopState, detail: &RouterDe
             printable(&detail.traffic.status).into_owned(),
             look.state(&detail.traffic.status),
         ),
-        Span::raw(
-            detail
-                .status_reason
-                .as_ref()
-                .map_or_else(String::new, |why| format!(": {}", printable(why))),
-        ),
+        Span::raw(match &detail.status_reason {
+            Some(why) => format!(": {}", printable(why)),
+            None => String::new(),
+        }),
     ])];
     lines.extend(detail.namespaces.iter().map(|namespace| {
         let text = format!(
@@ -226,9 +221,10 @@ fn inside(frame: &mut Frame<'_>, area: Rect, state: &TopState, detail: &RouterDe
         .iter()
         .map(|RuleTraffic { sums, rule }| {
             let nothing = History::new(*sums, std::time::Instant::now());
-            let history = state.rule(&rule.protocol, rule.port);
-            let history = history.filter(|_| rule.status != "shadowed");
-            let history = history.unwrap_or(&nothing);
+            let history = state
+                .rule(&rule.protocol, rule.port)
+                .filter(|_| rule.status != "shadowed")
+                .unwrap_or(&nothing);
             Row::new([
                 Cell::new(printable(&format!("{}/{}", rule.protocol, rule.port)).into_owned()),
                 Cell::new(printable(&rule.helper).into_owned()),
@@ -241,37 +237,25 @@ fn inside(frame: &mut Frame<'_>, area: Rect, state: &TopState, detail: &RouterDe
                 Cell::new(history.graph(graph, look.steps())),
             ])
         });
-    let widths = [
-        Constraint::Length(9),
-        Constraint::Length(10),
-        Constraint::Length(8),
-        Constraint::Length(9),
-        Constraint::Length(6),
-        Constraint::Length(6),
-        Constraint::Length(6),
-        Constraint::Length(4),
-        Constraint::Min(8),
-    ];
-    let table = Table::new(rows, widths).header(header(&[
-        ("RULE     ", 0),
-        ("HELPER    ", 0),
-        ("STATUS  ", 0),
+    let columns = [
+        ("RULE     ", 9),
+        ("HELPER    ", 10),
+        ("STATUS  ", 8),
         ("PACKETS", 9),
         ("PKT/S", 6),
         ("BYTE/S", 6),
         ("HELPED", 6),
         ("LACK", 4),
         ("OVER TIME", 0),
-    ]));
-    frame.render_widget(table, rules);
+    ];
+    frame.render_widget(table(rows, &columns), rules);
 
-    let mut lines = vec![Line::styled(
-        format!(
-            "CONNECTIONS WITH A HELPER NOW: {}",
-            detail.connections.len()
-        ),
-        Style::new().add_modifier(Modifier::BOLD),
-    )];
+    let title = format!(
+        "CONNECTIONS WITH A HELPER NOW: {}",
+        detail.connections.len()
+    );
+    let bold = Style::new().add_modifier(Modifier::BOLD);
+    let mut lines = vec![Line::styled(title, bold)];
     lines.extend(detail.connections.iter().map(|connection| {
         let text = format!(
             "{} {} {} -> {}",
@@ -302,4 +286,31 @@ fn latest(state: &TopState, height: u16, look: Look) -> Vec<Line<'static>> {
         Line::styled(printable(text).into_owned(), style)
     }));
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use ratatui::{Terminal, backend::TestBackend};
+
+    use super::*;
+    use crate::cli::top::state::tests::{router, sample};
+
+    #[test]
+    fn what_the_daemon_says_is_no_command_to_a_terminal() {
+        let mut evil = router('a', 1, 0, 0);
+        evil.status = "\u{1b}\u{202e}".into();
+        let mut state = TopState::new();
+        state.take(sample(&[evil]), Instant::now());
+        let look = Look {
+            colours: false,
+            blocks: false,
+        };
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+        terminal.draw(|frame| draw(frame, &state, look)).unwrap();
+        let frame = terminal.backend().to_string();
+        assert!(frame.contains("\\u{1b}"), "{frame}");
+        assert!(!frame.contains(['\u{1b}', '\u{202e}']), "{frame:?}");
+    }
 }

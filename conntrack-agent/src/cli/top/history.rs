@@ -29,6 +29,13 @@ impl History {
         }
     }
 
+    /// Adds a sample to a history, or begins one with it.
+    pub(super) fn continued(history: Option<Self>, sums: TrafficSums, at: Instant) -> Self {
+        let mut history = history.unwrap_or_else(|| Self::new(sums, at));
+        history.add(sums, at);
+        history
+    }
+
     /// Adds a sample. A sample without counters is ignored: the next one with counters
     /// covers its time too.
     #[expect(
@@ -70,12 +77,8 @@ impl History {
     /// Returns the packets per second over time as a graph of `width` characters: the
     /// latest value is at its end, and the highest one has its full height.
     pub(super) fn graph(&self, width: usize, steps: &[char]) -> String {
-        let shown = self.packets.len().min(width);
-        let shown: Vec<_> = self
-            .packets
-            .iter()
-            .skip(self.packets.len() - shown)
-            .collect();
+        let surplus = self.packets.len().saturating_sub(width);
+        let shown: Vec<_> = self.packets.iter().skip(surplus).collect();
         let most = shown.iter().fold(0.0_f64, |most, value| most.max(**value));
         let blank = std::iter::repeat_n(' ', width - shown.len());
         let step = |value: &f64| {
@@ -84,8 +87,8 @@ impl History {
                 return steps.first().copied().unwrap_or(' ');
             }
             // Any value above 0 is drawn higher than 0.
-            let place = (1..=last).find(|place| value * index(last) <= most * index(*place));
-            let place = place.unwrap_or(last);
+            let high_enough = |place: &usize| value * index(last) <= most * index(*place);
+            let place = (1..=last).find(high_enough).unwrap_or(last);
             steps.get(place).copied().unwrap_or(' ')
         };
         blank.chain(shown.into_iter().map(step)).collect()

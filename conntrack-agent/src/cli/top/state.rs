@@ -112,13 +112,8 @@ impl TopState {
         self.status = Some(sample.status);
         let mut before = std::mem::take(&mut self.routers);
         for router in sample.routers {
-            let history = match before.remove(&router.id) {
-                Some((_, mut history)) => {
-                    history.add(router.sums, now);
-                    history
-                }
-                None => History::new(router.sums, now),
-            };
+            let known = before.remove(&router.id).map(|(_, history)| history);
+            let history = History::continued(known, router.sums, now);
             self.routers.insert(router.id, (router, history));
         }
         let mut before = std::mem::take(&mut self.rules);
@@ -128,13 +123,7 @@ impl TopState {
                 continue;
             }
             let key = (rule.protocol.to_string(), rule.port);
-            let history = match before.remove(&key) {
-                Some(mut history) => {
-                    history.add(*sums, now);
-                    history
-                }
-                None => History::new(*sums, now),
-            };
+            let history = History::continued(before.remove(&key), *sums, now);
             self.rules.insert(key, history);
         }
         self.detail = sample.detail;
@@ -203,9 +192,8 @@ impl TopState {
             KeyCode::PageUp => self.select(-10),
             KeyCode::Enter | KeyCode::Right if self.inside.is_none() => {
                 let shown = self.shown();
-                let router = shown
-                    .get(self.selected(&shown))
-                    .map(|(router, _)| router.id);
+                let selected = shown.get(self.selected(&shown));
+                let router = selected.map(|(router, _)| router.id);
                 self.inside = router;
                 self.selected = router.or(self.selected);
                 self.leave();
@@ -249,7 +237,7 @@ impl TopState {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
@@ -264,7 +252,12 @@ mod tests {
         serde_json::from_str(&text).unwrap()
     }
 
-    fn router(first: char, rules: usize, packets: u64, lacking: u64) -> RouterTraffic {
+    pub(in crate::cli::top) fn router(
+        first: char,
+        rules: usize,
+        packets: u64,
+        lacking: u64,
+    ) -> RouterTraffic {
         RouterTraffic {
             id: format!("{first}ab1c2d3-0a1b-4c2d-8e3f-0123456789ab")
                 .parse()
@@ -281,7 +274,7 @@ mod tests {
         }
     }
 
-    fn sample(routers: &[RouterTraffic]) -> Sample {
+    pub(in crate::cli::top) fn sample(routers: &[RouterTraffic]) -> Sample {
         Sample {
             status: status(),
             routers: routers.to_vec(),
@@ -295,31 +288,35 @@ mod tests {
         state.shown().iter().map(first).collect()
     }
 
-    fn press(state: &mut TopState, keys: &[KeyCode]) -> Wish {
-        let press = |key: &KeyCode| state.key(KeyEvent::new(*key, KeyModifiers::NONE));
-        keys.iter().map(press).last().unwrap()
+    /// Presses these keys: `v` is down, `^` up, `<` escape, `>` enter, `#` backspace, and
+    /// `0` page up; all others are letters.
+    fn press(state: &mut TopState, keys: &str) -> Wish {
+        let press = |key: char| {
+            let code = match key {
+                'v' => KeyCode::Down,
+                '^' => KeyCode::Up,
+                '<' => KeyCode::Esc,
+                '>' => KeyCode::Enter,
+                '#' => KeyCode::Backspace,
+                '0' => KeyCode::PageUp,
+                letter => KeyCode::Char(letter),
+            };
+            state.key(KeyEvent::new(code, KeyModifiers::NONE))
+        };
+        keys.chars().map(press).last().unwrap()
     }
 
     fn filled() -> TopState {
         let mut state = TopState::new();
         let begun = Instant::now();
-        state.take(
-            sample(&[
-                router('a', 1, 0, 2),
+        for (seconds, a, c) in [(0, 0, 5), (1, 5, 9)] {
+            let routers = [
+                router('a', 1, a, 2),
                 router('b', 3, 5, 0),
-                router('c', 2, 5, 1),
-            ]),
-            begun,
-        );
-        let later = begun + Duration::from_secs(1);
-        state.take(
-            sample(&[
-                router('a', 1, 5, 2),
-                router('b', 3, 5, 0),
-                router('c', 2, 9, 1),
-            ]),
-            later,
-        );
+                router('c', 2, c, 1),
+            ];
+            state.take(sample(&routers), begun + Duration::from_secs(seconds));
+        }
         state
     }
 
@@ -328,7 +325,7 @@ mod tests {
         let mut state = filled();
         assert_eq!(order(&state), "acb");
         for expected in ["acb", "bca", "abc", "acb"] {
-            press(&mut state, &[KeyCode::Char('s')]);
+            press(&mut state, "s");
             assert_eq!(order(&state), expected, "by {}", state.sort.name());
         }
     }
@@ -336,49 +333,26 @@ mod tests {
     #[test]
     fn a_filter_is_typed_and_taken_back() {
         let mut state = filled();
-        assert_eq!(
-            press(
-                &mut state,
-                &[KeyCode::Char('/'), KeyCode::Char('B'), KeyCode::Char('q')]
-            ),
-            Wish::Nothing
-        );
-        assert_eq!((state.filter.as_str(), order(&state).as_str()), ("bq", ""));
-        press(
-            &mut state,
-            &[
-                KeyCode::Backspace,
-                KeyCode::Char('a'),
-                KeyCode::Char('b'),
-                KeyCode::Enter,
-            ],
-        );
-        assert_eq!(
-            (state.filter.as_str(), order(&state).as_str()),
-            ("bab", "b")
-        );
+        assert_eq!(press(&mut state, "/Bq"), Wish::Nothing);
+        assert_eq!((&*state.filter, &*order(&state)), ("bq", ""));
+        press(&mut state, "#ab>");
+        assert_eq!((&*state.filter, &*order(&state)), ("bab", "b"));
         assert!(!state.is_typing);
-        press(&mut state, &[KeyCode::Esc]);
+        press(&mut state, "<");
         assert_eq!(order(&state), "acb");
-        assert_eq!(press(&mut state, &[KeyCode::Char('q')]), Wish::Quit);
+        assert_eq!(press(&mut state, "q"), Wish::Quit);
     }
 
     #[test]
     fn a_router_is_looked_into_and_left_and_stays_selected() {
         let mut state = filled();
-        press(&mut state, &[KeyCode::Down, KeyCode::Down, KeyCode::Down]);
+        press(&mut state, "vvv");
         assert_eq!(state.selected(&state.shown()), 2);
-        assert_eq!(
-            press(&mut state, &[KeyCode::Up, KeyCode::Enter]),
-            Wish::Sample
-        );
+        assert_eq!(press(&mut state, "^>"), Wish::Sample);
         let inside = state.inside.unwrap().to_string();
         assert!(inside.starts_with('c'), "{inside}");
         // Wherever it goes in the list.
-        press(
-            &mut state,
-            &[KeyCode::Char('s'), KeyCode::Char('s'), KeyCode::Esc],
-        );
+        press(&mut state, "ss<");
         assert_eq!(state.inside, None);
         assert_eq!(order(&state), "bca");
         assert_eq!(state.selected(&state.shown()), 1);
@@ -386,10 +360,7 @@ mod tests {
         state.take(sample(&[router('b', 1, 0, 0)]), later);
         assert_eq!(state.selected(&state.shown()), 0);
         state.take(sample(&[]), later);
-        press(
-            &mut state,
-            &[KeyCode::Down, KeyCode::Enter, KeyCode::PageUp],
-        );
+        press(&mut state, "v>0");
         assert_eq!(state.inside, None);
     }
 }
