@@ -163,7 +163,7 @@ fn run(
 ) -> Status {
     let mut output = Output::new(stdout, terminal);
     let done = match Cli::try_parse_from(arguments) {
-        Ok(cli) => execute(build, cli, &mut output, terminal, stderr),
+        Ok(cli) => execute(build, cli, &mut output, stderr),
         // Help and version were asked for, so they are data.
         Err(error) if !error.use_stderr() => output.text(&error.render().to_string()),
         Err(error) => {
@@ -188,13 +188,10 @@ fn execute(
     build: &Build,
     cli: Cli,
     output: &mut Output<'_>,
-    terminal: Option<Terminal>,
     stderr: &mut dyn Write,
 ) -> Result<(), Failed> {
-    let Global {
-        socket,
-        output: format,
-    } = cli.global;
+    let socket = cli.global.socket;
+    output.format = cli.global.output;
     match cli.command {
         Command::Run {
             config,
@@ -209,14 +206,12 @@ fn execute(
             let file = config.path.as_deref().unwrap_or(DEFAULT_PATH.as_ref());
             let there = config.path.is_some() || file.exists();
             config.load()?;
-            if there {
-                output.line(format_args!("configuration {} is good", file.display()))?;
+            let file = file.display();
+            output.line(if there {
+                format!("configuration {file} is good")
             } else {
-                output.line(format_args!(
-                    "there is no {}; the defaults are good",
-                    file.display()
-                ))?;
-            }
+                format!("there is no {file}; the defaults are good")
+            })?;
         }
         Command::Cleanup { config } => {
             let config = config.load()?;
@@ -226,26 +221,21 @@ fn execute(
         }
         Command::Helper(command) => {
             command.check()?;
-            command.execute(&Client::new(&socket)?, format, output)?;
+            command.execute(&Client::new(&socket)?, output)?;
         }
-        Command::Router(command) => command.execute(&Client::new(&socket)?, format, output)?,
+        Command::Router(command) => command.execute(&Client::new(&socket)?, output)?,
         Command::Apply(apply) => {
             // Before the daemon is asked, which need not see a faulty file.
             let rules = apply.read()?;
-            apply.execute(&rules, &Client::new(&socket)?, format, output)?;
+            apply.execute(&rules, &Client::new(&socket)?, output)?;
         }
         Command::Status => {
             let status = Client::new(&socket)?.status()?;
-            match format {
-                OutputFormat::Json => output.json(&status)?,
-                OutputFormat::Table => output.lines(&status::summary(&status))?,
-            }
+            output.resource(&status, |output| output.lines(&status::summary(&status)))?;
         }
-        Command::Events(events) => {
-            events.execute(&Client::new(&socket)?, format, output, stderr)?;
-        }
-        Command::Top(top) => top.execute(&socket, format, output, terminal)?,
-        Command::Doctor { config } => doctor::show(output, format, &examine(&config.load()?))?,
+        Command::Events(events) => events.execute(&Client::new(&socket)?, output, stderr)?,
+        Command::Top(top) => top.execute(&socket, output)?,
+        Command::Doctor { config } => doctor::show(output, &examine(&config.load()?))?,
         Command::Completions { shell } => output.bytes(&completions::script(shell))?,
     }
     Ok(())

@@ -2,12 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{
-    exit::Failed,
-    output::{Output, OutputFormat},
-    show,
-    terminal::printable,
-};
+use super::{exit::Failed, output::Output, show, terminal::printable};
 use crate::{
     client::Client,
     engine::{Limits, Policy},
@@ -38,7 +33,6 @@ impl Apply {
         &self,
         rules: &RuleSet,
         client: &Client,
-        format: OutputFormat,
         output: &mut Output<'_>,
     ) -> Result<(), Failed> {
         let difference = if self.dry_run {
@@ -46,25 +40,22 @@ impl Apply {
         } else {
             client.replace_all(rules)?
         };
-        match format {
-            OutputFormat::Json => output.json(&difference),
-            OutputFormat::Table => output.lines(&summary(&difference, self.dry_run)),
-        }
+        output.resource(&difference, |output| {
+            output.lines(&summary(&difference, self.dry_run))
+        })
     }
 }
 
-/// The difference as a reader would write it: a line a rule, router by router,
-/// what goes before what comes; then how many.
+/// Formats the difference: a line for each rule, router by router, removed rules before
+/// added ones; then the counts.
 fn summary(difference: &DifferenceView, dry_run: bool) -> Vec<String> {
     let removed = difference.removed.iter().map(|rule| ('-', rule));
     let added = difference.added.iter().map(|rule| ('+', rule));
     let mut rules: Vec<(char, &RuleView)> = removed.chain(added).collect();
     // Stable, so each half keeps its order within a router.
     rules.sort_by_key(|(_, rule)| rule.router_id);
-    let mut lines: Vec<_> = rules
-        .iter()
-        .map(|(sign, rule)| format!("{sign} {}", printable(&show::sentence(rule))))
-        .collect();
+    let line = |(sign, rule)| format!("{sign} {}", printable(&show::sentence(rule)));
+    let mut lines: Vec<_> = rules.into_iter().map(line).collect();
     let (added, removed) = (difference.added.len(), difference.removed.len());
     let unchanged = difference.unchanged;
     lines.push(if dry_run {

@@ -2,7 +2,7 @@
 
 use super::{
     exit::{Failed, Status},
-    output::{Output, OutputFormat},
+    output::Output,
     terminal::printable,
 };
 use crate::doctor::{Finding, Verdict};
@@ -11,15 +11,8 @@ use crate::doctor::{Finding, Verdict};
 const PLACES: usize = 4;
 
 /// Prints findings, and fails if any is `wrong`.
-pub(super) fn show(
-    output: &mut Output<'_>,
-    format: OutputFormat,
-    findings: &[Finding],
-) -> Result<(), Failed> {
-    match format {
-        OutputFormat::Json => output.json(&findings)?,
-        OutputFormat::Table => output.lines(&lines(findings))?,
-    }
+pub(super) fn show(output: &mut Output<'_>, findings: &[Finding]) -> Result<(), Failed> {
+    output.resource(findings, |output| output.lines(&lines(findings)))?;
     match count(findings, Verdict::Wrong) {
         0 => Ok(()),
         wrong => Err(Failed(
@@ -30,8 +23,8 @@ pub(super) fn show(
 }
 
 fn count(findings: &[Finding], result: Verdict) -> usize {
-    let with = findings.iter().filter(|finding| finding.result == result);
-    with.count()
+    let results = findings.iter().map(|finding| finding.result);
+    results.filter(|other| *other == result).count()
 }
 
 const fn word(result: Verdict) -> &'static str {
@@ -103,6 +96,7 @@ fn grouped(findings: &[Finding]) -> Vec<(&Finding, Vec<&str>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output::OutputFormat;
 
     fn finding(result: Verdict, place: Option<&str>, remedy: Option<&str>) -> Finding {
         Finding {
@@ -116,7 +110,9 @@ mod tests {
 
     fn show_them(format: OutputFormat, findings: &[Finding]) -> (bool, String) {
         let mut text = Vec::new();
-        let done = show(&mut Output::new(&mut text, None), format, findings);
+        let mut output = Output::new(&mut text, None);
+        output.format = format;
+        let done = show(&mut output, findings);
         (done.is_ok(), String::from_utf8(text).unwrap())
     }
 
@@ -132,10 +128,8 @@ mod tests {
                         remedy: do it\n\
                         unknown  marks: so it is [there]\n\
                         1 ok, 1 warnings, 0 wrong, 1 unknown\n";
-        assert_eq!(
-            show_them(OutputFormat::Table, &findings),
-            (true, expected.into())
-        );
+        let shown = show_them(OutputFormat::Table, &findings);
+        assert_eq!(shown, (true, expected.into()));
     }
 
     #[test]
@@ -143,10 +137,8 @@ mod tests {
         let findings = [finding(Verdict::Wrong, Some("here"), Some("do it"))];
         let (is_good, text) = show_them(OutputFormat::Table, &findings);
         assert!(!is_good);
-        assert!(
-            text.starts_with("WRONG    marks: so it is [here]\n"),
-            "{text}"
-        );
+        let line = "WRONG    marks: so it is [here]\n";
+        assert!(text.starts_with(line), "{text}");
         let (is_good, json) = show_them(OutputFormat::Json, &findings);
         assert!(!is_good);
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -159,32 +151,21 @@ mod tests {
 
     #[test]
     fn what_differs_in_its_place_alone_is_one_line() {
-        let places: Vec<_> = (0..10).map(|number| format!("ns-{number}")).collect();
-        let findings: Vec<_> = places
-            .iter()
-            .map(|place| finding(Verdict::Ok, Some(place), None))
-            .collect();
-        let (_, text) = show_them(OutputFormat::Table, &findings);
-        let line = "ok       marks: so it is \
-                    [ns-0, ns-1, ns-2, ns-3, and 6 more]\n";
-        assert_eq!(
-            text,
-            format!("{line}10 ok, 0 warnings, 0 wrong, 0 unknown\n")
-        );
-        assert!(
-            show_them(OutputFormat::Table, &findings[..4])
-                .1
-                .contains("ns-3]\n")
-        );
+        let at = |number| finding(Verdict::Ok, Some(&format!("ns-{number}")), None);
+        let findings: Vec<_> = (0..10).map(at).collect();
+        let (_, all) = show_them(OutputFormat::Table, &findings);
+        let expected = "ok       marks: so it is [ns-0, ns-1, ns-2, ns-3, and 6 more]\n\
+                        10 ok, 0 warnings, 0 wrong, 0 unknown\n";
+        assert_eq!(all, expected);
+        let (_, four) = show_them(OutputFormat::Table, &findings[..4]);
+        assert!(four.contains("ns-3]\n"), "{four}");
     }
 
     #[test]
     fn what_others_named_is_no_command_to_a_terminal() {
         let findings = [finding(Verdict::Warn, Some("a\u{1b}[2J"), Some("b\u{7}"))];
         let (_, text) = show_them(OutputFormat::Table, &findings);
-        assert!(
-            text.chars().all(|it| it == '\n' || !it.is_control()),
-            "{text:?}"
-        );
+        let is_control = |character: char| character != '\n' && character.is_control();
+        assert!(!text.contains(is_control), "{text:?}");
     }
 }

@@ -43,7 +43,6 @@ impl FollowEvents {
     pub(super) fn execute(
         &self,
         client: &Client,
-        format: OutputFormat,
         output: &mut Output<'_>,
         stderr: &mut dyn Write,
     ) -> Result<(), Failed> {
@@ -54,7 +53,7 @@ impl FollowEvents {
         loop {
             let heard = client.events(last, 0, self.router)?;
             if is_wanted {
-                print(&heard, format, output, stderr)?;
+                print(&heard, output, stderr)?;
             }
             run = heard.run;
             if std::mem::replace(&mut last, heard.last) == heard.last {
@@ -76,7 +75,7 @@ impl FollowEvents {
                 Ok(now) => {
                     is_away = false;
                     last = now.last;
-                    print(&now, format, output, stderr)?;
+                    print(&now, output, stderr)?;
                     if wait == 0 {
                         thread::sleep(AWAY);
                     }
@@ -105,7 +104,6 @@ impl FollowEvents {
 
 fn print(
     heard: &EventPageView,
-    format: OutputFormat,
     output: &mut Output<'_>,
     stderr: &mut dyn Write,
 ) -> Result<(), Failed> {
@@ -115,12 +113,9 @@ fn print(
     }
     let mut lines = Vec::new();
     for event in &heard.events {
-        lines.push(match format {
+        lines.push(match output.format {
             OutputFormat::Json => serde_json::to_string(event).map_err(anyhow::Error::from)?,
-            OutputFormat::Table => {
-                let happening = Event::deserialize(Value::Object(event.what.clone()));
-                printable(&line(event, happening.ok().as_ref())).into_owned()
-            }
+            OutputFormat::Table => printable(&line(event)).into_owned(),
         });
     }
     output.lines(&lines)
@@ -132,22 +127,26 @@ fn say(stderr: &mut dyn Write, what: &str) {
 }
 
 /// Formats an event for people.
-fn line(event: &EventView, happening: Option<&Event>) -> String {
-    let what = match happening {
-        Some(happening) => text(happening),
+fn line(event: &EventView) -> String {
+    let what = match known(event) {
+        Some(known) => text(&known),
         // The event is of an agent newer than this client.
         None => Value::Object(event.what.clone()).to_string(),
     };
     format!("{} {what}", event.time)
 }
 
+/// Returns the event, if it is of a kind that this client knows.
+fn known(event: &EventView) -> Option<Event> {
+    Event::deserialize(Value::Object(event.what.clone())).ok()
+}
+
 /// Formats an event for `top`, in short, and returns whether somebody should look at it;
 /// `None` for a connection that doesn't lack its helper.
 pub(super) fn news(event: &EventView) -> Option<(String, bool)> {
-    let happening = Event::deserialize(Value::Object(event.what.clone())).ok()?;
     // The time of day.
     let time = event.time.get(11..19).unwrap_or(&event.time);
-    let (what, is_bad) = match &happening {
+    let (what, is_bad) = match &known(event)? {
         Event::Connection {
             rule,
             source,
@@ -159,10 +158,8 @@ pub(super) fn news(event: &EventView) -> Option<(String, bool)> {
             let router = rule.router_id.get(..8).unwrap_or(&rule.router_id);
             let reason = because(reason.as_deref());
             let rule = rule_text(rule);
-            (
-                format!("NO HELPER {router} {rule} from {source}{reason}"),
-                true,
-            )
+            let what = format!("NO HELPER {router} {rule} from {source}{reason}");
+            (what, true)
         }
         Event::Connection { .. } => return None,
         other => {
@@ -173,8 +170,8 @@ pub(super) fn news(event: &EventView) -> Option<(String, bool)> {
     Some((format!("{time} {what}"), is_bad))
 }
 
-fn text(happening: &Event) -> String {
-    match happening {
+fn text(event: &Event) -> String {
+    match event {
         Event::Connection {
             rule,
             source,
@@ -194,9 +191,7 @@ fn text(happening: &Event) -> String {
                 rule_text(rule)
             )
         }
-        Event::Untold { count } => {
-            format!("connection  {count} more than could be told of")
-        }
+        Event::Untold { count } => format!("connection  {count} more than could be told of"),
         Event::Change {
             by,
             operation,
@@ -210,11 +205,11 @@ fn text(happening: &Event) -> String {
             reason,
         } => {
             let listed = |sign: char, rules: &[RuleText], count: usize| {
-                let named = rules.iter().map(rule_text);
-                let unnamed = count.saturating_sub(rules.len());
-                let unnamed = (unnamed > 0).then(|| format!("{unnamed} more"));
-                let each = named.chain(unnamed).map(|text| format!(" {sign}{text}"));
-                each.collect::<String>()
+                let more = count.saturating_sub(rules.len());
+                let rest = (more > 0).then(|| format!("{more} more"));
+                let all = rules.iter().map(rule_text).chain(rest);
+                let signed = all.map(|text| format!(" {sign}{text}"));
+                signed.collect::<String>()
             };
             let router = match &routers[..] {
                 [one] => format!("router {one}"),
@@ -228,11 +223,11 @@ fn text(happening: &Event) -> String {
             )
         }
         Event::Repair { router_id, effects } => {
-            let effects = effects.iter();
-            let effects: Vec<_> = effects
-                .map(|(kind, count)| format!("{kind} {count}"))
-                .collect();
-            format!("repair      router {router_id}: {}", effects.join(", "))
+            let each = effects
+                .iter()
+                .map(|(kind, count)| format!("{kind} {count}"));
+            let effects = each.collect::<Vec<_>>().join(", ");
+            format!("repair      router {router_id}: {effects}")
         }
         Event::Failure {
             router_id,
@@ -260,12 +255,11 @@ mod tests {
     use super::*;
 
     fn shown(what: &Value) -> String {
-        let event = json!({ "sequence": 1, "time": "2026-11-22T05:00:00.000Z" });
-        let mut event = event.as_object().unwrap().clone();
-        event.extend(what.as_object().unwrap().clone());
-        let event: EventView = serde_json::from_value(Value::Object(event)).unwrap();
-        let happening = Event::deserialize(Value::Object(event.what.clone())).ok();
-        line(&event, happening.as_ref())
+        let mut fields = what.clone();
+        fields["sequence"] = 1.into();
+        fields["time"] = "2026-11-22T05:00:00.000Z".into();
+        let event: EventView = serde_json::from_value(fields).unwrap();
+        line(&event)
     }
 
     #[test]
@@ -293,13 +287,21 @@ mod tests {
         let expected = "2026-11-22T05:00:00.000Z change      router \
             6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab: create by uid 0 (pid 7) done +tftp udp/69 +2 more";
         assert_eq!(shown(&change), expected);
-        let repair = json!({ "kind": "repair", "router_id": router, "effects": { "bind": 1 } });
-        assert!(shown(&repair).ends_with(": bind 1"));
-        let failure =
-            json!({ "kind": "failure", "router_id": router, "reason": "why", "failures": 2 });
-        assert!(shown(&failure).ends_with(", 2 in a row: why"));
-        let recovery = json!({ "kind": "recovery", "router_id": router });
-        assert!(shown(&recovery).contains("recovery"));
+        for (kind, fields, end) in [
+            ("repair", json!({ "effects": { "bind": 1 } }), ": bind 1"),
+            (
+                "failure",
+                json!({ "reason": "why", "failures": 2 }),
+                ", 2 in a row: why",
+            ),
+            ("recovery", json!({}), " is what it should be"),
+        ] {
+            let mut event = fields;
+            event["kind"] = kind.into();
+            event["router_id"] = router.into();
+            let line = shown(&event);
+            assert!(line.contains(kind) && line.ends_with(end), "{line}");
+        }
         let untold = json!({ "kind": "untold", "count": 9 });
         assert!(shown(&untold).ends_with("9 more than could be told of"));
         let newer = json!({ "kind": "comet", "tail": true });

@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::{
     exit::{Failed, Status},
-    output::{Output, OutputFormat},
+    output::Output,
     show,
     terminal::printable,
     values::{self, HelperName},
@@ -88,16 +88,12 @@ impl HelperCommand {
         let Some((helper, protocol)) = pair else {
             return Ok(());
         };
-        let checked = helper.check(protocol);
-        checked.map_err(|error| Failed(Status::Usage, error.into()))
+        helper
+            .check(protocol)
+            .map_err(|error| Failed(Status::Usage, error.into()))
     }
 
-    pub(super) fn execute(
-        self,
-        client: &Client,
-        format: OutputFormat,
-        output: &mut Output<'_>,
-    ) -> Result<(), Failed> {
+    pub(super) fn execute(self, client: &Client, output: &mut Output<'_>) -> Result<(), Failed> {
         match self {
             Self::Create {
                 router,
@@ -107,33 +103,31 @@ impl HelperCommand {
                 id,
             } => {
                 let rule = client.create(router, protocol, port, helper.as_str(), id)?;
-                show::rule(output, format, &rule)
+                show::rule(output, &rule)
             }
             Self::List { router } => {
                 let rules = match router {
                     Some(router) => client.rules_of(router)?,
                     None => client.rules()?,
                 };
-                show::rules(output, format, &rules)
+                show::rules(output, &rules)
             }
-            Self::Show { id } => show::rule(output, format, &client.rule(id)?),
+            Self::Show { id } => show::rule(output, &client.rule(id)?),
             Self::Set { id, changes } => {
                 let update = RuleUpdate {
                     protocol: changes.protocol,
                     port: changes.port,
                     helper: changes.helper.as_ref().map(HelperName::as_str),
                 };
-                let rule = client.update(&client.rule(id)?, update)?;
-                show::rule(output, format, &rule)
+                show::rule(output, &client.update(&client.rule(id)?, update)?)
             }
             Self::Delete { id } => {
                 let rule = client.rule(id)?;
                 client.delete(&rule)?;
-                if format == OutputFormat::Json {
-                    return output.json(&rule);
-                }
-                let said = show::sentence(&rule);
-                output.line(format_args!("rule {id} is gone; {}", printable(&said)))
+                output.resource(&rule, |output| {
+                    let said = show::sentence(&rule);
+                    output.line(format_args!("rule {id} is gone; {}", printable(&said)))
+                })
             }
         }
     }

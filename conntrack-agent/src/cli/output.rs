@@ -24,12 +24,19 @@ pub(super) enum OutputFormat {
 /// stdout, and what is known about who reads it.
 pub(super) struct Output<'a> {
     to: &'a mut dyn Write,
-    terminal: Option<Terminal>,
+    pub(super) terminal: Option<Terminal>,
+    /// The form of the data that was asked for.
+    pub(super) format: OutputFormat,
 }
 
 impl<'a> Output<'a> {
     pub(super) fn new(to: &'a mut dyn Write, terminal: Option<Terminal>) -> Self {
-        Self { to, terminal }
+        let format = OutputFormat::Table;
+        Self {
+            to,
+            terminal,
+            format,
+        }
     }
 
     /// Writes text as it is, without adding a line end.
@@ -60,8 +67,21 @@ impl<'a> Output<'a> {
         self.text(&format!("{line}\n"))
     }
 
+    /// Writes one or several resources in the form that was asked for: as JSON, or with
+    /// this function.
+    pub(super) fn resource<T: Serialize + ?Sized>(
+        &mut self,
+        value: &T,
+        for_people: impl FnOnce(&mut Self) -> Result<(), Failed>,
+    ) -> Result<(), Failed> {
+        match self.format {
+            OutputFormat::Json => self.json(value),
+            OutputFormat::Table => for_people(self),
+        }
+    }
+
     /// Writes one or several resources as JSON, in the API's form.
-    pub(super) fn json(&mut self, value: &impl Serialize) -> Result<(), Failed> {
+    pub(super) fn json<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
         let text = serde_json::to_string_pretty(value).context("the data make no JSON")?;
         self.line(text)
     }

@@ -2,11 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{
-    exit::Failed,
-    output::{Output, OutputFormat},
-    show,
-};
+use super::{exit::Failed, output::Output, show};
 use crate::{client::Client, model::RouterId};
 
 #[derive(Debug, Subcommand)]
@@ -31,25 +27,17 @@ pub(super) enum RouterCommand {
 }
 
 impl RouterCommand {
-    pub(super) fn execute(
-        self,
-        client: &Client,
-        format: OutputFormat,
-        output: &mut Output<'_>,
-    ) -> Result<(), Failed> {
+    pub(super) fn execute(self, client: &Client, output: &mut Output<'_>) -> Result<(), Failed> {
         match self {
-            Self::List => show::routers(output, format, &client.routers()?),
-            Self::Show { id } => show::router(output, format, &client.router(id)?),
+            Self::List => show::routers(output, &client.routers()?),
+            Self::Show { id } => show::router(output, &client.router(id)?),
             Self::Clear { id } => {
                 let gone = client.clear(id)?;
-                if format == OutputFormat::Json {
-                    return output.json(&gone);
-                }
-                match gone.len() {
+                output.resource(&gone, |output| match gone.len() {
                     0 => output.line(format_args!("router {id} had no rules of the API")),
                     1 => output.line(format_args!("router {id}: 1 rule is gone")),
                     more => output.line(format_args!("router {id}: {more} rules are gone")),
-                }
+                })
             }
         }
     }

@@ -8,12 +8,8 @@ use super::{
 use crate::resource::{RouterView, RuleView};
 
 /// Prints rules, in one table if that fits, otherwise in one for each router.
-pub(super) fn rules(
-    output: &mut Output<'_>,
-    format: OutputFormat,
-    rules: &[RuleView],
-) -> Result<(), Failed> {
-    if format == OutputFormat::Json {
+pub(super) fn rules(output: &mut Output<'_>, rules: &[RuleView]) -> Result<(), Failed> {
+    if output.format == OutputFormat::Json {
         return output.json(&rules);
     }
     let columns = [
@@ -50,12 +46,8 @@ pub(super) fn rules(
 }
 
 /// Prints a rule.
-pub(super) fn rule(
-    output: &mut Output<'_>,
-    format: OutputFormat,
-    rule: &RuleView,
-) -> Result<(), Failed> {
-    if format == OutputFormat::Json {
+pub(super) fn rule(output: &mut Output<'_>, rule: &RuleView) -> Result<(), Failed> {
+    if output.format == OutputFormat::Json {
         return output.json(rule);
     }
     output.details(&[
@@ -71,12 +63,8 @@ pub(super) fn rule(
 }
 
 /// Prints routers.
-pub(super) fn routers(
-    output: &mut Output<'_>,
-    format: OutputFormat,
-    routers: &[RouterView],
-) -> Result<(), Failed> {
-    if format == OutputFormat::Json {
+pub(super) fn routers(output: &mut Output<'_>, routers: &[RouterView]) -> Result<(), Failed> {
+    if output.format == OutputFormat::Json {
         return output.json(&routers);
     }
     let columns = [
@@ -103,12 +91,8 @@ pub(super) fn routers(
 }
 
 /// Prints a router.
-pub(super) fn router(
-    output: &mut Output<'_>,
-    format: OutputFormat,
-    router: &RouterView,
-) -> Result<(), Failed> {
-    if format == OutputFormat::Json {
+pub(super) fn router(output: &mut Output<'_>, router: &RouterView) -> Result<(), Failed> {
+    if output.format == OutputFormat::Json {
         return output.json(router);
     }
     output.details(&[
@@ -121,7 +105,7 @@ pub(super) fn router(
     ])
 }
 
-/// What a rule says, and of which router: `router 6ab1…: ftp on tcp port 21`.
+/// Formats a rule and its router: `router 6ab1…: ftp on tcp port 21`.
 pub(super) fn sentence(rule: &RuleView) -> String {
     format!(
         "router {}: {} on {} port {}",

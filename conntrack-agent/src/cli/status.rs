@@ -20,9 +20,10 @@ pub(super) fn summary(status: &AgentStatus) -> Vec<String> {
     };
     let counted = |what: &str, total: usize, states: &[(usize, &str)]| {
         let each = states.iter().map(|(count, state)| (*count, *state, *state));
-        let parts = listed(&each.collect::<Vec<_>>());
-        let parts = parts.map_or_else(String::new, |parts| format!(" ({parts})"));
-        format!("{what}: {total}{parts}")
+        match listed(&each.collect::<Vec<_>>()) {
+            Some(parts) => format!("{what}: {total} ({parts})"),
+            None => format!("{what}: {total}"),
+        }
     };
     let of_rules = [
         (rules.active, "active"),
@@ -74,13 +75,14 @@ pub(super) fn summary(status: &AgentStatus) -> Vec<String> {
         .collect()
 }
 
-/// Those of which there is any: how many, and what one is called or several are.
+/// Lists the counts above 0, each with its name for one or for several; `None` if there
+/// are none.
 fn listed(counts: &[(usize, &str, &str)]) -> Option<String> {
-    let some = counts.iter().filter(|(count, ..)| *count > 0);
-    let some = some.map(|(count, one, several)| {
-        let name = if *count == 1 { one } else { several };
-        format!("{count} {name}")
-    });
-    let some: Vec<_> = some.collect();
-    (!some.is_empty()).then(|| some.join(", "))
+    let part = |(count, one, several): &(usize, &str, &str)| match count {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        _ => Some(format!("{count} {several}")),
+    };
+    let parts: Vec<_> = counts.iter().filter_map(part).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }

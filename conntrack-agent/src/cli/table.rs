@@ -89,8 +89,8 @@ impl Table<'_> {
         let widths = columns.iter().map(|column| {
             let place = self.columns.iter().position(|other| other == column);
             let cells = self.rows.iter().filter_map(|row| row.get(place?));
-            let cells = cells.map(|cell| printable(cell).chars().count());
-            cells.max().unwrap_or(0).max(column.header().len())
+            let widths = cells.map(|cell| printable(cell).chars().count());
+            widths.fold(column.header().len(), usize::max)
         });
         widths.sum::<usize>() + usize::from(GAP) * columns.len().saturating_sub(1)
     }
@@ -103,8 +103,8 @@ impl Table<'_> {
         }
         for row in self.rows {
             let cells = self.columns.iter().zip(row);
-            let cells = cells.filter(|(column, _)| columns.contains(column));
-            grid.add_row(cells.map(|(column, text)| {
+            let shown = cells.filter(|(column, _)| columns.contains(column));
+            grid.add_row(shown.map(|(column, text)| {
                 let text = if text.is_empty() { NOTHING } else { text };
                 let cell = Cell::new(printable(text));
                 match (column, colour(text)) {
@@ -122,15 +122,14 @@ impl Table<'_> {
 pub(super) fn details(fields: &[(&str, Vec<String>)], terminal: Option<Terminal>) -> Vec<String> {
     let mut grid = bare();
     for (name, values) in fields {
-        let values: Vec<_> = values.iter().map(|value| printable(value)).collect();
-        let value = values.join("\n");
-        let value = if value.is_empty() { NOTHING } else { &value };
-        grid.add_row([*name, value]);
+        let lines: Vec<_> = values.iter().map(|value| printable(value)).collect();
+        let text = lines.join("\n");
+        grid.add_row([*name, if text.is_empty() { NOTHING } else { &text }]);
     }
     apart(&mut grid);
-    let names = fields.iter().map(|(name, _)| name.len()).max();
-    let names = u16::try_from(names.unwrap_or(0)).unwrap_or(u16::MAX);
+    let longest = fields.iter().map(|(name, _)| name.len()).max();
     if let Some(terminal) = terminal {
+        let names = u16::try_from(longest.unwrap_or(0)).unwrap_or(u16::MAX);
         let left = terminal.width.saturating_sub(names.saturating_add(GAP));
         fold(&mut grid, 1, left);
     }
@@ -260,11 +259,8 @@ mod tests {
             Table { columns, rows }.lines(Some(terminal))
         };
         assert!(lines(false).iter().all(|line| !line.contains('\u{1b}')));
-        let coloured = lines(true);
-        let coloured: Vec<_> = coloured
-            .iter()
-            .map(|line| line.contains('\u{1b}'))
-            .collect();
+        let is_coloured = |line: String| line.contains('\u{1b}');
+        let coloured: Vec<_> = lines(true).into_iter().map(is_coloured).collect();
         assert_eq!(coloured, [false, true, true]);
     }
 

@@ -9,16 +9,16 @@ use std::{
 /// The terminal that somebody reads on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Terminal {
-    /// In columns.
+    /// The width in columns.
     pub(super) width: u16,
-    /// Whether it is to be coloured.
+    /// Whether to use colours.
     pub(super) colours: bool,
 }
 
 impl Terminal {
-    /// The one that stdout is, if it is one.
+    /// Returns the terminal that stdout is, if it is one.
     pub(super) fn of_stdout() -> Option<Self> {
-        /// Of a terminal that doesn't say.
+        /// The width of a terminal that doesn't tell its own.
         const USUAL_WIDTH: u16 = 80;
         if !io::stdout().is_terminal() {
             return None;
@@ -32,13 +32,13 @@ impl Terminal {
     }
 }
 
-/// Whether a terminal is coloured, by these variables of the environment. `NO_COLOR`
+/// Returns whether to use colours, by these variables of the environment. `NO_COLOR`
 /// counts if it is set, and not to nothing (<https://no-color.org>).
 fn colours(no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
     no_color.is_none_or(OsStr::is_empty) && term.is_none_or(|term| term != "dumb")
 }
 
-/// Text from elsewhere without what a terminal would obey.
+/// Writes out the characters of a text from elsewhere that a terminal would obey.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().any(is_active) {
         let escaped = |character: char| -> String {
@@ -54,8 +54,8 @@ pub(super) fn printable(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Control characters, and those that turn the direction of what follows
-/// (Unicode, UAX 9: explicit directional formatting).
+/// Returns whether a terminal obeys a character: a control character, or one that turns
+/// the direction of what follows (Unicode, UAX 9: explicit directional formatting).
 fn is_active(character: char) -> bool {
     character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

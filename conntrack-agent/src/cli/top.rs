@@ -26,7 +26,6 @@ use self::{
 use super::{
     exit::{Failed, Status},
     output::{Output, OutputFormat},
-    terminal::Terminal as Screen,
 };
 use crate::{
     client::{Bounds, Client, ClientError},
@@ -62,14 +61,8 @@ struct Source {
 
 impl Top {
     /// Runs until the user quits, and waits for a daemon that goes away.
-    pub(super) fn execute(
-        &self,
-        socket: &Path,
-        format: OutputFormat,
-        output: &mut Output<'_>,
-        terminal: Option<Screen>,
-    ) -> Result<(), Failed> {
-        if format == OutputFormat::Json {
+    pub(super) fn execute(&self, socket: &Path, output: &mut Output<'_>) -> Result<(), Failed> {
+        if output.format == OutputFormat::Json {
             return self.resources(socket, output);
         }
         let bounds = Bounds {
@@ -87,7 +80,7 @@ impl Top {
         // an error.
         state.take(source.sample(self.router)?, Instant::now());
         let look = Look {
-            colours: terminal.is_some_and(|terminal| terminal.colours),
+            colours: output.terminal.is_some_and(|terminal| terminal.colours),
             blocks: shows_blocks(|name| std::env::var_os(name)),
         };
         if self.once {
@@ -96,7 +89,7 @@ impl Top {
             return output.lines(&one_frame(&state, look)?);
         }
         let is_addressable = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
-        if terminal.is_none() || !io::stdin().is_terminal() || !is_addressable {
+        if output.terminal.is_none() || !io::stdin().is_terminal() || !is_addressable {
             let why = anyhow!("top needs a terminal; `top --once` prints one frame");
             return Err(why.into());
         }
@@ -226,8 +219,8 @@ fn shows_blocks(variable: impl Fn(&str) -> Option<OsString>) -> bool {
         .into_iter()
         .filter_map(variable)
         .filter(|value| !value.is_empty());
-    let locale = set.next().unwrap_or_default();
-    let locale = locale.to_string_lossy().to_ascii_lowercase();
+    let first = set.next().unwrap_or_default();
+    let locale = first.to_string_lossy().to_ascii_lowercase();
     locale.contains("utf-8") || locale.contains("utf8")
 }
 
