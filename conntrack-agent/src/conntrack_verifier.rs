@@ -84,8 +84,8 @@ impl ConntrackVerifier {
             failing: BTreeSet::new(),
         };
         let (alive, end) = oneshot::channel();
-        let thread = thread::Builder::new().name("witness".into());
-        let thread = thread.spawn(move || {
+        let builder = thread::Builder::new().name("verifier".into());
+        let thread = builder.spawn(move || {
             let _alive: oneshot::Sender<()> = alive;
             work.until_told();
         })?;
@@ -177,8 +177,7 @@ impl Work {
         let Some(events) = &mut self.events else {
             return;
         };
-        let clock = clock_gettime(ClockId::Monotonic);
-        let clock = Duration::try_from(clock).unwrap_or_default();
+        let clock = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default();
         let mut stale = 0;
         for opened in events.read(self.queue.room()) {
             if clock.saturating_sub(opened.at) > FRESH {
@@ -229,16 +228,13 @@ impl Work {
 
     fn say_whether_it_works(&mut self, router: RouterId, failure: Option<&str>) {
         match failure {
-            Some(why) => {
-                if self.failing.insert(router) {
-                    warn!(%router, "conntrack cannot be asked for connections: {why}");
-                }
+            Some(why) if self.failing.insert(router) => {
+                warn!(%router, "conntrack cannot be asked for connections: {why}");
             }
-            None => {
-                if self.failing.remove(&router) {
-                    info!(%router, "conntrack can be asked for connections again");
-                }
+            None if self.failing.remove(&router) => {
+                info!(%router, "conntrack can be asked for connections again");
             }
+            _ => {}
         }
     }
 

@@ -81,9 +81,11 @@ fn live(
     let mut begin = || {
         let prepared = Prepared::of(config, descriptors)?;
         give_up_privileges()?;
-        let mut runtime = runtime::Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(2).enable_all().build();
-        let runtime = runtime.map_err(RunError::Thread)?;
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(RunError::Thread)?;
         let goes_on = || !signals.is_stop();
         let auditor = &prepared.auditor;
         let footprint = &mut footprint;

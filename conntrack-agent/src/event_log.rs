@@ -136,8 +136,10 @@ impl EventLog {
         entries.sort_unstable_by_key(|entry| entry.sequence);
         entries.truncate(most);
         let is_all = entries.len() < most;
-        let last = entries.last().filter(|_| !is_all);
-        let last = last.map_or(newest, |entry| entry.sequence);
+        let last = match entries.last() {
+            Some(entry) if !is_all => entry.sequence,
+            _ => newest,
+        };
         EventPage {
             missed: (last - sequence).saturating_sub(entries.len() as u64),
             last,
@@ -155,9 +157,9 @@ impl EventLog {
     /// returns whether there is one.
     pub async fn wait(&self, sequence: u64, until: Instant) -> bool {
         let mut newest = self.newest.subscribe();
-        let more = newest.wait_for(|newest| newest.is_ended || newest.sequence != sequence);
-        let more = timeout_at(until, more).await;
-        more.is_ok_and(|newest| newest.is_ok_and(|newest| !newest.is_ended))
+        let change = newest.wait_for(|newest| newest.is_ended || newest.sequence != sequence);
+        let seen = timeout_at(until, change).await;
+        seen.is_ok_and(|newest| newest.is_ok_and(|newest| !newest.is_ended))
     }
 
     /// Ends all waiting, because the agent ends.

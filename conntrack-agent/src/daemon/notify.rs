@@ -45,12 +45,14 @@ struct Manager {
 impl Notify {
     /// The one that the environment names.
     pub(super) fn of_environment() -> Result<Self, RunError> {
-        let manager = env::var_os(VARIABLE).filter(|name| !name.is_empty());
-        let manager = manager.map(|socket| {
-            Manager::at(&socket).map_err(|source| RunError::Notify { socket, source })
-        });
+        let manager = env::var_os(VARIABLE)
+            .filter(|name| !name.is_empty())
+            .map(|socket| {
+                Manager::at(&socket).map_err(|source| RunError::Notify { socket, source })
+            })
+            .transpose()?;
         Ok(Self {
-            manager: manager.transpose()?,
+            manager,
             status: String::new(),
         })
     }

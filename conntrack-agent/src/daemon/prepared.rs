@@ -28,10 +28,10 @@ impl Prepared {
     /// For an agent that has its folders. A service that can't be had is said
     /// before anything is done.
     pub(super) fn of(config: &Config, descriptors: Option<u64>) -> Result<Self, RunError> {
-        let tokens = config.tcp.as_ref();
-        let tokens = tokens
-            .map(|tcp| tokens::read(&tcp.token_file))
-            .transpose()?;
+        let tokens = match &config.tcp {
+            Some(tcp) => Some(tokens::read(&tcp.token_file)?),
+            None => None,
+        };
         for name in config.access.token_names() {
             if !tokens.as_ref().is_some_and(|tokens| tokens.has(name)) {
                 warn!(
@@ -65,11 +65,11 @@ pub(super) fn raise_descriptor_limit() -> Option<u64> {
 /// Connections take a quarter of the descriptors at the most: the agent must be
 /// able to work while all of them are taken.
 fn bounded(mut limits: ApiLimits, descriptors: Option<u64>) -> ApiLimits {
-    let most = descriptors.map_or(usize::MAX, |descriptors| {
+    let quarter = descriptors.map_or(usize::MAX, |descriptors| {
         usize::try_from(descriptors / 4).unwrap_or(usize::MAX)
     });
-    if limits.connections > most {
-        let most = most.max(1);
+    if limits.connections > quarter {
+        let most = quarter.max(1);
         info!(
             connections = most,
             wanted = limits.connections,

@@ -55,8 +55,9 @@ pub(super) async fn answer(
     ));
     let verifier = config
         .follow_connections
-        .then(|| ConntrackVerifier::start(config, handle.clone(), inherited));
-    let verifier = verifier.transpose().map_err(RunError::Thread)?;
+        .then(|| ConntrackVerifier::start(config, handle.clone(), inherited))
+        .transpose()
+        .map_err(RunError::Thread)?;
     let (stop, stopped) = watch::channel(false);
     let probe = Arc::new(Probe::default());
     let mut server = tokio::spawn(serve(listening, service, stopped, Arc::clone(&probe)));
@@ -155,7 +156,9 @@ impl Running<'_> {
                     return Err(reason.map_or(RunError::Ended("the agent"), RunError::from));
                 }
                 _ = &mut *server => return Err(RunError::Ended("the server")),
-                () = ended(&mut self.verifier) => return Err(RunError::Ended("the witness")),
+                () = ended(&mut self.verifier) => {
+                    return Err(RunError::Ended("the conntrack verifier"));
+                }
             }
         }
     }
