@@ -15,72 +15,72 @@ use crate::{
 /// ones it has only the count.
 const MOST_LISTED: usize = 20;
 
-/// What has happened.
+/// An event: something that happened to connections, rules or routers.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Event {
-    /// A helper's control connection has begun.
+    /// A control connection that matches a rule has begun.
     Connection {
-        /// The rule that it met.
+        /// The rule that the connection matches.
         #[serde(flatten)]
         rule: RuleText,
-        /// Where it comes from, before any translation.
+        /// The source address and port of the connection, before any translation.
         source: String,
-        /// Where it goes to, likewise.
+        /// The destination address and port of the connection, before any translation.
         destination: String,
-        /// Whether it has its helper.
+        /// Whether the connection has its helper.
         has_helper: HelperState,
-        /// Why not, or why that is unknown.
+        /// Why the connection has no helper, or why that is unknown; null if it has one.
         reason: Option<String>,
     },
-    /// More connections began than could be told of.
+    /// More connections began than could be reported one by one.
     Untold {
-        /// How many.
+        /// The number of connections that are not reported.
         count: u64,
     },
-    /// Rules were to be changed.
+    /// Somebody asked for a change of rules.
     Change {
-        /// Who wanted that.
+        /// Who asked: a local user and process, a token, or the rules file.
         by: String,
-        /// What for.
+        /// The operation that was asked for.
         operation: String,
-        /// The routers that it is about; the first of them.
+        /// The ids of the routers that the change is about, at most 20 of them.
         routers: Vec<String>,
-        /// How many they are.
+        /// The number of all routers that the change is about.
         routers_count: usize,
-        /// Rules that came; the first of them.
+        /// The rules that were added, at most 20 of them.
         added: Vec<RuleText>,
-        /// How many came.
+        /// The number of all rules that were added.
         added_count: usize,
-        /// Rules that went; the first of them.
+        /// The rules that were removed, at most 20 of them.
         removed: Vec<RuleText>,
-        /// How many went.
+        /// The number of all rules that were removed.
         removed_count: usize,
-        /// `done`, `not_allowed`, `refused` or `failed`.
+        /// The outcome: `done`, `not_allowed`, `refused` or `failed`.
         outcome: String,
-        /// Why not.
+        /// Why the change was not made; null if it was.
         reason: Option<String>,
     },
-    /// Something was brought back to what it should be, or to what it is to be
-    /// now that the host has changed.
+    /// The agent restored the state of a router in the kernel, or adapted it to a change
+    /// of the host.
     Repair {
-        /// Where.
+        /// The id of the router.
         router_id: String,
-        /// By which effects, and how many of each.
+        /// How many effects of each kind the repair took.
         effects: BTreeMap<String, usize>,
     },
-    /// A router could not be made what it should be.
+    /// The agent failed to bring a router into the state that its rules ask for.
     Failure {
-        /// Which.
+        /// The id of the router.
         router_id: String,
-        /// Why not.
+        /// Why it failed.
         reason: String,
-        /// How often in a row.
+        /// How many times in a row it has failed.
         failures: u32,
     },
-    /// A router that failed is what it should be.
+    /// A router that had failed is in the state that its rules ask for.
     Recovery {
-        /// Which.
+        /// The id of the router.
         router_id: String,
     },
 }
@@ -89,24 +89,24 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HelperState {
-    /// Conntrack says so.
+    /// Conntrack has the connection, with its helper.
     Yes,
-    /// Conntrack has the connection, without it.
+    /// Conntrack has the connection, without its helper.
     No,
-    /// Conntrack has no such connection, or can't be asked.
+    /// Conntrack has no such connection, or could not be asked.
     Unknown,
 }
 
-/// A rule, in words.
+/// A rule as text.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
 pub struct RuleText {
-    /// The router whose traffic it is for.
+    /// The id of the router whose traffic the rule is for.
     pub router_id: String,
-    /// The transport protocol.
+    /// The transport protocol: `tcp` or `udp`.
     pub protocol: String,
     /// The destination port of control connections.
     pub port: u16,
-    /// The conntrack helper.
+    /// The name of the conntrack helper.
     pub helper: String,
 }
 
