@@ -12,8 +12,6 @@ use crate::router::Router;
 /// # Errors
 /// What is missing, or can't be read.
 pub fn rule_counters(lab: &LabDir, router: &Router, rule: Rule) -> Result<Counters, String> {
-    let id = router.id().to_string();
-    let id = id.parse().map_err(|error| format!("{id}: {error}"))?;
     let pins = Pins::new(lab.agent_bpffs_dir());
     let destination = Destination {
         protocol: match rule.protocol {
@@ -22,7 +20,7 @@ pub fn rule_counters(lab: &LabDir, router: &Router, rule: Rule) -> Result<Counte
         },
         port: rule.port,
     };
-    match Instance::open(&pins.instance(id)) {
+    match Instance::open(&pins.instance(router.router_id())) {
         Ok(Usable::Whole(instance)) => match instance.counters(destination) {
             Ok(Some(counters)) => Ok(counters),
             Ok(None) => Err("the router's port table lacks the rule".to_owned()),

@@ -25,10 +25,41 @@ impl Answer {
         self.body["NeutronError"]["type"].as_str().unwrap_or("")
     }
 
+    /// Asserts that it is a refusal of this status and kind, which says this.
+    #[track_caller]
+    pub fn assert_refused(&self, status: u16, kind: &str, words: &str) {
+        assert_eq!((self.status, self.kind()), (status, kind), "{self:?}");
+        assert!(self.message().contains(words), "{words:?}: {self:?}");
+    }
+
     /// What the error says.
     #[must_use]
     pub fn message(&self) -> &str {
         self.body["NeutronError"]["message"].as_str().unwrap_or("")
+    }
+}
+
+/// A request, as a table has it.
+#[derive(Clone, Debug)]
+pub struct ApiRequest {
+    /// Its method.
+    pub method: String,
+    /// Its path.
+    pub path: String,
+    /// Its body of JSON; empty for none.
+    pub body: String,
+}
+
+impl ApiRequest {
+    /// Reads the first two cells of a row: `METHOD PATH | BODY`.
+    #[must_use]
+    pub fn of(row: &[String]) -> Self {
+        let (method, path) = row[0].split_once(' ').expect("a method and a path");
+        Self {
+            method: method.to_owned(),
+            path: path.trim().to_owned(),
+            body: row.get(1).cloned().unwrap_or_default(),
+        }
     }
 }
 
@@ -99,6 +130,12 @@ impl Caller {
         Answer { status, body }
     }
 
+    /// One request of a table.
+    #[must_use]
+    pub fn send(&self, ApiRequest { method, path, body }: &ApiRequest) -> Answer {
+        self.ask(method, path, body)
+    }
+
     /// The same, and the answer's status and its body, whatever that is.
     #[must_use]
     pub fn text(&self, method: &str, path: &str, body: &str) -> (u16, String) {
@@ -129,19 +166,5 @@ impl Caller {
 /// One request over the Unix socket.
 #[must_use]
 pub fn curl(socket: &Path, method: &str, path: &str, body: &str) -> Answer {
-    curl_with(socket, method, path, body, &[])
-}
-
-/// The same with further arguments for curl.
-#[must_use]
-pub fn curl_with(
-    socket: &Path,
-    method: &str,
-    path: &str,
-    body: &str,
-    arguments: &[&str],
-) -> Answer {
-    Caller::local(socket)
-        .with(arguments)
-        .ask(method, path, body)
+    Caller::local(socket).ask(method, path, body)
 }

@@ -10,10 +10,11 @@ use conntrack_agent::kernel::{Instance, Pins, TABLE_PREFIX, Usable};
 use conntrack_agent::model::{Destination, Helper, RouterId, RuleTarget, protocol_name};
 use conntrack_agent::port_table::Wanted;
 use conntrack_agent::store::{self, Store, StoreError};
-use uuid::Uuid;
 
+use crate::helpers::{Rule, rules_of};
 use crate::lab::{Lab, LabDir};
 use crate::netns::Netns;
+use crate::router_lab::any_router;
 use crate::snapshot::ingress_programs;
 
 /// What a rules file asks for.
@@ -74,8 +75,7 @@ impl BareRouter {
     /// Makes its namespace.
     #[must_use]
     pub fn new(lab: &Lab) -> Self {
-        let id = Uuid::new_v4().to_string();
-        Self::of(lab, id.parse().expect("a router id"))
+        Self::of(lab, any_router())
     }
 
     /// Makes the namespace of a router that has none.
@@ -109,6 +109,12 @@ impl BareRouter {
     #[must_use]
     pub fn id(&self) -> RouterId {
         self.id
+    }
+
+    /// The part of a rules file that gives it these rules.
+    #[must_use]
+    pub fn rules_file(&self, rules: &[Rule]) -> String {
+        rules_of(self.id, rules)
     }
 
     /// What the kernel has of it.

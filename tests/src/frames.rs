@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
+use etherparse::PacketBuilder;
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{
@@ -63,4 +64,17 @@ pub fn stay_on_one_cpu(nth: usize) {
     sched_setaffinity(None, &one)
         .map_err(io::Error::from)
         .expect("a processor of its own");
+}
+
+/// A SYN to port 21 of 10.0.2.2, for the interface with this hardware address, from
+/// this port of 10.0.1.2.
+#[must_use]
+pub fn syn(to: [u8; 6], from: u16) -> Vec<u8> {
+    let packet = PacketBuilder::ethernet2([2; 6], to)
+        .ipv4([10, 0, 1, 2], [10, 0, 2, 2], 64)
+        .tcp(from, 21, 1, 1000)
+        .syn();
+    let mut frame = Vec::new();
+    packet.write(&mut frame, &[]).expect("a frame");
+    frame
 }

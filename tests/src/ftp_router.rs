@@ -1,11 +1,15 @@
 //! A router with an FTP server behind it, and the one rule that its sessions need.
 
-use conntrack_agent::kernel::Pins;
+use std::ops::Deref;
+
+use conntrack_ebpf::abi::Counters;
 
 use crate::clients::ftp::{Mode, fetch};
 use crate::conntrack::assert_helpers;
-use crate::helpers::{Protocol, Rule, rules_file};
+use crate::counters::rule_counters;
+use crate::helpers::{Protocol, Rule};
 use crate::lab::Lab;
+use crate::router_lab::RouterLab;
 use crate::servers::ftp::FtpServer;
 use crate::site::{Crossing, Plan, Site};
 use crate::snapshot::ingress_programs;
@@ -19,8 +23,15 @@ pub struct FtpRouter {
     pub server: FtpServer,
     /// The router, client and server.
     pub site: Site,
-    /// The lab.
-    pub lab: Lab,
+    router_lab: RouterLab,
+}
+
+impl Deref for FtpRouter {
+    type Target = RouterLab;
+
+    fn deref(&self) -> &RouterLab {
+        &self.router_lab
+    }
 }
 
 impl FtpRouter {
@@ -30,35 +41,33 @@ impl FtpRouter {
         let lab = Lab::new();
         let site = Site::new(&lab, &Plan::new(Crossing::Snat4, &[(Protocol::Tcp, PORT)]));
         let server = FtpServer::start(&site.server, site.server_address(PORT));
-        Self { server, site, lab }
-    }
-
-    /// The rules file with the rule.
-    #[must_use]
-    pub fn rules(&self) -> String {
-        rules_file(&[(&self.site.router, &[Rule::ftp(PORT)])])
+        let router_lab = site.router_lab(&lab, &[Rule::ftp(PORT)]);
+        Self {
+            server,
+            site,
+            router_lab,
+        }
     }
 
     /// That an active session gets its data, by the helper.
     pub fn assert_works(&self) {
-        let netns = self.site.router.netns();
-        netns.tool("conntrack", ["-F"], "");
+        self.netns.tool("conntrack", ["-F"], "");
         let address = self.site.published_address(PORT);
         let came = fetch(&self.site.client, address, Mode::Active);
         assert!(came.expect("the transfer") == self.server.bytes);
-        assert_helpers(netns, &[(PORT, "ftp")]);
+        assert_helpers(&self.netns, &[(PORT, "ftp")]);
     }
 
     /// The programs where the client's packets come in.
     #[must_use]
     pub fn program(&self) -> Vec<u32> {
-        ingress_programs(self.site.router.netns(), self.site.router.client_side())
+        ingress_programs(&self.netns, self.site.router.client_side())
     }
 
-    /// The agent's pins.
+    /// What the rule has counted.
     #[must_use]
-    pub fn pins(&self) -> Pins {
-        Pins::new(self.lab.dir().agent_bpffs_dir())
+    pub fn counted(&self) -> Counters {
+        rule_counters(self.lab.dir(), &self.site.router, Rule::ftp(PORT)).expect("counters")
     }
 }
 

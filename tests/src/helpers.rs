@@ -3,8 +3,6 @@
 use std::fmt;
 use std::fmt::Write as _;
 
-use uuid::Uuid;
-
 use crate::agent::{Agent, Config};
 use crate::attach::Xdp;
 use crate::lab::Lab;
@@ -61,6 +59,16 @@ impl Rule {
         }
     }
 
+    /// IRC's helper on a port: one that the kernel has for IPv4 alone.
+    #[must_use]
+    pub const fn irc(port: u16) -> Self {
+        Self {
+            protocol: Protocol::Tcp,
+            port,
+            helper: "irc",
+        }
+    }
+
     /// SIP's helper over UDP on a port.
     #[must_use]
     pub const fn sip(port: u16) -> Self {
@@ -83,7 +91,7 @@ pub fn rules_file(routers: &[(&Router, &[Rule])]) -> String {
 
 /// The part of a rules file that gives one router its rules.
 #[must_use]
-pub fn rules_of(router: Uuid, rules: &[Rule]) -> String {
+pub fn rules_of(router: impl fmt::Display + Copy, rules: &[Rule]) -> String {
     let mut part = format!("[[router]]\nid = \"{router}\"\nhelpers = [\n");
     for Rule {
         protocol,

@@ -114,6 +114,12 @@ impl LabDir {
         self.path().join("run")
     }
 
+    /// Where the agent listens.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir().join("agent.sock")
+    }
+
     /// Makes a folder that servers without root can read.
     #[must_use]
     pub fn folder(&self, name: &str) -> PathBuf {

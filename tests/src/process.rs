@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use crate::agent::Exit;
 use crate::netns::Netns;
 use crate::wait;
 
@@ -107,7 +108,7 @@ impl Process {
         // What it said last may still be in the pipes. A process that it left
         // behind may hold them open, so this has an end as well.
         self.output
-            .wait(Duration::from_secs(10), |s| (s.open == 0).then_some(()));
+            .wait(wait::patience(), |s| (s.open == 0).then_some(()));
         Ok(status)
     }
 
@@ -225,5 +226,18 @@ impl Output {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs a command to its end.
+#[must_use]
+pub fn run(command: &mut Command) -> Exit {
+    let output = command.output();
+    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Exit {
+        code: output.status.code(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
     }
 }

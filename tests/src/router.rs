@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use conntrack_agent::model::RouterId;
 use uuid::Uuid;
 
 use crate::helpers::{Protocol, Rule};
@@ -42,6 +43,13 @@ impl Router {
     #[must_use]
     pub fn id(&self) -> Uuid {
         self.id
+    }
+
+    /// Its id, as the agent has it.
+    #[must_use]
+    pub fn router_id(&self) -> RouterId {
+        let id = self.id.to_string();
+        id.parse().expect("a router id")
     }
 
     /// Its namespace.

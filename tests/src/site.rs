@@ -4,10 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use uuid::Uuid;
 
-use crate::helpers::Protocol;
+use crate::helpers::{Protocol, Rule};
 use crate::lab::Lab;
 use crate::netns::Netns;
 use crate::router::{Policy, Router};
+use crate::router_lab::RouterLab;
 
 /// How a client's packets cross the router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +116,13 @@ impl Site {
             publish: outside_is_client.then(|| site.server_address(0).ip()),
         });
         site
+    }
+
+    /// The router with these rules, for an agent.
+    #[must_use]
+    pub fn router_lab(&self, lab: &Lab, rules: &[Rule]) -> RouterLab {
+        let router = &self.router;
+        RouterLab::of(lab, router.router_id(), router.netns(), rules)
     }
 
     /// Where a server on `port` listens.

@@ -1,7 +1,9 @@
-//! What a process holds: descriptors and memory (`proc_pid_fd(5)`,
-//! `proc_pid_status(5)`).
+//! What a process holds and uses: descriptors, memory and processor time
+//! (`proc_pid_fd(5)`, `proc_pid_status(5)`, `proc_pid_stat(5)`).
 
 use std::fs;
+
+use crate::wait;
 
 /// A process, by its id.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +21,26 @@ impl Usage {
     pub fn descriptors(self) -> usize {
         let folder = fs::read_dir(format!("/proc/{}/fd", self.0));
         folder.expect("its descriptors").count()
+    }
+
+    /// How many descriptors it has, if that is the same at so many looks in a row.
+    #[must_use]
+    pub fn steady_descriptors(self, looks: usize) -> Option<usize> {
+        let first = self.descriptors();
+        let is_same = |_| {
+            wait::for_nothing();
+            self.descriptors() == first
+        };
+        (0..looks).all(is_same).then_some(first)
+    }
+
+    /// The processor's ticks that it has used.
+    #[must_use]
+    pub fn ticks(self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).expect("its stat");
+        let fields = stat.rsplit_once(')').expect("a name").1.split_whitespace();
+        let used = fields.skip(11).take(2);
+        used.map(|field| field.parse::<u64>().expect("ticks")).sum()
     }
 
     /// A number of its status: `VmRSS` and `VmHWM` in KiB, `Threads`.

@@ -39,3 +39,8 @@ pub fn until<T>(limit: Duration, mut condition: impl FnMut() -> Option<T>) -> Op
         sleep(PAUSE);
     }
 }
+
+/// Waits so long that an agent would have done what must not be done: 800 ms.
+pub fn for_nothing() {
+    sleep(Duration::from_millis(800));
+}

@@ -4,9 +4,8 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 
 use conntrack_tests::agent::{Agent, Config};
-use conntrack_tests::curl::{Answer, curl_with};
-use conntrack_tests::durable::BareRouter;
-use conntrack_tests::lab::Lab;
+use conntrack_tests::curl::{Answer, curl};
+use conntrack_tests::helpers::Rule;
 use conntrack_tests::served::{Served, rules_of};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -33,10 +32,8 @@ fn a_rule_is_made_listed_shown_changed_and_removed() {
 
     let path = format!("{rules}/{id}");
     let shown = fixture.ask("GET", &path, "");
-    assert_eq!(
-        (shown.status, &shown.body["conntrack_helper"]),
-        (200, &expected)
-    );
+    assert_eq!(shown.status, 200, "{shown:?}");
+    assert_eq!(shown.body["conntrack_helper"], expected);
     let listed = fixture.ask("GET", &rules, "");
     assert_eq!(listed.body, json!({ "conntrack_helpers": [expected] }));
 
@@ -62,13 +59,9 @@ fn several_rules_are_made_replaced_and_applied_at_once() {
         {"protocol":"udp","port":69,"helper":"tftp"},{"protocol":"tcp","port":21,"helper":"sane"}]}"#;
     let made = fixture.ask("POST", &rules, bulk);
     assert_eq!(made.status, 201, "{made:?}");
-    let statuses: Vec<_> = made.body["conntrack_helpers"]
-        .as_array()
-        .expect("rules")
-        .iter()
-        .map(|rule| rule["status"].as_str().expect("a status").to_owned())
-        .collect();
+    let statuses = [0, 1, 2].map(|rule| &made.body["conntrack_helpers"][rule]["status"]);
     assert_eq!(statuses, ["active", "active", "shadowed"]);
+    assert!(made.body["conntrack_helpers"].get(3).is_none());
     fixture.assert_settled(3);
     let ftp = made.body["conntrack_helpers"][0]["id"].clone();
 
@@ -97,11 +90,8 @@ fn several_rules_are_made_replaced_and_applied_at_once() {
             { "protocol": "udp", "port": 5060, "helper": "sip" } ] },
     ] });
     let before = fixture.ask("GET", "/v1/conntrack_helpers", "");
-    let dry = fixture.ask(
-        "PUT",
-        "/v1/conntrack_helpers?dry_run=true",
-        &all.to_string(),
-    );
+    let rehearse = "/v1/conntrack_helpers?dry_run=true";
+    let dry = fixture.ask("PUT", rehearse, &all.to_string());
     let sizes = |answer: &Answer| {
         let count = |key: &str| answer.body[key].as_array().map(Vec::len);
         (
@@ -112,34 +102,23 @@ fn several_rules_are_made_replaced_and_applied_at_once() {
         )
     };
     assert_eq!(sizes(&dry), (200, Some(1), Some(1), Some(1)), "{dry:?}");
-    assert_eq!(
-        fixture.ask("GET", "/v1/conntrack_helpers", "").body,
-        before.body
-    );
+    let after = fixture.ask("GET", "/v1/conntrack_helpers", "");
+    assert_eq!(after.body, before.body);
     fixture.assert_settled(2);
     let applied = fixture.ask("PUT", "/v1/conntrack_helpers", &all.to_string());
-    assert_eq!(
-        sizes(&applied),
-        (200, Some(1), Some(1), Some(1)),
-        "{applied:?}"
-    );
+    assert_eq!(sizes(&applied), sizes(&dry), "{applied:?}");
     fixture.assert_settled(2);
-    let pending = fixture.ask("GET", &rules_of(&other.to_string()), "");
+    let pending = fixture.ask("GET", &rules_of(other), "");
     assert_eq!(pending.body["conntrack_helpers"][0]["status"], "pending");
     let router = fixture.ask("GET", &format!("/v2.0/routers/{other}"), "");
     assert_eq!(router.body["router"]["status"], "PENDING", "{router:?}");
 
     let status = fixture.ask("GET", "/v1/status", "");
-    assert_eq!(
-        status.body["rules"],
-        json!({
-        "total": 2, "active": 1, "degraded": 0, "pending": 1, "shadowed": 0, "failed": 0 })
-    );
-    assert_eq!(
-        status.body["routers"],
-        json!({
-        "total": 2, "active": 1, "pending": 1, "failed": 0 })
-    );
+    let rules = json!({ "total": 2, "active": 1, "degraded": 0, "pending": 1, "shadowed": 0,
+        "failed": 0 });
+    assert_eq!(status.body["rules"], rules);
+    let routers = json!({ "total": 2, "active": 1, "pending": 1, "failed": 0 });
+    assert_eq!(status.body["routers"], routers);
     let empty = fixture.ask("PUT", "/v1/conntrack_helpers", r#"{"routers":[]}"#);
     assert_eq!(sizes(&empty), (200, Some(0), Some(2), Some(0)));
     fixture.assert_settled(0);
@@ -157,29 +136,20 @@ fn lists_are_filtered_sorted_and_paged() {
     let ports = |query: &str| -> Vec<u64> {
         let listed = fixture.ask("GET", &format!("{rules}?{query}"), "");
         assert_eq!(listed.status, 200, "{query}: {listed:?}");
-        let listed = listed.body["conntrack_helpers"]
-            .as_array()
-            .expect("rules")
-            .clone();
-        listed
-            .iter()
-            .map(|rule| rule["port"].as_u64().expect("a port"))
-            .collect()
+        let rules = listed.body["conntrack_helpers"].as_array().expect("rules");
+        let ports = rules.iter().map(|rule| rule["port"].as_u64());
+        ports.map(|port| port.expect("a port")).collect()
     };
     assert_eq!(ports("port=20&port=70&sort_key=port"), [20, 70]);
     assert_eq!(ports("protocol=udp"), [0_u64; 0]);
     assert_eq!(ports("sort_key=port&sort_dir=desc&limit=3"), [70, 60, 50]);
     let last = fixture.ask("GET", &format!("{rules}?port=50"), "");
-    let marker = last.body["conntrack_helpers"][0]["id"]
-        .as_str()
-        .expect("an id")
-        .to_owned();
-    assert_eq!(
-        ports(&format!(
-            "sort_key=port&sort_dir=desc&limit=3&marker={marker}"
-        )),
-        [40, 30, 20]
+    let marker = last.body["conntrack_helpers"][0]["id"].as_str();
+    let page = format!(
+        "sort_key=port&sort_dir=desc&limit=3&marker={}",
+        marker.expect("an id")
     );
+    assert_eq!(ports(&page), [40, 30, 20]);
     let fields = fixture.ask("GET", &format!("{rules}?fields=port&port=10"), "");
     assert_eq!(
         fields.body,
@@ -198,7 +168,7 @@ fn what_is_wrong_is_refused_with_a_reason_and_changes_nothing() {
         .expect("an id")
         .to_owned();
     let rule = format!("{rules}/{id}");
-    let elsewhere = rules_of(&Uuid::new_v4().to_string());
+    let elsewhere = rules_of(Uuid::new_v4());
     let no_rule = format!("{rules}/{}", Uuid::new_v4());
     let body = |rule: &str| format!(r#"{{"conntrack_helper":{{{rule}}}}}"#);
     let tcp = |port: &str| body(&format!(r#""protocol":"tcp","port":{port},"helper":"ftp""#));
@@ -261,42 +231,26 @@ fn what_is_wrong_is_refused_with_a_reason_and_changes_nothing() {
     for (method, path, body, status, kind, word) in rows {
         let answer = fixture.ask(method, path, &body);
         let shown = body.chars().take(80).collect::<String>();
-        assert_eq!(
-            (answer.status, answer.kind()),
-            (status, kind),
-            "{method} {path} {shown}: {answer:?}"
-        );
+        println!("{method} {path} {shown}");
+        answer.assert_refused(status, kind, word);
         let message = answer.message();
-        assert!(
-            message.contains(word),
-            "{method} {path} {shown}: {message:?} lacks {word:?}"
-        );
         assert!(message.len() < 1000, "a sentence: {message}");
     }
     for query in bad_queries {
+        println!("{query}");
         let answer = fixture.ask("GET", &format!("{rules}{query}"), "");
-        assert_eq!(
-            (answer.status, answer.kind()),
-            (400, "InvalidInput"),
-            "{query}: {answer:?}"
-        );
+        answer.assert_refused(400, "InvalidInput", "");
     }
-    let form = curl_with(&fixture.socket(), "POST", &rules, "", &["--data", "a=b"]);
-    assert_eq!((form.status, form.kind()), (415, "UnsupportedMediaType"));
+    let form = fixture.root().with(&["--data", "a=b"]);
+    let form = form.ask("POST", &rules, "");
+    form.assert_refused(415, "UnsupportedMediaType", "");
     assert_eq!(fixture.ask("GET", "/v1/conntrack_helpers", "").body, before);
     fixture.assert_settled(1);
 }
 
 #[test]
 fn a_rule_of_the_file_is_not_the_apis_to_change() {
-    let lab = Lab::new();
-    let router = BareRouter::new(&lab);
-    let file = format!(
-        "[[router]]\nid = \"{}\"\nhelpers = [{{ protocol = \"tcp\", port = 21, helper = \"ftp\" }}]\n",
-        router.id()
-    );
-    let agent = Agent::start(&lab, &file);
-    let fixture = Served { agent, router, lab };
+    let fixture = Served::builder().rules(&[Rule::ftp(21)]).start();
     let rules = fixture.rules();
     let listed = fixture.ask("GET", &rules, "");
     let rule = &listed.body["conntrack_helpers"][0];
@@ -305,12 +259,7 @@ fn a_rule_of_the_file_is_not_the_apis_to_change() {
     let change = r#"{"conntrack_helper":{"port":22}}"#;
     for (method, body) in [("DELETE", ""), ("PUT", change)] {
         let answer = fixture.ask(method, &path, body);
-        assert_eq!(
-            (answer.status, answer.kind()),
-            (409, "Conflict"),
-            "{answer:?}"
-        );
-        assert!(answer.message().contains("belongs to file"), "{answer:?}");
+        answer.assert_refused(409, "Conflict", "belongs to file");
     }
     // Nor does replacing the API's touch it.
     let none = r#"{"conntrack_helpers":[]}"#;
@@ -329,31 +278,20 @@ fn large_bodies_and_silence_end_with_an_answer() {
     let rules = fixture.rules();
     let large = format!("{FTP}{}", " ".repeat(5000));
     let refused = fixture.ask("POST", &rules, &large);
-    assert_eq!(
-        (refused.status, refused.kind()),
-        (413, "RequestTooLarge"),
-        "{refused:?}"
-    );
-    assert!(refused.message().contains("4096"), "{refused:?}");
+    refused.assert_refused(413, "RequestTooLarge", "4096");
     let fits = format!("{FTP}{}", " ".repeat(3000));
     assert_eq!(fixture.ask("POST", &rules, &fits).status, 201);
 
-    let half = talk(
-        &fixture,
-        &format!(
-            "POST {rules} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{{"
-        ),
-    );
+    let head = "content-type: application/json\r\ncontent-length: 99";
+    let half = format!("POST {rules} HTTP/1.1\r\nhost: a\r\n{head}\r\n\r\n{{");
+    let half = talk(&fixture, &half);
     assert!(half.starts_with("HTTP/1.1 408"), "{half}");
     assert!(half.contains("did not come within 1 s"), "{half}");
     // A head that never ends: the connection does.
     let silence = talk(&fixture, "GET / HTTP/1.1\r\nhost:");
     assert!(!silence.contains("200 OK"), "{silence}");
-    assert_eq!(
-        fixture.ask("GET", "/", "").status,
-        200,
-        "and others are answered"
-    );
+    let others = fixture.ask("GET", "/", "");
+    assert_eq!(others.status, 200, "and others are answered");
 }
 
 /// Sends this, then nothing; what comes until the agent closes.
@@ -374,40 +312,20 @@ fn the_socket_is_there_while_the_agent_is_and_for_root_alone() {
     let metadata = fs::metadata(&socket).expect("the socket");
     assert!(metadata.file_type().is_socket());
     assert_eq!(metadata.permissions().mode() & 0o777, 0o660);
-    let nobody = [
-        "--reuid",
-        "65534",
-        "--regid",
-        "65534",
-        "--clear-groups",
-        "curl",
-        "--unix-socket",
-    ];
-    let refused = std::process::Command::new("setpriv")
-        .args(nobody)
-        .arg(&socket)
-        .args(["--silent", "http://agent/"])
-        .status()
-        .expect("setpriv");
-    assert!(!refused.success(), "no connection for others");
+    let nobody = fixture.root().as_user(65534, 65534, &[]);
+    assert_eq!(
+        nobody.ask("GET", "/", "").status,
+        0,
+        "no connection for others"
+    );
 
-    let Served { agent, lab, router } = fixture;
+    let Served { agent, lab, .. } = fixture;
     drop(agent.kill());
     assert!(socket.exists(), "it could not remove it");
-    let agent = Agent::spawn(&lab, &Config::of(&lab), None, &[])
-        .ready()
-        .expect("a start");
-    let fixture = Served { agent, router, lab };
-    assert_eq!(
-        fixture.ask("GET", "/", "").status,
-        200,
-        "the next one has its own"
-    );
-    let Served {
-        agent,
-        lab: _lab,
-        router: _router,
-    } = fixture;
+    let agent = Agent::spawn(&lab, &Config::of(&lab), None, &[]).ready();
+    let agent = agent.expect("a start");
+    let answer = curl(&socket, "GET", "/", "");
+    assert_eq!(answer.status, 200, "the next one has its own");
     assert_eq!(agent.stop().code, Some(0));
     assert!(!socket.exists());
 }
