@@ -2,15 +2,18 @@
 //! connections, and the agent chooses by what the namespace has.
 
 use std::net::{TcpListener, TcpStream};
+use std::ops::Deref;
 
-use conntrack_tests::agent::{Agent, Config, Reload};
+use conntrack_tests::agent::{Agent, Config, Reload, run_to_exit};
 use conntrack_tests::clients::ftp::{Failure, Mode, fetch};
 use conntrack_tests::conntrack::{assert_helpers, connections};
-use conntrack_tests::helpers::{Protocol, Rule, rules_file};
+use conntrack_tests::helpers::{Protocol, Rule};
 use conntrack_tests::lab::Lab;
 use conntrack_tests::netns::Netns;
+use conntrack_tests::router_lab::RouterLab;
 use conntrack_tests::servers::ftp::FtpServer;
-use conntrack_tests::site::{Crossing, LOWER, Plan, Site};
+use conntrack_tests::site::Crossing::{self, Dnat4, Routed4, Routed6, Snat4};
+use conntrack_tests::site::{LOWER, Plan, Site};
 
 const PORT: u16 = 2121;
 const UNRULED: u16 = 21;
@@ -22,36 +25,37 @@ const BY_PRIORITY: &str = "chain bind-first {\n\t\ttype nat hook prerouting";
 
 struct Fixture {
     site: Site,
-    lab: Lab,
+    router_lab: RouterLab,
+}
+
+impl Deref for Fixture {
+    type Target = RouterLab;
+
+    fn deref(&self) -> &RouterLab {
+        &self.router_lab
+    }
 }
 
 impl Fixture {
     fn new(plan: &Plan<'_>) -> Self {
         let lab = Lab::new();
         let site = Site::new(&lab, plan);
-        Self { site, lab }
+        let router_lab = site.router_lab(&lab, &[Rule::ftp(PORT)]);
+        Self { site, router_lab }
     }
 
     fn crossing(crossing: Crossing) -> Self {
         Self::new(&Plan::new(crossing, &CONTROL))
     }
 
-    fn netns(&self) -> &Netns {
-        self.site.router.netns()
-    }
-
-    fn rules(&self) -> String {
-        rules_file(&[(&self.site.router, &[Rule::ftp(PORT)])])
-    }
-
     fn start(&self, carrier: &str) -> Agent {
-        let config = Config::of(&self.lab).with("carrier", format!("{carrier:?}"));
-        Agent::start_with(&self.lab, &config, &self.rules())
+        let carrier = format!("{carrier:?}");
+        self.start_with(&self.config().with("carrier", carrier))
     }
 
     #[track_caller]
     fn assert_reads(&self, chain: &str) {
-        let ruleset = self.netns().ruleset();
+        let ruleset = self.netns.ruleset();
         for each in [BY_MARK, BY_PRIORITY] {
             assert_eq!(ruleset.contains(each), each == chain, "{each}: {ruleset}");
         }
@@ -75,7 +79,7 @@ impl Fixture {
     /// The helper of the connection of which this is the client's end.
     fn helper_of(&self, client: &TcpStream) -> Option<String> {
         let from = client.local_addr().expect("its address").port();
-        let all = connections(self.netns());
+        let all = connections(&self.netns);
         let found = all.iter().find(|connection| connection.source_port == from);
         found.expect("the connection").helper.clone()
     }
@@ -93,13 +97,7 @@ fn check(crossing: Crossing, carrier: &str, chain: &str) {
     assert!(come(PORT).expect("with a rule") == server.bytes);
     let without = come(UNRULED);
     assert!(matches!(without, Err(Failure::Data(_))), "{without:?}");
-    assert_helpers(fixture.netns(), &[(PORT, "ftp")]);
-}
-
-macro_rules! cases {
-    ($($name:ident: $crossing:ident, $carrier:expr, $chain:expr;)*) => {
-        $(#[test] fn $name() { check(Crossing::$crossing, $carrier, $chain); })*
-    };
+    assert_helpers(&fixture.netns, &[(PORT, "ftp")]);
 }
 
 #[rustfmt::skip]
@@ -133,13 +131,13 @@ fn it_follows_nat_and_no_connection_changes() {
         let run = |command: &[&str], netns: &Netns| {
             netns.tool(command[0], &command[1..], "");
         };
-        let fixture = Fixture::crossing(Crossing::Routed4);
+        let fixture = Fixture::crossing(Routed4);
         let mut agent = fixture.start("auto");
         fixture.assert_reads(BY_MARK);
         let (ruled, unruled) = (fixture.listen(PORT), fixture.listen(UNRULED));
         let before = [fixture.connect(&ruled), fixture.connect(&unruled)];
 
-        run(come, fixture.netns());
+        run(come, &fixture.netns);
         assert_eq!(agent.reload(&fixture.rules()), Reload::Done);
         fixture.assert_reads(BY_PRIORITY);
         let after = [fixture.connect(&ruled), fixture.connect(&unruled)];
@@ -148,7 +146,7 @@ fn it_follows_nat_and_no_connection_changes() {
             assert_eq!(fixture.helper_of(&without.0), None);
         }
         if let Some(go) = go {
-            run(go, fixture.netns());
+            run(go, &fixture.netns);
             assert_eq!(agent.reload(&fixture.rules()), Reload::Done);
             fixture.assert_reads(BY_MARK);
         }
@@ -160,7 +158,7 @@ fn it_follows_nat_and_no_connection_changes() {
 #[test]
 fn connections_keep_what_they_began_with_when_rules_change() {
     for carrier in ["mark", "priority"] {
-        let fixture = Fixture::crossing(Crossing::Snat4);
+        let fixture = Fixture::crossing(Snat4);
         let mut agent = fixture.start(carrier);
         let listener = fixture.listen(PORT);
         let first = fixture.connect(&listener);
@@ -180,10 +178,10 @@ fn connections_keep_what_they_began_with_when_rules_change() {
 #[test]
 fn others_priorities_stay_and_a_forged_one_is_no_claim() {
     for (crossing, forged, unruled_leaves, ruled_leaves) in [
-        (Crossing::Routed6, 5, 5, Some(0xc000_0010)),
-        (Crossing::Routed6, 0xc000_0010_u32, 0, Some(0xc000_0010)),
-        (Crossing::Routed4, 5, 0, None),
-        (Crossing::Routed4, 0xc000_0010, 0, None),
+        (Routed6, 5, 5, Some(0xc000_0010)),
+        (Routed6, 0xc000_0010_u32, 0, Some(0xc000_0010)),
+        (Routed4, 5, 0, None),
+        (Routed4, 0xc000_0010, 0, None),
     ] {
         let mut plan = Plan::new(crossing, &CONTROL);
         plan.stacked = true;
@@ -192,7 +190,7 @@ fn others_priorities_stay_and_a_forged_one_is_no_claim() {
         // A priority doesn't survive the way from one namespace to another
         // (`____dev_forward_skb`, `include/linux/netdevice.h`), so it is written
         // on the interface below the one that the packet then arrives on.
-        fixture.netns().nft(&format!(
+        fixture.netns.nft(&format!(
             r#"table netdev forge {{
                 chain ingress {{
                     type filter hook ingress device "{LOWER}" priority 0;
@@ -212,7 +210,7 @@ fn others_priorities_stay_and_a_forged_one_is_no_claim() {
         assert_eq!(fixture.helper_of(&with.0).as_deref(), Some("ftp"));
         assert_eq!(fixture.helper_of(&without.0), None, "{forged:#x}");
         let seen = fixture
-            .netns()
+            .netns
             .tool("nft", ["list", "set", "inet", "watch", "seen"], "");
         let left = |port: u16, priority: u32| {
             let handle = match priority {
@@ -236,7 +234,7 @@ fn others_priorities_stay_and_a_forged_one_is_no_claim() {
 fn another_word_is_refused() {
     let lab = Lab::new();
     let config = Config::of(&lab).with("carrier", "\"skb\"");
-    let exit = conntrack_tests::agent::run_to_exit(&lab, &config, "", &[]);
+    let exit = run_to_exit(&lab, &config, "", &[]);
     assert_eq!(exit.code, Some(78), "{exit:?}");
     for word in ["carrier", "auto", "mark", "priority"] {
         assert!(exit.stderr.contains(word), "{exit:?}");

@@ -16,12 +16,6 @@ fn check(crossing: Crossing, mode: Mode, port: u16, unruled: u16) {
     ftp::check(By::Agent, case);
 }
 
-macro_rules! cases {
-    ($($name:ident: $crossing:expr, $mode:expr, $port:expr, $unruled:expr;)*) => {
-        $(#[test] fn $name() { check($crossing, $mode, $port, $unruled); })*
-    };
-}
-
 #[rustfmt::skip]
 cases! {
     // name                     crossing  mode     rule  no rule

@@ -8,6 +8,13 @@
     reason = "tests panic, where and with what they found"
 )]
 
+/// Makes a test of each row: its name, and what the module's `check` gets.
+macro_rules! cases {
+    ($($name:ident: $($argument:expr),+;)*) => {
+        $(#[test] fn $name() { check($($argument),+); })*
+    };
+}
+
 mod access;
 mod adoption;
 mod api;

@@ -12,7 +12,10 @@ use conntrack_tests::marks::{
     EXTERNAL, METADATA, METADATA_ADDRESS, SCOPE, forge, neutron_mangle, seen, watch,
 };
 use conntrack_tests::netns::Netns;
-use conntrack_tests::site::{Crossing, Plan, Site};
+use conntrack_tests::site::Crossing::{self, Routed4, Routed6};
+use conntrack_tests::site::{Plan, Site};
+
+use Outside::{Client, Server};
 
 const RULES: [Rule; 2] = [Rule::ftp(2121), Rule::tftp(6969)];
 const CONTROL: [(Protocol, u16); 4] = [
@@ -33,37 +36,31 @@ enum Outside {
     Server,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Case {
+/// `forged` is what packets from the client arrive with, the last two are the marks on
+/// packets from the client and on those from the server.
+fn check(
     crossing: Crossing,
     outside: Outside,
-    /// What packets from the client arrive with.
     forged: Option<u32>,
-    agent: bool,
-    /// The marks on packets from the client.
-    from_client: &'static [u32],
-    /// The marks on packets from the server.
-    from_server: &'static [u32],
-}
-
-fn check(case: Case) {
+    has_agent: bool,
+    from_client: &[u32],
+    from_server: &[u32],
+) {
     let lab = Lab::new();
-    let mut plan = Plan::new(case.crossing, &CONTROL);
-    plan.stacked = case.forged.is_some();
+    let mut plan = Plan::new(crossing, &CONTROL);
+    plan.stacked = forged.is_some();
     let site = Site::new(&lab, &plan);
     let router = &site.router;
     let netns = router.netns();
     let (client_side, server_side) = (router.client_side(), router.server_side());
-    match case.outside {
-        Outside::Client => neutron_mangle(netns, client_side, server_side),
-        Outside::Server => neutron_mangle(netns, server_side, client_side),
+    match outside {
+        Client => neutron_mangle(netns, client_side, server_side),
+        Server => neutron_mangle(netns, server_side, client_side),
     }
-    if let Some(mark) = case.forged {
+    if let Some(mark) = forged {
         forge(router, mark);
     }
-    let _agent = case
-        .agent
-        .then(|| Agent::start(&lab, &rules_file(&[(router, &RULES)])));
+    let _agent = has_agent.then(|| Agent::start(&lab, &rules_file(&[(router, &RULES)])));
     // What passed while things were being set up doesn't count.
     netns.tool("conntrack", ["-F"], "");
     watch(netns);
@@ -73,7 +70,7 @@ fn check(case: Case) {
         [21, 2121].map(|port| TcpListener::bind(site.server_address(port)).expect("a listener"))
     });
     send_everything(&site.client, |port| site.server_address(port));
-    if case.crossing == Crossing::Routed4 {
+    if crossing == Routed4 {
         knock(
             &site.client,
             SocketAddr::new(METADATA_ADDRESS.parse().expect("an address"), 80),
@@ -84,10 +81,10 @@ fn check(case: Case) {
     let expected = |side: &str, marks: &[u32]| -> BTreeSet<_> {
         marks.iter().map(|mark| (side.to_owned(), *mark)).collect()
     };
-    let mut all = expected(client_side, case.from_client);
-    all.extend(expected(server_side, case.from_server));
-    assert_eq!(seen(netns), all, "{case:x?}");
-    if case.agent {
+    let mut all = expected(client_side, from_client);
+    all.extend(expected(server_side, from_server));
+    assert_eq!(seen(netns), all);
+    if has_agent {
         // A forged helper mark is no claim to a helper.
         assert_helpers(netns, &[(2121, "ftp"), (6969, "tftp")]);
     }
@@ -113,21 +110,6 @@ fn send_everything(from: &Netns, to: impl Fn(u16) -> SocketAddr) {
 /// A connection attempt, whatever comes of it.
 fn knock(from: &Netns, to: SocketAddr) {
     from.run(|| drop(TcpStream::connect_timeout(&to, Duration::from_millis(200))));
-}
-
-macro_rules! cases {
-    ($($name:ident: $crossing:ident, $outside:ident, $forged:expr, $agent:expr, $client:expr, $server:expr;)*) => {
-        $(#[test] fn $name() {
-            check(Case {
-                crossing: Crossing::$crossing,
-                outside: Outside::$outside,
-                forged: $forged,
-                agent: $agent,
-                from_client: $client,
-                from_server: $server,
-            });
-        })*
-    };
 }
 
 #[rustfmt::skip]

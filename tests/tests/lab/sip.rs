@@ -13,12 +13,6 @@ fn check(crossing: Crossing, port: u16, unruled: u16) {
     sip::check(By::Agent, case);
 }
 
-macro_rules! cases {
-    ($($name:ident: $crossing:expr, $port:expr, $unruled:expr;)*) => {
-        $(#[test] fn $name() { check($crossing, $port, $unruled); })*
-    };
-}
-
 #[rustfmt::skip]
 cases! {
     // name     crossing  rule  no rule
