@@ -20,6 +20,7 @@ mod adoption;
 mod api;
 mod attach;
 mod carrier;
+mod cleanup;
 mod cli;
 mod concurrent;
 mod counting;

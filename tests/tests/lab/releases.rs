@@ -1,89 +1,69 @@
 //! One release of the agent after another, on the same router.
 
 use std::fs;
-use std::ops::Deref;
 
 use aya::maps::MapData;
 use conntrack_agent::kernel::Pins;
 use conntrack_ebpf::abi;
-use conntrack_tests::agent::{Agent, Config, Reload, run_release_to_exit, subcommand};
-use conntrack_tests::counters::rule_counters;
+use conntrack_tests::agent::{Agent, Config, Reload, run_release_to_exit};
 use conntrack_tests::ftp_router::{FtpRouter, PORT};
 use conntrack_tests::helpers::{Rule, rules_file};
 use conntrack_tests::release::Release;
-use conntrack_tests::snapshot::{Snapshot, assert_same};
+use conntrack_tests::snapshot::assert_same;
 
 const NEXT_ABI: u32 = abi::VERSION + 1;
 
-struct Fixture(FtpRouter);
-
-impl Deref for Fixture {
-    type Target = FtpRouter;
-
-    fn deref(&self) -> &FtpRouter {
-        &self.0
-    }
+fn release(fixture: &FtpRouter, abi: u32, build: u32) -> Release {
+    let program = env!("CARGO_BIN_EXE_another_release");
+    Release::new(&fixture.lab, program, abi, build)
 }
 
-impl Fixture {
-    fn new() -> Self {
-        Self(FtpRouter::new())
-    }
+fn start_release(fixture: &FtpRouter, release: &Release) -> Agent {
+    Agent::start_release(&fixture.lab, &fixture.rules(), release)
+}
 
-    fn release(&self, abi: u32, build: u32) -> Release {
-        Release::new(&self.lab, env!("CARGO_BIN_EXE_another_release"), abi, build)
-    }
+fn maps_of(fixture: &FtpRouter) -> [u32; 4] {
+    ["PAGES", "SLOTS", "COUNTERS", "BASES"].map(|name| {
+        let map = MapData::from_pin(fixture.pins().instance(fixture.id).join(name))
+            .expect("a pinned map");
+        map.info().expect("its description").id()
+    })
+}
 
-    fn maps(&self) -> [u32; 4] {
-        let id = self.site.router.id().to_string();
-        let pins = Pins::new(self.lab.dir().agent_bpffs_dir());
-        let folder = pins.instance(id.parse().expect("a router id"));
-        ["PAGES", "SLOTS", "COUNTERS", "BASES"].map(|name| {
-            let map = MapData::from_pin(folder.join(name)).expect("a pinned map");
-            map.info().expect("its description").id()
-        })
-    }
-
-    fn packets(&self) -> u64 {
-        let counters = rule_counters(self.lab.dir(), &self.site.router, Rule::ftp(PORT));
-        counters.expect("counters").packets
-    }
-
-    /// The ABI versions that something is pinned for.
-    fn versions(&self) -> Vec<u32> {
-        let versions = Pins::of_all_versions(&self.lab.dir().agent_bpffs_dir());
-        versions.expect("the pins").iter().map(Pins::abi).collect()
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        Snapshot::take(&self.lab, &[self.site.router.netns()])
-    }
+/// The ABI versions that something is pinned for.
+fn versions(fixture: &FtpRouter) -> Vec<u32> {
+    let versions = Pins::of_all_versions(&fixture.lab.dir().agent_bpffs_dir());
+    versions.expect("the pins").iter().map(Pins::abi).collect()
 }
 
 #[test]
 fn a_rebuilt_program_takes_over_with_maps_and_counts() {
-    let fixture = Fixture::new();
-    let agent = Agent::start(&fixture.lab, &fixture.rules());
+    let fixture = FtpRouter::new();
+    let agent = fixture.start();
     fixture.assert_works();
-    let (program, maps, packets) = (fixture.program(), fixture.maps(), fixture.packets());
+    let (program, maps, packets) = (
+        fixture.program(),
+        maps_of(&fixture),
+        fixture.counted().packets,
+    );
     assert!(packets > 0);
     assert_eq!(agent.kill().code, None);
 
-    let release = fixture.release(abi::VERSION, 1);
-    let agent = Agent::start_release(&fixture.lab, &fixture.rules(), &release);
+    let release = release(&fixture, abi::VERSION, 1);
+    let agent = start_release(&fixture, &release);
     agent.wait_for_log("effects=1");
     let rebuilt = fixture.program();
     assert_ne!(rebuilt, program);
     assert_eq!(rebuilt.len(), 1, "in the old one's place");
-    assert_eq!(fixture.maps(), maps);
-    assert_eq!(fixture.packets(), packets);
+    assert_eq!(maps_of(&fixture), maps);
+    assert_eq!(fixture.counted().packets, packets);
     fixture.assert_works();
-    assert!(fixture.packets() > packets);
+    assert!(fixture.counted().packets > packets);
     assert_eq!(agent.kill().code, None);
 
     // Once more is nothing to do.
     let before = fixture.snapshot();
-    let agent = Agent::start_release(&fixture.lab, &fixture.rules(), &release);
+    let agent = start_release(&fixture, &release);
     agent.wait_for_log("effects=0");
     assert_eq!(fixture.program(), rebuilt);
     assert_eq!(agent.kill().code, None);
@@ -100,23 +80,23 @@ fn a_rebuilt_program_takes_over_with_maps_and_counts() {
     let mut rules: Vec<_> = (0..200).map(|high| Rule::tftp(high * 256 + 69)).collect();
     rules.insert(100, Rule::ftp(PORT));
     let many = rules_file(&[(&fixture.site.router, &rules)]);
-    let packets = fixture.packets();
+    let packets = fixture.counted().packets;
     let _agent = Agent::start(&fixture.lab, &many);
-    assert_ne!(fixture.maps(), maps);
-    assert_eq!(fixture.packets(), packets);
+    assert_ne!(maps_of(&fixture), maps);
+    assert_eq!(fixture.counted().packets, packets);
     fixture.assert_works();
 }
 
 #[test]
 fn the_next_abi_takes_over_and_an_older_agent_refuses() {
-    let fixture = Fixture::new();
-    let agent = Agent::start(&fixture.lab, &fixture.rules());
+    let fixture = FtpRouter::new();
+    let agent = fixture.start();
     let program = fixture.program();
     assert_eq!(agent.kill().code, None);
 
-    let newer = fixture.release(NEXT_ABI, 0);
-    let mut agent = Agent::start_release(&fixture.lab, &fixture.rules(), &newer);
-    assert_eq!(fixture.versions(), [NEXT_ABI]);
+    let newer = release(&fixture, NEXT_ABI, 0);
+    let mut agent = start_release(&fixture, &newer);
+    assert_eq!(versions(&fixture), [NEXT_ABI]);
     let taken = fixture.program();
     assert_ne!(taken, program);
     assert_eq!(taken.len(), 1, "in the old one's place");
@@ -127,7 +107,7 @@ fn the_next_abi_takes_over_and_an_older_agent_refuses() {
 
     let before = fixture.snapshot();
     for rules in [Some(fixture.rules()), Some(String::new()), None] {
-        let older = fixture.release(abi::VERSION, 0);
+        let older = release(&fixture, abi::VERSION, 0);
         let refused = run_release_to_exit(&fixture.lab, rules.as_deref(), &older);
         assert_eq!(refused.code, Some(1), "{refused:?}");
         for part in [
@@ -143,40 +123,38 @@ fn the_next_abi_takes_over_and_an_older_agent_refuses() {
     fixture.assert_works();
 
     // The twin: one that is no older is let in.
-    let newest = fixture.release(NEXT_ABI + 1, 0);
-    let _agent = Agent::start_release(&fixture.lab, &fixture.rules(), &newest);
-    assert_eq!(fixture.versions(), [NEXT_ABI + 1]);
+    let newest = release(&fixture, NEXT_ABI + 1, 0);
+    let _agent = start_release(&fixture, &newest);
+    assert_eq!(versions(&fixture), [NEXT_ABI + 1]);
     fixture.assert_works();
 }
 
 #[test]
 fn cleanup_removes_what_any_release_has_pinned() {
-    let fixture = Fixture::new();
+    let fixture = FtpRouter::new();
     let before = fixture.snapshot();
-    let newer = fixture.release(NEXT_ABI, 0);
-    let agent = Agent::start_release(&fixture.lab, &fixture.rules(), &newer);
+    let newer = release(&fixture, NEXT_ABI, 0);
+    let agent = start_release(&fixture, &newer);
     assert_eq!(agent.kill().code, None);
-    assert_eq!(fixture.versions(), [NEXT_ABI]);
-    let cleanup = subcommand(&fixture.lab, "cleanup");
-    assert_eq!(cleanup.code, Some(0), "{cleanup:?}");
+    assert_eq!(versions(&fixture), [NEXT_ABI]);
+    fixture.assert_cleans_up();
     assert_same(&before, &fixture.snapshot());
     // What it was refused before.
-    let _agent = Agent::start(&fixture.lab, &fixture.rules());
+    let _agent = fixture.start();
     fixture.assert_works();
 }
 
 /// The rules in force can't be read, so nothing may be made of them.
 #[test]
 fn a_lost_store_is_not_rebuilt_from_another_abis_pins() {
-    let fixture = Fixture::new();
-    let agent = Agent::start(&fixture.lab, &fixture.rules());
-    assert_eq!(agent.kill().code, None);
+    let fixture = FtpRouter::new();
+    assert_eq!(fixture.start().kill().code, None);
     let program = fixture.program();
     // As where a disk was lost: no store, and no footprint that knows of one.
     for file in ["mapping.redb", "mapping.redb-changes", "footprint.json"] {
         fs::remove_file(fixture.lab.dir().state_dir().join(file)).expect("a file");
     }
-    let newer = fixture.release(NEXT_ABI, 0);
+    let newer = release(&fixture, NEXT_ABI, 0);
     let refused = run_release_to_exit(&fixture.lab, Some(&fixture.rules()), &newer);
     assert_eq!(refused.code, Some(1), "{refused:?}");
     let said = format!("pinned in ABI version {}", abi::VERSION);
@@ -192,6 +170,6 @@ fn a_lost_store_is_not_rebuilt_from_another_abis_pins() {
     let _agent = agent
         .ready()
         .unwrap_or_else(|exit| panic!("no rebuild: {exit:?}"));
-    assert_eq!(fixture.versions(), [NEXT_ABI]);
+    assert_eq!(versions(&fixture), [NEXT_ABI]);
     fixture.assert_works();
 }
