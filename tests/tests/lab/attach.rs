@@ -2,90 +2,63 @@
 //! from one to the other; on which interfaces; beside whom.
 
 use std::fs;
-use std::path::PathBuf;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
-use conntrack_agent::kernel::{Hooks, Instance, NetnsFolder, Pins, Usable};
-use conntrack_tests::agent::{Agent, Config, Reload, run_to_exit, subcommand};
+use conntrack_agent::kernel::{Hooks, NetnsFolder};
+use conntrack_tests::agent::{Agent, Config, Reload};
 use conntrack_tests::foreign::ForeignProgram;
 use conntrack_tests::lab::Lab;
-use conntrack_tests::netns::Netns;
-use conntrack_tests::snapshot::{Snapshot, assert_same, filter_programs, ingress_programs};
+use conntrack_tests::router_lab::{RouterLab, any_router};
+use conntrack_tests::snapshot::{assert_same, filter_programs, ingress_programs};
 use conntrack_tests::wait;
 
 const INTERFACES: [&str; 2] = ["qr-1", "qg-1"];
 
 /// A router of two interfaces that are each other's peer, by tc filters.
-struct Fixture {
-    id: String,
-    router: Netns,
-    lab: Lab,
+struct Fixture(RouterLab);
+
+impl Deref for Fixture {
+    type Target = RouterLab;
+
+    fn deref(&self) -> &RouterLab {
+        &self.0
+    }
 }
 
 impl Fixture {
     fn new() -> Self {
-        let lab = Lab::new();
-        let id = uuid::Uuid::new_v4().to_string();
-        let router = lab.netns(&format!("qrouter-{id}"));
         let [one, other] = INTERFACES;
-        router.ip(&format!("link add {one} type veth peer name {other}"));
-        Self { id, router, lab }
+        let interfaces = format!("link add {one} type veth peer name {other}");
+        Self(RouterLab::make(&Lab::new(), any_router(), &interfaces))
     }
 
-    fn rules(&self) -> String {
-        let helper = "{ protocol = \"tcp\", port = 21, helper = \"ftp\" }";
-        format!("[[router]]\nid = \"{}\"\nhelpers = [{helper}]\n", self.id)
-    }
-
-    fn config(&self, way: &str) -> Config {
-        Config::of(&self.lab).with("attach", format!("{way:?}"))
+    fn by(&self, way: &str) -> Config {
+        self.config().with("attach", format!("{way:?}"))
     }
 
     fn start(&self, way: &str) -> Agent {
-        Agent::start_with(&self.lab, &self.config(way), &self.rules())
+        self.start_with(&self.by(way))
     }
 
-    fn pins(&self) -> Vec<PathBuf> {
-        let pins = Pins::new(self.lab.dir().agent_bpffs_dir());
-        pins.links_of(self.router_id()).expect("the links")
-    }
-
-    fn router_id(&self) -> conntrack_agent::model::RouterId {
-        self.id.parse().expect("a router id")
-    }
-
-    fn instance(&self) -> Instance {
-        let pins = Pins::new(self.lab.dir().agent_bpffs_dir());
-        match Instance::open(&pins.instance(self.router_id())) {
-            Ok(Usable::Whole(instance)) => instance,
-            _ => panic!("no instance"),
-        }
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        Snapshot::take(&self.lab, &[&self.router])
-    }
-
-    fn clean_up(&self) {
-        let cleanup = subcommand(&self.lab, "cleanup");
-        assert_eq!(cleanup.code, Some(0), "{cleanup:?}");
+    fn program(&self) -> u32 {
+        self.instance().expect("an instance").program_id()
     }
 
     fn tc(&self, command: &str) -> String {
-        self.router.tool("tc", command.split_whitespace(), "")
+        self.netns.tool("tc", command.split_whitespace(), "")
     }
 
     /// The programs on the interface, when those are this many: the kernel lets
     /// go of a link some time after its pin is removed.
     fn programs(&self, interface: &str, count: usize) -> Vec<u32> {
         let found = || {
-            let found = ingress_programs(&self.router, interface);
+            let found = ingress_programs(&self.netns, interface);
             (found.len() == count).then_some(found)
         };
-        wait::until(Duration::from_secs(10), found)
-            .unwrap_or_else(|| panic!("{:?}", ingress_programs(&self.router, interface)))
+        wait::until(wait::patience(), found)
+            .unwrap_or_else(|| panic!("{:?}", ingress_programs(&self.netns, interface)))
     }
 }
 
@@ -94,11 +67,11 @@ fn filters_survive_the_agent_and_are_taken_over_as_they_are() {
     let fixture = Fixture::new();
     let before = fixture.snapshot();
     let agent = fixture.start("clsact");
-    let program = fixture.instance().program_id();
+    let program = fixture.program();
     for interface in INTERFACES {
-        assert_eq!(filter_programs(&fixture.router, interface), [program]);
+        assert_eq!(filter_programs(&fixture.netns, interface), [program]);
     }
-    assert!(fixture.pins().iter().all(|pin| pin.is_dir()));
+    assert!(fixture.links().iter().all(|pin| pin.is_dir()));
     assert_eq!(agent.kill().code, None);
     let listing = || INTERFACES.map(|name| fixture.tc(&format!("filter show dev {name} ingress")));
     let filters = listing();
@@ -108,7 +81,7 @@ fn filters_survive_the_agent_and_are_taken_over_as_they_are() {
     agent.wait_for_log("effects=0");
     assert_eq!(listing(), filters);
     assert_eq!(agent.kill().code, None);
-    fixture.clean_up();
+    fixture.assert_cleans_up();
     assert_same(&before, &fixture.snapshot());
 }
 
@@ -119,11 +92,11 @@ fn another_way_at_the_next_start_leaves_no_gap() {
     let fixture = Fixture::new();
     let before = fixture.snapshot();
     assert_eq!(fixture.start("tcx").kill().code, None);
-    let instance = fixture.instance();
+    let instance = fixture.instance().expect("an instance");
     let program = instance.program_id();
     let hooks = Hooks::probe(instance.owner()).expect("a kernel that can be asked");
     let folder = NetnsFolder::new(fixture.lab.dir().netns_dir());
-    let opened = folder.open(&fixture.router.name());
+    let opened = folder.open(&fixture.netns.name());
     let netns = opened.expect("a namespace").expect("one");
     let bare = || {
         let found = hooks.look(&netns).expect("the interfaces");
@@ -149,19 +122,19 @@ fn another_way_at_the_next_start_leaves_no_gap() {
             let agent = fixture.start(way);
             for interface in INTERFACES {
                 // A start of the agent's own choice takes its time.
-                let by_filter = || !filter_programs(&fixture.router, interface).is_empty();
+                let by_filter = || !filter_programs(&fixture.netns, interface).is_empty();
                 let settled = || (by_filter() == (way == "clsact")).then_some(());
-                wait::until(Duration::from_secs(10), settled).expect(way);
+                wait::until(wait::patience(), settled).expect(way);
                 assert_eq!(fixture.programs(interface, 1), [program], "{way}");
             }
-            assert_eq!(fixture.pins().len(), INTERFACES.len());
+            assert_eq!(fixture.links().len(), INTERFACES.len());
             assert_eq!(agent.kill().code, None);
         }
         drop(stopped);
         assert!(watch.join().expect("the watch") > 100);
     });
     assert!(!fixture.tc("qdisc show").contains("ingress"));
-    fixture.clean_up();
+    fixture.assert_cleans_up();
     assert_same(&before, &fixture.snapshot());
 }
 
@@ -180,10 +153,10 @@ fn an_interface_with_neither_is_seen() {
     let fixture = Fixture::new();
     // It would put back what is taken away here, and may be faster than a look.
     assert_eq!(fixture.start("clsact").kill().code, None);
-    let instance = fixture.instance();
+    let instance = fixture.instance().expect("an instance");
     let hooks = Hooks::probe(instance.owner()).expect("a kernel that can be asked");
     let folder = NetnsFolder::new(fixture.lab.dir().netns_dir());
-    let opened = folder.open(&fixture.router.name());
+    let opened = folder.open(&fixture.netns.name());
     let netns = opened.expect("a namespace").expect("one");
     let with_one = || {
         let found = hooks.look(&netns).expect("the interfaces");
@@ -201,14 +174,14 @@ fn foreign_filters_and_their_qdisc_stay() {
     for kind in ["clsact", "ingress"] {
         let fixture = Fixture::new();
         fixture.tc(&format!("qdisc add dev qr-1 {kind}"));
-        let _first = ForeignProgram::attach_filter(&fixture.router, "qr-1", 1);
-        let _last = ForeignProgram::attach_filter(&fixture.router, "qr-1", 7);
+        let _first = ForeignProgram::attach_filter(&fixture.netns, "qr-1", 1);
+        let _last = ForeignProgram::attach_filter(&fixture.netns, "qr-1", 7);
         let before = fixture.snapshot();
         let [first, last] = fixture.programs("qr-1", 2)[..] else {
             panic!("two filters");
         };
         let mut agent = fixture.start("clsact");
-        let program = fixture.instance().program_id();
+        let program = fixture.program();
         assert_eq!(fixture.programs("qr-1", 3), [first, program, last]);
         // Without rules the agent has nothing there.
         assert_eq!(agent.reload(""), Reload::Done);
@@ -216,7 +189,7 @@ fn foreign_filters_and_their_qdisc_stay() {
         assert_eq!(agent.reload(&fixture.rules()), Reload::Done);
         assert_eq!(fixture.programs("qr-1", 3).len(), 3);
         assert_eq!(agent.kill().code, None);
-        fixture.clean_up();
+        fixture.assert_cleans_up();
         assert_same(&before, &fixture.snapshot());
     }
 }
@@ -259,7 +232,7 @@ fn a_qdisc_of_ours_is_gone_after_the_filter_was_removed_by_hand() {
         fixture.programs(interface, 1);
     }
     assert_eq!(agent.kill().code, None);
-    fixture.clean_up();
+    fixture.assert_cleans_up();
     assert_same(&before, &fixture.snapshot());
 }
 
@@ -289,12 +262,12 @@ fn filters_whose_pins_are_lost_are_taken_over_or_cleaned_up() {
     lose();
     // Now by tcx: what the old filter says must not come after it.
     let agent = fixture.start("tcx");
-    let program = fixture.instance().program_id();
+    let program = fixture.program();
     assert_eq!(fixture.programs("qr-1", 1), [program]);
     assert_eq!(agent.kill().code, None);
     assert_eq!(fixture.start("clsact").kill().code, None);
     lose();
-    fixture.clean_up();
+    fixture.assert_cleans_up();
     assert_same(&before, &fixture.snapshot());
 }
 
@@ -305,10 +278,10 @@ fn an_interface_that_moves_leaves_its_filter_behind() {
     let _agent = fixture.start("clsact");
     let elsewhere = fixture.lab.netns("elsewhere");
     let to = elsewhere.path().display();
-    fixture.router.ip(&format!("link set qr-1 netns {to}"));
+    fixture.netns.ip(&format!("link set qr-1 netns {to}"));
     assert_eq!(ingress_programs(&elsewhere, "qr-1"), [0; 0]);
-    let reaped = || (fixture.pins().len() == 1).then_some(());
-    wait::until(Duration::from_secs(10), reaped).expect("its folder is reaped");
+    let reaped = || (fixture.links().len() == 1).then_some(());
+    wait::until(wait::patience(), reaped).expect("its folder is reaped");
     fixture.programs("qg-1", 1);
 }
 
@@ -317,7 +290,7 @@ fn a_pin_that_somebody_removed_is_there_again() {
     let fixture = Fixture::new();
     for way in ["tcx", "clsact"] {
         let mut agent = fixture.start(way);
-        let pins = fixture.pins();
+        let pins = fixture.links();
         let pin = pins.first().expect("two pins");
         // Somebody holds what is pinned: the program stays on the hook.
         let held = (way == "tcx")
@@ -329,14 +302,14 @@ fn a_pin_that_somebody_removed_is_there_again() {
         }
         assert_eq!(agent.reload(&fixture.rules()), Reload::Done);
         agent.wait_for_log("effects=1");
-        assert_eq!(fixture.pins(), pins, "{way}");
+        assert_eq!(fixture.links(), pins, "{way}");
         drop(held);
         for interface in INTERFACES {
             fixture.programs(interface, 1);
         }
         // What is there now is kept by the pin alone.
         assert_eq!(agent.stop().code, Some(0));
-        thread::sleep(Duration::from_millis(100));
+        wait::for_nothing();
         for interface in INTERFACES {
             fixture.programs(interface, 1);
         }
@@ -347,24 +320,24 @@ fn a_pin_that_somebody_removed_is_there_again() {
 fn only_the_interfaces_that_match_are_classified() {
     let fixture = Fixture::new();
     for way in ["tcx", "clsact"] {
-        let config = fixture.config(way).with("interfaces", "[\"qr-*\"]");
-        let mut agent = Agent::start_with(&fixture.lab, &config, &fixture.rules());
+        let config = fixture.by(way).with("interfaces", "[\"qr-*\"]");
+        let mut agent = fixture.start_with(&config);
         fixture.programs("qr-1", 1);
         fixture.programs("qg-1", 0);
         fixture
-            .router
+            .netns
             .ip("link set qr-1 name tap1\nlink set qg-1 name qr-9");
         assert_eq!(agent.reload(&fixture.rules()), Reload::Done);
         fixture.programs("tap1", 0);
         fixture.programs("qr-9", 1);
         fixture
-            .router
+            .netns
             .ip("link set tap1 name qr-1\nlink set qr-9 name qg-1");
         assert_eq!(agent.stop().code, Some(0));
     }
-    let config = fixture.config("auto").with("interfaces", "[\"qr-[\"]");
+    let config = fixture.by("auto").with("interfaces", "[\"qr-[\"]");
     let before = fixture.snapshot();
-    let refused = run_to_exit(&fixture.lab, &config, &fixture.rules(), &[]);
+    let refused = fixture.run_to_exit(&config);
     assert_eq!(refused.code, Some(78), "{refused:?}");
     assert!(refused.stderr.contains("\"qr-[\""), "{refused:?}");
     assert_same(&before, &fixture.snapshot());

@@ -4,12 +4,13 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use conntrack_agent::kernel::{Instance, Pins, Usable};
+use conntrack_agent::kernel::Instance;
 use conntrack_agent::model::Protocol;
 use conntrack_agent::port_table::Capacity;
 use conntrack_ebpf::abi::{Counters, Destination};
 use conntrack_tests::agent::{Agent, Reload};
 use conntrack_tests::frames::{Sender, stay_on_one_cpu};
+use conntrack_tests::helpers::{Rule, rules_of};
 use conntrack_tests::netns::Netns;
 use conntrack_tests::wait;
 use etherparse::PacketBuilder;
@@ -58,25 +59,13 @@ fn counted_by_nft(netns: &Netns) -> Counters {
 }
 
 fn rules(world: &World, count: u16) -> String {
-    let others = (2..=count).map(|nth| 1000 + nth);
-    let helpers: Vec<_> = [TFTP.port]
-        .into_iter()
-        .chain(others)
-        .map(|port| format!("{{ protocol = \"udp\", port = {port}, helper = \"tftp\" }}"))
-        .collect();
-    let helpers = helpers.join(",\n");
-    format!(
-        "[[router]]\nid = \"{}\"\nhelpers = [\n{helpers}\n]\n",
-        world.id
-    )
+    let others = (2..=count).map(|nth| Rule::tftp(1000 + nth));
+    let rules: Vec<_> = [Rule::tftp(TFTP.port)].into_iter().chain(others).collect();
+    rules_of(world.id, &rules)
 }
 
 fn instance(world: &World) -> Instance {
-    let pins = Pins::new(world.lab.dir().agent_bpffs_dir());
-    match Instance::open(&pins.instance(world.id)) {
-        Ok(Usable::Whole(instance)) => instance,
-        _ => panic!("no instance"),
-    }
+    world.instance().expect("an instance")
 }
 
 fn frame(payload: usize) -> Vec<u8> {

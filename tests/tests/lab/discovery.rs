@@ -2,42 +2,38 @@
 //! between them, and agents that have little to work with.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use conntrack_agent::model::RouterId;
 use conntrack_tests::agent::{Agent, Config, binary};
 use conntrack_tests::attach;
 use conntrack_tests::foreign::ForeignProgram;
 use conntrack_tests::lab::Lab;
-use conntrack_tests::snapshot::ingress_programs;
+use conntrack_tests::router_lab::any_router;
+use conntrack_tests::snapshot::{ingress_programs, interfaces};
+use conntrack_tests::wait;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
-use rustix::process::Pid;
-use uuid::Uuid;
 
 use crate::repair::{World, detach, rules_of, soon};
 
-/// In which nothing changes without an agent.
-const NOTHING_IN: Duration = Duration::from_millis(800);
-
 fn two() -> (Lab, World, World) {
     let lab = Lab::new();
-    let world = || World::with_id(&lab, &Uuid::new_v4().to_string());
-    let (one, other) = (world(), world());
+    let (one, other) = (World::of(&lab), World::of(&lab));
     (lab, one, other)
 }
 
 #[test]
 fn a_namespace_appears_goes_and_appears_again() {
     let lab = Lab::new();
-    let id = Uuid::new_v4().to_string();
-    let rules = rules_of(id.parse().expect("an id"));
+    let id = any_router();
+    let rules = rules_of(id);
     let agent = Agent::start(&lab, &rules);
     let host = lab.netns("host");
 
-    let world = World::with_id(&lab, &id);
+    let world = World::with_id(&lab, id);
     soon("namespace appears", "has its helper rules", || {
         world.is_well()
     });
@@ -54,15 +50,15 @@ fn a_namespace_appears_goes_and_appears_again() {
     world.netns.delete();
     soon("namespace deleted", "pins reaped", || !is_pinned());
     soon("namespace deleted", "and gone", || {
-        conntrack_tests::snapshot::interfaces(&host).is_empty()
+        interfaces(&host).is_empty()
     });
 
-    let world = World::with_id(&lab, &id);
+    let world = World::with_id(&lab, id);
     soon("namespace made again", "has its helper rules", || {
         world.is_well()
     });
     world.netns.delete();
-    let world = World::with_id(&lab, &id);
+    let world = World::with_id(&lab, id);
     soon(
         "deleted and made again at once",
         "has its helper rules",
@@ -71,10 +67,10 @@ fn a_namespace_appears_goes_and_appears_again() {
 
     assert_eq!(agent.kill().code, None);
     world.netns.delete();
-    thread::sleep(NOTHING_IN);
+    wait::for_nothing();
     assert!(is_pinned(), "without an agent pins stay");
-    let world = World::with_id(&lab, &id);
-    thread::sleep(NOTHING_IN);
+    let world = World::with_id(&lab, id);
+    wait::for_nothing();
     assert!(!world.is_well(), "and the new one has no rules");
 }
 
@@ -111,14 +107,14 @@ fn a_moved_interface_belongs_to_where_it_is() {
         .ip("link del qg-1\nlink add again index 2 type veth peer name more index 3");
     soon("ifindex used again", "classified", || from.is_well());
     stranger.ip("link add again index 4 type veth peer name more index 5");
-    thread::sleep(NOTHING_IN);
+    wait::for_nothing();
     assert!(ingress_programs(&stranger, "again").is_empty());
     assert!(from.is_well() && to.is_well());
 
     assert_eq!(agent.kill().code, None);
     let at = stranger.path().display();
     to.netns.ip(&format!("link set moved netns {at}"));
-    thread::sleep(NOTHING_IN);
+    wait::for_nothing();
     let left = ingress_programs(&stranger, "moved");
     // A move takes an interface's qdiscs away, and no link.
     let expected = if attach::is_by_filters() {
@@ -141,8 +137,8 @@ fn foreign_programs_before_and_after_ours_stay_where_they_are() {
             }
         };
         // Filters have a test of their own.
-        let config = Config::of(&world.lab).with("attach", "\"tcx\"");
-        let mut agent = Agent::start_with(&world.lab, &config, &world.rules());
+        let config = world.config().with("attach", "\"tcx\"");
+        let mut agent = world.start_with(&config);
         let ours = world.program().expect("a program");
         let _foreign = foreign(&world);
         let programs = || ingress_programs(&world.netns, "qr-1");
@@ -177,41 +173,38 @@ fn foreign_programs_before_and_after_ours_stay_where_they_are() {
 fn what_is_no_namespace_does_no_harm_and_may_become_one() {
     let world = World::new();
     let folder = world.lab.dir().netns_dir();
-    let ids: [_; 5] = std::array::from_fn(|_| Uuid::new_v4().to_string());
-    let file = |id: &String| folder.join(format!("qrouter-{id}"));
-    File::create(file(&ids[0])).expect("a plain file");
-    mkfifoat(CWD, file(&ids[1]), Mode::RUSR).expect("a FIFO");
-    fs::create_dir(file(&ids[2])).expect("a folder");
-    std::os::unix::fs::symlink("nowhere", file(&ids[3])).expect("a symlink");
-    File::create(file(&ids[4])).expect("a file for a mount");
-    mount_bind("/proc/self/ns/uts", file(&ids[4])).expect("another kind of namespace");
+    let ids: [_; 5] = std::array::from_fn(|_| any_router());
+    let file = |id: RouterId| folder.join(format!("qrouter-{id}"));
+    File::create(file(ids[0])).expect("a plain file");
+    mkfifoat(CWD, file(ids[1]), Mode::RUSR).expect("a FIFO");
+    fs::create_dir(file(ids[2])).expect("a folder");
+    std::os::unix::fs::symlink("nowhere", file(ids[3])).expect("a symlink");
+    File::create(file(ids[4])).expect("a file for a mount");
+    mount_bind("/proc/self/ns/uts", file(ids[4])).expect("another kind of namespace");
     for name in ["qrouter-", "qrouter-x", "snat", "junk"] {
         File::create(folder.join(name)).expect("a plain file");
     }
 
-    let rules: String = ids[..4]
-        .iter()
-        .map(|id| rules_of(id.parse().expect("an id")))
-        .collect();
+    let rules: String = ids[..4].iter().copied().map(rules_of).collect();
     let agent = Agent::start(&world.lab, &(world.rules() + &rules));
     assert!(world.is_well());
     agent.wait_for_log("pending=4");
 
     // As `ip netns add` does it: a file first, a mount onto it a while later.
-    fs::remove_file(file(&ids[0])).expect("removed");
-    let first = World::with_id(&world.lab, &ids[0]);
+    fs::remove_file(file(ids[0])).expect("removed");
+    let first = World::with_id(&world.lab, ids[0]);
     soon(
         "plain file becomes a namespace",
         "has its helper rules",
         || first.is_well(),
     );
-    fs::remove_file(file(&ids[1])).expect("removed");
-    let second = World::with_id(&world.lab, &ids[1]);
+    fs::remove_file(file(ids[1])).expect("removed");
+    let second = World::with_id(&world.lab, ids[1]);
     soon("FIFO becomes a namespace", "has its helper rules", || {
         second.is_well()
     });
 
-    unmount(file(&ids[4]), UnmountFlags::DETACH).expect("unmounted");
+    unmount(file(ids[4]), UnmountFlags::DETACH).expect("unmounted");
     assert_eq!(agent.stop().code, Some(0));
 }
 
@@ -221,10 +214,10 @@ fn a_folder_that_is_not_there_yet() {
     let lab = Lab::new();
     let folder = lab.dir().netns_dir();
     fs::remove_dir(&folder).expect("no folder");
-    let id = Uuid::new_v4().to_string();
-    let _agent = Agent::start(&lab, &rules_of(id.parse().expect("an id")));
+    let id = any_router();
+    let _agent = Agent::start(&lab, &rules_of(id));
     fs::create_dir(&folder).expect("the folder");
-    let world = World::with_id(&lab, &id);
+    let world = World::with_id(&lab, id);
     soon("the folder comes late", "has its helper rules", || {
         world.is_well()
     });
@@ -234,34 +227,27 @@ fn a_folder_that_is_not_there_yet() {
 fn ten_thousand_events_cost_a_few_looks() {
     const EVENTS: usize = 10_000;
     let world = World::new();
-    let config = Config::of(&world.lab).with("log", "{ level = \"debug\" }");
-    let agent = Agent::start_with(&world.lab, &config, &world.rules());
-    thread::sleep(NOTHING_IN);
+    let config = world.config().with("log", "{ level = \"debug\" }");
+    let agent = world.start_with(&config);
+    wait::for_nothing();
     let looks = agent.log_count("looked at");
-    let cpu = cpu_of(agent.pid());
     let begun = Instant::now();
-    let slowest = thread::scope(|scope| {
+    thread::scope(|scope| {
         let burst = scope.spawn(|| {
             let commands = (0..EVENTS).map(|at| format!("link set qr-1 alias a{at}\n"));
             world.netns.ip(&commands.collect::<String>());
         });
-        let mut slowest = Duration::ZERO;
         while !burst.is_finished() {
-            slowest = slowest.max(list(&world.lab));
+            list(&world.lab);
         }
-        slowest
     });
     let took = begun.elapsed();
     // Until it is quiet again.
-    thread::sleep(NOTHING_IN);
+    wait::for_nothing();
     let looks = agent.log_count("looked at") - looks;
-    let cpu = cpu_of(agent.pid()).saturating_sub(cpu);
     eprintln!(
-        "repair | {EVENTS} link events in {} ms | {looks} looks, {} ms of CPU; the slowest of the \
-         commands meanwhile {} ms",
-        took.as_millis(),
-        cpu.as_millis(),
-        slowest.as_millis()
+        "repair | {EVENTS} link events | {looks} looks | {} ms",
+        took.as_millis()
     );
     assert!(looks > 0, "they were heard");
     // One in 50 ms, and those that begin and end it.
@@ -274,9 +260,8 @@ fn ten_thousand_events_cost_a_few_looks() {
 #[test]
 fn an_agent_that_was_stopped_for_a_while_catches_up() {
     let (lab, stays, goes) = two();
-    let comes = Uuid::new_v4().to_string();
-    let comes_id = comes.parse().expect("an id");
-    let rules = stays.rules() + &goes.rules() + &rules_of(comes_id);
+    let comes = any_router();
+    let rules = stays.rules() + &goes.rules() + &rules_of(comes);
     let mut agent = Agent::start(&lab, &rules);
     agent.pause();
     goes.netns.delete();
@@ -287,8 +272,8 @@ fn an_agent_that_was_stopped_for_a_while_catches_up() {
     // More than a socket's buffer holds.
     let noise = (0..5_000).map(|at| format!("link set qr-2 alias a{at}\n"));
     stays.netns.ip(&noise.collect::<String>());
-    let comes = World::with_id(&lab, &comes);
-    thread::sleep(NOTHING_IN);
+    let comes = World::with_id(&lab, comes);
+    wait::for_nothing();
     assert!(!stays.is_well() && !comes.is_well(), "it is stopped");
     assert!(!goes.links().is_empty());
     agent.resume();
@@ -300,10 +285,8 @@ fn an_agent_that_was_stopped_for_a_while_catches_up() {
 #[test]
 fn with_few_descriptors_the_full_pass_repairs_what_nobody_watches() {
     let lab = Lab::new();
-    let routers: Vec<_> = (0..20)
-        .map(|_| World::with_id(&lab, &Uuid::new_v4().to_string()))
-        .collect();
-    let rules: String = routers.iter().map(World::rules).collect();
+    let routers: Vec<_> = (0..20).map(|_| World::of(&lab)).collect();
+    let rules: String = routers.iter().map(|world| world.rules()).collect();
     // A change on many routers at once holds more than that; a restart goes
     // from router to router.
     assert_eq!(Agent::start(&lab, &rules).kill().code, None);
@@ -319,14 +302,10 @@ fn with_few_descriptors_the_full_pass_repairs_what_nobody_watches() {
         routers.iter().all(World::is_well)
     });
     assert_eq!(agent.log_count("is not as it should be"), 0);
-    eprintln!(
-        "repair | 64 descriptors | {} in use",
-        descriptors_of(agent.pid())
-    );
 
     let world = World::new();
     let plenty = world.start();
-    thread::sleep(NOTHING_IN);
+    wait::for_nothing();
     assert_eq!(plenty.log_count("too few descriptors"), 0);
 }
 
@@ -343,7 +322,7 @@ fn a_clock_that_is_set_back_an_hour_changes_nothing() {
             .split(' ')
             .collect();
     launcher.push(&file);
-    let config = Config::of(&world.lab);
+    let config = world.config();
     let agent = Agent::start_through(&world.lab, &config, &world.rules(), &launcher);
     for (repairs, case) in [(1, "before"), (2, "after")] {
         world.netns.nft("flush ruleset");
@@ -373,39 +352,17 @@ fn a_stale_binding_in_a_router_without_rules_goes() {
     let folder = world.lab.dir().agent_bpffs_dir();
     fs::remove_dir_all(folder).expect("the pins");
     assert!(!world.is_bare(), "its binding is left");
-    let config = Config::of(&world.lab).with("full_pass_seconds", "1");
+    let config = world.config().with("full_pass_seconds", "1");
     let _agent = Agent::start_with(&world.lab, &config, "");
     soon("stale binding", "gone", || world.is_bare());
 }
 
-/// How long one command line takes, to its answer.
-fn list(lab: &Lab) -> Duration {
-    let begun = Instant::now();
+/// Asserts that a command line is answered.
+fn list(lab: &Lab) {
     let output = Command::new(binary())
         .args(["helper", "list", "--socket"])
-        .arg(lab.dir().run_dir().join("agent.sock"))
+        .arg(lab.dir().socket())
         .output();
     let output = output.expect("the command");
     assert!(output.status.success(), "{output:?}");
-    begun.elapsed()
-}
-
-fn proc_of(pid: Pid, name: &str) -> PathBuf {
-    format!("/proc/{}/{name}", pid.as_raw_nonzero()).into()
-}
-
-fn descriptors_of(pid: Pid) -> usize {
-    fs::read_dir(proc_of(pid, "fd"))
-        .expect("its descriptors")
-        .count()
-}
-
-/// What the process has used, from its start: `schedstat` of each thread.
-fn cpu_of(pid: Pid) -> Duration {
-    let threads = fs::read_dir(proc_of(pid, "task")).expect("its threads");
-    let used = threads.filter_map(|thread| {
-        let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-        text.split(' ').next()?.parse::<u64>().ok()
-    });
-    Duration::from_nanos(used.sum())
 }

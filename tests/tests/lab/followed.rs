@@ -4,8 +4,6 @@
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use conntrack_tests::agent::{Agent, binary, listening};
 use conntrack_tests::clients::ftp::{Mode, fetch};
@@ -14,6 +12,7 @@ use conntrack_tests::curl::{Answer, curl};
 use conntrack_tests::helpers::{Protocol, Rule, rules_file};
 use conntrack_tests::lab::Lab;
 use conntrack_tests::process::{Process, Stream};
+use conntrack_tests::router_lab::RouterLab;
 use conntrack_tests::served::{Served, rules_of};
 use conntrack_tests::servers::ftp::FtpServer;
 use conntrack_tests::site::{Crossing, Plan, Site};
@@ -25,18 +24,10 @@ use crate::metrics::{sample, scrape};
 const PORT: u16 = 2121;
 const CHAT: u16 = 6667;
 
-/// A helper that the kernel has for IPv4 alone.
-const IRC: Rule = Rule {
-    protocol: Protocol::Tcp,
-    port: CHAT,
-    helper: "irc",
-};
-
 struct Fixture {
     agent: Option<Agent>,
-    rules: String,
     site: Site,
-    lab: Lab,
+    router_lab: RouterLab,
 }
 
 impl Fixture {
@@ -44,18 +35,16 @@ impl Fixture {
         let lab = Lab::new();
         let control = [PORT, CHAT].map(|port| (Protocol::Tcp, port));
         let site = Site::new(&lab, &Plan::new(crossing, &control));
-        let rules = rules_file(&[(&site.router, &[Rule::ftp(PORT), IRC])]);
-        let agent = Some(Agent::start(&lab, &rules));
+        let router_lab = site.router_lab(&lab, &[Rule::ftp(PORT), Rule::irc(CHAT)]);
         Self {
-            agent,
-            rules,
+            agent: Some(router_lab.start()),
             site,
-            lab,
+            router_lab,
         }
     }
 
     fn socket(&self) -> PathBuf {
-        listening(&self.lab)
+        listening(&self.router_lab.lab)
     }
 
     fn ask(&self, path: &str) -> Answer {
@@ -70,7 +59,6 @@ impl Fixture {
         let listener = self.site.server.run(|| TcpListener::bind(to));
         let _listener = listener.expect("a port of the server's");
         let to = self.site.published_address(port);
-        let begun = Instant::now();
         let stream = self.site.client.run(|| TcpStream::connect(to));
         let stream = stream.expect("a connection");
         let from = stream.local_addr().expect("its address").to_string();
@@ -80,13 +68,12 @@ impl Fixture {
             let is_it = |event: &Value| event["kind"] == "connection" && event["source"] == *from;
             all.into_iter().find(is_it)
         });
-        println!("told of after {:.0?}", begun.elapsed());
         told.expect("an event of the connection")
     }
 
     fn rule(&self, port: u16) -> Value {
-        let router = self.site.router.id().to_string();
-        let rules = self.ask(&format!("{}?port={port}", rules_of(&router)));
+        let rules = rules_of(self.router_lab.id);
+        let rules = self.ask(&format!("{rules}?port={port}"));
         rules.body["conntrack_helpers"][0].clone()
     }
 
@@ -345,7 +332,7 @@ fn the_command_follows_over_a_restart() {
     })
     .expect("that the daemon is away");
     let count = lines().len();
-    fixture.agent = Some(Agent::start(&fixture.lab, &fixture.rules));
+    fixture.agent = Some(fixture.router_lab.start());
     drop(fixture.connect(PORT));
     wait::until(wait::patience(), || {
         let now = lines();
@@ -378,24 +365,15 @@ fn an_agent_that_ends_answers_those_who_wait() {
     let socket = fixture.socket();
     let usage = fixture.usage();
     // Connections that have ended are let go of a moment later.
-    let settled = || {
-        let counts: Vec<_> = (0..5)
-            .map(|_| {
-                thread::sleep(Duration::from_millis(20));
-                usage.descriptors()
-            })
-            .collect();
-        let [first, ..] = counts[..] else { return None };
-        counts.iter().all(|count| *count == first).then_some(first)
-    };
-    let before = wait::until(wait::patience(), settled).expect("an agent at rest");
+    let before = wait::until(wait::patience(), || usage.steady_descriptors(1));
+    let before = before.expect("an agent at rest");
     let mut command = Command::new("curl");
     command
         .args(["--silent", "--unix-socket"])
         .arg(&socket)
         .arg("http://localhost/v1/events?after=0&wait=20");
     let mut waiting = Process::start(None, command);
-    let waits = || settled().filter(|now| *now == before + 1);
+    let waits = || usage.steady_descriptors(1).filter(|now| *now == before + 1);
     wait::until(wait::patience(), waits).expect("one who waits");
     let Served { agent, .. } = fixture;
     assert_eq!(agent.stop().code, Some(0));

@@ -1,7 +1,6 @@
 //! The agent comes, changes its rules, dies and goes.
 
 use std::thread;
-use std::time::Duration;
 
 use conntrack_tests::agent::{Agent, Reload, subcommand};
 use conntrack_tests::clients::ftp::{Mode, fetch};
@@ -93,7 +92,7 @@ fn a_killed_agent_leaves_a_working_datapath_and_cleanup_leaves_nothing() {
     assert_same(&before, &Snapshot::take(&fixture.lab, &namespaces));
     // The kernel frees programs and maps some time after their last user.
     let freed = || ours.still().is_empty().then_some(());
-    let freed = wait::until(Duration::from_secs(10), freed);
+    let freed = wait::until(wait::patience(), freed);
     assert!(freed.is_some(), "still loaded: {:?}", ours.still());
 
     // Nothing to clean up is no failure.

@@ -3,69 +3,61 @@
 //! it is there against hanging. Each case is tried without an agent too: then
 //! nothing repairs it, which shows that the case breaks anything at all.
 
+use std::fmt::Display;
 use std::fs;
+use std::ops::Deref;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use conntrack_agent::kernel::{Instance, Pins, TABLE_PREFIX, Usable};
+use conntrack_agent::kernel::TABLE_PREFIX;
 use conntrack_agent::model::RouterId;
-use conntrack_tests::agent::{Agent, Config};
+use conntrack_tests::agent::Agent;
 use conntrack_tests::attach;
+use conntrack_tests::helpers::{self, Rule};
 use conntrack_tests::lab::Lab;
 use conntrack_tests::netns::Netns;
+use conntrack_tests::router_lab::{RouterLab, any_router};
 use conntrack_tests::snapshot::{ingress_programs, interfaces};
 use conntrack_tests::wait;
 use rustix::mount::{UnmountFlags, unmount};
-use uuid::Uuid;
-
-/// In which nothing gets better without an agent.
-const NOTHING_IN: Duration = Duration::from_millis(800);
 
 /// A router with four interfaces, in a lab of its own.
-pub(crate) struct World {
-    pub(crate) lab: Lab,
-    pub(crate) id: RouterId,
-    pub(crate) netns: Netns,
+pub(crate) struct World(RouterLab);
+
+impl Deref for World {
+    type Target = RouterLab;
+
+    fn deref(&self) -> &RouterLab {
+        &self.0
+    }
 }
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self::with_id(&Lab::new(), &Uuid::new_v4().to_string())
+        Self::of(&Lab::new())
     }
 
-    /// Another router of a lab.
-    pub(crate) fn with_id(lab: &Lab, id: &str) -> Self {
-        let netns = lab.netns(&format!("qrouter-{id}"));
-        for number in [1, 2] {
-            netns.ip(&format!(
+    /// A further router of a lab.
+    pub(crate) fn of(lab: &Lab) -> Self {
+        Self::with_id(lab, any_router())
+    }
+
+    /// The router of a lab that has this id.
+    pub(crate) fn with_id(lab: &Lab, id: RouterId) -> Self {
+        let pair = |number| {
+            format!(
                 "link add qr-{number} type veth peer name qg-{number}\n\
                  link set qr-{number} up\nlink set qg-{number} up\n"
-            ));
-        }
-        Self {
-            lab: lab.clone(),
-            id: id.parse().expect("a router id"),
-            netns,
-        }
-    }
-
-    pub(crate) fn rules(&self) -> String {
-        rules_of(self.id)
+            )
+        };
+        Self(RouterLab::make(lab, id, &[1, 2].map(pair).concat()))
     }
 
     pub(crate) fn start(&self) -> Agent {
-        let agent = Agent::start(&self.lab, &self.rules());
+        let agent = self.0.start();
         assert!(self.is_well(), "at the start");
         agent
-    }
-
-    fn pins(&self) -> Pins {
-        Pins::new(self.lab.dir().agent_bpffs_dir())
-    }
-
-    pub(crate) fn links(&self) -> Vec<std::path::PathBuf> {
-        self.pins().links_of(self.id).unwrap_or_default()
     }
 
     fn folder(&self) -> std::path::PathBuf {
@@ -74,13 +66,9 @@ impl World {
     }
 
     pub(crate) fn program(&self) -> Option<u32> {
-        match Instance::open(&self.pins().instance(self.id)) {
-            Ok(Usable::Whole(instance)) => instance
-                .image()
-                .is_ok_and(|image| image.rules().len() == 1)
-                .then(|| instance.program_id()),
-            _ => None,
-        }
+        let instance = self.instance()?;
+        let image = instance.image().ok()?;
+        (image.rules().len() == 1).then(|| instance.program_id())
     }
 
     /// Whether it has all that its one rule needs, and no more.
@@ -123,11 +111,8 @@ impl World {
     }
 }
 
-pub(crate) fn rules_of(id: RouterId) -> String {
-    format!(
-        "[[router]]\nid = \"{id}\"\n\
-         helpers = [ {{ protocol = \"tcp\", port = 21, helper = \"ftp\" }} ]\n"
-    )
+pub(crate) fn rules_of(id: impl Display + Copy) -> String {
+    helpers::rules_of(id, &[Rule::ftp(21)])
 }
 
 /// One chain of three rules, of which nothing was removed and nothing added.
@@ -148,8 +133,8 @@ fn binding_is_whole(netns: &Netns) -> bool {
 
 /// Waits until it is so, and says how long it took.
 #[track_caller]
-pub(crate) fn soon(case: &str, what: &str, condition: impl Fn() -> bool) -> Duration {
-    soon_or(case, what, condition, String::new)
+pub(crate) fn soon(case: &str, what: &str, condition: impl Fn() -> bool) {
+    soon_or(case, what, condition, String::new);
 }
 
 /// The same, and if not, what else there is to say.
@@ -159,14 +144,13 @@ fn soon_or(
     what: &str,
     condition: impl Fn() -> bool,
     else_say: impl FnOnce() -> String,
-) -> Duration {
+) {
     let begun = Instant::now();
     let became = wait::until(wait::patience(), || condition().then_some(()));
     let took = begun.elapsed();
     let said = became.map_or_else(|| Some(else_say()), |()| None);
     assert_eq!(said, None, "{case}: not {what}");
     eprintln!("repair | {case} | {what} | {} ms", took.as_millis());
-    took
 }
 
 struct Case {
@@ -337,7 +321,7 @@ fn check(case: &Case) {
     assert_eq!(agent.kill().code, None, "{}", case.name);
 
     (case.breaks)(&world);
-    thread::sleep(NOTHING_IN);
+    wait::for_nothing();
     assert!(
         !world.is_well(),
         "{}: nobody is there to repair it",
@@ -352,8 +336,7 @@ fn check(case: &Case) {
 #[test]
 fn what_needs_no_repair_gets_none() {
     let world = World::new();
-    let config = Config::of(&world.lab).with("log", "{ level = \"debug\" }");
-    let agent = Agent::start_with(&world.lab, &config, &world.rules());
+    let agent = world.start_with(&world.config().with("log", "{ level = \"debug\" }"));
     let cases = [
         "link set qr-1 down\nlink set qr-1 up",
         "link set qr-1 down\nlink set qr-1 name qr-renamed",
@@ -361,7 +344,7 @@ fn what_needs_no_repair_gets_none() {
     for case in cases {
         world.netns.ip(case);
         // The look that the events cause, and what may come of it.
-        thread::sleep(NOTHING_IN);
+        wait::for_nothing();
         assert!(world.is_well(), "{case}");
     }
     // Many times: a name may change between two questions of a look.
@@ -369,13 +352,14 @@ fn what_needs_no_repair_gets_none() {
         |_| "link set qr-2 down\nlink set qr-2 name x\nlink set x name qr-2\nlink set qr-2 up\n",
     );
     world.netns.ip(&renaming.collect::<String>());
-    thread::sleep(NOTHING_IN);
+    wait::for_nothing();
     assert_eq!(agent.log_count("repaired"), 0, "{cases:?}");
 
     // On a busy machine an event is heard some time later, and so is the agent's own write.
     let is_quiet = |_| {
         let looks = agent.log_count("looked at");
-        thread::sleep(2 * NOTHING_IN);
+        wait::for_nothing();
+        wait::for_nothing();
         agent.log_count("looked at") == looks
     };
     assert!((0..5).any(is_quiet), "quiet");
@@ -389,7 +373,7 @@ fn what_needs_no_repair_gets_none() {
     world
         .netns
         .tool("iptables", ["-A", "INPUT", "-p", "tcp", "-j", "ACCEPT"], "");
-    thread::sleep(NOTHING_IN);
+    wait::for_nothing();
     assert_eq!(agent.log_count("looked at"), looks);
 
     nft(&world, "flush table OURS");

@@ -6,13 +6,12 @@ use std::thread;
 use std::time::Duration;
 
 use conntrack_agent::kernel::PinnedLinks;
-use conntrack_tests::agent::{Agent, Config};
+use conntrack_tests::agent::Agent;
 use conntrack_tests::attach;
-use conntrack_tests::frames::Sender;
+use conntrack_tests::frames::{Sender, syn};
 use conntrack_tests::netns::Netns;
 use conntrack_tests::snapshot::{ingress_programs, interfaces};
 use conntrack_tests::wait;
-use etherparse::PacketBuilder;
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::repair::World;
@@ -121,7 +120,7 @@ fn beside_packets(world: &World, does: impl FnOnce()) -> Seen {
                 let mut ports = (1..=u16::MAX).cycle();
                 while !is_over.load(Ordering::Relaxed) {
                     // One that finds the queue full is followed by the next.
-                    let _room = sender.send(&syn(ports.next().unwrap_or(1)));
+                    let _room = sender.send(&syn(ROUTER, ports.next().unwrap_or(1)));
                     thread::sleep(PAUSE);
                 }
             });
@@ -132,23 +131,13 @@ fn beside_packets(world: &World, does: impl FnOnce()) -> Seen {
     seen_in(&world.netns)
 }
 
-fn syn(from: u16) -> Vec<u8> {
-    let packet = PacketBuilder::ethernet2([2; 6], ROUTER)
-        .ipv4([10, 0, 1, 2], [10, 0, 2, 2], 64)
-        .tcp(from, 21, 1, 1000)
-        .syn();
-    let mut frame = Vec::new();
-    packet.write(&mut frame, &[]).expect("a frame");
-    frame
-}
-
 /// The pins were listed, and are gone when the first of them is opened: what is held
 /// already is the last that the programs run by.
 #[test]
 fn a_link_that_is_held_is_not_let_go_of_for_a_pin_that_is_gone() {
     let world = World::new();
-    let config = Config::of(&world.lab).with("attach", "\"tcx\"");
-    let agent = Agent::start_with(&world.lab, &config, &world.rules());
+    let config = world.config().with("attach", "\"tcx\"");
+    let agent = world.start_with(&config);
     assert_eq!(agent.kill().code, None);
     let pins = world.links();
     let programs = || -> usize {

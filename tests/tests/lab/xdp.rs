@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::ops::Deref;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use conntrack_agent::kernel::Pins;
-use conntrack_tests::agent::{Agent, Config, Reload, subcommand};
+use conntrack_tests::agent::Reload;
 use conntrack_tests::attach::Xdp::{self, Generic, Native};
 use conntrack_tests::clients::ftp::{Mode::Active, fetch};
 use conntrack_tests::conntrack::assert_helpers;
@@ -15,13 +15,14 @@ use conntrack_tests::foreign::{ForeignXdp, token_of};
 use conntrack_tests::helpers::{By, Protocol, Rule};
 use conntrack_tests::lab::Lab;
 use conntrack_tests::netns::Netns;
+use conntrack_tests::router_lab::{RouterLab, any_router};
 use conntrack_tests::scenario::ftp::{self, assert_no_data};
 use conntrack_tests::servers::ftp::FtpServer;
 use conntrack_tests::site::{
     Crossing::{Routed6, Snat4},
     Plan, Site,
 };
-use conntrack_tests::snapshot::{Snapshot, assert_same, ingress_programs, xdp_on};
+use conntrack_tests::snapshot::{assert_same, ingress_programs, xdp_on};
 use conntrack_tests::wait;
 
 #[test]
@@ -69,7 +70,7 @@ fn check_who_is_believed(mode: Xdp, tokens: impl Fn(u64) -> Vec<(u64, bool)>) {
     let server = FtpServer::start(&site.server, site.server_address(21));
     let router = &site.router;
     let _agent = By::Agent.install(&lab, router, &[Rule::ftp(21)]);
-    let id = router.id().to_string().parse().expect("a router's id");
+    let id = router.router_id();
     let instance = Pins::new(lab.dir().agent_bpffs_dir()).instance(id);
     for (token, is_believed) in tokens(token_of(&instance)) {
         let foreign = ForeignXdp::attach(router.netns(), router.client_side(), mode, token);
@@ -108,7 +109,7 @@ fn metadata_of_any_size_and_content_is_not_mistaken_for_a_hand_over() {
     let router = &site.router;
     let rule = Rule::ftp(21);
     let _agent = By::Agent.install(&lab, router, &[rule]);
-    let id = router.id().to_string().parse().expect("a router's id");
+    let id = router.router_id();
     let token = token_of(&Pins::new(lab.dir().agent_bpffs_dir()).instance(id));
     let index = interface_number(router.netns(), router.client_side());
     let handover = |token: u64, key: u64, interface: u32| {
@@ -153,7 +154,7 @@ fn metadata_of_any_size_and_content_is_not_mistaken_for_a_hand_over() {
         let before = counted();
         site.client.run(|| {
             let to = site.published_address(21);
-            let refused = TcpStream::connect_timeout(&to, Duration::from_secs(5));
+            let refused = TcpStream::connect_timeout(&to, wait::patience());
             assert!(refused.is_err(), "nobody listens there");
         });
         assert_eq!(
@@ -198,7 +199,7 @@ fn a_forged_header_is_not_read_behind_generic_xdp() {
     // Its twin is what it pretends to be.
     site.client.run(|| {
         let to = site.published_address(21);
-        let refused = TcpStream::connect_timeout(&to, Duration::from_secs(5));
+        let refused = TcpStream::connect_timeout(&to, wait::patience());
         assert!(refused.is_err(), "nobody listens there");
     });
     assert_eq!(counted(), 1);
@@ -206,55 +207,45 @@ fn a_forged_header_is_not_read_behind_generic_xdp() {
 
 /// A router of two interfaces that are each other's peer, and a macvlan on one,
 /// whose driver has no XDP.
-struct Fixture {
-    id: String,
-    router: Netns,
-    lab: Lab,
+struct Fixture(RouterLab);
+
+impl Deref for Fixture {
+    type Target = RouterLab;
+
+    fn deref(&self) -> &RouterLab {
+        &self.0
+    }
 }
 
 impl Fixture {
     fn new() -> Self {
-        let lab = Lab::new();
-        let id = uuid::Uuid::new_v4().to_string();
-        let router = lab.netns(&format!("qrouter-{id}"));
-        router.ip("link add qr-1 type veth peer name qg-1\n\
-             link add link qr-1 name qr-2 type macvlan");
-        Self { id, router, lab }
-    }
-
-    fn rules(&self) -> String {
-        let helper = "{ protocol = \"tcp\", port = 21, helper = \"ftp\" }";
-        format!("[[router]]\nid = \"{}\"\nhelpers = [{helper}]\n", self.id)
-    }
-
-    fn start(&self, config: &Config) -> Agent {
-        Agent::start_with(&self.lab, config, &self.rules())
+        let interfaces = "link add qr-1 type veth peer name qg-1\n\
+                          link add link qr-1 name qr-2 type macvlan";
+        Self(RouterLab::make(&Lab::new(), any_router(), interfaces))
     }
 
     fn xdp(&self) -> [Option<Xdp>; 3] {
-        ["qr-1", "qg-1", "qr-2"].map(|name| xdp_on(&self.router, name))
+        ["qr-1", "qg-1", "qr-2"].map(|name| xdp_on(&self.netns, name))
     }
 
     fn wait_for(&self, expected: [Option<Xdp>; 3]) {
         let reached = || (self.xdp() == expected).then_some(());
-        wait::until(Duration::from_secs(10), reached)
+        wait::until(wait::patience(), reached)
             .unwrap_or_else(|| panic!("{:?} is not {expected:?}", self.xdp()));
     }
 
     fn pin(&self, index: u32) -> PathBuf {
-        let pins = Pins::new(self.lab.dir().agent_bpffs_dir());
-        let id = self.id.parse().expect("a router id");
-        pins.xdp_link(id, &self.router.name(), index)
+        self.pins().xdp_link(self.id, &self.netns.name(), index)
     }
 }
 
 #[test]
 fn what_can_not_have_xdp_is_said_once_and_served_by_tc() {
     let fixture = Fixture::new();
-    let before = Snapshot::take(&fixture.lab, &[&fixture.router]);
-    let config = Config::of(&fixture.lab).with_xdp("*", Native);
-    let foreign = ForeignXdp::attach(&fixture.router, "qg-1", Generic, 0);
-    let mut agent = fixture.start(&config);
+    let before = fixture.snapshot();
+    let config = fixture.config().with_xdp("*", Native);
+    let foreign = ForeignXdp::attach(&fixture.netns, "qg-1", Generic, 0);
+    let mut agent = fixture.start_with(&config);
     assert_eq!(fixture.xdp(), [Some(Native), Some(Generic), None]);
     for _ in 0..3 {
         assert_eq!(agent.reload(&fixture.rules()), Reload::Done);
@@ -266,7 +257,7 @@ fn what_can_not_have_xdp_is_said_once_and_served_by_tc() {
     assert_eq!(agent.log_count("can't have XDP in this mode"), 1);
     assert_eq!(agent.log_count("is not as it should be"), 0);
     for name in ["qr-1", "qg-1", "qr-2"] {
-        assert_eq!(ingress_programs(&fixture.router, name).len(), 1, "{name}");
+        assert_eq!(ingress_programs(&fixture.netns, name).len(), 1, "{name}");
     }
     // Where the way is free, the next look goes it.
     drop(foreign);
@@ -277,38 +268,38 @@ fn what_can_not_have_xdp_is_said_once_and_served_by_tc() {
     assert_eq!(fixture.xdp(), [Some(Native), Some(Native), None], "kept");
 
     // By name, in the network stack, whatever the driver.
-    let agent = fixture.start(&Config::of(&fixture.lab).with_xdp("qr-2", Generic));
+    let agent = fixture.start_with(&fixture.config().with_xdp("qr-2", Generic));
     assert_eq!(fixture.xdp(), [None, None, Some(Generic)]);
     assert_eq!(agent.kill().code, None);
-    let cleanup = subcommand(&fixture.lab, "cleanup");
-    assert_eq!(cleanup.code, Some(0), "{cleanup:?}");
-    assert_same(&before, &Snapshot::take(&fixture.lab, &[&fixture.router]));
+    fixture.assert_cleans_up();
+    assert_same(&before, &fixture.snapshot());
 }
 
 #[test]
 fn an_xdp_link_that_is_taken_away_is_there_again() {
     let fixture = Fixture::new();
-    let before = Snapshot::take(&fixture.lab, &[&fixture.router]);
+    let before = fixture.snapshot();
     let expected = [Some(Native), Some(Native), None];
-    let config = Config::of(&fixture.lab)
+    let config = fixture
+        .config()
         .with_xdp("q?-1", Native)
         .with("on_stop", "\"cleanup\"");
-    let agent = fixture.start(&config);
+    let agent = fixture.start_with(&config);
     assert_eq!(fixture.xdp(), expected);
     // Its pin; the agent holds the link.
     let pin = fixture.pin(2);
     fs::remove_file(&pin).expect("a pin");
     let is_back = || pin.exists().then_some(());
-    wait::until(Duration::from_secs(10), is_back).expect("it is pinned again");
+    wait::until(wait::patience(), is_back).expect("it is pinned again");
     assert_eq!(fixture.xdp(), expected);
     // The link itself, which nothing tells of.
     let pin = pin.to_str().expect("a path of the lab");
     fixture
-        .router
+        .netns
         .tool("bpftool", ["link", "detach", "pinned", pin], "");
     fixture.wait_for(expected);
     assert_eq!(agent.stop().code, Some(0));
     assert_eq!(fixture.xdp(), [None; 3]);
-    assert_eq!(subcommand(&fixture.lab, "cleanup").code, Some(0));
-    assert_same(&before, &Snapshot::take(&fixture.lab, &[&fixture.router]));
+    fixture.assert_cleans_up();
+    assert_same(&before, &fixture.snapshot());
 }
