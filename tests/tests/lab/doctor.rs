@@ -9,8 +9,10 @@ mod machine;
 mod pins;
 mod programs;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::ops::Deref;
 use std::process::Command;
 
 use conntrack_agent::kernel::{Instance, Pins, Usable};
@@ -23,6 +25,8 @@ use conntrack_tests::helpers::{Protocol, Rule, rules_file};
 use conntrack_tests::lab::Lab;
 use conntrack_tests::netns::Netns;
 use conntrack_tests::neutron;
+use conntrack_tests::process;
+use conntrack_tests::served::Served;
 use conntrack_tests::site::{Crossing, Plan, Site};
 use conntrack_tests::snapshot::{Snapshot, assert_same};
 use serde_json::Value;
@@ -56,11 +60,9 @@ impl Diagnosis {
     fn assert_found(&self, check: &str, result: &str, words: &[&str]) {
         let fits = |finding: &&Value| finding["result"] == result;
         let found: Vec<_> = self.of(check).filter(fits).collect();
+        let all: Vec<_> = self.of(check).collect();
         let [finding] = found[..] else {
-            panic!(
-                "{check} is not {result} once: {:?}",
-                self.of(check).collect::<Vec<_>>()
-            );
+            panic!("{check} is not {result} once: {all:?}");
         };
         let text = finding.to_string();
         for word in words {
@@ -87,35 +89,19 @@ impl Diagnosis {
         let mut findings = self.findings.iter();
         let is_wrong = findings.any(|finding| finding["result"] == "wrong");
         assert_eq!(self.code, Some(i32::from(is_wrong)), "{self:?}");
-        assert_eq!(
-            self.stderr.lines().count(),
-            usize::from(is_wrong),
-            "{self:?}"
-        );
+        let sentences = self.stderr.lines().count();
+        assert_eq!(sentences, usize::from(is_wrong), "{self:?}");
     }
 }
 
 /// `doctor` on this configuration, through `launcher`, and in this form.
 fn run(lab: &Lab, config: &Config, launcher: &[&str], form: &str) -> Exit {
     rewrite_config(lab, config);
-    let binary = binary();
-    let mut words = launcher
-        .iter()
-        .map(std::ffi::OsStr::new)
-        .collect::<Vec<_>>();
-    words.push(binary.as_os_str());
-    let mut command = Command::new(words[0]);
-    command
-        .args(&words[1..])
-        .args(["doctor", "-o", form, "--config"]);
-    command.arg(lab.dir().path().join("agent.toml"));
-    let output = command.output().expect("doctor");
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    Exit {
-        code: output.status.code(),
-        stdout: text(output.stdout),
-        stderr: text(output.stderr),
-    }
+    let program = binary();
+    let mut words = launcher.iter().map(OsStr::new).chain([program.as_os_str()]);
+    let mut command = Command::new(words.next().expect("a program"));
+    command.args(words).args(["doctor", "-o", form, "--config"]);
+    process::run(command.arg(lab.dir().path().join("agent.toml")))
 }
 
 fn ask_through(lab: &Lab, config: &Config, launcher: &[&str]) -> Diagnosis {
@@ -137,10 +123,14 @@ fn ask(lab: &Lab) -> Diagnosis {
 }
 
 /// A router with one rule, and the agent that sees to it.
-struct Fixture {
-    agent: Agent,
-    router: BareRouter,
-    lab: Lab,
+struct Fixture(Served);
+
+impl Deref for Fixture {
+    type Target = Served;
+
+    fn deref(&self) -> &Served {
+        &self.0
+    }
 }
 
 impl Fixture {
@@ -149,14 +139,11 @@ impl Fixture {
     }
 
     fn with(change: impl FnOnce(Config) -> Config) -> Self {
-        let lab = Lab::new();
-        let router = BareRouter::new(&lab);
+        let builder = Served::builder().rules(&[Rule::ftp(21)]).config(change);
         for name in ["all", "qr-1", "qg-1"] {
-            rp_filter(router.netns(), name, 0);
+            rp_filter(builder.router.netns(), name, 0);
         }
-        let config = change(Config::of(&lab));
-        let agent = Agent::start_with(&lab, &config, &rules(&router));
-        Self { agent, router, lab }
+        Self(builder.start())
     }
 
     fn netns(&self) -> &Netns {
@@ -170,22 +157,19 @@ impl Fixture {
     /// Has the agent look at everything again.
     fn reload(&mut self) {
         let rules = rules(&self.router);
-        assert_eq!(self.agent.reload(&rules), Reload::Done);
+        assert_eq!(self.0.agent.reload(&rules), Reload::Done);
     }
 
     /// Kills the agent, and gives what starts it again.
     fn kill(self) -> (Lab, BareRouter) {
-        assert_eq!(self.agent.kill().code, None);
-        (self.lab, self.router)
+        let Served { agent, router, lab } = self.0;
+        assert_eq!(agent.kill().code, None);
+        (lab, router)
     }
 }
 
 fn rules(router: &BareRouter) -> String {
-    let helper = "{ protocol = \"tcp\", port = 21, helper = \"ftp\" }";
-    format!(
-        "[[router]]\nid = \"{}\"\nhelpers = [{helper}]\n",
-        router.id()
-    )
+    router.rules_file(&[Rule::ftp(21)])
 }
 
 fn rp_filter(netns: &Netns, interface: &str, value: u8) {

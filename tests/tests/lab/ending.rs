@@ -2,35 +2,39 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::time::Duration;
+use std::ops::Deref;
 
-use conntrack_tests::agent::{Agent, Config, run_to_exit, subcommand};
+use conntrack_tests::agent::{Agent, Config, run_to_exit};
 use conntrack_tests::durable::{BareRouter, stored};
+use conntrack_tests::helpers::Rule;
 use conntrack_tests::lab::Lab;
+use conntrack_tests::router_lab::RouterLab;
 use conntrack_tests::snapshot::{Snapshot, assert_same};
 use conntrack_tests::wait;
 
 struct Fixture {
     router: BareRouter,
-    lab: Lab,
+    router_lab: RouterLab,
+}
+
+impl Deref for Fixture {
+    type Target = RouterLab;
+
+    fn deref(&self) -> &RouterLab {
+        &self.router_lab
+    }
 }
 
 impl Fixture {
     fn new() -> Self {
         let lab = Lab::new();
         let router = BareRouter::new(&lab);
-        Self { router, lab }
+        let router_lab = RouterLab::of(&lab, router.id(), router.netns(), &[Rule::ftp(21)]);
+        Self { router, router_lab }
     }
 
-    fn config(&self, on_stop: &str) -> Config {
-        Config::of(&self.lab).with("on_stop", format!("{on_stop:?}"))
-    }
-
-    fn rules(&self) -> String {
-        format!(
-            "[[router]]\nid = \"{}\"\nhelpers = [{{ protocol = \"tcp\", port = 21, helper = \"ftp\" }}]\n",
-            self.router.id()
-        )
+    fn on_stop(&self, word: &str) -> Config {
+        self.config().with("on_stop", format!("{word:?}"))
     }
 
     fn is_empty(&self) -> bool {
@@ -40,7 +44,7 @@ impl Fixture {
     /// The kernel lets go of links when it gets round to it.
     fn assert_becomes_empty(&self) {
         let empty = || self.is_empty().then_some(());
-        wait::until(Duration::from_secs(10), empty).expect("nothing is left");
+        wait::until(wait::patience(), empty).expect("nothing is left");
     }
 
     fn assert_in_force(&self) {
@@ -53,9 +57,9 @@ impl Fixture {
 #[test]
 fn on_stop_cleanup_removes_the_datapath_and_the_next_start_makes_it_again() {
     let fixture = Fixture::new();
-    let config = fixture.config("cleanup");
+    let config = fixture.on_stop("cleanup");
     let state = fixture.lab.dir().state_dir();
-    let agent = Agent::start_with(&fixture.lab, &config, &fixture.rules());
+    let agent = fixture.start_with(&config);
     fixture.assert_in_force();
     let [store, footprint] = ["mapping.redb", "footprint.json"].map(|name| state.join(name));
     let named = fs::read_to_string(&footprint).expect("the footprint");
@@ -87,12 +91,12 @@ fn on_stop_cleanup_removes_the_datapath_and_the_next_start_makes_it_again() {
 #[test]
 fn on_stop_keep_is_the_default_and_leaves_it() {
     let fixture = Fixture::new();
-    for config in [Config::of(&fixture.lab), fixture.config("keep")] {
-        let agent = Agent::start_with(&fixture.lab, &config, &fixture.rules());
+    for config in [fixture.config(), fixture.on_stop("keep")] {
+        let agent = fixture.start_with(&config);
         assert_eq!(agent.stop().code, Some(0));
         fixture.assert_in_force();
     }
-    let exit = run_to_exit(&fixture.lab, &fixture.config("sometimes"), "", &[]);
+    let exit = run_to_exit(&fixture.lab, &fixture.on_stop("sometimes"), "", &[]);
     assert_eq!(exit.code, Some(78), "{exit:?}");
     assert!(exit.stderr.contains("cleanup"), "what is allowed: {exit:?}");
 }
@@ -105,8 +109,8 @@ fn a_datapath_that_cannot_be_removed_is_said_and_cleanup_goes_on_with_it() {
         "if [ -e {} ]; then echo 'Error: refused' >&2; exit 1; fi",
         refuse.display()
     );
-    let config = fixture.config("cleanup").with_nft(&fixture.lab, &script);
-    let agent = Agent::start_with(&fixture.lab, &config, &fixture.rules());
+    let config = fixture.on_stop("cleanup").with_nft(&fixture.lab, &script);
+    let agent = fixture.start_with(&config);
     fs::write(&refuse, "").expect("a file");
     let exit = agent.stop();
     assert_eq!(exit.code, Some(1), "{exit:?}");
@@ -115,15 +119,14 @@ fn a_datapath_that_cannot_be_removed_is_said_and_cleanup_goes_on_with_it() {
         "{exit:?}"
     );
     fs::remove_file(&refuse).expect("the file");
-    let cleanup = subcommand(&fixture.lab, "cleanup");
-    assert_eq!(cleanup.code, Some(0), "{cleanup:?}");
+    fixture.assert_cleans_up();
     fixture.assert_becomes_empty();
 }
 
 #[test]
 fn one_state_folder_is_one_agents_whatever_else_is_the_others() {
     let fixture = Fixture::new();
-    let mut agent = Agent::start(&fixture.lab, &fixture.rules());
+    let mut agent = fixture.start();
     let before = Snapshot::take(&fixture.lab, &[]);
     let elsewhere = |name: &str| {
         format!(
@@ -131,8 +134,8 @@ fn one_state_folder_is_one_agents_whatever_else_is_the_others() {
             fixture.lab.dir().path().join(name).to_string_lossy()
         )
     };
-    let second = Config::of(&fixture.lab).with("runtime_dir", elsewhere("other-run"));
-    let exit = run_to_exit(&fixture.lab, &second, &fixture.rules(), &[]);
+    let second = fixture.config().with("runtime_dir", elsewhere("other-run"));
+    let exit = fixture.run_to_exit(&second);
     assert_eq!(exit.code, Some(1), "{exit:?}");
     let pid = agent.process().pid().as_raw_nonzero();
     for part in [

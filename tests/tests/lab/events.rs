@@ -8,6 +8,7 @@ use conntrack_tests::agent::{Agent, Config, Reload, listening};
 use conntrack_tests::attach;
 use conntrack_tests::curl::curl;
 use conntrack_tests::durable::BareRouter;
+use conntrack_tests::helpers::Rule;
 use conntrack_tests::lab::Lab;
 use conntrack_tests::process::{Process, Stream};
 use conntrack_tests::served::{Served, rules_of};
@@ -167,10 +168,7 @@ fn what_a_start_leaves_for_later_is_no_repair() {
     let pair = |number| format!("link add many-{number} type veth peer name peer-{number}\n");
     let commands: String = (0..PAIRS).map(pair).collect();
     router.netns().ip(&commands);
-    let rules = format!(
-        "[[router]]\nid = \"{}\"\nhelpers = [{{ protocol = \"tcp\", port = 21, helper = \"ftp\" }}]\n",
-        router.id()
-    );
+    let rules = router.rules_file(&[Rule::ftp(21)]);
     let agent = Agent::start(&lab, &rules);
     let pins = Pins::new(lab.dir().agent_bpffs_dir());
     let filters = || {

@@ -8,6 +8,7 @@ use conntrack_agent::kernel::{Build, Pins};
 use conntrack_ebpf::abi;
 use conntrack_tests::agent::{Agent, Config, run_release_to_exit};
 use conntrack_tests::durable::BareRouter;
+use conntrack_tests::helpers::Rule;
 use conntrack_tests::lab::Lab;
 use conntrack_tests::release::Release;
 use conntrack_tests::snapshot::{Snapshot, assert_same, ingress_programs};
@@ -23,14 +24,10 @@ const LULL: Duration = Duration::from_micros(500);
 const ROUTERS: usize = 8;
 
 fn rules(routers: &[BareRouter]) -> String {
-    let router = |router: &BareRouter| {
-        let helper = "{ protocol = \"tcp\", port = 21, helper = \"ftp\" }";
-        format!(
-            "[[router]]\nid = \"{}\"\nhelpers = [{helper}]\n",
-            router.id()
-        )
-    };
-    routers.iter().map(router).collect()
+    let rules = routers
+        .iter()
+        .map(|router| router.rules_file(&[Rule::ftp(21)]));
+    rules.collect()
 }
 
 /// The verifier stops where the thread has a signal to see to (EAGAIN), and that

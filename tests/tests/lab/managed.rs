@@ -7,8 +7,10 @@ use std::time::Duration;
 use conntrack_tests::agent::{Agent, Config, Exit};
 use conntrack_tests::curl::curl;
 use conntrack_tests::durable::BareRouter;
+use conntrack_tests::helpers::Rule;
 use conntrack_tests::lab::Lab;
 use conntrack_tests::manager::Manager;
+use conntrack_tests::served::rules_of;
 use conntrack_tests::wait;
 use rustix::process::Signal;
 
@@ -38,11 +40,13 @@ impl Fixture {
         self.lab.dir().path().join(name)
     }
 
-    fn rules(&self, port: u32) -> String {
-        format!(
-            "[[router]]\nid = \"{}\"\nhelpers = [{{ protocol = \"tcp\", port = {port}, helper = \"ftp\" }}]\n",
-            self.router.id()
-        )
+    fn rules(&self, port: u16) -> String {
+        self.router.rules_file(&[Rule::ftp(port)])
+    }
+
+    /// Rules with a fault: a port that there is not.
+    fn faulty(&self) -> String {
+        self.rules(21).replace("port = 21", "port = 65536")
     }
 
     /// Does not wait for it.
@@ -53,13 +57,12 @@ impl Fixture {
     }
 
     /// A change over the API, on its own thread's time.
-    fn change(&self, port: u32) -> u16 {
-        let path = format!("/v2.0/routers/{}/conntrack_helpers", self.router.id());
+    fn change(&self, port: u16) -> u16 {
+        let path = rules_of(self.router.id());
         let body = format!(
             r#"{{"conntrack_helper": {{"protocol": "tcp", "port": {port}, "helper": "ftp"}}}}"#
         );
-        let socket = self.lab.dir().run_dir().join("agent.sock");
-        curl(&socket, "POST", &path, &body).status
+        curl(&self.lab.dir().socket(), "POST", &path, &body).status
     }
 }
 
@@ -77,7 +80,7 @@ fn the_manager_is_told_of_readiness_reload_and_end() {
     let status = "rules: 1, routers: 1, pending: 0, failed: 0";
     assert_eq!(first.value("STATUS"), status);
     // At that moment all is in force, and requests are answered.
-    let socket = fixture.lab.dir().run_dir().join("agent.sock");
+    let socket = fixture.lab.dir().socket();
     assert_eq!(curl(&socket, "GET", "/v1/status", "").status, 200);
     let there = fixture.router.in_kernel();
     assert!(!there.is(&std::collections::BTreeMap::new()), "{there:?}");
@@ -90,7 +93,7 @@ fn the_manager_is_told_of_readiness_reload_and_end() {
     assert!(done.has("READY=1"), "the reload has an end: {done:?}");
     assert_eq!(done.value("STATUS"), status);
 
-    fs::write(fixture.file("rules.toml"), fixture.rules(65536)).expect("the rules file");
+    fs::write(fixture.file("rules.toml"), fixture.faulty()).expect("the rules file");
     agent.process().signal(Signal::HUP);
     let _begun = manager.wait_for("RELOADING=1");
     let refused = manager.next(wait::patience()).expect("a message");
@@ -122,7 +125,7 @@ fn the_manager_is_told_of_readiness_reload_and_end() {
 #[test]
 fn a_start_that_fails_is_never_ready_and_says_why() {
     let fixture = Fixture::new("");
-    let exit = fixture.launch(&[], Some(&fixture.rules(65536))).end();
+    let exit = fixture.launch(&[], Some(&fixture.faulty())).end();
     assert_eq!(exit.code, Some(78), "{exit:?}");
     let said = fixture.manager.all(Duration::from_millis(100));
     assert_eq!(said.len(), 1, "{said:?}");
@@ -172,14 +175,10 @@ fn the_watchdog_is_told_only_while_the_agents_thread_gets_on() {
 fn a_long_pass_is_no_hanging() {
     let fixture = Fixture::new("sleep .1");
     let others: Vec<_> = (0..20).map(|_| BareRouter::new(&fixture.lab)).collect();
-    let rules: String = others
+    let rules = others
         .iter()
-        .map(|router| {
-            fixture
-                .rules(21)
-                .replace(&fixture.router.id().to_string(), &router.id().to_string())
-        })
-        .collect();
+        .map(|router| router.rules_file(&[Rule::ftp(21)]));
+    let rules: String = rules.collect();
     let mut variables = vec!["WATCHDOG_USEC=2000000"];
     variables.extend(OWN_PID);
     let mut agent = fixture.launch(&variables, Some(""));

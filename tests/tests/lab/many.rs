@@ -1,11 +1,10 @@
 //! A start that finds more bare interfaces than it makes links for: all are
 //! served at once by tc filters, and get their links one router after the other.
 
-use std::fmt::Write as _;
-
 use conntrack_agent::kernel::Pins;
 use conntrack_tests::agent::{Agent, Config};
 use conntrack_tests::durable::BareRouter;
+use conntrack_tests::helpers::Rule;
 use conntrack_tests::lab::Lab;
 use conntrack_tests::snapshot::{filter_programs, ingress_programs};
 use conntrack_tests::wait;
@@ -26,12 +25,10 @@ impl Fixture {
     }
 
     fn start(&self, way: &str) -> Agent {
-        let mut rules = String::new();
-        for router in &self.routers {
-            let helper = "{ protocol = \"tcp\", port = 21, helper = \"ftp\" }";
-            let id = router.id();
-            writeln!(rules, "[[router]]\nid = \"{id}\"\nhelpers = [{helper}]").expect("text");
-        }
+        let rules = self.routers.iter();
+        let rules: String = rules
+            .map(|router| router.rules_file(&[Rule::ftp(21)]))
+            .collect();
         let config = Config::of(&self.lab).with("attach", format!("{way:?}"));
         Agent::start_with(&self.lab, &config, &rules)
     }

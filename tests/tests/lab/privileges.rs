@@ -7,7 +7,9 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use conntrack_tests::agent::{Agent, Config, Reload};
 use conntrack_tests::curl::curl;
 use conntrack_tests::durable::{BareRouter, stored};
+use conntrack_tests::helpers::Rule;
 use conntrack_tests::lab::Lab;
+use conntrack_tests::served::rules_of;
 
 /// `CAP_NET_ADMIN` (12), `CAP_SYS_ADMIN` (21) and `CAP_BPF` (39), as the lines
 /// of /proc/PID/status have them (linux/capability.h).
@@ -34,10 +36,7 @@ fn reduced(bounding: u64) -> BTreeMap<&'static str, u64> {
 }
 
 fn rules(router: &BareRouter, port: u16) -> String {
-    format!(
-        "[[router]]\nid = \"{}\"\nhelpers = [{{ protocol = \"tcp\", port = {port}, helper = \"ftp\" }}]\n",
-        router.id()
-    )
+    router.rules_file(&[Rule::ftp(port)])
 }
 
 /// Runs the agent through `launcher`; all that it does must work, by threads
@@ -55,10 +54,9 @@ fn check(launcher: &[&str], bounding: u64) {
     let mut agent = agent.ready().unwrap_or_else(|exit| panic!("{exit:?}"));
 
     // A change by the API, by a reload; nft's processes come with them.
-    let path = format!("/v2.0/routers/{}/conntrack_helpers", asked.id());
+    let path = rules_of(asked.id());
     let body = r#"{"conntrack_helper": {"protocol": "tcp", "port": 21, "helper": "ftp"}}"#;
-    let socket = lab.dir().run_dir().join("agent.sock");
-    let made = curl(&socket, "POST", &path, body);
+    let made = curl(&lab.dir().socket(), "POST", &path, body);
     assert_eq!(made.status, 201, "{made:?}");
     assert_eq!(agent.reload(&rules(&filed, 2121)), Reload::Done);
     let mapping = stored(lab.dir()).expect("the store");

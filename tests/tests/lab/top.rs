@@ -20,12 +20,6 @@ const CHAT: u16 = 6667;
 const SMALL: (u16, u16) = (80, 24);
 const LARGE: (u16, u16) = (200, 50);
 
-const IRC: Rule = Rule {
-    protocol: Protocol::Tcp,
-    port: CHAT,
-    helper: "irc",
-};
-
 /// Two routers, one with traffic.
 struct Fixture {
     agent: Option<Agent>,
@@ -45,7 +39,10 @@ impl Fixture {
         ];
         let [busy, quiet] = [(); 2].map(|()| Site::new(&lab, &Plan::new(crossing, &ports)));
         let rules = rules_file(&[
-            (&busy.router, &[Rule::ftp(FTP), Rule::tftp(TFTP), IRC]),
+            (
+                &busy.router,
+                &[Rule::ftp(FTP), Rule::tftp(TFTP), Rule::irc(CHAT)],
+            ),
             (&quiet.router, &[Rule::ftp(FTP)]),
         ]);
         let mut fixture = Self {
@@ -65,7 +62,7 @@ impl Fixture {
     }
 
     fn socket(&self) -> PathBuf {
-        self.lab.dir().run_dir().join("agent.sock")
+        self.lab.dir().socket()
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

@@ -84,7 +84,7 @@ fn the_carrier_of_a_router_with_two_namespaces() {
     }
     nat(fixture.netns());
     let rules = rules(&fixture.router);
-    assert_eq!(fixture.agent.reload(&rules), Reload::Done);
+    assert_eq!(fixture.0.agent.reload(&rules), Reload::Done);
     let found = ask(&fixture.lab);
     for finding in found.of("carrier") {
         let what = finding["what"].as_str().expect("words");

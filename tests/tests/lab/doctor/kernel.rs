@@ -69,9 +69,7 @@ fn without_a_helper() {
     ask_with(&lab, &unwanted).assert_ok("helpers");
     ask(&lab).assert_ok("helpers");
 
-    let sip = "{ protocol = \"udp\", port = 5060, helper = \"sip\" }";
-    let id = router.id();
-    let wants_it = format!("[[router]]\nid = \"{id}\"\nhelpers = [{sip}]\n");
+    let wants_it = router.rules_file(&[Rule::sip(5060)]);
     let said = refusal(&lab, &lacks(), &wants_it);
     assert!(said.contains("this kernel has no helper sip/udp"), "{said}");
     let _without_it = Agent::start_with(&lab, &lacks(), &rules(&router));

@@ -5,23 +5,18 @@ use super::*;
 #[test]
 fn a_limit_of_the_configuration_that_is_near() {
     let fixture = Fixture::new();
-    let with = |rules: u32| {
-        let limits = format!("{{ rules_per_router = {rules} }}");
+    let with = |limit: &str, count: u32| {
+        let limits = format!("{{ {limit} = {count} }}");
         let config = Config::of(&fixture.lab).with("limits", limits);
         ask_with(&fixture.lab, &config)
     };
     let words = ["1 of 1 (limits.rules_per_router)", "[limits]"];
     // What is there works on.
-    with(1).assert_found("limits", "warn", &words);
-    with(1000).assert_ok("limits");
-    let routers = |count: u32| {
-        let limits = format!("{{ routers = {count} }}");
-        let config = Config::of(&fixture.lab).with("limits", limits);
-        ask_with(&fixture.lab, &config)
-    };
+    with("rules_per_router", 1).assert_found("limits", "warn", &words);
+    with("rules_per_router", 1000).assert_ok("limits");
     let words = ["1 of 1 (limits.routers", "that are here", "restart"];
-    routers(1).assert_found("limits", "warn", &words);
-    routers(2).assert_ok("limits");
+    with("routers", 1).assert_found("limits", "warn", &words);
+    with("routers", 2).assert_ok("limits");
 }
 
 /// Really near: a flow for each of so many connections, which live until they are

@@ -140,7 +140,7 @@ fn an_interface_that_lost_the_agents_program() {
             (said.results("programs") == ["wrong"]).then_some(said)
         };
         // The kernel lets go of a link some time after its pin.
-        let said = conntrack_tests::wait::until(std::time::Duration::from_secs(10), gone);
+        let said = conntrack_tests::wait::until(conntrack_tests::wait::patience(), gone);
         let said = said.expect("a finding");
         said.assert_found("programs", "wrong", &["gets no helper"]);
     }
