@@ -1,35 +1,28 @@
 //! The agent under test, as a process.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+mod config;
+mod exit;
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
-use uuid::Uuid;
 
-use crate::attach::{self, Xdp};
 use crate::lab::{Lab, LabDir};
-use crate::process::{Process, Stream};
+use crate::process::Process;
 use crate::release::Release;
 use crate::wait;
+
+pub use config::Config;
+pub use exit::Exit;
 
 /// A running `conntrack-agent run`. Dropping it kills it.
 pub struct Agent {
     process: Process,
     rules: PathBuf,
-}
-
-/// How a run of the agent ended.
-#[derive(Debug)]
-pub struct Exit {
-    /// Its exit code; none if a signal ended it.
-    pub code: Option<i32>,
-    /// Its data.
-    pub stdout: String,
-    /// Its diagnostics.
-    pub stderr: String,
 }
 
 /// What became of a reload.
@@ -52,22 +45,28 @@ impl Agent {
     /// The same with a configuration of the caller's.
     #[must_use]
     pub fn start_with(lab: &Lab, config: &Config, rules: &str) -> Self {
-        let agent = Self::spawn(lab, config, Some(rules), &[]);
-        agent
-            .ready()
-            .unwrap_or_else(|exit| panic!("the agent isn't ready: {exit:?}"))
+        Self::spawn(lab, config, Some(rules), &[]).must_be_ready()
+    }
+
+    /// The same with another release of the agent.
+    #[must_use]
+    pub fn start_release(lab: &Lab, rules: &str, release: &Release) -> Self {
+        Self::spawn_release(lab, &Config::of(lab), Some(rules), release, &[]).must_be_ready()
+    }
+
+    /// The same through `launcher` (such as `prlimit …`), which becomes it.
+    #[must_use]
+    pub fn start_through(lab: &Lab, config: &Config, rules: &str, launcher: &[&str]) -> Self {
+        Self::launch(lab, config, Some(rules), launcher).must_be_ready()
     }
 
     /// Starts the agent and does not wait for it: with a rules file if there
     /// are `rules`, and with these further arguments.
     #[must_use]
     pub fn spawn(lab: &Lab, config: &Config, rules: Option<&str>, arguments: &[&str]) -> Self {
-        let mut command = run_command(lab.dir(), config, rules);
+        let mut command = run_command(lab, config, rules);
         command.args(arguments);
-        Self {
-            process: Process::start(None, command),
-            rules: rules_path(lab.dir()),
-        }
+        Self::of(lab, command)
     }
 
     /// The same with another release of the agent.
@@ -79,48 +78,34 @@ impl Agent {
         release: &Release,
         arguments: &[&str],
     ) -> Self {
-        let mut command = run_command(lab.dir(), config, rules);
+        let mut command = run_command(lab, config, rules);
         command.args(arguments);
-        Self {
-            process: Process::start(None, release.instead_of(&command)),
-            rules: rules_path(lab.dir()),
-        }
+        Self::of(lab, release.instead_of(&command))
     }
 
     /// The same through `launcher`: a program and its arguments, which runs the
     /// agent in its own place (such as `env …`, `prlimit …`).
     #[must_use]
     pub fn launch(lab: &Lab, config: &Config, rules: Option<&str>, launcher: &[&str]) -> Self {
-        let command = run_command(lab.dir(), config, rules);
+        Self::of(lab, launched(launcher, run_command(lab, config, rules)))
+    }
+
+    fn of(lab: &Lab, command: Command) -> Self {
         Self {
-            process: Process::start(None, launched(launcher, command)),
+            process: Process::start(None, command),
             rules: rules_path(lab.dir()),
         }
-    }
-
-    /// Starts another release of the agent and waits until it is ready.
-    #[must_use]
-    pub fn start_release(lab: &Lab, rules: &str, release: &Release) -> Self {
-        let agent = Self::spawn_release(lab, &Config::of(lab), Some(rules), release, &[]);
-        agent
-            .ready()
-            .unwrap_or_else(|exit| panic!("{release:?} isn't ready: {exit:?}"))
-    }
-
-    /// Starts the agent through `launcher` (such as `prlimit …`), which becomes
-    /// it, and waits until it is ready.
-    #[must_use]
-    pub fn start_through(lab: &Lab, config: &Config, rules: &str, launcher: &[&str]) -> Self {
-        let agent = Self::launch(lab, config, Some(rules), launcher);
-        agent
-            .ready()
-            .unwrap_or_else(|exit| panic!("the agent isn't ready: {exit:?}"))
     }
 
     /// Its process.
     #[must_use]
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    fn must_be_ready(self) -> Self {
+        self.ready()
+            .unwrap_or_else(|exit| panic!("the agent isn't ready: {exit:?}"))
     }
 
     /// Waits until it is ready.
@@ -136,7 +121,11 @@ impl Agent {
     /// # Errors
     /// How it ended instead.
     pub fn ready_within(self, limit: Duration) -> Result<(Self, String), Exit> {
-        let ready = |line: &str| has_word(line, "ready").map(|()| line.to_owned());
+        // A word, because "already" is not "ready".
+        let ready = |line: &str| {
+            let mut words = line.split(|c: char| !c.is_alphanumeric());
+            words.any(|word| word == "ready").then(|| line.to_owned())
+        };
         match self.process.wait_for_line(0, limit, ready) {
             Ok(line) => Ok((self, line)),
             Err(_) => Err(self.end()),
@@ -156,7 +145,7 @@ impl Agent {
     pub fn reload_within(&mut self, limit: Duration, rules: &str) -> Result<Reload, String> {
         fs::write(&self.rules, rules).expect("the rules file");
         let before = self.process.lines().len();
-        self.process.signal(Signal::HUP);
+        self.signal(Signal::HUP);
         self.process.wait_for_line(before, limit, |line| {
             let refused = line.contains("reload refused").then_some(Reload::Refused);
             refused.or_else(|| line.contains("reloaded").then_some(Reload::Done))
@@ -166,15 +155,21 @@ impl Agent {
     /// Asks it to stop (SIGTERM).
     #[must_use]
     pub fn stop(mut self) -> Exit {
-        self.process.signal(Signal::TERM);
+        self.signal(Signal::TERM);
         self.end()
     }
 
     /// Kills it (SIGKILL).
     #[must_use]
     pub fn kill(mut self) -> Exit {
-        self.process.signal(Signal::KILL);
+        self.signal(Signal::KILL);
         self.end()
+    }
+
+    /// Waits for its end.
+    #[must_use]
+    pub fn end(mut self) -> Exit {
+        Exit::wait(&mut self.process, wait::patience())
     }
 
     /// Waits until it has logged a line with `text`.
@@ -188,7 +183,7 @@ impl Agent {
     /// How many lines with `text` it has logged so far.
     #[must_use]
     pub fn log_count(&self, text: &str) -> usize {
-        let lines = self.process.lines();
+        let lines = self.lines();
         lines.iter().filter(|line| line.contains(text)).count()
     }
 
@@ -218,27 +213,21 @@ impl Agent {
     pub fn pid(&self) -> Pid {
         self.process.pid()
     }
-
-    /// Waits for its end.
-    #[must_use]
-    pub fn end(mut self) -> Exit {
-        exit(&mut self.process)
-    }
 }
 
 /// Runs `conntrack-agent run`, which must end by itself, through `launcher`
 /// (such as `setpriv …`; empty for none).
 #[must_use]
 pub fn run_to_exit(lab: &Lab, config: &Config, rules: &str, launcher: &[&str]) -> Exit {
-    let command = run_command(lab.dir(), config, Some(rules));
-    exit(&mut Process::start(None, launched(launcher, command)))
+    let command = run_command(lab, config, Some(rules));
+    Exit::of(launched(launcher, command), wait::patience())
 }
 
 /// Runs another release of the agent, which must end by itself.
 #[must_use]
 pub fn run_release_to_exit(lab: &Lab, rules: Option<&str>, release: &Release) -> Exit {
-    let command = run_command(lab.dir(), &Config::of(lab), rules);
-    exit(&mut Process::start(None, release.instead_of(&command)))
+    let command = run_command(lab, &Config::of(lab), rules);
+    Exit::of(release.instead_of(&command), wait::patience())
 }
 
 /// Runs another subcommand on the lab's configuration, as it was last written.
@@ -252,76 +241,14 @@ pub fn subcommand(lab: &Lab, name: &str) -> Exit {
 pub fn subcommand_within(limit: Duration, lab: &Lab, name: &str) -> Exit {
     let mut command = Command::new(binary());
     command
-        .arg(name)
-        .arg("--config")
-        .arg(config_path(lab.dir()));
-    exit_within(limit, &mut Process::start(None, command))
+        .args([name, "--config"])
+        .arg(config::path(lab.dir()));
+    Exit::of(command, limit)
 }
 
 /// Writes another configuration in the place of the one that was used last.
 pub fn rewrite_config(lab: &Lab, config: &Config) {
-    fs::write(config_path(lab.dir()), config.text()).expect("the agent's configuration");
-}
-
-/// The agent's configuration, by key.
-#[derive(Clone, Debug)]
-pub struct Config {
-    keys: Vec<(&'static str, String)>,
-}
-
-impl Config {
-    /// Everything of the agent's in the lab's directory.
-    #[must_use]
-    pub fn of(lab: &Lab) -> Self {
-        let dir = lab.dir();
-        let path = |path: PathBuf| format!("{:?}", path.to_string_lossy());
-        let config = Self {
-            keys: vec![
-                ("state_dir", path(dir.state_dir())),
-                ("runtime_dir", path(dir.run_dir())),
-                ("bpffs_dir", path(dir.agent_bpffs_dir())),
-                ("netns_dir", path(dir.netns_dir())),
-            ],
-        };
-        match attach::configured() {
-            Some(way) if way == attach::XDP => config.with_xdp("*", Xdp::Generic),
-            Some(way) => config.with("attach", format!("{way:?}")),
-            None => config,
-        }
-    }
-
-    /// The same with one key set to a TOML value.
-    #[must_use]
-    pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
-        self.keys.retain(|(present, _)| *present != key);
-        self.keys.push((key, value.into()));
-        self
-    }
-
-    /// The same with an nft that first runs this script (sh(1)), which may end it.
-    #[must_use]
-    pub fn with_nft(self, lab: &Lab, script: &str) -> Self {
-        let nft = lab.dir().path().join(format!("nft-{}", Uuid::new_v4()));
-        fs::write(&nft, format!("#!/bin/sh\n{script}\nexec nft \"$@\"\n")).expect("a script");
-        fs::set_permissions(&nft, Permissions::from_mode(0o755)).expect("its mode");
-        self.with("nft", format!("{:?}", nft.to_string_lossy()))
-    }
-
-    /// The same with XDP programs on the interfaces that match this pattern.
-    #[must_use]
-    pub fn with_xdp(self, interfaces: &str, xdp: Xdp) -> Self {
-        let word = xdp.word();
-        let entry = format!("[{{ name = {interfaces:?}, attach = {word:?} }}]");
-        self.with("interface", entry)
-    }
-
-    fn text(&self) -> String {
-        let lines = self
-            .keys
-            .iter()
-            .map(|(key, value)| format!("{key} = {value}\n"));
-        lines.collect()
-    }
+    config.write(lab.dir());
 }
 
 /// Where the lab's agent listens, as soon as it does: a moment after it is ready.
@@ -335,22 +262,15 @@ pub fn listening(lab: &Lab) -> PathBuf {
     socket
 }
 
-/// A word, because "already" is not "ready".
-fn has_word(line: &str, word: &str) -> Option<()> {
-    let mut words = line.split(|c: char| !c.is_alphanumeric());
-    words.any(|found| found == word).then_some(())
-}
-
-fn run_command(dir: &LabDir, config: &Config, rules: Option<&str>) -> Command {
-    let config_path = config_path(dir);
-    fs::write(&config_path, config.text()).expect("the agent's configuration");
+fn run_command(lab: &Lab, config: &Config, rules: Option<&str>) -> Command {
     let mut command = Command::new(binary());
-    command.arg("run");
-    command.arg("--config").arg(config_path);
+    command
+        .args(["run", "--config"])
+        .arg(config.write(lab.dir()));
     if let Some(rules) = rules {
-        let rules_path = rules_path(dir);
-        fs::write(&rules_path, rules).expect("the rules file");
-        command.arg("--rules").arg(rules_path);
+        let path = rules_path(lab.dir());
+        fs::write(&path, rules).expect("the rules file");
+        command.arg("--rules").arg(path);
     }
     command
 }
@@ -365,44 +285,26 @@ fn launched(launcher: &[&str], command: Command) -> Command {
     whole
 }
 
-fn exit(process: &mut Process) -> Exit {
-    exit_within(wait::patience(), process)
-}
-
-fn exit_within(limit: Duration, process: &mut Process) -> Exit {
-    let status = process.wait(limit).unwrap_or_else(|error| {
-        let said = process.lines().join("\n");
-        panic!("{error}; it said:\n{said}")
-    });
-    Exit {
-        code: status.code(),
-        stdout: process.text(Stream::Out),
-        stderr: process.text(Stream::Err),
-    }
-}
-
-fn config_path(dir: &LabDir) -> PathBuf {
-    dir.path().join("agent.toml")
-}
-
 fn rules_path(dir: &LabDir) -> PathBuf {
     dir.path().join("rules.toml")
 }
 
-/// The binary under test.
+/// The agent under test: `cargo xtask test` names it, else it is the dev build that
+/// cargo has put into the target directory of the running program.
 #[must_use]
 pub fn binary() -> PathBuf {
     let built = || {
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-        workspace
-            .expect("the workspace")
-            .join("target/release/conntrack-agent")
+        let program = env::current_exe().expect("the running program's path");
+        // Test programs lie one folder further down, in `deps`.
+        let mut folders = program.ancestors().skip(1);
+        let folder = folders.find(|folder| !folder.ends_with("deps"));
+        folder.expect("its folder").join("conntrack-agent")
     };
-    let path = std::env::var_os("CONNTRACK_AGENT_BIN").map_or_else(built, PathBuf::from);
+    let path = env::var_os("CONNTRACK_AGENT_BIN").map_or_else(built, PathBuf::from);
+    let shown = path.display();
     assert!(
         path.is_file(),
-        "there is no agent at {}: run `cargo xtask build`",
-        path.display()
+        "there is no agent at {shown}: `cargo xtask test` builds it"
     );
     path
 }
