@@ -1,87 +1,70 @@
 //! What carries helper marks, and how it changes.
 
-use conntrack_agent::kernel::{BindingCarriers, BindingState, Carrier};
+use conntrack_agent::kernel::{
+    BindingCarriers, BindingState,
+    Carrier::{self, Mark, Priority},
+};
 
-use super::{World, desired};
+use super::{Act, World};
 
-const MARK: BindingState = BindingState::Reading(BindingCarriers::One(Carrier::Mark));
-const PRIORITY: BindingState = BindingState::Reading(BindingCarriers::One(Carrier::Priority));
-
-/// What the instance uses, and what the one namespace's binding is.
-fn state(world: &mut impl World) -> (Option<Carrier>, BindingState) {
-    let observed = world.observe();
-    (observed.carrier.present, observed.namespaces[0].binding)
+/// Reaches these rules, and checks that the instance and the binding use the
+/// carrier; without one, that there is no binding.
+fn settle(world: &mut impl World, what: &str, ports: Vec<u16>, carrier: Option<Carrier>) {
+    let observed = world.settle(what, ports);
+    let namespace = &observed.namespaces[0];
+    let binding = carrier.map_or(BindingState::Absent, |carrier| {
+        BindingState::Reading(BindingCarriers::One(carrier))
+    });
+    let found = (observed.carrier.present, namespace.binding);
+    assert_eq!(found, (carrier, binding), "{what}");
+    let mut interfaces = namespace.interfaces.iter();
+    let as_wanted = interfaces.all(|state| state.attached == carrier.is_some());
+    assert!(as_wanted, "{what}: {observed:?}");
 }
 
-pub(super) fn the_carrier_follows_nat(mut world: impl World) {
-    let rules = desired([21]);
-    world.reach(&rules);
-    assert_eq!(state(&mut world), (Some(Carrier::Mark), MARK));
-    world.set_nat(true);
-    world.reach(&rules);
-    assert_eq!(state(&mut world), (Some(Carrier::Priority), PRIORITY));
-    world.assert_reached(&rules);
-    assert!(
-        world.observe().namespaces[0]
-            .interfaces
-            .iter()
-            .all(|state| state.attached)
-    );
-
-    // A larger instance in its place, and a rebuilt program, use the same.
-    world.reach(&desired(1..=200));
-    assert_eq!(state(&mut world), (Some(Carrier::Priority), PRIORITY));
-    world.rebuild_agent();
-    world.reach(&desired(1..=200));
-    assert_eq!(state(&mut world), (Some(Carrier::Priority), PRIORITY));
-
-    world.set_nat(false);
-    world.reach(&rules);
-    assert_eq!(state(&mut world), (Some(Carrier::Mark), MARK));
-    world.assert_reached(&rules);
-    world.set_nat(true);
-    world.reach(&desired([]));
-    assert_eq!(world.observe().namespaces[0].binding, BindingState::Absent);
-    world.reach(&rules);
-    assert_eq!(
-        state(&mut world),
-        (Some(Carrier::Priority), PRIORITY),
-        "from the beginning"
-    );
-    world.reach(&desired([]));
+fn the_carrier_follows_nat(mut world: impl World) {
+    let nat = |is_there| Some(Act::SetNat(is_there));
+    #[rustfmt::skip]
+    let rows = [
+        ("without NAT", None, vec![21], Some(Mark)),
+        ("with NAT", nat(true), vec![21], Some(Priority)),
+        ("a larger instance in its place", None, (1..=200).collect(), Some(Priority)),
+        ("a rebuilt program", Some(Act::Rebuild), (1..=200).collect(), Some(Priority)),
+        ("without NAT again", nat(false), vec![21], Some(Mark)),
+        ("without rules", nat(true), vec![], None),
+        ("with NAT from the beginning", None, vec![21], Some(Priority)),
+        ("without rules again", None, vec![], None),
+    ];
+    for (what, change, ports, carrier) in rows {
+        if let Some(change) = change {
+            world.change(change);
+        }
+        settle(&mut world, what, ports, carrier);
+    }
 }
 
-pub(super) fn a_change_of_carrier_can_be_undone_at_each_step(mut world: impl World) {
-    let rules = desired([21]);
-    world.reach(&rules);
-    world.set_nat(true);
-    let before = world.observe();
-    let steps = conntrack_agent::reconcile::diff(&before, &rules).expect("a way there");
+fn a_change_of_carrier_can_be_undone_at_each_step(mut world: impl World) {
+    world.reach([21]);
+    world.change(Act::SetNat(true));
+    let steps = world.missing([21]);
     assert!(steps.len() >= 3, "{steps:?}");
     for done in 1..=steps.len() {
-        let undo: Vec<_> = steps[..done]
-            .iter()
-            .map(|step| world.run(step).expect("a step").expect("a step back"))
-            .collect();
-        for step in undo.iter().rev() {
-            world.run(step).expect("a step back");
-        }
-        assert_eq!(world.observe(), before, "after {done} steps");
+        world.assert_undone(&format!("after {done} steps"), &steps[..done]);
     }
     // Where it dies half-way, the next one goes on.
     for done in 1..=steps.len() {
         for step in &steps[..done] {
             world.run(step).expect("a step");
         }
-        world.reach(&rules);
-        assert_eq!(
-            state(&mut world),
-            (Some(Carrier::Priority), PRIORITY),
-            "{done}"
-        );
-        world.set_nat(false);
-        world.reach(&rules);
-        assert_eq!(state(&mut world), (Some(Carrier::Mark), MARK), "{done}");
-        world.set_nat(true);
+        let what = format!("after {done} steps");
+        settle(&mut world, &what, vec![21], Some(Priority));
+        world.change(Act::SetNat(false));
+        settle(&mut world, &what, vec![21], Some(Mark));
+        world.change(Act::SetNat(true));
     }
+}
+
+on_both! {
+    the_carrier_follows_nat
+    a_change_of_carrier_can_be_undone_at_each_step
 }

@@ -2,205 +2,163 @@
 //! that the router is served whatever becomes of it.
 
 use conntrack_agent::{
-    kernel::XdpMode::{self, Generic, Native},
-    reconcile::{Desired, Effect, InstanceState, Kernel as _, Observed, Obstacle, XdpState, diff},
+    config::AttachXdp::{self, Generic, Native},
+    reconcile::{Effect, InstanceState, Observed, Obstacle, XdpState},
 };
 
-use super::{World, desired, rules};
+use super::{Act, World, desired, kinds};
+
+const NATIVE: Act = Act::ClassifyByXdp(&[("*", Native)]);
 
 fn xdp(observed: &Observed) -> Vec<XdpState> {
     let interfaces = observed.namespaces[0].interfaces.iter();
     interfaces.map(|state| state.xdp.clone()).collect()
 }
 
-/// What is missing, in words.
-fn missing(world: &mut impl World, desired: &Desired) -> Vec<String> {
-    let observed = world.observe();
-    let effects = diff(&observed, desired).unwrap();
-    effects.iter().map(ToString::to_string).collect()
-}
-
-fn assert_in_mode(world: &mut impl World, modes: [Option<XdpMode>; 2]) {
-    for (state, mode) in xdp(&world.observe()).into_iter().zip(modes) {
-        assert_eq!(state.wanted, mode, "{state:?}");
-        assert_eq!(state.attached, mode.is_some(), "{state:?}");
-        assert_eq!(state.pinned, mode.is_some(), "{state:?}");
-        assert_eq!(state.obstacle, None, "{state:?}");
+/// Reaches these rules, and checks that the interfaces have the XDP program in
+/// these modes.
+fn settle(
+    world: &mut impl World,
+    what: &str,
+    ports: impl IntoIterator<Item = u16>,
+    modes: [Option<AttachXdp>; 2],
+) {
+    let observed = world.settle(what, ports);
+    for (state, mode) in xdp(&observed).into_iter().zip(modes) {
+        let wanted = XdpState {
+            wanted: mode.map(Into::into),
+            attached: mode.is_some(),
+            pinned: mode.is_some(),
+            obstacle: None,
+            ..state.clone()
+        };
+        assert_eq!(state, wanted, "{what}");
     }
 }
 
-pub(super) fn xdp_comes_behind_the_tc_program_and_goes_before_it(mut world: impl World) {
-    world.classify_by_xdp(&[("qr-*", Native), ("q*", Generic)]);
-    let said = missing(&mut world, &desired([21]));
+fn xdp_comes_behind_the_tc_program_and_goes_before_it(mut world: impl World) {
+    world.change(Act::ClassifyByXdp(&[("qr-*", Native), ("q*", Generic)]));
     let name = world.observe().namespaces[0].name.clone();
-    assert_eq!(
-        said[3..],
-        [
-            format!("attach to qr-1 in {name}"),
-            format!("attach native XDP to qr-1 in {name}"),
-            format!("attach to qg-1 in {name}"),
-            format!("attach generic XDP to qg-1 in {name}"),
-        ]
+    let assert_missing = |effects: &[Effect], wanted: [&str; 4]| {
+        let texts: Vec<_> = effects.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, wanted.map(|text| format!("{text} in {name}")));
+    };
+    #[rustfmt::skip]
+    assert_missing(
+        &world.missing([21])[3..],
+        ["attach to qr-1", "attach native XDP to qr-1", "attach to qg-1", "attach generic XDP to qg-1"],
     );
-    world.reach(&desired([21]));
-    world.assert_reached(&desired([21]));
-    assert_in_mode(&mut world, [Some(Native), Some(Generic)]);
-    let said = missing(&mut world, &desired([]));
-    assert_eq!(
-        said[..4],
-        [
-            format!("detach XDP from qr-1 in {name}"),
-            format!("detach XDP from qg-1 in {name}"),
-            format!("detach from qr-1 in {name}"),
-            format!("detach from qg-1 in {name}"),
-        ]
+    settle(&mut world, "rules", [21], [Some(Native), Some(Generic)]);
+    #[rustfmt::skip]
+    assert_missing(
+        &world.missing([])[..4],
+        ["detach XDP from qr-1", "detach XDP from qg-1", "detach from qr-1", "detach from qg-1"],
     );
-    world.reach(&desired([]));
-    world.assert_reached(&desired([]));
-    let router = world.router();
-    assert!(!world.kernel().routers().unwrap().contains(&router));
+    world.settle("no rules", []);
 }
 
-pub(super) fn xdp_that_is_undone_was_never_there(mut world: impl World) {
-    world.classify_by_xdp(&[("*", Native)]);
-    let before = world.observe();
-    for effect in world.reach(&desired([21])) {
-        world.run(&effect).unwrap();
-    }
-    assert_eq!(world.observe(), before);
-    // And back, where a removal is taken back.
-    world.reach(&desired([21]));
-    let observed = world.observe();
-    let effects = diff(&observed, &desired([])).unwrap();
-    let back = effects.iter().filter(|effect| !effect.is_final());
-    let back: Vec<_> = back.map(|effect| world.run(effect).unwrap()).collect();
-    for effect in back.into_iter().rev().flatten() {
-        world.run(&effect).unwrap();
-    }
-    assert_eq!(world.observe(), observed);
+fn xdp_that_is_undone_was_never_there(mut world: impl World) {
+    world.change(NATIVE);
+    let effects = world.missing([21]);
+    world.assert_undone("an attachment", &effects);
+    world.reach([21]);
+    let effects = world.missing([]);
+    world.assert_undone("a removal", &effects);
 }
 
-pub(super) fn xdp_comes_in_another_mode_and_goes_when_it_is_not_wanted(mut world: impl World) {
-    world.reach(&desired([21]));
-    world.classify_by_xdp(&[("qr-1", Native)]);
+fn xdp_comes_in_another_mode_and_goes_when_it_is_not_wanted(mut world: impl World) {
+    world.reach([21]);
+    world.change(Act::ClassifyByXdp(&[("qr-1", Native)]));
     let observed = world.observe();
     let InstanceState::Outdated(image) = &observed.instance else {
         panic!("it has no XDP program: {observed:?}");
     };
     assert_eq!(image.rules(), desired([21]));
-    for (mode, other) in [
-        (Native, Some(Native)),
-        (Generic, None),
-        (Native, Some(Generic)),
-    ] {
-        let mut entries = vec![("qr-1", mode)];
-        entries.extend(other.map(|other| ("qg-1", other)));
-        world.classify_by_xdp(&entries);
-        world.reach(&desired([21]));
-        world.assert_reached(&desired([21]));
-        assert_in_mode(&mut world, [Some(mode), other]);
-        assert_eq!(rules(&world.observe()), desired([21]));
+    #[rustfmt::skip]
+    let rows: [(_, &[_], _); 4] = [
+        ("native", &[("qr-1", Native), ("qg-1", Native)], [Some(Native), Some(Native)]),
+        ("generic", &[("qr-1", Generic)], [Some(Generic), None]),
+        ("both", &[("qr-1", Native), ("qg-1", Generic)], [Some(Native), Some(Generic)]),
+        ("not wanted", &[], [None, None]),
+    ];
+    for (what, entries, modes) in rows {
+        world.change(Act::ClassifyByXdp(entries));
+        settle(&mut world, what, [21], modes);
     }
-    world.classify_by_xdp(&[]);
-    world.reach(&desired([21]));
-    world.assert_reached(&desired([21]));
-    assert_in_mode(&mut world, [None, None]);
     // It goes with the tc program, too.
-    world.classify_by_xdp(&[("*", Native)]);
-    world.reach(&desired([21]));
-    world.classify(&["qg-*"]);
-    world.reach(&desired([21]));
-    world.assert_reached(&desired([21]));
-    assert_eq!(xdp(&world.observe()).len(), 1);
+    world.change(NATIVE);
+    world.reach([21]);
+    world.change(Act::Classify(&["qg-*"]));
+    assert_eq!(xdp(&world.settle("one interface", [21])).len(), 1);
 }
 
-pub(super) fn anothers_xdp_program_stays_and_is_followed(mut world: impl World) {
-    world.foreign_xdp(true);
-    world.classify_by_xdp(&[("*", Native)]);
-    world.reach(&desired([21]));
-    // Nothing that is done again at each look.
-    world.assert_reached(&desired([21]));
-    let observed = world.observe();
+fn anothers_xdp_program_stays_and_is_followed(mut world: impl World) {
+    world.change(Act::SetForeignXdp(true));
+    world.change(NATIVE);
+    // With nothing that is done again at each look.
+    let observed = world.settle("beside another's", [21]);
     let [first, second] = &xdp(&observed)[..] else {
         panic!("two interfaces: {observed:?}");
     };
     assert_eq!(first.obstacle, Some(Obstacle::Foreign));
     assert!(!first.attached && !first.pinned);
     assert!(second.attached && second.obstacle.is_none());
-    assert!(
-        observed.namespaces[0]
-            .interfaces
-            .iter()
-            .all(|state| state.attached)
+    let mut interfaces = observed.namespaces[0].interfaces.iter();
+    assert!(interfaces.all(|state| state.attached));
+    let observed = world.settle("without rules", []);
+    assert_eq!(xdp(&observed)[0].obstacle, Some(Obstacle::Foreign));
+    world.reach([21]);
+    world.change(Act::SetForeignXdp(false));
+    assert_eq!(
+        kinds(&world.missing([21])),
+        ["AttachXdp"],
+        "the way is free"
     );
-    world.reach(&desired([]));
-    assert_eq!(xdp(&world.observe())[0].obstacle, Some(Obstacle::Foreign));
-    world.reach(&desired([21]));
-    world.foreign_xdp(false);
-    let observed = world.observe();
-    let [Effect::AttachXdp { .. }] = &diff(&observed, &desired([21])).unwrap()[..] else {
-        panic!("the way is free: {observed:?}");
-    };
-    world.reach(&desired([21]));
-    world.assert_reached(&desired([21]));
-    assert_in_mode(&mut world, [Some(Native), Some(Native)]);
+    settle(&mut world, "followed", [21], [Some(Native); 2]);
 }
 
-pub(super) fn an_xdp_link_that_somebody_took_away_comes_back(mut world: impl World) {
-    world.classify_by_xdp(&[("*", Native)]);
-    world.reach(&desired([21]));
-    world.delete_xdp_link(2);
-    let observed = world.observe();
-    let [Effect::AttachXdp { attachment, .. }] = &diff(&observed, &desired([21])).unwrap()[..]
-    else {
-        panic!("just that: {observed:?}");
+fn an_xdp_link_that_somebody_took_away_comes_back(mut world: impl World) {
+    world.change(NATIVE);
+    world.reach([21]);
+    world.change(Act::DeleteXdpLink(2));
+    let effects = world.missing([21]);
+    let [Effect::AttachXdp { attachment, .. }] = &effects[..] else {
+        panic!("just that: {effects:?}");
     };
     assert_eq!(attachment.interface.name, "qr-1");
-    world.reach(&desired([21]));
-    world.assert_reached(&desired([21]));
-    assert_in_mode(&mut world, [Some(Native), Some(Native)]);
+    settle(&mut world, "back", [21], [Some(Native); 2]);
     // An interface that goes leaves the pins of both of its links.
-    world.remove_interface(3);
+    world.change(Act::RemoveInterface(3));
     assert_eq!(world.observe().dead_links.len(), 2);
-    world.reach(&desired([21]));
-    world.assert_reached(&desired([21]));
+    world.settle("reaped", [21]);
     // A lost instance is made again, and every link runs its programs.
-    world.delete_instance();
-    world.reach(&desired([21]));
-    world.assert_reached(&desired([21]));
-    assert!(xdp(&world.observe())[0].attached);
+    world.change(Act::DeleteInstance);
+    assert!(xdp(&world.settle("another instance", [21]))[0].attached);
 }
 
-pub(super) fn xdp_links_outlive_a_program_and_an_abi(mut world: impl World) {
-    world.classify_by_xdp(&[("*", Native)]);
-    world.reach(&desired([21]));
-    world.rebuild_agent();
-    let observed = world.observe();
-    let [Effect::RenewInstance(_)] = &diff(&observed, &desired([21])).unwrap()[..] else {
-        panic!("links follow by themselves: {observed:?}");
-    };
-    world.reach(&desired([21]));
-    world.assert_reached(&desired([21]));
-    assert_in_mode(&mut world, [Some(Native), Some(Native)]);
-    world.reach(&desired(1..=200));
-    world.assert_reached(&desired(1..=200));
-    assert_in_mode(&mut world, [Some(Native), Some(Native)]);
-
-    world.next_abi();
-    let inherited = xdp(&world.observe());
-    assert!(
-        inherited
-            .iter()
-            .all(|state| state.inherited.is_some() && state.obstacle.is_none())
-    );
-    world.reach(&desired([21]));
-    world.assert_reached(&desired([21]));
-    assert_in_mode(&mut world, [Some(Native), Some(Native)]);
+fn xdp_links_outlive_a_program_and_an_abi(mut world: impl World) {
+    world.change(NATIVE);
+    world.reach([21]);
+    world.change(Act::Rebuild);
+    let effects = kinds(&world.missing([21]));
+    assert_eq!(effects, ["RenewInstance"], "links follow by themselves");
+    settle(&mut world, "a rebuilt program", [21], [Some(Native); 2]);
+    settle(&mut world, "more rules", 1..=200, [Some(Native); 2]);
+    world.change(Act::NextAbi);
+    let mut inherited = xdp(&world.observe()).into_iter();
+    assert!(inherited.all(|state| state.inherited.is_some() && state.obstacle.is_none()));
+    settle(&mut world, "another ABI", [21], [Some(Native); 2]);
     assert!(!world.observe().has_predecessor);
-    // And where it is not wanted any more.
-    world.next_abi();
-    world.classify_by_xdp(&[]);
-    world.reach(&desired([21]));
-    world.assert_reached(&desired([21]));
-    assert_in_mode(&mut world, [None, None]);
+    world.change(Act::NextAbi);
+    world.change(Act::ClassifyByXdp(&[]));
+    settle(&mut world, "an ABI that doesn't want it", [21], [None; 2]);
+}
+
+on_both! {
+    xdp_comes_behind_the_tc_program_and_goes_before_it
+    xdp_that_is_undone_was_never_there
+    xdp_comes_in_another_mode_and_goes_when_it_is_not_wanted
+    anothers_xdp_program_stays_and_is_followed
+    an_xdp_link_that_somebody_took_away_comes_back
+    xdp_links_outlive_a_program_and_an_abi
 }
