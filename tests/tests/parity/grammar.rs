@@ -1,5 +1,10 @@
 //! Packets at random, near to what helper rules are about.
 
+#[path = "grammar/headers.rs"]
+mod headers;
+#[path = "grammar/others.rs"]
+mod others;
+
 use std::net::IpAddr;
 
 use conntrack_agent::model::Helper;
@@ -10,12 +15,8 @@ use fastrand::Rng;
 use crate::damage;
 use crate::dialogue;
 use crate::fragments::cut;
-use crate::network::{
-    DESTINATION_OPTIONS, Extension, FRAGMENT, HOP_BY_HOP, MOBILITY, Packet, ROUTING, sum_ipv4,
-};
-use crate::transport::{
-    ACK, AH, ESP, FIN, GRE, ICMP, ICMPV6, PSH, Ports, RST, SCTP, SYN, Segment, TCP, UDP, UDP_LITE,
-};
+use crate::network::{FRAGMENT, Packet, sum_ipv4};
+use crate::transport::{ACK, FIN, PSH, Ports, RST, SYN, Segment, TCP, UDP};
 use crate::wire::{Family, Frame, HOSTS, ROUTER, Side};
 
 /// As long as a frame may be: more than a page, so that some have their headers
@@ -31,6 +32,22 @@ pub(crate) struct Flow {
     pub(crate) protocol: u8,
     pub(crate) ports: Ports,
     pub(crate) sequence: u32,
+}
+
+impl Flow {
+    /// The flow, or the way back for a reply.
+    fn directed(self, is_reply: bool) -> Self {
+        if !is_reply {
+            return self;
+        }
+        Self {
+            from: self.from.other(),
+            source: self.destination,
+            destination: self.source,
+            ports: self.ports.reversed(),
+            ..self
+        }
+    }
 }
 
 /// Frames that belong together.
@@ -99,6 +116,13 @@ impl<'a> Grammar<'a> {
         }
     }
 
+    /// A number for the fragments of a packet.
+    fn next_id(&mut self) -> u32 {
+        let id = self.id;
+        self.id = id.wrapping_add(1);
+        id
+    }
+
     pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.rng.usize(..from.len())]
     }
@@ -109,15 +133,10 @@ impl<'a> Grammar<'a> {
 
     /// Its port, if there is a rule for this protocol and helper.
     pub(crate) fn ruled(&mut self, protocol: Protocol, helper: Option<&str>) -> Option<u16> {
-        let is_such = |rule: &&Rule| {
+        let rules = self.rules.iter().filter(|rule| {
             rule.protocol == protocol && helper.is_none_or(|helper| rule.helper == helper)
-        };
-        let ports: Vec<_> = self
-            .rules
-            .iter()
-            .filter(is_such)
-            .map(|rule| rule.port)
-            .collect();
+        });
+        let ports: Vec<_> = rules.map(|rule| rule.port).collect();
         (!ports.is_empty()).then(|| self.pick(&ports))
     }
 
@@ -222,12 +241,7 @@ impl<'a> Grammar<'a> {
             };
             self.tcp(&flow, reply, flags)
         } else {
-            let ports = if reply {
-                flow.ports.reversed()
-            } else {
-                flow.ports
-            };
-            self.datagram(ports)
+            self.datagram(flow.directed(reply).ports)
         };
         self.sent(&flow, reply, segment, false)
     }
@@ -245,20 +259,16 @@ impl<'a> Grammar<'a> {
     fn tcp(&mut self, flow: &Flow, reply: bool, flags: u8) -> Segment {
         // The reply's numbers are derived from the flow's, so that a
         // handshake's fit together.
-        let theirs = flow.sequence.rotate_left(7);
-        let near = |rng: &mut Rng| u32::from(rng.u8(..) & 1);
-        let (ports, [sequence, acknowledged]) = if reply {
-            (flow.ports.reversed(), [theirs, flow.sequence])
-        } else {
-            (flow.ports, [flow.sequence, theirs])
-        };
-        let sequence = match flags & SYN {
-            0 => sequence.wrapping_add(near(&mut self.rng)),
-            _ => sequence,
-        };
-        let acknowledged = match flags & ACK {
+        let mut numbers = [flow.sequence, flow.sequence.rotate_left(7)];
+        if reply {
+            numbers.reverse();
+        }
+        if flags & SYN == 0 {
+            numbers[0] = numbers[0].wrapping_add(u32::from(self.rng.u8(..) & 1));
+        }
+        numbers[1] = match flags & ACK {
             0 => 0,
-            _ => acknowledged.wrapping_add(1),
+            _ => numbers[1].wrapping_add(1),
         };
         let options = match self.rng.u8(..8) {
             0 => vec![2, 4, 5, 0xb4],
@@ -275,7 +285,7 @@ impl<'a> Grammar<'a> {
             0 => self.payload(),
             _ => Vec::new(),
         };
-        Segment::tcp(ports, [sequence, acknowledged], flags)
+        Segment::tcp(flow.directed(reply).ports, numbers, flags)
             .options(options)
             .payload(&payload)
     }
@@ -299,105 +309,11 @@ impl<'a> Grammar<'a> {
         self.bytes(count)
     }
 
-    /// An ICMP error about a flow, from the other side or from the same.
-    fn error(&mut self) -> Step {
-        let Some(flow) = self.some_flow() else {
-            return self.opening();
-        };
-        let (from, source, destination) = if self.rng.u8(..6) == 0 {
-            (flow.from, flow.source, flow.destination)
-        } else {
-            (flow.from.other(), flow.destination, flow.source)
-        };
-        let about_reply = self.rng.u8(..6) == 0;
-        let segment = if flow.protocol == TCP {
-            self.tcp(&flow, about_reply, SYN)
-        } else {
-            let ports = if about_reply {
-                flow.ports.reversed()
-            } else {
-                flow.ports
-            };
-            Segment::udp(ports, &[])
-        };
-        let quoted = if about_reply {
-            Packet::plain(flow.destination, flow.source, segment)
-        } else {
-            Packet::plain(flow.source, flow.destination, segment)
-        };
-        let mut quoted = quoted.whole(self.rng.u16(..));
-        quoted.truncate(self.rng.usize(24..=quoted.len()));
-        let (protocol, kinds) = match self.family {
-            Family::V4 => (ICMP, [3, 4, 5, 11, 12]),
-            Family::V6 => (ICMPV6, [1, 2, 3, 4, 137]),
-        };
-        let kind = self.pick(&kinds);
-        let mut bytes = vec![kind, self.rng.u8(..4), 0, 0, 0, 0, 0, 0];
-        bytes.extend(quoted);
-        let error = Flow {
-            from,
-            source,
-            destination,
-            protocol,
-            ..flow
-        };
-        self.sent(&error, false, Segment::icmp(protocol, bytes), false)
-    }
-
-    /// What no helper rule is about, often with something inside that one would
-    /// be about.
-    fn stranger(&mut self) -> Step {
-        let flow = self.flow(TCP);
-        let tag = self.rng.u32(..);
-        let inner = match self.rng.u8(..3) {
-            0 => self.tcp(&flow, false, SYN),
-            1 => Segment::udp(flow.ports, &[]),
-            _ => Segment::udp(flow.ports, &[0; 8]),
-        };
-        let transport = inner.between(flow.source, flow.destination);
-        let inner_packet = Packet::plain(flow.source, flow.destination, inner);
-        let whole = inner_packet.whole(self.rng.u16(..));
-        let in_ip = match self.family {
-            Family::V4 => 4,
-            Family::V6 => 41,
-        };
-        let (echo, icmp) = match self.family {
-            Family::V4 => (8, ICMP),
-            Family::V6 => (128, ICMPV6),
-        };
-        let segment = match self.rng.u8(..10) {
-            0 => Segment::udp_lite(flow.ports, &[0; 4]),
-            1 => Segment::sctp(flow.ports, tag | 1),
-            2 => Segment::icmp(icmp, vec![echo, 0, 0, 0, 1, 2, 3, 4]),
-            // Ports, as it were.
-            3 => Segment::icmp(icmp, [vec![echo, 0, 0, 0], transport].concat()),
-            4 => {
-                let number = if self.rng.bool() { TCP } else { UDP };
-                let mut header = vec![number, 4, 0, 0];
-                header.extend([0x12; 20]);
-                Segment::raw(AH, [header, transport].concat())
-            }
-            5 => Segment::raw(ESP, transport),
-            6 => Segment::raw(GRE, [vec![0, 0, 8, 0], whole].concat()),
-            7 => Segment::raw(in_ip, whole),
-            8 => Segment::raw(59, transport),
-            _ => {
-                let number = self.pick(&[2, 33, 89, 103, 112, 200, 253, 255, UDP_LITE, SCTP, GRE]);
-                Segment::raw(number, transport)
-            }
-        };
-        self.sent(&flow, false, segment, false)
-    }
-
     /// The step of one packet: in which headers, in how many fragments, how
     /// damaged.
     fn sent(&mut self, flow: &Flow, reply: bool, segment: Segment, opens: bool) -> Step {
-        let (from, source, destination) = if reply {
-            (flow.from.other(), flow.destination, flow.source)
-        } else {
-            (flow.from, flow.source, flow.destination)
-        };
-        let mut packet = Packet::plain(source, destination, segment);
+        let way = flow.directed(reply);
+        let mut packet = Packet::plain(way.source, way.destination, segment);
         if self.rng.u8(..4) == 0 {
             match self.family {
                 Family::V4 => packet.options = self.options(),
@@ -417,13 +333,9 @@ impl<'a> Grammar<'a> {
             if cut.is_clean && cut.pieces.len() > 1 && is_plain && opens && tags.is_empty() {
                 fragmented = Some(*flow);
             }
-            let id = self.id;
-            self.id = id.wrapping_add(1);
-            packets.extend(
-                cut.pieces
-                    .iter()
-                    .map(|piece| packet.fragment(kept, id, piece)),
-            );
+            let id = self.next_id();
+            let pieces = cut.pieces.iter();
+            packets.extend(pieces.map(|piece| packet.fragment(kept, id, piece)));
         } else {
             packets.push(packet.whole(self.rng.u16(..)));
         }
@@ -438,7 +350,7 @@ impl<'a> Grammar<'a> {
             .iter()
             .map(|packet| Frame {
                 may_wait,
-                ..Frame::new(from, family, &tags, packet)
+                ..Frame::new(way.from, family, &tags, packet)
             })
             // A packet socket sends nothing that is only an Ethernet header.
             .filter(|frame| (15..=14 + MTU).contains(&frame.bytes.len()));
@@ -447,112 +359,6 @@ impl<'a> Grammar<'a> {
             frames: frames.collect(),
             fragmented,
         }
-    }
-
-    /// Rarely any. Number 0 says nothing but a priority (IEEE 802.1Q), and the
-    /// kernel takes such a frame for an untagged one.
-    fn tags(&mut self) -> Vec<(u16, u16)> {
-        if self.rng.u8(..25) > 0 {
-            return Vec::new();
-        }
-        let count = if self.rng.u8(..4) == 0 { 2 } else { 1 };
-        let tag = |grammar: &mut Self| {
-            let kind = grammar.pick(&[0x8100, 0x8100, 0x88a8]);
-            let control = grammar.pick(&[0, 0, 0xe000, 5]);
-            (kind, control)
-        };
-        (0..count).map(|_| tag(self)).collect()
-    }
-
-    fn options(&mut self) -> Vec<u8> {
-        match self.rng.u8(..6) {
-            0 | 1 => vec![1; 4 * self.rng.usize(1..=10)],
-            // Router alert (RFC 2113), record route, timestamp (RFC 791).
-            2 => vec![148, 4, 0, 0],
-            3 => vec![7, 7, 4, 0, 0, 0, 0, 0],
-            4 => vec![68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-            _ => {
-                let count = 4 * self.rng.usize(1..=10);
-                self.bytes(count)
-            }
-        }
-    }
-
-    fn chain(&mut self) -> Vec<Extension> {
-        let count = match self.rng.u8(..12) {
-            0..6 => 1,
-            6..9 => 2,
-            9 | 10 => self.rng.usize(3..8),
-            _ => self.rng.usize(8..20),
-        };
-        (0..count).map(|_| self.extension()).collect()
-    }
-
-    fn extension(&mut self) -> Extension {
-        let often = [
-            HOP_BY_HOP,
-            ROUTING,
-            DESTINATION_OPTIONS,
-            DESTINATION_OPTIONS,
-            FRAGMENT,
-            AH,
-        ];
-        let number = match self.rng.u8(..20) {
-            0 => self.pick(&[MOBILITY, ESP, 59, 139, 140, 253]),
-            _ => self.pick(&often),
-        };
-        let units = match self.rng.u8(..20) {
-            0 => self.rng.u8(4..60),
-            _ => self.rng.u8(..3),
-        };
-        let length = 8 * (usize::from(units) + 1);
-        let bytes = match number {
-            HOP_BY_HOP | DESTINATION_OPTIONS => {
-                let mut bytes = vec![0, units];
-                // PadN, as many as it takes (RFC 8200, 4.2); sometimes an option
-                // that nobody knows, to be skipped.
-                while bytes.len() < length {
-                    let left = length - bytes.len();
-                    if left == 1 {
-                        bytes.push(0);
-                    } else {
-                        let inner = (left - 2).min(7);
-                        let kind = if self.rng.u8(..12) == 0 { 0x1e } else { 1 };
-                        bytes.extend([kind, u8::try_from(inner).expect("small")]);
-                        bytes.resize(bytes.len() + inner, 0);
-                    }
-                }
-                bytes
-            }
-            ROUTING => {
-                let kind = self.pick(&[0, 2, 4, 253]);
-                let left = self.pick(&[0, 0, 1]);
-                let mut bytes = vec![0, units, kind, left];
-                bytes.resize(length, 0);
-                bytes
-            }
-            // An atomic one (RFC 6946), or one that lacks its others.
-            FRAGMENT => {
-                let offset = self.pick(&[0, 0, 0, 1, 8, 0x60]);
-                let mut bytes = vec![0, 0, 0, offset];
-                let id = self.id;
-                self.id = id.wrapping_add(1);
-                bytes.extend(id.to_be_bytes());
-                bytes
-            }
-            // In units of four bytes, without the first two (RFC 4302, 2.2).
-            AH => {
-                let mut bytes = vec![0, units * 2 + 1];
-                bytes.resize(4 * (usize::from(units) * 2 + 3), 7);
-                bytes
-            }
-            _ => {
-                let mut bytes = vec![0, units];
-                bytes.resize(length, 1);
-                bytes
-            }
-        };
-        Extension { number, bytes }
     }
 }
 
