@@ -7,7 +7,7 @@ use std::{
 
 use conntrack_agent::{
     config::{Attach, Config},
-    kernel::{AgentId, Binding, Build, Instance, MarkBits, Nft, Pins, Usable},
+    kernel::{AgentId, Binding, Build, Instance, Nft, Pins, Usable},
     model::RouterId,
     port_table::Write,
     reconcile::{Host, Kernel},

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use conntrack_agent::{
-    config::{Interfaces, XdpInterfaces},
     kernel::BindingState,
     model::RouterId,
     port_table::Write,
