@@ -7,7 +7,7 @@
 //! found, reaped and renewed as a link is.
 
 mod clsact;
-mod filter;
+pub(super) mod filter;
 mod hooks;
 mod pin;
 mod target;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use self::chains::BindingChain;
 use super::{
-    AgentId, BindingCarriers, Carrier, Error, MarkBits, Netns, Nft,
+    AgentId, BindingCarriers, Carrier, Error, MarkBits, Netns, Nft, foreign_rules,
     netfilter::{self, Dump, TableState},
     nft::{NftChange, NftFailure, NftObject, TableFamily},
     wait_for_programs,
@@ -238,7 +238,7 @@ impl Binding {
     /// [`Error::Table`] if it can't be determined.
     pub fn is_beside_nat(&self, netns: &Netns) -> Result<bool, Error> {
         netns.enter(|| {
-            netfilter::has_nat(TABLE_PREFIX).map_err(|source| Error::Table {
+            foreign_rules::has_nat(TABLE_PREFIX).map_err(|source| Error::Table {
                 place: netns.name().to_owned(),
                 table: "nat".into(),
                 source,

@@ -5,11 +5,8 @@
 //! business. It is only made comparable, so that a table can be recognised as
 //! equal to another that nft made.
 
-mod expression;
 mod listing;
 mod message;
-mod nat;
-mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -18,9 +15,9 @@ use std::io;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 use super::netlink::receive_from_kernel;
-use message::{DumpPart, ObjectKind, Reply, answers, request, write_attribute};
-pub(super) use nat::has_nat;
-pub(super) use rules::ruleset;
+pub(super) use listing::Listing;
+pub(super) use message::{DumpPart, NAME_OF_TYPE, ObjectKind, SET, TABLE, attributes};
+use message::{Reply, answers, request, write_attribute};
 
 /// The number of attempts to read a table that changes meanwhile.
 const ATTEMPTS: usize = 3;
@@ -112,7 +109,7 @@ impl<'a> Reading<'a> {
             ObjectKind::Rule,
         ] {
             self.each(kind, None, |part| {
-                if let (ObjectKind::Set, Some(name)) = (kind, part.attribute(message::SET)?) {
+                if let (ObjectKind::Set, Some(name)) = (kind, part.attribute(SET)?) {
                     sets.push(name.to_vec());
                 }
                 part.write(&mut dump)
@@ -128,7 +125,7 @@ impl<'a> Reading<'a> {
             // `net/netfilter/nft_set_hash.c`), so the elements' order says
             // nothing.
             elements.sort_unstable();
-            write_attribute(message::SET, &set, &mut dump);
+            write_attribute(SET, &set, &mut dump);
             for element in elements {
                 write_attribute(0, &element, &mut dump);
             }

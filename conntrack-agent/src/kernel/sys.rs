@@ -92,3 +92,33 @@ unsafe fn bpf_descriptor<T>(command: libc::c_long, attributes: &mut T) -> io::Re
 fn number(descriptor: &impl AsFd) -> u32 {
     descriptor.as_fd().as_raw_fd().cast_unsigned()
 }
+
+/// Reads a socket option that is a struct of the caller's size. Returns the number of
+/// bytes that the kernel has written.
+///
+/// # Errors
+/// The error of getsockopt(2).
+pub(super) fn socket_option(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: &mut [u8],
+) -> io::Result<usize> {
+    let mut length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    // SAFETY: the kernel writes at most `length` bytes to `value`, which has as many,
+    // and a number to `length`; both live until it returns.
+    #[expect(unsafe_code, reason = "the option has no safe form")]
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            value.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    usize::try_from(length).map_err(io::Error::other)
+}

@@ -31,8 +31,8 @@ use crate::kernel::{
 };
 
 /// The attributes `TCA_KIND` and `TCA_OPTIONS`, include/uapi/linux/rtnetlink.h.
-const TCA_KIND: u16 = 1;
-const TCA_OPTIONS: u16 = 2;
+pub(in crate::kernel) const TCA_KIND: u16 = 1;
+pub(in crate::kernel) const TCA_OPTIONS: u16 = 2;
 
 /// The attributes `TCA_BPF_NAME` and `TCA_BPF_ID`,
 /// `include/uapi/linux/pkt_cls.h`.
@@ -132,7 +132,7 @@ pub(super) fn name(agent: AgentId, made_qdisc: bool) -> String {
 }
 
 /// Returns the interfaces that have a qdisc for ingress, with its kind.
-pub(super) fn qdiscs(route: &mut Route) -> io::Result<BTreeMap<u32, String>> {
+pub(in crate::kernel) fn qdiscs(route: &mut Route) -> io::Result<BTreeMap<u32, String>> {
     let ask = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
     let found = route.dump(&ask, |qdisc| {
         let (header, attributes) = split(qdisc)?;
@@ -159,6 +159,16 @@ pub(super) fn programs_of(
 }
 
 pub(super) fn filters(route: &mut Route, index: u32) -> io::Result<Vec<Filter>> {
+    filters_as(route, index, read)
+}
+
+/// Returns the filters on an interface with a qdisc, as `read` understands the
+/// messages' payload.
+pub(in crate::kernel) fn filters_as<T>(
+    route: &mut Route,
+    index: u32,
+    mut read: impl FnMut(&[u8]) -> Result<T, DecodeError>,
+) -> io::Result<Vec<T>> {
     let header = TcHeader {
         index: index.cast_signed(),
         parent: PARENT,
@@ -195,7 +205,7 @@ fn read(filter: &[u8]) -> Result<Filter, DecodeError> {
     Ok(read)
 }
 
-fn split(message: &[u8]) -> Result<(TcHeader, &[u8]), DecodeError> {
+pub(in crate::kernel) fn split(message: &[u8]) -> Result<(TcHeader, &[u8]), DecodeError> {
     let header = TcHeader::parse(message)?;
     Ok((header, message.get(HEADER..).unwrap_or_default()))
 }

@@ -12,7 +12,7 @@ use super::{
 const ATTEMPTS: usize = 20;
 
 /// One attempt to list objects.
-pub(super) struct Listing {
+pub(in crate::kernel) struct Listing {
     reading: Reading<'static>,
     /// The generation of the ruleset when its first object was listed.
     generation: Option<[u8; 2]>,
@@ -21,7 +21,9 @@ pub(super) struct Listing {
 impl Listing {
     /// Returns what `look` makes of a listing of the calling thread's network
     /// namespace; `look` returns `None` if something changed meanwhile.
-    pub(super) fn whole<T>(look: impl Fn(&mut Self) -> io::Result<Option<T>>) -> io::Result<T> {
+    pub(in crate::kernel) fn whole<T>(
+        look: impl Fn(&mut Self) -> io::Result<Option<T>>,
+    ) -> io::Result<T> {
         for _ in 0..ATTEMPTS {
             let mut listing = Self {
                 reading: Reading::new("")?,
@@ -35,7 +37,7 @@ impl Listing {
     }
 
     /// Passes all objects of a kind to `take`. Returns false if something changed.
-    pub(super) fn each(
+    pub(in crate::kernel) fn each(
         &mut self,
         kind: ObjectKind,
         mut take: impl FnMut(&DumpPart<'_>) -> io::Result<()>,

@@ -23,18 +23,18 @@ const GENERAL: usize = 4;
 
 /// The attribute with the table's name, 1 in every message (`NFTA_TABLE_NAME`,
 /// `NFTA_CHAIN_TABLE`, …).
-pub(super) const TABLE: u16 = 1;
+pub(in crate::kernel) const TABLE: u16 = 1;
 /// The attributes `NFTA_SET_NAME` and `NFTA_SET_ELEM_LIST_SET`.
-pub(super) const SET: u16 = 2;
+pub(in crate::kernel) const SET: u16 = 2;
 /// The attribute `NFTA_SET_ELEM_LIST_ELEMENTS`.
 const ELEMENTS: u16 = 3;
 
 /// The attribute `NFTA_CHAIN_TYPE`: "filter", "nat" or "route".
-pub(super) const NAME_OF_TYPE: u16 = 7;
+pub(in crate::kernel) const NAME_OF_TYPE: u16 = 7;
 
 /// A kind of object in a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ObjectKind {
+pub(in crate::kernel) enum ObjectKind {
     Table,
     Chain,
     Object,
@@ -132,7 +132,7 @@ pub(super) enum Reply<'a> {
 
 /// The kernel's description of one object.
 #[derive(Debug)]
-pub(super) struct DumpPart<'a> {
+pub(in crate::kernel) struct DumpPart<'a> {
     kind: ObjectKind,
     /// The family of the table.
     pub family: u8,
@@ -214,7 +214,7 @@ impl<'a> DumpPart<'a> {
     ///
     /// # Errors
     /// An error if it is damaged.
-    pub(super) fn attribute(&self, wanted: u16) -> io::Result<Option<&'a [u8]>> {
+    pub(in crate::kernel) fn attribute(&self, wanted: u16) -> io::Result<Option<&'a [u8]>> {
         for attribute in attributes(self.attributes) {
             let (kind, value) = attribute?;
             if kind & !NLA_F_NESTED == wanted {
@@ -261,7 +261,9 @@ pub(super) fn write_attribute(kind: u16, value: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Returns each attribute's type, with the flag for nested ones, and its value.
-pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = io::Result<(u16, &[u8])>> {
+pub(in crate::kernel) fn attributes(
+    bytes: &[u8],
+) -> impl Iterator<Item = io::Result<(u16, &[u8])>> {
     let mut offset = 0;
     NlasIterator::new(bytes).map(move |attribute| {
         let attribute: NlaBuffer<&[u8]> = attribute.map_err(damaged)?;

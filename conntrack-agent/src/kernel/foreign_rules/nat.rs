@@ -2,11 +2,8 @@
 
 use std::io;
 
-use super::{
-    listing::Listing,
-    message::{DumpPart, NAME_OF_TYPE, ObjectKind, TABLE},
-};
-use crate::kernel::legacy;
+use super::legacy;
+use crate::kernel::netfilter::{DumpPart, Listing, NAME_OF_TYPE, ObjectKind, TABLE};
 
 /// The families `NFPROTO_INET` and `NFPROTO_IPV4`,
 /// include/uapi/linux/netfilter.h.
@@ -21,7 +18,7 @@ const FAMILIES: [u8; 2] = [1, 2];
 /// The error of netlink(7): EPERM without `CAP_NET_ADMIN`; an answer that can't
 /// be read.
 pub(in crate::kernel) fn has_nat(ours: &str) -> io::Result<bool> {
-    Ok(legacy::has_table(legacy::IPV4_TABLES, "nat")? || has_chain(ours)?)
+    Ok(legacy::tables(legacy::IPV4_TABLES)?.contains("nat") || has_chain(ours)?)
 }
 
 fn has_chain(ours: &str) -> io::Result<bool> {

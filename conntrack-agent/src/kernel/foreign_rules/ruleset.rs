@@ -1,5 +1,5 @@
 //! The actions of other tools' rules that concern the agent, in terms that serve
-//! nftables and both iptables.
+//! nftables, both iptables and tc.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,12 +7,12 @@ use std::{
 };
 
 /// A table, by its family and its name: `ip raw` of nftables, which is iptables-nft's
-/// too, or `iptables-legacy raw`.
+/// too, or `iptables-legacy raw`. For tc, it stands for an interface: `tc qr-1`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TableName {
     /// The family of its packets, or the tool that it belongs to.
     pub family: &'static str,
-    /// The table's name.
+    /// The table's name, or the interface's.
     pub name: String,
 }
 
@@ -29,6 +29,9 @@ pub enum Hook {
     /// classifier (`sch_handle_ingress` comes before `nf_ingress` in
     /// `__netif_receive_skb_core`, net/core/dev.c).
     Ingress,
+    /// Packets come from an interface by tc filters of this priority: behind tcx
+    /// programs, and before or behind the classifier where it is a tc filter too.
+    TcFilter(u16),
     /// Packets come from prerouting, with this priority.
     Prerouting(i32),
     /// Packets come from prerouting by NAT, with this priority among nat chains.
@@ -62,6 +65,11 @@ pub enum RuleAction {
     ReadsMark(u32),
     /// The rule changes `skb->priority`.
     WritesPriority,
+    /// The rule keeps packets from getting a connection.
+    SetsUntracked,
+    /// The rule translates the connection's addresses or ports: then no further nat
+    /// chain of the hook is passed (`nf_nat_inet_fn`, `net/netfilter/nf_nat_core.c`).
+    Translates,
     /// The rule does this only to packets that have a connection: `meta mark set ct
     /// mark`, say.
     WithConnection(Box<RuleAction>),
@@ -71,6 +79,16 @@ pub enum RuleAction {
     JumpsByMap,
 }
 
+/// The packets that a rule is plainly limited to. What is limited in another way,
+/// like by a set or by the rule that jumps to it, counts as not limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleScope {
+    /// The number of the transport protocol.
+    pub protocol: Option<u8>,
+    /// The destination port.
+    pub port: Option<u16>,
+}
+
 /// A rule with at least one action that concerns the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForeignRule {
@@ -78,8 +96,13 @@ pub struct ForeignRule {
     pub table: TableName,
     /// The rule's chain.
     pub chain: String,
+    /// The rule's handle in nftables and tc; for legacy iptables, its number in the
+    /// chain.
+    pub handle: u64,
+    /// The packets that it is plainly limited to.
+    pub scope: RuleScope,
     /// The rule's actions, first to last.
-    pub deeds: Vec<RuleAction>,
+    pub actions: Vec<RuleAction>,
 }
 
 /// A namespace's chains, and its rules that concern the agent.
@@ -92,12 +115,10 @@ pub struct Ruleset {
 }
 
 impl Ruleset {
-    /// Joins two rulesets.
-    #[must_use]
-    pub fn and(mut self, other: Self) -> Self {
+    /// Adds the chains and rules of another ruleset.
+    pub(super) fn extend(&mut self, other: Self) {
         self.chains.extend(other.chains);
         self.rules.extend(other.rules);
-        self
     }
 
     /// Returns the ruleset without one table.
@@ -134,7 +155,7 @@ impl Ruleset {
             }
             for rule in rules.get(&key).into_iter().flatten() {
                 found.push(*rule);
-                for action in &rule.deeds {
+                for action in &rule.actions {
                     match action {
                         RuleAction::Jumps(to) => left.push((key.0, to)),
                         RuleAction::JumpsByMap => left.extend(
@@ -175,7 +196,9 @@ mod tests {
         ForeignRule {
             table: table("t"),
             chain: chain.into(),
-            deeds: vec![action],
+            handle: 1,
+            scope: RuleScope::default(),
+            actions: vec![action],
         }
     }
 

@@ -3,11 +3,11 @@
 use std::{collections::BTreeSet, io};
 
 use super::{
-    expression::{CT_HELPER, deeds, number, text},
-    listing::Listing,
-    message::{DumpPart, NAME_OF_TYPE, ObjectKind, SET, TABLE},
+    bytes::text,
+    expression::{CT_HELPER, actions, number},
+    ruleset::{Chain, ForeignRule, Hook, Ruleset, TableName},
 };
-use crate::kernel::ruleset::{Chain, ForeignRule, Hook, Ruleset, TableName};
+use crate::kernel::netfilter::{DumpPart, Listing, NAME_OF_TYPE, ObjectKind, SET, TABLE};
 
 /// The limit of rules kept that concern the agent; iptables is slow long before it.
 const MOST_RULES: usize = 1 << 20;
@@ -19,8 +19,10 @@ const CHAIN_HOOK: u16 = 4;
 const HOOK_NUMBER: u16 = 1;
 const HOOK_PRIORITY: u16 = 2;
 
-/// The attributes `NFTA_RULE_CHAIN` and `_EXPRESSIONS`, and `NFTA_SET_OBJ_TYPE`.
+/// The attributes `NFTA_RULE_CHAIN`, `_HANDLE` and `_EXPRESSIONS`, and
+/// `NFTA_SET_OBJ_TYPE`.
 const RULE_CHAIN: u16 = 2;
+const RULE_HANDLE: u16 = 3;
 const RULE_EXPRESSIONS: u16 = 4;
 const SET_OBJECTS: u16 = 15;
 
@@ -39,7 +41,7 @@ const NETDEV_INGRESS: u32 = 0;
 /// # Errors
 /// The error of netlink(7): EPERM without `CAP_NET_ADMIN`; an answer that can't be
 /// read.
-pub(in crate::kernel) fn ruleset() -> io::Result<Ruleset> {
+pub(super) fn ruleset() -> io::Result<Ruleset> {
     Listing::whole(attempt)
 }
 
@@ -64,19 +66,23 @@ fn attempt(listing: &mut Listing) -> io::Result<Option<Ruleset>> {
             return Ok(());
         };
         let expressions = part.attribute(RULE_EXPRESSIONS)?.unwrap_or_default();
-        let deeds = deeds(expressions, |set| {
+        let (scope, actions) = actions(expressions, |set| {
             helper_maps.contains(&(table.clone(), set.to_vec()))
         })?;
-        if !deeds.is_empty() {
+        if !actions.is_empty() {
             if found.rules.len() >= MOST_RULES {
                 return Err(io::Error::other(
                     "more rules do what concerns the agent than it keeps",
                 ));
             }
+            let handle = part.attribute(RULE_HANDLE)?;
+            let handle = handle.and_then(|handle| handle.try_into().ok());
             found.rules.push(ForeignRule {
                 table,
                 chain,
-                deeds,
+                handle: handle.map_or(0, u64::from_be_bytes),
+                scope,
+                actions,
             });
         }
         Ok(())
