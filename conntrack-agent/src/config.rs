@@ -32,7 +32,7 @@ use crate::{
 pub use api::{ApiConfig, ApiLimits, MetricsAddress, Tcp};
 pub use carrier::{CarrierChoice, Nat};
 pub use interfaces::Interfaces;
-pub use xdp::{AttachXdp, XdpEntry, XdpInterfaces};
+pub use xdp::{XdpEntry, XdpInterfaces};
 
 /// The path of the configuration if no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/conntrack-agent/agent.toml";

@@ -28,12 +28,10 @@ mod shared;
 mod sys;
 mod wait;
 mod watch;
+mod xdp;
 
 pub use agent_id::AgentId;
-pub use attachment::{
-    AttachMode, Attachment, Hooks, Ingress, Occupant, OnHook, Pin, XdpMode, XdpOutcome, XdpPin,
-    XdpProgram, unpin,
-};
+pub use attachment::{AttachMode, Attachment, Hooks, Ingress, Occupant, OnHook, Pin, unpin};
 pub use binding::{Binding, BindingState, TABLE_PREFIX, remove_binding_of};
 pub(crate) use bpffs::remove_if_empty;
 pub use bpffs::{ensure_mounted, is_bpffs, is_unused, require_mounted};
@@ -57,3 +55,4 @@ pub use router_namespaces::RouterNamespaces;
 pub(crate) use sys::share_heaps;
 pub(crate) use wait::wait_for_programs;
 pub use watch::{DirtyRouters, PinnedLinks, Places, Watch, WatchError};
+pub use xdp::{XdpClassifier, XdpMode, XdpOutcome, XdpPin, XdpProgram};

@@ -11,6 +11,7 @@ pub mod memory;
 mod observed;
 mod pass;
 mod tally;
+mod xdp;
 
 pub use apply::{ApplyError, Done, Scope, apply};
 pub use diff::{Desired, Unreachable, diff};
@@ -18,8 +19,7 @@ pub use effect::Effect;
 pub use host::Host;
 pub use kernel::Kernel;
 pub use memory::Memory;
-pub use observed::{
-    CarrierState, InstanceState, InterfaceState, NamespaceState, Observed, Obstacle, XdpState,
-};
+pub use observed::{CarrierState, InstanceState, InterfaceState, NamespaceState, Observed};
 pub use pass::{Reconciler, Summary, Trouble};
 pub use tally::{EffectKind, EffectTally};
+pub use xdp::{MemoryXdp, Obstacle, XdpEffect, XdpState};

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 
 use conntrack_agent::{
-    config::{AttachXdp, Interfaces, XdpEntry, XdpInterfaces},
+    config::{Interfaces, XdpEntry, XdpInterfaces},
     kernel::Error,
     model::{Destination, Protocol, RouterId},
     port_table::{Amendment, Image, PartialTable, Wanted},
@@ -79,7 +79,7 @@ enum Act {
     /// Configures the patterns of the classified interfaces.
     Classify(&'static [&'static str]),
     /// Configures the interfaces that get the XDP program too.
-    ClassifyByXdp(&'static [(&'static str, AttachXdp)]),
+    ClassifyByXdp(&'static [(&'static str, XdpMode)]),
     /// Rebuilds the agent's program.
     Rebuild,
     /// Gives the agent the next ABI.
@@ -166,7 +166,7 @@ trait World {
 /// The names of effects.
 fn kinds(effects: &[Effect]) -> Vec<String> {
     let name = |effect: &Effect| {
-        let text = format!("{effect:?}");
+        let text = format!("{effect:?}").replacen("Xdp(", "Xdp", 1);
         let end = text.find(|c: char| !c.is_alphanumeric());
         text[..end.unwrap_or(text.len())].to_owned()
     };
@@ -207,8 +207,8 @@ fn interfaces(patterns: &[&str]) -> Interfaces {
     Interfaces::matching(&patterns).expect("good patterns")
 }
 
-fn xdp_interfaces(entries: &[(&str, AttachXdp)]) -> XdpInterfaces {
-    let entry = |(name, attach): &(&str, AttachXdp)| XdpEntry {
+fn xdp_interfaces(entries: &[(&str, XdpMode)]) -> XdpInterfaces {
+    let entry = |(name, attach): &(&str, XdpMode)| XdpEntry {
         name: (*name).to_owned(),
         attach: *attach,
     };

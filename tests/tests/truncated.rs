@@ -122,6 +122,7 @@ fn truncated_frames_are_nobodys_and_scattered_ones_are_read() {
     let mut found = hooks.look(&netns).unwrap().into_iter();
     let ingress = found.find(|ingress| ingress.interface.name == "in0");
     let attachment = Attachment {
+        namespace: "router".into(),
         interface: ingress.expect("in0").interface,
         pin: lab.dir().bpf_dir().join("link"),
     };

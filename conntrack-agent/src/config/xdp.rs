@@ -12,27 +12,7 @@ pub struct XdpEntry {
     /// The pattern of the interfaces' names.
     pub name: String,
     /// The mode of the XDP program that they get in front of the tc program.
-    pub attach: AttachXdp,
-}
-
-/// The source from which the XDP program gets packets.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-pub enum AttachXdp {
-    /// The interface's driver, if it supports XDP.
-    #[serde(rename = "xdp")]
-    Native,
-    /// The network stack, whatever the driver.
-    #[serde(rename = "xdp-generic")]
-    Generic,
-}
-
-impl From<AttachXdp> for XdpMode {
-    fn from(wanted: AttachXdp) -> Self {
-        match wanted {
-            AttachXdp::Native => Self::Native,
-            AttachXdp::Generic => Self::Generic,
-        }
-    }
+    pub attach: XdpMode,
 }
 
 /// The interfaces that get an XDP program too, each with its mode.
@@ -48,7 +28,7 @@ impl XdpInterfaces {
         let (mut good, mut faults) = (Vec::new(), Vec::new());
         for (index, entry) in entries.iter().enumerate() {
             match pattern(&entry.name) {
-                Ok(pattern) => good.push((Interfaces::one(pattern), entry.attach.into())),
+                Ok(pattern) => good.push((Interfaces::one(pattern), entry.attach)),
                 Err(fault) => faults.push(format!("interface {}: name = {fault}", index + 1)),
             }
         }
@@ -78,7 +58,7 @@ impl XdpInterfaces {
 mod tests {
     use super::*;
 
-    fn entry(name: &str, attach: AttachXdp) -> XdpEntry {
+    fn entry(name: &str, attach: XdpMode) -> XdpEntry {
         let name = name.into();
         XdpEntry { name, attach }
     }
@@ -86,9 +66,9 @@ mod tests {
     #[test]
     fn the_first_entry_that_matches_says_the_mode() {
         let interfaces = XdpInterfaces::of(&[
-            entry("qg-1*", AttachXdp::Generic),
-            entry("qg-*", AttachXdp::Native),
-            entry("qg-2", AttachXdp::Generic),
+            entry("qg-1*", XdpMode::Generic),
+            entry("qg-*", XdpMode::Native),
+            entry("qg-2", XdpMode::Generic),
         ])
         .unwrap();
         for (name, expected) in [
@@ -107,9 +87,9 @@ mod tests {
     #[test]
     fn every_pattern_that_is_none_is_named() {
         let faults = XdpInterfaces::of(&[
-            entry("", AttachXdp::Native),
-            entry("ok", AttachXdp::Native),
-            entry("q[", AttachXdp::Generic),
+            entry("", XdpMode::Native),
+            entry("ok", XdpMode::Native),
+            entry("q[", XdpMode::Generic),
         ])
         .unwrap_err();
         assert_eq!(faults.len(), 2, "{faults:?}");

@@ -1,7 +1,6 @@
-//! An instance's programs on the ingress of an interface: the tc program and, in front of it,
-//! where that is wanted and possible, the XDP program.
+//! An instance's tc program on the ingress of an interface.
 //!
-//! The tc program is attached in one of two ways. Since Linux 6.6 it has a **tcx** link, which a
+//! It is attached in one of two ways. Since Linux 6.6 it has a **tcx** link, which a
 //! pin keeps. On older kernels it has a **tc filter** (`cls_bpf`, as on a clsact qdisc), which
 //! its interface keeps; in place of the link's pin there is a folder, so that the filter is
 //! found, reaped and renewed as a link is.
@@ -12,15 +11,12 @@ mod hooks;
 mod pin;
 mod target;
 mod tcx;
-mod xdp;
-mod xdp_program;
 
-use super::Interface;
+use super::{Interface, XdpProgram};
 pub use hooks::{Hooks, Occupant, OnHook};
 pub use pin::{Pin, remove as unpin};
 pub use target::Attachment;
-pub use xdp::{XdpOutcome, XdpPin};
-pub use xdp_program::{XdpMode, XdpProgram};
+pub(super) use target::Target;
 
 /// The way in which programs are attached to an interface's ingress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,30 +8,21 @@ mod programs;
 pub use matched::matched;
 pub use programs::{program_names, programs_in};
 
-use std::{
-    collections::BTreeSet,
-    io,
-    mem::discriminant,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    path::Path,
-};
+use std::{collections::BTreeSet, io, mem::discriminant, path::Path};
 
 use aya::{
     maps::{Array, Map, MapData, PerCpuArray},
-    programs::{ProgramInfo, SchedClassifier},
+    programs::SchedClassifier,
     sys::SyscallError,
 };
 use conntrack_ebpf::abi::{self, COUNTER_GROUP, Destination, Globals, Identity, Page, Slot};
 
-use super::{AgentId, Carrier, Error, Object, bpffs::entries, shared, sys};
+use super::{AgentId, Carrier, Error, Object, XdpClassifier, bpffs::entries, shared, sys};
 use crate::port_table::{Capacity, Edit, Image, PartialTable, Write};
 
 /// The name of the program's pin. It is made last: an instance that has it is
 /// whole.
 pub(super) const PROGRAM: &str = "classify";
-
-/// The name of the XDP program's pin, where there is one.
-const XDP_PROGRAM: &str = "classify_xdp";
 
 /// The name of the section's pin. bpffs knows no name with a dot, so it differs
 /// from the section's.
@@ -50,8 +41,7 @@ pub struct Instance {
     identity: Array<MapData, [u8; Identity::SIZE]>,
     program: SchedClassifier,
     program_id: u32,
-    /// The XDP program and its kernel id.
-    xdp: Option<(OwnedFd, u32)>,
+    xdp: Option<XdpClassifier>,
     globals: Globals,
 }
 
@@ -136,15 +126,10 @@ impl Instance {
         &mut self.program
     }
 
-    /// Returns the kernel's id of its XDP program, if it has one.
-    #[must_use]
-    pub fn xdp_program_id(&self) -> Option<u32> {
-        self.xdp.as_ref().map(|(_, id)| *id)
-    }
-
     /// Returns its XDP program, if it has one.
-    pub(super) fn xdp_program(&self) -> Option<BorrowedFd<'_>> {
-        self.xdp.as_ref().map(|(program, _)| program.as_fd())
+    #[must_use]
+    pub const fn xdp(&self) -> Option<&XdpClassifier> {
+        self.xdp.as_ref()
     }
 
     /// Returns the carrier that its programs use, or `None` if the value is not
@@ -343,18 +328,7 @@ fn open_whole(folder: &Path) -> Result<Instance, Error> {
             .map_err(Error::map("shape", abi::IDENTITY))?,
         program,
         program_id,
-        xdp: open_xdp(folder),
+        xdp: XdpClassifier::open(folder),
         globals,
     })
-}
-
-/// Opens the pinned XDP program. A program that can't be used counts as none:
-/// then the instance is made anew if it should have one. Returns a bare
-/// descriptor, because aya opens a pinned XDP program only for a caller that can
-/// name its kind, and tells its callers no kind.
-fn open_xdp(folder: &Path) -> Option<(OwnedFd, u32)> {
-    let pin = folder.join(XDP_PROGRAM);
-    let program = sys::open_pinned(&pin).ok()?;
-    let info = ProgramInfo::from_pin(&pin).ok()?;
-    Some((program, info.id()))
 }

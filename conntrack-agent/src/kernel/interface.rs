@@ -9,24 +9,15 @@ use netlink_packet_route::{
 };
 
 use super::{
-    XdpMode, XdpProgram,
+    XdpProgram,
     netlink::{Route, attribute},
 };
 
 /// The attribute `IFLA_IFNAME`, `include/uapi/linux/if_link.h`.
 const IFLA_IFNAME: u16 = 3;
-/// The attributes `IFLA_MTU` and `IFLA_XDP` there, and inside the latter
-/// `IFLA_XDP_ATTACHED` and `IFLA_XDP_PROG_ID`.
+/// The attributes `IFLA_MTU` and `IFLA_XDP` there.
 const IFLA_MTU: u16 = 4;
 const IFLA_XDP: u16 = 43;
-const IFLA_XDP_ATTACHED: u16 = 2;
-const IFLA_XDP_PROG_ID: u16 = 4;
-
-/// The values `XDP_ATTACHED_NONE`, `XDP_ATTACHED_DRV` and `XDP_ATTACHED_SKB`
-/// there.
-const ATTACHED_NONE: u8 = 0;
-const ATTACHED_NATIVE: u8 = 1;
-const ATTACHED_GENERIC: u8 = 2;
 
 /// The size of `struct ifinfomsg`, include/uapi/linux/rtnetlink.h.
 const HEADER: usize = 16;
@@ -86,7 +77,9 @@ fn read(link: &[u8]) -> Result<Listed, DecodeError> {
     let mtu = attribute(attributes, IFLA_MTU)?
         .map(parse_u32)
         .transpose()?;
-    let xdp = attribute(attributes, IFLA_XDP)?.map(xdp).transpose()?;
+    let xdp = attribute(attributes, IFLA_XDP)?
+        .map(XdpProgram::read)
+        .transpose()?;
     Ok(Listed {
         interface: Interface {
             index: header.index,
@@ -96,19 +89,6 @@ fn read(link: &[u8]) -> Result<Listed, DecodeError> {
         mtu: mtu.unwrap_or_default(),
         xdp: xdp.flatten(),
     })
-}
-
-fn xdp(attributes: &[u8]) -> Result<Option<XdpProgram>, DecodeError> {
-    let attached = attribute(attributes, IFLA_XDP_ATTACHED)?;
-    let mode = match attached.and_then(<[u8]>::first) {
-        None | Some(&ATTACHED_NONE) => return Ok(None),
-        Some(&ATTACHED_NATIVE) => Some(XdpMode::Native),
-        Some(&ATTACHED_GENERIC) => Some(XdpMode::Generic),
-        Some(_) => None,
-    };
-    let id = attribute(attributes, IFLA_XDP_PROG_ID)?;
-    let id = id.map(parse_u32).transpose()?.unwrap_or_default();
-    Ok(Some(XdpProgram { id, mode }))
 }
 
 const fn kind(layer: LinkLayerType) -> LinkKind {

@@ -71,7 +71,7 @@ impl Pins {
         self.bpffs_dir.join(format!("v{}", self.abi))
     }
 
-    fn router(&self, router: RouterId) -> PathBuf {
+    pub(super) fn router(&self, router: RouterId) -> PathBuf {
         self.version().join(router.to_string())
     }
 
@@ -128,18 +128,6 @@ impl Pins {
         self.router(router).join("links")
     }
 
-    /// Returns the path where the XDP link of an attachment is pinned.
-    #[must_use]
-    pub fn xdp_link(&self, router: RouterId, namespace: &str, interface: u32) -> PathBuf {
-        let folder = self.xdp_links(router);
-        folder.join(format!("{namespace}:{interface}"))
-    }
-
-    /// Returns the folder where the router's XDP links are pinned.
-    pub(super) fn xdp_links(&self, router: RouterId) -> PathBuf {
-        self.router(router).join("xdp")
-    }
-
     /// Returns every router that has pins.
     ///
     /// # Errors
@@ -158,14 +146,6 @@ impl Pins {
     /// [`Error::File`] if the folder can't be read.
     pub fn links_of(&self, router: RouterId) -> Result<Vec<PathBuf>, Error> {
         entries(&self.links(router))
-    }
-
-    /// Returns the path of every pinned XDP link of the router.
-    ///
-    /// # Errors
-    /// [`Error::File`] if the folder can't be read.
-    pub fn xdp_links_of(&self, router: RouterId) -> Result<Vec<PathBuf>, Error> {
-        entries(&self.xdp_links(router))
     }
 
     /// Returns the pins of all that the router has on interfaces, in the order in
@@ -196,14 +176,6 @@ impl Pins {
     /// [`Error::File`] if it can't be made.
     pub fn prepare_links(&self, router: RouterId) -> Result<(), Error> {
         make_one(&self.links(router))
-    }
-
-    /// Makes the folder of the router's XDP links in the same way.
-    ///
-    /// # Errors
-    /// [`Error::File`] if it can't be made.
-    pub fn prepare_xdp_links(&self, router: RouterId) -> Result<(), Error> {
-        make_one(&self.xdp_links(router))
     }
 }
 

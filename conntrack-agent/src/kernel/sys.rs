@@ -15,7 +15,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 pub(super) use batch::{read_all, write_batch};
 pub(super) use links::{
-    detach_link, link_by_id, link_interface, make_xdp_link, tcx_ingress, update_link, xdp_link,
+    detach_link, link_by_id, link_info, link_interface, make_link, tcx_ingress, update_link,
 };
 pub(super) use pinned::{open_pinned, pin};
 

@@ -3,9 +3,9 @@
 
 mod carrier_switch;
 
-use super::{Effect, InstanceState, InterfaceState, NamespaceState, Observed};
+use super::{Effect, InstanceState, InterfaceState, Observed};
 use crate::{
-    kernel::{Attachment, BindingCarriers, BindingState, Carrier},
+    kernel::{BindingCarriers, BindingState, Carrier},
     port_table::{Capacity, TooManyRules, Wanted, fill, plan},
 };
 
@@ -42,8 +42,9 @@ pub fn diff(observed: &Observed, desired: &Desired) -> Result<Vec<Effect>, Unrea
         let carrier = observed.carrier.wanted;
         instance(&observed.instance, desired, carrier, &mut effects)?;
         carrier_switch::before(observed, &mut effects);
-        for namespace in &observed.namespaces {
-            presence(namespace, &mut effects);
+        let namespaces = observed.namespaces.iter();
+        for interface in namespaces.flat_map(|namespace| &namespace.interfaces) {
+            presence(interface, &mut effects);
         }
         carrier_switch::after(observed, &mut effects);
     }
@@ -90,89 +91,35 @@ fn instance(
     Ok(())
 }
 
-fn presence(namespace: &NamespaceState, effects: &mut Vec<Effect>) {
-    for interface in &namespace.interfaces {
-        if interface.xdp.reachable().is_none() {
-            without_xdp(&namespace.name, interface, effects);
-        }
-        ingress(&namespace.name, interface, effects);
-        // The tc program must be there before the XDP program hands packets
-        // over to it.
-        with_xdp(&namespace.name, interface, effects);
-    }
-}
-
-fn ingress(namespace: &str, interface: &InterfaceState, effects: &mut Vec<Effect>) {
-    let (namespace, attachment) = (namespace.to_owned(), interface.attachment.clone());
-    let inherited = interface.inherited.clone();
-    match (interface.wanted, inherited) {
-        (true, Some(from)) => effects.push(Effect::TakeOver {
-            namespace,
-            attachment,
-            from,
+fn presence(interface: &InterfaceState, effects: &mut Vec<Effect>) {
+    let attachment = &interface.attachment;
+    interface.xdp.before_tc(attachment, effects);
+    match &interface.inherited {
+        _ if !interface.wanted => absence(interface, effects),
+        Some(from) => effects.push(Effect::TakeOver {
+            attachment: attachment.clone(),
+            from: from.clone(),
         }),
-        (true, None) if !interface.attached => effects.push(Effect::Attach {
-            namespace,
-            attachment,
-        }),
-        (true, None) => {}
-        (false, inherited) => {
-            effects.extend(inherited.map(Effect::ReapLink));
-            if interface.pinned {
-                effects.push(Effect::Detach {
-                    namespace,
-                    attachment,
-                });
-            }
-        }
+        None if interface.attached => {}
+        None => effects.push(Effect::Attach(attachment.clone())),
     }
+    interface.xdp.after_tc(attachment, effects);
 }
 
-fn with_xdp(namespace: &str, interface: &InterfaceState, effects: &mut Vec<Effect>) {
-    let xdp = &interface.xdp;
-    if let Some(mode) = xdp.reachable()
-        && (!xdp.attached || xdp.inherited.is_some())
-    {
-        effects.push(Effect::AttachXdp {
-            namespace: namespace.to_owned(),
-            attachment: xdp_attachment(interface),
-            mode,
-            from: xdp.inherited.clone(),
-        });
-    }
-}
-
-fn without_xdp(namespace: &str, interface: &InterfaceState, effects: &mut Vec<Effect>) {
-    effects.extend(interface.xdp.inherited.clone().map(Effect::ReapLink));
-    if interface.xdp.pinned {
-        effects.push(Effect::DetachXdp {
-            namespace: namespace.to_owned(),
-            attachment: xdp_attachment(interface),
-        });
-    }
-}
-
-fn xdp_attachment(interface: &InterfaceState) -> Attachment {
-    Attachment {
-        interface: interface.attachment.interface.clone(),
-        pin: interface.xdp.pin.clone(),
+fn absence(interface: &InterfaceState, effects: &mut Vec<Effect>) {
+    effects.extend(interface.inherited.clone().map(Effect::ReapLink));
+    if interface.pinned {
+        effects.push(Effect::Detach(interface.attachment.clone()));
     }
 }
 
 fn removal(observed: &Observed, effects: &mut Vec<Effect>) {
     for namespace in &observed.namespaces {
-        for interface in &namespace.interfaces {
-            without_xdp(&namespace.name, interface, effects);
-        }
-        let inherited = namespace.interfaces.iter();
-        let inherited = inherited.filter_map(|state| state.inherited.clone());
-        effects.extend(inherited.map(Effect::ReapLink));
-        for interface in namespace.interfaces.iter().filter(|state| state.pinned) {
-            effects.push(Effect::Detach {
-                namespace: namespace.name.clone(),
-                attachment: interface.attachment.clone(),
-            });
-        }
+        let interfaces = namespace.interfaces.iter();
+        interfaces
+            .clone()
+            .for_each(|state| state.xdp.remove(&state.attachment, effects));
+        interfaces.for_each(|state| absence(state, effects));
         let reads = match namespace.binding {
             BindingState::Absent => continue,
             BindingState::Reading(reads) => reads,
@@ -190,14 +137,12 @@ fn removal(observed: &Observed, effects: &mut Vec<Effect>) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
     use crate::{
         kernel::{Attachment, Interface, LinkKind},
         model::{Destination, Protocol},
         port_table::Image,
-        reconcile::{CarrierState, InterfaceState, XdpState},
+        reconcile::{CarrierState, NamespaceState, XdpState},
     };
 
     const CURRENT: BindingState = BindingState::Reading(BindingCarriers::One(Carrier::Mark));
@@ -205,6 +150,9 @@ mod tests {
         present: Some(Carrier::Mark),
         wanted: Carrier::Mark,
     };
+
+    const ATTACH: &str = "attach to qr-1 in qrouter-1";
+    const DETACH: &str = "detach from qr-1 in qrouter-1";
 
     fn desired(ports: impl IntoIterator<Item = u16>) -> Desired {
         let destination = |port| Destination {
@@ -229,6 +177,7 @@ mod tests {
             binding,
             interfaces: vec![InterfaceState {
                 attachment: Attachment {
+                    namespace: "qrouter-1".into(),
                     interface: Interface {
                         index: 2,
                         name: "qr-1".into(),
@@ -245,35 +194,42 @@ mod tests {
         }
     }
 
-    fn check(
-        instance: InstanceState,
-        namespaces: Vec<NamespaceState>,
-        desired: &Desired,
-        expected: &[&str],
-    ) {
-        let observed = Observed {
+    fn observed(instance: InstanceState, namespaces: Vec<NamespaceState>) -> Observed {
+        Observed {
             instance,
             carrier: BY_MARK,
             namespaces,
             dead_links: vec![],
             has_predecessor: false,
-        };
-        let effects = diff(&observed, desired).unwrap();
-        let effects: Vec<_> = effects.iter().map(ToString::to_string).collect();
-        assert_eq!(effects, expected);
+        }
+    }
+
+    fn effects(observed: &Observed, desired: &Desired) -> Vec<String> {
+        let effects = diff(observed, desired).unwrap();
+        effects.iter().map(ToString::to_string).collect()
+    }
+
+    fn check(
+        instance: InstanceState,
+        namespace: NamespaceState,
+        desired: &Desired,
+        expected: &[&str],
+    ) {
+        let observed = observed(instance, vec![namespace]);
+        assert_eq!(effects(&observed, desired), expected);
     }
 
     #[test]
     fn a_new_router_is_built_from_the_maps_up() {
         check(
             InstanceState::Absent,
-            vec![namespace(BindingState::Absent, false)],
+            namespace(BindingState::Absent, false),
             &desired([21]),
             &[
                 "load an instance of 15 pages, 32 slots",
                 "3 writes to the port table",
                 "install the binding in qrouter-1, which reads mark",
-                "attach to qr-1 in qrouter-1",
+                ATTACH,
             ],
         );
     }
@@ -281,73 +237,45 @@ mod tests {
     #[test]
     fn nothing_is_done_where_nothing_differs() {
         let rules = desired([21, 2121]);
-        check(
-            InstanceState::Current(image(&rules)),
-            vec![namespace(CURRENT, true)],
-            &rules,
-            &[],
-        );
-        check(InstanceState::Absent, vec![], &desired([]), &[]);
-        check(InstanceState::Absent, vec![], &rules, &[]);
-        check(
-            InstanceState::Absent,
-            vec![namespace(BindingState::Absent, false)],
-            &desired([]),
-            &[],
-        );
+        let current = InstanceState::Current(image(&rules));
+        check(current, namespace(CURRENT, true), &rules, &[]);
+        let absent = observed(InstanceState::Absent, vec![]);
+        assert_eq!(effects(&absent, &desired([])), [""; 0]);
+        assert_eq!(effects(&absent, &rules), [""; 0]);
+        let bare = namespace(BindingState::Absent, false);
+        check(InstanceState::Absent, bare, &desired([]), &[]);
     }
 
     #[test]
     fn just_what_is_missing_comes_back() {
         let rules = desired([21]);
         let whole = InstanceState::Current(image(&rules));
-        check(
-            whole.clone(),
-            vec![namespace(BindingState::Different, true)],
-            &rules,
-            &["install the binding in qrouter-1, which reads mark"],
-        );
-        check(
-            whole,
-            vec![namespace(CURRENT, false)],
-            &rules,
-            &["attach to qr-1 in qrouter-1"],
-        );
-        check(
-            InstanceState::Current(Image::empty(Capacity::DEFAULT)),
-            vec![namespace(CURRENT, true)],
-            &rules,
-            &["4 writes to the port table"],
-        );
-        check(
-            InstanceState::Broken,
-            vec![namespace(CURRENT, false)],
-            &rules,
-            &["rebuild a broken instance", "attach to qr-1 in qrouter-1"],
-        );
+        let empty = InstanceState::Current(Image::empty(Capacity::DEFAULT));
+        let bind = "install the binding in qrouter-1, which reads mark";
+        let write = "4 writes to the port table";
+        let rebuild = "rebuild a broken instance";
+        let different = BindingState::Different;
+        check(whole.clone(), namespace(different, true), &rules, &[bind]);
+        check(whole, namespace(CURRENT, false), &rules, &[ATTACH]);
+        check(empty, namespace(CURRENT, true), &rules, &[write]);
+        let lost = namespace(CURRENT, false);
+        check(InstanceState::Broken, lost, &rules, &[rebuild, ATTACH]);
     }
 
     #[test]
     fn a_router_without_rules_loses_everything_attachments_first() {
-        check(
-            InstanceState::Current(image(&desired([21]))),
-            vec![namespace(CURRENT, true)],
-            &desired([]),
-            &[
-                "detach from qr-1 in qrouter-1",
-                "remove the binding from qrouter-1",
-                "remove the instance",
-            ],
-        );
+        let whole = InstanceState::Current(image(&desired([21])));
+        let unbind = "remove the binding from qrouter-1";
+        let all = [DETACH, unbind, "remove the instance"];
+        check(whole, namespace(CURRENT, true), &desired([]), &all);
     }
 
     #[test]
     fn an_instance_that_is_outgrown_is_renewed_before_the_table_is_written() {
-        let old = desired([21]);
-        let new = desired(1..=64);
+        let (old, new) = (desired([21]), desired(1..=64));
         check(
             InstanceState::Current(image(&old)),
-            vec![namespace(CURRENT, true)],
+            namespace(CURRENT, true),
             &new,
             &[
                 "renew the instance with 15 pages, 128 slots",
@@ -356,7 +284,7 @@ mod tests {
         );
         check(
             InstanceState::Outdated(image(&old)),
-            vec![namespace(CURRENT, true)],
+            namespace(CURRENT, true),
             &old,
             &["renew the instance with 15 pages, 32 slots"],
         );
@@ -368,84 +296,62 @@ mod tests {
         let mut half = namespace(CURRENT, false);
         half.interfaces[0].pinned = true;
         let whole = InstanceState::Current(image(&rules));
-        let again = ["attach to qr-1 in qrouter-1"];
-        check(whole.clone(), vec![half.clone()], &rules, &again);
-        let gone = ["detach from qr-1 in qrouter-1", "remove the instance"];
+        check(whole.clone(), half.clone(), &rules, &[ATTACH]);
         half.binding = BindingState::Absent;
-        check(whole, vec![half], &desired([]), &gone);
+        let gone = [DETACH, "remove the instance"];
+        check(whole, half, &desired([]), &gone);
     }
 
     #[test]
     fn an_interface_that_is_not_wanted_is_detached_and_stays_so() {
         let rules = desired([21]);
         let whole = InstanceState::Current(image(&rules));
-        for (attached, expected) in [(true, &["detach from qr-1 in qrouter-1"][..]), (false, &[])] {
+        for (attached, expected) in [(true, &[DETACH][..]), (false, &[])] {
             let mut unwanted = namespace(CURRENT, attached);
             unwanted.interfaces[0].wanted = false;
-            check(whole.clone(), vec![unwanted], &rules, expected);
+            check(whole.clone(), unwanted, &rules, expected);
         }
     }
 
     #[test]
     fn an_older_abis_links_are_taken_over_and_its_rest_removed_last() {
+        const TAKE_OVER: &str = "take over the link on qr-1 in qrouter-1";
+        const REST: &str = "remove the older ABI's instance";
         let rules = desired([21]);
         let mut inherited = namespace(CURRENT, false);
         inherited.interfaces[0].inherited = Some("/older/qrouter-1:2".into());
-        let mut observed = Observed {
-            instance: InstanceState::Absent,
-            carrier: BY_MARK,
-            namespaces: vec![inherited],
-            dead_links: vec![],
-            has_predecessor: true,
+        let mut observed = observed(InstanceState::Absent, vec![inherited]);
+        observed.has_predecessor = true;
+        let check = |observed: &Observed, desired: &Desired, expected: &[&str]| {
+            let last = diff(observed, desired).unwrap().pop();
+            assert!(last.is_none_or(|effect| effect.is_final()));
+            assert_eq!(effects(observed, desired), expected);
         };
-        let said = |observed: &Observed, desired: &Desired| -> Vec<_> {
-            let effects = diff(observed, desired).unwrap();
-            assert!(effects.last().is_none_or(Effect::is_final));
-            effects.iter().map(ToString::to_string).collect()
-        };
-        assert_eq!(
-            said(&observed, &rules),
-            [
-                "load an instance of 15 pages, 32 slots",
-                "3 writes to the port table",
-                "take over the link on qr-1 in qrouter-1",
-                "remove the older ABI's instance",
-            ]
-        );
-        assert_eq!(
-            said(&observed, &desired([])),
-            [
-                "reap the dead link /older/qrouter-1:2",
-                "remove the binding from qrouter-1",
-                "remove the older ABI's instance",
-            ]
-        );
+        let new = [
+            "load an instance of 15 pages, 32 slots",
+            "3 writes to the port table",
+            TAKE_OVER,
+            REST,
+        ];
+        check(&observed, &rules, &new);
+        let nothing = [
+            "reap the dead link /older/qrouter-1:2",
+            "remove the binding from qrouter-1",
+            REST,
+        ];
+        check(&observed, &desired([]), &nothing);
         // Given the program, and not yet moved.
         observed.instance = InstanceState::Current(image(&rules));
         observed.namespaces[0].interfaces[0].attached = true;
-        assert_eq!(
-            said(&observed, &rules),
-            [
-                "take over the link on qr-1 in qrouter-1",
-                "remove the older ABI's instance",
-            ]
-        );
+        check(&observed, &rules, &[TAKE_OVER, REST]);
         observed.namespaces.clear();
-        assert_eq!(
-            said(&observed, &rules),
-            ["remove the instance", "remove the older ABI's instance"]
-        );
+        check(&observed, &rules, &["remove the instance", REST]);
     }
 
     #[test]
     fn dead_links_are_reaped() {
-        let observed = Observed {
-            instance: InstanceState::Absent,
-            carrier: BY_MARK,
-            namespaces: vec![],
-            dead_links: vec![PathBuf::from("/links/gone:7")],
-            has_predecessor: false,
-        };
+        let mut observed = observed(InstanceState::Absent, vec![]);
+        observed.dead_links.push("/links/gone:7".into());
         let effects = diff(&observed, &desired([])).unwrap();
         assert_eq!(effects, [Effect::ReapLink("/links/gone:7".into())]);
     }

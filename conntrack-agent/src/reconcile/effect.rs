@@ -3,8 +3,9 @@
 
 use std::{fmt, path::PathBuf};
 
+use super::xdp::XdpEffect;
 use crate::{
-    kernel::{Attachment, BindingCarriers, BindingState, Carrier, XdpMode, carrier_name},
+    kernel::{Attachment, BindingCarriers, BindingState, Carrier, carrier_name},
     port_table::{Capacity, Edit, Wanted},
 };
 
@@ -38,49 +39,19 @@ pub enum Effect {
         carrier: Carrier,
     },
     /// Attaches the instance's program to an interface.
-    Attach {
-        /// The interface's namespace.
-        namespace: String,
-        /// The interface and its pin.
-        attachment: Attachment,
-    },
+    Attach(Attachment),
     /// Makes the link that an agent with an older ABI left on an interface run
     /// the instance's program; no packet goes unclassified.
     TakeOver {
-        /// The interface's namespace.
-        namespace: String,
         /// The interface and its pin.
         attachment: Attachment,
         /// The path where the link is pinned.
         from: PathBuf,
     },
     /// Detaches the program from an interface.
-    Detach {
-        /// The interface's namespace.
-        namespace: String,
-        /// The interface and its pin.
-        attachment: Attachment,
-    },
-    /// Attaches the instance's XDP program to an interface, or makes the agent's
-    /// link there run it.
-    AttachXdp {
-        /// The interface's namespace.
-        namespace: String,
-        /// The interface and its XDP link's pin.
-        attachment: Attachment,
-        /// The mode of the program.
-        mode: XdpMode,
-        /// The path where an agent with an older ABI has pinned the link, if it
-        /// has.
-        from: Option<PathBuf>,
-    },
-    /// Detaches the XDP program from an interface.
-    DetachXdp {
-        /// The interface's namespace.
-        namespace: String,
-        /// The interface and its XDP link's pin.
-        attachment: Attachment,
-    },
+    Detach(Attachment),
+    /// Changes the XDP program in front of it.
+    Xdp(XdpEffect),
     /// Removes a pinned link whose interface or namespace is gone.
     ReapLink(PathBuf),
     /// Removes the binding from a namespace.
@@ -97,23 +68,52 @@ pub enum Effect {
 }
 
 impl Effect {
-    /// Returns the effect that undoes the installation of a binding, or `None`
-    /// where there was a table that was no binding.
-    pub(super) fn undo_of_bind(
-        namespace: &str,
-        instead_of: BindingState,
-        reads: BindingCarriers,
-    ) -> Option<Self> {
-        let namespace = namespace.to_owned();
-        match instead_of {
-            BindingState::Absent => Some(Self::Unbind { namespace, reads }),
-            BindingState::Reading(before) => Some(Self::Bind {
+    /// Returns the effect that undoes it, where it changed something that can be
+    /// changed back.
+    pub(super) fn inverse(&self) -> Option<Self> {
+        Some(match self {
+            Self::LoadInstance(..) => Self::RemoveInstance,
+            Self::WriteTable(edit) => Self::WriteTable(edit.inverse()),
+            Self::Bind {
                 namespace,
-                instead_of: BindingState::Reading(reads),
-                reads: before,
-            }),
-            BindingState::Different => None,
-        }
+                instead_of,
+                reads,
+            } => match *instead_of {
+                BindingState::Absent => Self::Unbind {
+                    namespace: namespace.clone(),
+                    reads: *reads,
+                },
+                BindingState::Reading(before) => Self::Bind {
+                    namespace: namespace.clone(),
+                    instead_of: BindingState::Reading(*reads),
+                    reads: before,
+                },
+                // There was a table that was no binding.
+                BindingState::Different => return None,
+            },
+            Self::SetCarrier {
+                instead_of,
+                carrier,
+            } => Self::SetCarrier {
+                instead_of: Some(*carrier),
+                carrier: (*instead_of)?,
+            },
+            Self::Attach(attachment) | Self::TakeOver { attachment, .. } => {
+                Self::Detach(attachment.clone())
+            }
+            Self::Detach(attachment) => Self::Attach(attachment.clone()),
+            Self::Xdp(effect) => Self::Xdp(effect.inverse()?),
+            Self::Unbind { namespace, reads } => Self::Bind {
+                namespace: namespace.clone(),
+                instead_of: BindingState::Absent,
+                reads: *reads,
+            },
+            Self::RebuildInstance(..)
+            | Self::RenewInstance(_)
+            | Self::ReapLink(_)
+            | Self::RemoveInstance
+            | Self::RemovePredecessor => return None,
+        })
     }
 
     /// Returns whether the effect can't be undone.
@@ -151,53 +151,12 @@ impl fmt::Display for Effect {
             Self::SetCarrier { carrier, .. } => {
                 write!(formatter, "carry by {}", carrier_name(*carrier))
             }
-            Self::Attach {
-                namespace,
-                attachment,
-            } => write!(
-                formatter,
-                "attach to {} in {namespace}",
-                attachment.interface.name
-            ),
-            Self::TakeOver {
-                namespace,
-                attachment,
-                ..
-            } => write!(
-                formatter,
-                "take over the link on {} in {namespace}",
-                attachment.interface.name
-            ),
-            Self::Detach {
-                namespace,
-                attachment,
-            } => write!(
-                formatter,
-                "detach from {} in {namespace}",
-                attachment.interface.name
-            ),
-            Self::AttachXdp {
-                namespace,
-                attachment,
-                mode,
-                ..
-            } => write!(
-                formatter,
-                "attach {} XDP to {} in {namespace}",
-                match mode {
-                    XdpMode::Native => "native",
-                    XdpMode::Generic => "generic",
-                },
-                attachment.interface.name
-            ),
-            Self::DetachXdp {
-                namespace,
-                attachment,
-            } => write!(
-                formatter,
-                "detach XDP from {} in {namespace}",
-                attachment.interface.name
-            ),
+            Self::Attach(attachment) => write!(formatter, "attach to {attachment}"),
+            Self::TakeOver { attachment, .. } => {
+                write!(formatter, "take over the link on {attachment}")
+            }
+            Self::Detach(attachment) => write!(formatter, "detach from {attachment}"),
+            Self::Xdp(effect) => effect.fmt(formatter),
             Self::ReapLink(pin) => write!(formatter, "reap the dead link {}", pin.display()),
             Self::Unbind { namespace, .. } => {
                 write!(formatter, "remove the binding from {namespace}")

@@ -5,7 +5,6 @@ mod attach_planner;
 mod effects;
 mod look;
 mod renewal;
-mod xdp;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,10 +14,10 @@ use std::{
 
 use tracing::warn;
 
-use self::{attach_planner::AttachPlanner, xdp::Obstacles};
-use super::{Effect, InstanceState, Kernel, Observed};
+use self::attach_planner::AttachPlanner;
+use super::{Effect, InstanceState, Kernel, Observed, xdp::XdpPlanner};
 use crate::{
-    config::{CarrierChoice, Config, Interfaces, XdpInterfaces},
+    config::{CarrierChoice, Config, Interfaces},
     heartbeat::Heartbeat,
     kernel::{
         AgentId, Binding, BindingCarriers, Build, Carrier, Error, Hooks, Instance, Netns,
@@ -39,9 +38,7 @@ pub struct Host {
     hooks: Hooks,
     attach_planner: AttachPlanner,
     interfaces: Interfaces,
-    /// The interfaces that get an XDP program too.
-    xdp: XdpInterfaces,
-    obstacles: Obstacles,
+    xdp: XdpPlanner,
     namespaces: RouterNamespaces,
     /// Where a bpffs should be mounted.
     bpffs: PathBuf,
@@ -92,7 +89,7 @@ impl Kernel for Host {
         self.hints.remove(&router);
         self.resume_upgrade(router)?;
         let (observed, held) = self.look(router)?;
-        self.note_obstacles(router, &observed);
+        self.xdp.note(router, &observed);
         self.held.insert(router, held);
         if let InstanceState::Current(image) = &observed.instance {
             self.take_hint(router, image.free_slots())?;
@@ -178,6 +175,12 @@ impl Host {
         let hooks = Hooks::probe(agent)?;
         let pins = Pins::of(&build, &config.bpffs_dir);
         let object = Object::new(build, agent, config.mark_bits, pins.shared());
+        let pinned_links = PinnedLinks::new();
+        let xdp = XdpPlanner::new(
+            config.xdp.clone(),
+            pins.clone(),
+            Arc::clone(&pinned_links),
+        );
         Ok(Self {
             agent,
             attach_planner: AttachPlanner::new(config.attach, hooks.has_tcx())?,
@@ -188,14 +191,13 @@ impl Host {
             } else {
                 object.with_xdp()
             },
-            xdp: config.xdp.clone(),
-            obstacles: Obstacles::default(),
+            xdp,
             pins,
             binding,
             carrier: config.carrier,
             namespaces: config.router_namespaces(),
             bpffs: config.bpffs_root().to_owned(),
-            pinned_links: PinnedLinks::new(),
+            pinned_links,
             held: BTreeMap::new(),
             hints: BTreeMap::new(),
             heartbeat: Heartbeat::default(),

@@ -15,12 +15,12 @@ use conntrack_ebpf::abi;
 use rustix::io::Errno;
 
 use super::{
-    CarrierState, Effect, InstanceState, InterfaceState, Kernel, NamespaceState, Observed,
-    Obstacle, XdpState,
+    CarrierState, Effect, InstanceState, InterfaceState, Kernel, MemoryXdp, NamespaceState,
+    Observed, XdpEffect,
 };
 use crate::{
     config::{CarrierChoice, Interfaces, Nat, XdpInterfaces},
-    kernel::{Attachment, BindingState, Carrier, Error, Interface, LinkKind, XdpMode},
+    kernel::{Attachment, BindingState, Carrier, Error, Interface, LinkKind},
     model::{Destination, RouterId},
     port_table::{Edit, Image, PartialTable, Write, fill},
 };
@@ -77,22 +77,7 @@ pub struct MemoryNamespace {
     /// attached.
     pub interfaces: BTreeMap<u32, (String, bool)>,
     /// The state of their XDP hooks, by index.
-    pub xdp: BTreeMap<u32, Xdp>,
-}
-
-/// The state of an interface's XDP hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Xdp {
-    /// The hook has the instance's program, in this mode.
-    Own(XdpMode),
-    /// The hook has the program of an agent with an older ABI, in this mode.
-    Older(XdpMode),
-    /// The hook has a program of another owner.
-    Foreign,
-    /// The hook is empty: the driver can't do XDP natively.
-    Unable,
-    /// The hook is empty, and the kernel has refused to change that.
-    Refused,
+    pub xdp: BTreeMap<u32, MemoryXdp>,
 }
 
 impl Memory {
@@ -137,10 +122,11 @@ impl Memory {
         let this = self.routers.entry(router).or_default();
         for (name, namespace) in &mut this.namespaces {
             if let Some((_, true)) = namespace.interfaces.remove(&index) {
-                this.dead_links.insert(Self::pin(router, name, index));
+                this.dead_links.insert(pin_in(LINKS, router, name, index));
             }
-            if let Some(Xdp::Own(_)) = namespace.xdp.remove(&index) {
-                this.dead_links.insert(Self::xdp_pin(router, name, index));
+            if let Some(MemoryXdp::Own(_)) = namespace.xdp.remove(&index) {
+                this.dead_links
+                    .insert(pin_in(XDP_LINKS, router, name, index));
             }
         }
     }
@@ -157,248 +143,114 @@ impl Memory {
         self.observations
     }
 
-    fn pin(router: RouterId, namespace: &str, index: u32) -> PathBuf {
-        format!("/{router}/{namespace}:{index}").into()
-    }
-
-    fn xdp_pin(router: RouterId, namespace: &str, index: u32) -> PathBuf {
-        format!("/{router}/xdp/{namespace}:{index}").into()
-    }
-
-    fn old_xdp_pin(router: RouterId, namespace: &str, index: u32) -> PathBuf {
-        format!("/older/{router}/xdp/{namespace}:{index}").into()
-    }
-
-    fn old_pin(router: RouterId, namespace: &str, index: u32) -> PathBuf {
-        format!("/older/{router}/{namespace}:{index}").into()
-    }
-
     fn namespace(&mut self, router: RouterId, name: &str) -> Result<&mut MemoryNamespace, Error> {
-        let namespaces = &mut self.routers.entry(router).or_default().namespaces;
-        namespaces
-            .get_mut(name)
-            .ok_or_else(|| Error::NamespaceGone { name: name.into() })
+        let namespace = self.router(router).namespaces.get_mut(name);
+        namespace.ok_or_else(|| Error::NamespaceGone { name: name.into() })
     }
 
-    fn attached(
-        &mut self,
-        router: RouterId,
-        namespace: &str,
-        interface: &Interface,
-    ) -> Result<&mut bool, Error> {
-        let interfaces = &mut self.namespace(router, namespace)?.interfaces;
-        match interfaces.get_mut(&interface.index) {
+    fn attached(&mut self, router: RouterId, to: &Attachment) -> Result<&mut bool, Error> {
+        let interfaces = &mut self.namespace(router, &to.namespace)?.interfaces;
+        match interfaces.get_mut(&to.interface.index) {
             Some((_, attached)) => Ok(attached),
             None => Err(Error::InterfaceGone {
-                namespace: namespace.into(),
-                interface: interface.name.clone(),
+                namespace: to.namespace.clone(),
+                interface: to.interface.name.clone(),
             }),
         }
     }
 
-    /// Returns the XDP state of an interface.
-    fn xdp_state(
-        &self,
-        router: RouterId,
-        namespace: &str,
-        (index, interface): (u32, &str),
-        there: Option<Xdp>,
-        is_loaded: bool,
-    ) -> XdpState {
-        let is_classified = self.interfaces.has(interface);
-        let wanted = self.xdp.mode_of(interface).filter(|_| is_classified);
-        let obstacle = match there {
-            Some(Xdp::Foreign) => Some(Obstacle::Foreign),
-            Some(Xdp::Refused) => Some(Obstacle::Refused),
-            _ => None,
-        };
-        let own = match there {
-            Some(Xdp::Own(mode)) => Some(mode),
-            _ => None,
-        };
-        XdpState {
-            pin: Self::xdp_pin(router, namespace, index),
-            wanted,
-            obstacle: obstacle.filter(|_| wanted.is_some()),
-            attached: is_loaded && own.is_some() && own == wanted,
-            pinned: own.is_some(),
-            inherited: matches!(there, Some(Xdp::Older(_)))
-                .then(|| Self::old_xdp_pin(router, namespace, index)),
-        }
+    /// Makes an instance of what the program is now.
+    fn load(&mut self, router: RouterId, image: Image) {
+        let has_xdp = !self.xdp.is_empty();
+        let this = self.router(router);
+        this.instance = Some(image);
+        this.is_outdated = false;
+        this.has_xdp = has_xdp;
     }
 
-    fn attach_xdp(
-        &mut self,
-        router: RouterId,
-        namespace: &str,
-        interface: &Interface,
-        mode: XdpMode,
-    ) -> Result<bool, Error> {
-        self.attached(router, namespace, interface)?;
-        let hooks = &mut self.namespace(router, namespace)?.xdp;
-        let before = hooks.get(&interface.index).copied();
-        let after = match before {
-            Some(Xdp::Foreign) => Xdp::Foreign,
-            Some(Xdp::Unable | Xdp::Refused) if mode == XdpMode::Native => Xdp::Refused,
-            _ => Xdp::Own(mode),
-        };
-        hooks.insert(interface.index, after);
-        let is_own = |xdp| matches!(xdp, Some(Xdp::Own(_) | Xdp::Older(_)));
-        Ok(is_own(Some(after)) && !is_own(before))
+    fn image(&mut self, router: RouterId) -> Result<&mut Image, Error> {
+        let instance = self.router(router).instance.as_mut();
+        instance.ok_or(Error::Missing("instance of the router"))
     }
 
-    #[expect(clippy::too_many_lines, reason = "an arm for each effect")]
     fn carry_out(&mut self, router: RouterId, effect: &Effect) -> Result<Option<Effect>, Error> {
-        let wants_xdp = !self.xdp.is_empty();
-        let this = self.routers.entry(router).or_default();
-        Ok(match effect {
+        // Only what is new is taken away by undoing it.
+        let mut is_new = true;
+        match effect {
             Effect::RemoveInstance => {
+                let this = self.router(router);
                 this.instance = None;
                 this.carrier = None;
                 self.seen.remove(&router);
-                None
             }
             Effect::RebuildInstance(capacity, table, carrier) => {
                 let mut image = Image::empty(*capacity);
                 let edit = fill(*capacity, table);
                 image.edit(&edit.map_err(|_| Error::Missing("room for the rules"))?);
-                this.instance = Some(image);
-                this.carrier = Some(*carrier);
-                this.is_outdated = false;
-                this.has_xdp = wants_xdp;
+                self.load(router, image);
+                self.router(router).carrier = Some(*carrier);
                 self.seen.remove(&router);
-                None
             }
             Effect::LoadInstance(capacity, carrier) => {
-                this.instance = Some(Image::empty(*capacity));
-                this.carrier = Some(*carrier);
-                this.is_outdated = false;
-                this.has_xdp = wants_xdp;
-                Some(Effect::RemoveInstance)
+                self.load(router, Image::empty(*capacity));
+                self.router(router).carrier = Some(*carrier);
             }
             Effect::RenewInstance(capacity) => {
-                let image = this.instance.as_mut().ok_or(Error::Missing("instance"))?;
-                *image = image.resized(*capacity);
-                this.is_outdated = false;
-                this.has_xdp = wants_xdp;
+                let image = self.image(router)?.resized(*capacity);
+                self.load(router, image);
                 self.seen.remove(&router);
-                None
             }
-            Effect::WriteTable(edit) => {
-                let image = this.instance.as_mut().ok_or(Error::Missing("instance"))?;
-                write(image, edit)?;
-                Some(Effect::WriteTable(edit.inverse()))
-            }
+            Effect::WriteTable(edit) => write(self.image(router)?, edit)?,
             Effect::Bind {
-                namespace,
-                instead_of,
-                reads,
-            } => {
-                self.namespace(router, namespace)?.binding = Some(BindingState::Reading(*reads));
-                Effect::undo_of_bind(namespace, *instead_of, *reads)
+                namespace, reads, ..
+            } => self.namespace(router, namespace)?.binding = Some(BindingState::Reading(*reads)),
+            Effect::SetCarrier { carrier, .. } => {
+                self.image(router)?;
+                self.router(router).carrier = Some(*carrier);
             }
-            Effect::SetCarrier {
-                instead_of,
-                carrier,
-            } => {
-                if this.instance.is_none() {
-                    return Err(Error::Missing("instance of the router"));
+            Effect::Unbind { namespace, .. } => self.namespace(router, namespace)?.binding = None,
+            Effect::Attach(to) => *self.attached(router, to)? = true,
+            Effect::Detach(from) => *self.attached(router, from)? = false,
+            Effect::TakeOver { attachment: to, .. } => {
+                is_new = false;
+                *self.attached(router, to)? = true;
+                if let Some(links) = &mut self.router(router).predecessor {
+                    links.remove(&(to.namespace.clone(), to.interface.index));
                 }
-                this.carrier = Some(*carrier);
-                instead_of.map(|before| Effect::SetCarrier {
-                    instead_of: Some(*carrier),
-                    carrier: before,
-                })
             }
-            Effect::Unbind { namespace, reads } => {
-                self.namespace(router, namespace)?.binding = None;
-                Some(Effect::Bind {
-                    namespace: namespace.clone(),
-                    instead_of: BindingState::Absent,
-                    reads: *reads,
-                })
-            }
-            Effect::Attach {
-                namespace,
-                attachment,
-            } => {
-                *self.attached(router, namespace, &attachment.interface)? = true;
-                Some(Effect::Detach {
-                    namespace: namespace.clone(),
-                    attachment: attachment.clone(),
-                })
-            }
-            Effect::Detach {
-                namespace,
-                attachment,
-            } => {
-                *self.attached(router, namespace, &attachment.interface)? = false;
-                Some(Effect::Attach {
-                    namespace: namespace.clone(),
-                    attachment: attachment.clone(),
-                })
-            }
-            Effect::TakeOver {
-                namespace,
-                attachment,
-                ..
-            } => {
-                let interface = &attachment.interface;
-                *self.attached(router, namespace, interface)? = true;
-                let this = self.routers.entry(router).or_default();
-                if let Some(links) = &mut this.predecessor {
-                    links.remove(&(namespace.clone(), interface.index));
+            Effect::Xdp(effect) => {
+                if let XdpEffect::Attach { attachment, .. } = effect {
+                    self.attached(router, attachment)?;
                 }
-                None
-            }
-            Effect::AttachXdp {
-                namespace,
-                attachment,
-                mode,
-                ..
-            } => {
-                let is_new = self.attach_xdp(router, namespace, &attachment.interface, *mode)?;
-                is_new.then(|| Effect::DetachXdp {
-                    namespace: namespace.clone(),
-                    attachment: attachment.clone(),
-                })
-            }
-            Effect::DetachXdp {
-                namespace,
-                attachment,
-            } => {
-                let interface = &attachment.interface;
-                let hooks = &mut self.namespace(router, namespace)?.xdp;
-                if let Some(Xdp::Own(_)) = hooks.get(&interface.index) {
-                    hooks.remove(&interface.index);
-                }
-                let mode = self.xdp.mode_of(&interface.name);
-                mode.map(|mode| Effect::AttachXdp {
-                    namespace: namespace.clone(),
-                    attachment: attachment.clone(),
-                    mode,
-                    from: None,
-                })
+                let namespace = self.namespace(router, &effect.attachment().namespace)?;
+                is_new = MemoryXdp::run(&mut namespace.xdp, effect);
             }
             Effect::ReapLink(pin) => {
+                let this = self.router(router);
+                this.dead_links.remove(pin);
                 for (name, namespace) in &mut this.namespaces {
-                    namespace.xdp.retain(|index, xdp| {
-                        !matches!(xdp, Xdp::Older(_))
-                            || Self::old_xdp_pin(router, name, *index) != *pin
+                    MemoryXdp::reap_older(&mut namespace.xdp, |index| {
+                        pin_in(OLDER_XDP_LINKS, router, name, index) == *pin
                     });
                 }
-                this.dead_links.remove(pin);
                 if let Some(links) = &mut this.predecessor {
-                    links.retain(|(name, index)| Self::old_pin(router, name, *index) != *pin);
+                    links.retain(|(name, index)| pin_in(OLDER_LINKS, router, name, *index) != *pin);
                 }
-                None
             }
-            Effect::RemovePredecessor => {
-                this.predecessor = None;
-                None
-            }
-        })
+            Effect::RemovePredecessor => self.router(router).predecessor = None,
+        }
+        Ok(is_new.then(|| effect.inverse()).flatten())
     }
+}
+
+/// The folders of links that are pinned.
+const LINKS: &str = "links";
+const XDP_LINKS: &str = "xdp";
+const OLDER_LINKS: &str = "older/links";
+const OLDER_XDP_LINKS: &str = "older/xdp";
+
+fn pin_in(folder: &str, router: RouterId, namespace: &str, index: u32) -> PathBuf {
+    format!("/{folder}/{router}/{namespace}:{index}").into()
 }
 
 fn write(image: &mut Image, edit: &Edit) -> Result<(), Error> {
@@ -425,13 +277,12 @@ fn write(image: &mut Image, edit: &Edit) -> Result<(), Error> {
 impl Kernel for Memory {
     fn routers(&self) -> Result<BTreeSet<RouterId>, Error> {
         let held = |router: &MemoryRouter| {
+            let namespaces = router.namespaces.values();
+            let mut interfaces = namespaces.flat_map(|namespace| namespace.interfaces.values());
             router.instance.is_some()
                 || router.predecessor.is_some()
                 || !router.dead_links.is_empty()
-                || router
-                    .namespaces
-                    .values()
-                    .any(|namespace| namespace.interfaces.values().any(|(_, attached)| *attached))
+                || interfaces.any(|(_, attached)| *attached)
         };
         let held = self.routers.iter().filter(|(_, router)| held(router));
         Ok(held.map(|(id, _)| *id).collect())
@@ -444,71 +295,60 @@ impl Kernel for Memory {
     }
 
     fn observe(&mut self, router: RouterId) -> Result<Observed, Error> {
-        let MemoryRouter {
-            instance,
-            carrier,
-            namespaces,
-            dead_links,
-            is_outdated,
-            has_xdp,
-            predecessor,
-        } = self.router(router).clone();
+        let this = self.router(router).clone();
         self.observations += 1;
-        let seen = namespaces.keys().cloned().collect();
+        let seen = this.namespaces.keys().cloned().collect();
         self.seen.insert(router, seen);
-        let loaded = instance.is_some();
-        let nat = namespaces.values().map(|namespace| namespace.has_nat);
+        let is_loaded = this.instance.is_some();
+        let is_outdated = this.is_outdated || (!this.has_xdp && !self.xdp.is_empty());
+        let nat = this.namespaces.values().map(|of| of.has_nat).collect();
         let carrier = CarrierState {
-            present: carrier,
-            wanted: self.carrier.of(&Nat(nat.collect()), true),
+            present: this.carrier,
+            wanted: self.carrier.of(&Nat(nat), true),
         };
-        let namespaces = namespaces.into_iter().map(|(name, namespace)| {
-            let interfaces = namespace.interfaces.into_iter();
-            let interfaces = interfaces.map(|(index, (interface, attached))| InterfaceState {
-                wanted: self.interfaces.has(&interface),
-                xdp: self.xdp_state(
-                    router,
-                    &name,
-                    (index, &interface),
-                    namespace.xdp.get(&index).copied(),
-                    loaded,
-                ),
-                attachment: Attachment {
-                    pin: Self::pin(router, &name, index),
-                    interface: Interface {
-                        index,
-                        name: interface,
-                        kind: LinkKind::Ethernet,
+        let namespaces = this.namespaces.into_iter().map(|(name, namespace)| {
+            let state = |(index, (interface, attached)): (u32, (String, bool))| {
+                let wanted = self.interfaces.has(&interface);
+                let mode = self.xdp.mode_of(&interface).filter(|_| wanted);
+                let hook = namespace.xdp.get(&index).copied();
+                let pin = |folder| pin_in(folder, router, &name, index);
+                let pins = [pin(XDP_LINKS), pin(OLDER_XDP_LINKS)];
+                let older = this.predecessor.as_ref();
+                let is_older = older.is_some_and(|links| links.contains(&(name.clone(), index)));
+                InterfaceState {
+                    wanted,
+                    xdp: MemoryXdp::observe(hook, mode, is_loaded, pins),
+                    attached: attached && is_loaded,
+                    pinned: attached,
+                    inherited: (is_older && !attached).then(|| pin(OLDER_LINKS)),
+                    attachment: Attachment {
+                        namespace: name.clone(),
+                        pin: pin(LINKS),
+                        interface: Interface {
+                            index,
+                            name: interface,
+                            kind: LinkKind::Ethernet,
+                        },
                     },
-                },
-                attached: attached && loaded,
-                pinned: attached,
-                inherited: predecessor
-                    .iter()
-                    .flatten()
-                    .find(|(of, at)| !attached && *of == name && *at == index)
-                    .map(|(of, at)| Self::old_pin(router, of, *at)),
-            });
-            let interfaces =
-                interfaces.filter(|state| state.wanted || state.pinned || state.xdp.pinned);
+                }
+            };
+            let interfaces = namespace.interfaces.into_iter().map(state);
             NamespaceState {
-                interfaces: interfaces.collect(),
+                interfaces: interfaces.filter(InterfaceState::is_ours).collect(),
                 binding: namespace.binding.unwrap_or(BindingState::Absent),
-                name,
+                name: name.clone(),
             }
         });
         Ok(Observed {
-            instance: match instance {
+            instance: match this.instance {
                 None => InstanceState::Absent,
-                Some(image) if is_outdated || (!has_xdp && !self.xdp.is_empty()) => {
-                    InstanceState::Outdated(image)
-                }
+                Some(image) if is_outdated => InstanceState::Outdated(image),
                 Some(image) => InstanceState::Current(image),
             },
             carrier,
             namespaces: namespaces.collect(),
-            dead_links: dead_links.into_iter().collect(),
-            has_predecessor: predecessor.is_some(),
+            dead_links: this.dead_links.into_iter().collect(),
+            has_predecessor: this.predecessor.is_some(),
         })
     }
 

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::xdp::XdpState;
 use crate::{
-    kernel::{Attachment, BindingState, Carrier, XdpMode},
+    kernel::{Attachment, BindingState, Carrier},
     port_table::Image,
 };
 
@@ -78,43 +79,9 @@ pub struct InterfaceState {
     pub xdp: XdpState,
 }
 
-/// The XDP state of one interface.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct XdpState {
-    /// The path where its XDP link is or would be pinned.
-    pub pin: PathBuf,
-    /// The mode in which it should have the instance's XDP program; `None` if it
-    /// should have none.
-    pub wanted: Option<XdpMode>,
-    /// The reason why it can't have the program; then the tc program does all by
-    /// itself.
-    pub obstacle: Option<Obstacle>,
-    /// Whether it has the program, in that mode and kept by the pin.
-    pub attached: bool,
-    /// Whether anything of the agent's is in the pin's place.
-    pub pinned: bool,
-    /// The link that an agent with an older ABI has pinned for it, if its own
-    /// pin's place is empty.
-    pub inherited: Option<PathBuf>,
-}
-
-/// The reason why an interface can't have the XDP program that it should have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Obstacle {
-    /// Another owner's XDP program is on it, and an interface can have only one.
-    Foreign,
-    /// The kernel refused at the last attempt, and the interface is as it was
-    /// then.
-    Refused,
-}
-
-impl XdpState {
-    /// Returns the mode in which it should have the program and can have it.
-    #[must_use]
-    pub const fn reachable(&self) -> Option<XdpMode> {
-        match self.obstacle {
-            None => self.wanted,
-            Some(_) => None,
-        }
+impl InterfaceState {
+    /// Returns whether it should have, or has, anything of the agent's.
+    pub(super) const fn is_ours(&self) -> bool {
+        self.wanted || self.pinned || self.xdp.pinned
     }
 }

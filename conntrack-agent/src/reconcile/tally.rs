@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-use super::Effect;
+use super::{Effect, XdpEffect};
 
 /// The kind of an effect, without its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,11 +79,11 @@ impl Effect {
             Self::WriteTable(..) => EffectKind::WriteTable,
             Self::Bind { .. } => EffectKind::Bind,
             Self::SetCarrier { .. } => EffectKind::SetCarrier,
-            Self::Attach { .. } => EffectKind::Attach,
+            Self::Attach(_) => EffectKind::Attach,
             Self::TakeOver { .. } => EffectKind::TakeOver,
-            Self::Detach { .. } => EffectKind::Detach,
-            Self::AttachXdp { .. } => EffectKind::AttachXdp,
-            Self::DetachXdp { .. } => EffectKind::DetachXdp,
+            Self::Detach(_) => EffectKind::Detach,
+            Self::Xdp(XdpEffect::Attach { .. }) => EffectKind::AttachXdp,
+            Self::Xdp(XdpEffect::Detach { .. }) => EffectKind::DetachXdp,
             Self::ReapLink(..) => EffectKind::ReapLink,
             Self::Unbind { .. } => EffectKind::Unbind,
             Self::RemoveInstance => EffectKind::RemoveInstance,

@@ -2,8 +2,8 @@
 //! that the router is served whatever becomes of it.
 
 use conntrack_agent::{
-    config::AttachXdp::{self, Generic, Native},
-    reconcile::{Effect, InstanceState, Observed, Obstacle, XdpState},
+    kernel::XdpMode::{self, Generic, Native},
+    reconcile::{Effect, InstanceState, Observed, Obstacle, XdpEffect, XdpState},
 };
 
 use super::{Act, World, desired, kinds};
@@ -111,7 +111,7 @@ fn anothers_xdp_program_stays_and_is_followed(mut world: impl World) {
     world.change(Act::SetForeignXdp(false));
     assert_eq!(
         kinds(&world.missing([21])),
-        ["AttachXdp"],
+        ["XdpAttach"],
         "the way is free"
     );
     settle(&mut world, "followed", [21], [Some(Native); 2]);
@@ -122,7 +122,7 @@ fn an_xdp_link_that_somebody_took_away_comes_back(mut world: impl World) {
     world.reach([21]);
     world.change(Act::DeleteXdpLink(2));
     let effects = world.missing([21]);
-    let [Effect::AttachXdp { attachment, .. }] = &effects[..] else {
+    let [Effect::Xdp(XdpEffect::Attach { attachment, .. })] = &effects[..] else {
         panic!("just that: {effects:?}");
     };
     assert_eq!(attachment.interface.name, "qr-1");

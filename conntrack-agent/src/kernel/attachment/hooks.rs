@@ -6,10 +6,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::{
-    AttachMode, Attachment, Ingress, Pin, XdpMode, XdpOutcome, clsact, filter, pin, target::Target,
-    tcx, xdp,
-};
+use super::{AttachMode, Attachment, Ingress, Pin, clsact, filter, pin, target::Target, tcx};
 use crate::kernel::{
     AgentId, Error, Instance, Netns, NetnsFolder,
     interface::{Listed, interfaces},
@@ -141,47 +138,6 @@ impl Hooks {
         })
     }
 
-    /// Attaches the instance's XDP program to the interface, in this mode; a
-    /// program of another owner stays. A link of this agent's runs it from the
-    /// next packet on, or is removed first if it is in another mode. Also
-    /// returns the MTU that the interface had, in bytes, as the driver's answer
-    /// may depend on it.
-    ///
-    /// # Errors
-    /// [`Error`] if the interface is gone, or for any failure that neither the
-    /// driver nor another program causes.
-    pub fn attach_xdp(
-        &self,
-        mode: XdpMode,
-        netns: &Netns,
-        attachment: &Attachment,
-        instance: &Instance,
-    ) -> Result<(XdpOutcome, u32), Error> {
-        netns.enter(|| {
-            let place = Target { netns, attachment };
-            let Listed { mtu, xdp, .. } = listed(&place)?;
-            let outcome = xdp::attach(&place, xdp, mode, instance)?;
-            Ok((outcome, mtu))
-        })
-    }
-
-    /// Detaches the XDP link that is pinned there from its interface.
-    ///
-    /// # Errors
-    /// [`Error`] if it can't be removed.
-    pub fn detach_xdp(&self, attachment: &Attachment) -> Result<(), Error> {
-        xdp::detach(&attachment.pin)
-    }
-
-    /// Makes the pinned XDP link run another instance's program from the next
-    /// packet on. Returns false if its interface is gone.
-    ///
-    /// # Errors
-    /// [`Error`] if the kernel refuses.
-    pub fn replace_xdp(&self, pin: &Path, instance: &Instance) -> Result<bool, Error> {
-        xdp::replace(pin, instance)
-    }
-
     /// Removes everything of this agent's from the interface's ingress.
     ///
     /// # Errors
@@ -277,15 +233,6 @@ impl Hooks {
 /// The number of the loopback, the same in every namespace (`LOOPBACK_IFINDEX`,
 /// `include/net/net_namespace.h`).
 const LOOPBACK: u32 = 1;
-
-/// The interface as it is now.
-fn listed(place: &Target<'_>) -> Result<Listed, Error> {
-    let listed = interfaces(&mut open(place.netns)?);
-    let listed = listed.map_err(place.failed("asked for its XDP program"))?;
-    let mut listed = listed.into_iter();
-    let this = listed.find(|listed| listed.interface.index == place.index());
-    this.ok_or_else(|| place.gone())
-}
 
 fn open(netns: &Netns) -> Result<Route, Error> {
     Route::open().map_err(|source| Error::Interfaces {

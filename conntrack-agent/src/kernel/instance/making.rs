@@ -5,15 +5,15 @@ use std::{fs, path::Path};
 use aya::{
     Ebpf,
     maps::{Array, IterableMap as _, MapData},
-    programs::{SchedClassifier, Xdp},
+    programs::SchedClassifier,
 };
 use conntrack_ebpf::abi::{self, Identity};
 use uuid::Uuid;
 
-use super::{GLOBALS_PIN, Instance, PROGRAM, XDP_PROGRAM};
+use super::{GLOBALS_PIN, Instance, PROGRAM};
 use crate::{
     kernel::{
-        Carrier, Error, Object,
+        Carrier, Error, Object, XdpClassifier,
         bpffs::{entries, remove_if_empty, remove_pin},
         load_again,
         object::MAPS,
@@ -145,7 +145,7 @@ fn pin(ebpf: &mut Ebpf, folder: &Path, with_xdp: bool) -> Result<(), Error> {
         source: Box::new(source),
     })?;
     if with_xdp {
-        pin_xdp(ebpf, folder)?;
+        XdpClassifier::load(ebpf, folder)?;
     }
     let program = ebpf.program_mut(PROGRAM).ok_or(Error::Missing(PROGRAM))?;
     let program: &mut SchedClassifier = program
@@ -160,18 +160,4 @@ fn pin(ebpf: &mut Ebpf, folder: &Path, with_xdp: bool) -> Result<(), Error> {
     #[cfg(feature = "ebpf-log")]
     crate::kernel::packet_log::follow(program);
     Ok(())
-}
-
-fn pin_xdp(ebpf: &mut Ebpf, folder: &Path) -> Result<(), Error> {
-    let program = ebpf.program_mut(XDP_PROGRAM);
-    let program = program.ok_or(Error::Missing(XDP_PROGRAM))?;
-    let program: &mut Xdp = program
-        .try_into()
-        .map_err(Error::program("the XDP classifier is no XDP program"))?;
-    load_again(|| program.load()).map_err(Error::program("the XDP classifier cannot be loaded"))?;
-    let path = folder.join(XDP_PROGRAM);
-    program.pin(&path).map_err(|source| Error::Pin {
-        path,
-        source: Box::new(source),
-    })
 }

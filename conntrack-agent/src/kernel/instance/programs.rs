@@ -4,13 +4,14 @@ use std::{collections::BTreeMap, path::Path};
 
 use aya::programs::{ProgramInfo, loaded_programs};
 
-use super::{PROGRAM, XDP_PROGRAM};
+use super::PROGRAM;
+use crate::kernel::XdpClassifier;
 
 /// Returns the kernel's ids of the programs that are pinned in an instance's
 /// folder, without those that can't be opened.
 #[must_use]
 pub fn programs_in(folder: &Path) -> Vec<u32> {
-    let pins = [PROGRAM, XDP_PROGRAM].map(|pin| folder.join(pin));
+    let pins = [PROGRAM, XdpClassifier::NAME].map(|pin| folder.join(pin));
     let infos = pins
         .iter()
         .filter_map(|pin| ProgramInfo::from_pin(pin).ok());

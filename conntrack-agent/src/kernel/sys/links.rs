@@ -19,11 +19,6 @@ const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
 const LINK_DETACH: libc::c_long = 34;
 
-/// The values `BPF_XDP` of `enum bpf_attach_type` and `BPF_LINK_TYPE_XDP` of
-/// `enum bpf_link_type`, include/uapi/linux/bpf.h.
-const XDP: u32 = 37;
-const LINK_TYPE_XDP: u32 = 6;
-
 /// The value `BPF_TCX_INGRESS` of `enum bpf_attach_type`,
 /// include/uapi/linux/bpf.h.
 const TCX_INGRESS: u32 = 46;
@@ -105,12 +100,12 @@ struct Inquiry {
 /// aligned to 8 bytes.
 #[derive(Debug, Default)]
 #[repr(C)]
-struct LinkInfo {
-    kind: u32,
+pub(in crate::kernel) struct LinkInfo {
+    pub(in crate::kernel) kind: u32,
     id: u32,
-    program: u32,
+    pub(in crate::kernel) program: u32,
     padding: u32,
-    interface: u32,
+    pub(in crate::kernel) interface: u32,
     attach_type: u32,
 }
 
@@ -125,18 +120,12 @@ pub(in crate::kernel) fn link_interface(link: BorrowedFd<'_>) -> io::Result<u32>
     link_info(link).map(|info| info.interface)
 }
 
-/// Returns the id of the program that an XDP link runs, and the number of its
-/// interface as [`link_interface`] returns it, or `None` for a link of another
-/// kind.
+/// Returns the kind of a link, its program, and its interface as
+/// [`link_interface`] returns it.
 ///
 /// # Errors
 /// The error of bpf(2).
-pub(in crate::kernel) fn xdp_link(link: BorrowedFd<'_>) -> io::Result<Option<(u32, u32)>> {
-    let info = link_info(link)?;
-    Ok((info.kind == LINK_TYPE_XDP).then_some((info.program, info.interface)))
-}
-
-fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+pub(in crate::kernel) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let mut info = LinkInfo::default();
     let mut inquiry = Inquiry {
         bpf_fd: number(&link),
@@ -149,25 +138,23 @@ fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     Ok(info)
 }
 
-/// Attaches an XDP program to the interface with this number, in the calling
-/// thread's namespace; `flags` give the mode. The link ends when no descriptor
-/// and no pin holds it.
+/// Attaches a program to the interface with this number, in the calling thread's
+/// namespace. The link ends when no descriptor and no pin holds it.
 ///
 /// This replaces aya's call: where the kernel says EINVAL, aya goes on to attach
 /// by netlink, which no pin would keep.
 ///
 /// # Errors
-/// EBUSY if there is a program already; EEXIST if there is one in another mode,
-/// or on an interface above it; the driver's error (`dev_xdp_attach`,
-/// net/core/dev.c). EINVAL if there is no such interface.
-pub(in crate::kernel) fn make_xdp_link(
+/// The error of bpf(2).
+pub(in crate::kernel) fn make_link(
     program: BorrowedFd<'_>,
     interface: u32,
+    attach_type: u32,
     flags: u32,
 ) -> io::Result<OwnedFd> {
     // `prog_fd`, `target_ifindex`, `attach_type` and `flags` of the `struct { … }
     // link_create` of `union bpf_attr`.
-    let mut attributes = [number(&program), interface, XDP, flags];
+    let mut attributes = [number(&program), interface, attach_type, flags];
     // SAFETY: the command reads numbers, none of them an address, and returns a
     // descriptor.
     unsafe { bpf_descriptor(LINK_CREATE, &mut attributes) }

@@ -125,6 +125,7 @@ mod tests {
     fn interface(pinned: bool) -> InterfaceState {
         InterfaceState {
             attachment: Attachment {
+                namespace: "ns".into(),
                 interface: Interface {
                     index: 2,
                     name: "qr-1".into(),

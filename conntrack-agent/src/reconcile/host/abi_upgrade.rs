@@ -6,6 +6,8 @@
 //! folder; then the rest is removed. If an agent dies on the way, the next one
 //! finds what is left.
 
+use std::path::{Path, PathBuf};
+
 use super::{Host, renewal::rename};
 use crate::{
     kernel::{Attachment, Error, Instance, Pin, Pins},
@@ -35,35 +37,10 @@ impl Host {
                     return Err(Error::Foreign { folder, owner });
                 }
             }
-            for link in pins.xdp_links_of(router)? {
-                let of_it = interfaces(observed).find(|state| {
-                    !state.xdp.pinned
-                        && state.xdp.inherited.is_none()
-                        && state.xdp.pin.file_name() == link.file_name()
-                });
-                match of_it {
-                    Some(state) => {
-                        // The program that looked like another owner's is this
-                        // link's.
-                        state.xdp.obstacle = None;
-                        state.xdp.inherited = Some(link);
-                    }
-                    None => observed.dead_links.push(link),
-                }
-            }
-            for link in pins.links_of(router)? {
-                // An interface that has a link of this version needs no older
-                // one.
-                let of_it = interfaces(observed).find(|state| {
-                    !state.attachment.pin.exists()
-                        && state.inherited.is_none()
-                        && state.attachment.pin.file_name() == link.file_name()
-                });
-                match of_it {
-                    Some(state) => state.inherited = Some(link),
-                    None => observed.dead_links.push(link),
-                }
-            }
+            inherit(observed, pins.xdp_links_of(router)?, |state, link| {
+                state.xdp.inherit(link)
+            });
+            inherit(observed, pins.links_of(router)?, InterfaceState::inherit);
         }
         Ok(())
     }
@@ -74,17 +51,20 @@ impl Host {
     pub(super) fn take_over(
         &mut self,
         router: RouterId,
-        namespace: &str,
         attachment: &Attachment,
-        inherited: &Attachment,
+        from: &Path,
     ) -> Result<bool, Error> {
+        let inherited = Attachment {
+            pin: from.to_owned(),
+            ..attachment.clone()
+        };
         self.pins.prepare(router)?;
-        let way = self.attach_planner.next(Pin::at(&inherited.pin)?);
+        let way = self.attach_planner.next(Pin::at(from)?);
         let was_there = self.with_instance(router, |host, instance| {
-            let netns = host.netns(router, namespace)?;
-            host.hooks.attach(way, netns, inherited, instance)
+            let netns = host.netns(router, &attachment.namespace)?;
+            host.hooks.attach(way, netns, &inherited, instance)
         })?;
-        rename(&inherited.pin, &attachment.pin)?;
+        rename(from, &attachment.pin)?;
         Ok(was_there)
     }
 
@@ -99,7 +79,31 @@ impl Host {
     }
 }
 
-fn interfaces(observed: &mut Observed) -> impl Iterator<Item = &mut InterfaceState> {
-    let namespaces = observed.namespaces.iter_mut();
-    namespaces.flat_map(|namespace| &mut namespace.interfaces)
+/// Gives each link to the interface that takes it; a link that none takes is dead.
+fn inherit(
+    observed: &mut Observed,
+    links: Vec<PathBuf>,
+    takes: impl Fn(&mut InterfaceState, &Path) -> bool,
+) {
+    for link in links {
+        let namespaces = observed.namespaces.iter_mut();
+        let mut interfaces = namespaces.flat_map(|namespace| &mut namespace.interfaces);
+        if !interfaces.any(|state| takes(state, &link)) {
+            observed.dead_links.push(link);
+        }
+    }
+}
+
+impl InterfaceState {
+    /// Takes the link if it is this interface's, and the interface has no link of this
+    /// version. Returns whether it does.
+    fn inherit(&mut self, link: &Path) -> bool {
+        let pin = &self.attachment.pin;
+        let takes =
+            !pin.exists() && self.inherited.is_none() && pin.file_name() == link.file_name();
+        if takes {
+            self.inherited = Some(link.to_owned());
+        }
+        takes
+    }
 }

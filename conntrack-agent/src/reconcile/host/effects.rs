@@ -4,23 +4,23 @@ use conntrack_ebpf::abi::Slot;
 
 use super::Host;
 use crate::{
-    kernel::{Attachment, BindingState, Error, Instance, Pin},
+    kernel::{Attachment, Error, Instance, Pin},
     model::RouterId,
     port_table::{Edit, Write},
-    reconcile::Effect,
+    reconcile::{Effect, XdpEffect},
 };
 
 impl Host {
-    #[expect(clippy::too_many_lines, reason = "an arm for each effect")]
     pub(super) fn carry_out(
         &mut self,
         router: RouterId,
         effect: &Effect,
     ) -> Result<Option<Effect>, Error> {
-        let undo = match effect {
+        // Only what is new is taken away by undoing it.
+        let mut is_new = true;
+        match effect {
             Effect::RebuildInstance(capacity, table, carrier) => {
                 self.rebuild(router, *capacity, table, *carrier)?;
-                None
             }
             Effect::LoadInstance(capacity, carrier) => {
                 self.pins.prepare(router)?;
@@ -31,16 +31,9 @@ impl Host {
                 }
                 made?;
                 self.take_hint(router, 1..capacity.slots)?;
-                Some(Effect::RemoveInstance)
             }
-            Effect::RenewInstance(capacity) => {
-                self.renew(router, *capacity)?;
-                None
-            }
-            Effect::WriteTable(edit) => {
-                self.write(router, edit)?;
-                Some(Effect::WriteTable(edit.inverse()))
-            }
+            Effect::RenewInstance(capacity) => self.renew(router, *capacity)?,
+            Effect::WriteTable(edit) => self.write(router, edit)?,
             Effect::Bind {
                 namespace,
                 instead_of,
@@ -48,121 +41,56 @@ impl Host {
             } => {
                 let netns = self.netns(router, namespace)?;
                 self.binding.install(netns, *instead_of, *reads)?;
-                Effect::undo_of_bind(namespace, *instead_of, *reads)
             }
-            Effect::SetCarrier {
-                instead_of,
-                carrier,
-            } => {
+            Effect::SetCarrier { carrier, .. } => {
                 self.with_instance(router, |_, instance| instance.set_carrier(*carrier))?;
-                instead_of.map(|before| Effect::SetCarrier {
-                    instead_of: Some(*carrier),
-                    carrier: before,
-                })
             }
-            Effect::Attach {
-                namespace,
-                attachment,
-            } => {
-                let was_there = self.attach(router, namespace, attachment)?;
-                (!was_there).then(|| Effect::Detach {
-                    namespace: namespace.clone(),
-                    attachment: attachment.clone(),
-                })
+            Effect::Attach(attachment) => is_new = !self.attach(router, attachment)?,
+            // An effect that gave the link back would leave it without an owner.
+            Effect::TakeOver { attachment, from } => {
+                is_new = !self.take_over(router, attachment, from)?;
             }
-            Effect::TakeOver {
-                namespace,
-                attachment,
-                from,
-            } => {
-                let inherited = Attachment {
-                    pin: from.clone(),
-                    ..attachment.clone()
-                };
-                let taken = self.take_over(router, namespace, attachment, &inherited)?;
-                // An effect that gave the link back would leave it without an
-                // owner.
-                (!taken).then(|| Effect::Detach {
-                    namespace: namespace.clone(),
-                    attachment: attachment.clone(),
-                })
-            }
-            Effect::Detach {
-                namespace,
-                attachment,
-            } => {
-                let netns = self.netns(router, namespace)?;
+            Effect::Detach(attachment) => {
+                let netns = self.netns(router, &attachment.namespace)?;
                 self.hooks.detach(netns, attachment)?;
                 self.pinned_links.forget(router, &attachment.pin);
-                Some(Effect::Attach {
-                    namespace: namespace.clone(),
-                    attachment: attachment.clone(),
-                })
             }
-            Effect::AttachXdp {
-                namespace,
+            Effect::Xdp(XdpEffect::Attach {
                 attachment,
                 mode,
                 from,
-            } => {
-                let is_new =
-                    self.attach_xdp(router, namespace, attachment, *mode, from.as_deref())?;
-                is_new.then(|| Effect::DetachXdp {
-                    namespace: namespace.clone(),
-                    attachment: attachment.clone(),
-                })
+            }) => {
+                let attempt = self.with_instance(router, |host, instance| {
+                    let netns = host.netns(router, &attachment.namespace)?;
+                    let how = (*mode, from.as_deref());
+                    host.xdp.attach(router, netns, instance, attachment, how)
+                })?;
+                is_new = self.xdp.note_attempt(router, attachment, *mode, attempt)?;
             }
-            Effect::DetachXdp {
-                namespace,
-                attachment,
-            } => {
-                self.hooks.detach_xdp(attachment)?;
-                self.pinned_links.forget(router, &attachment.pin);
-                self.pins.tidy(router)?;
-                let mode = self.xdp.mode_of(&attachment.interface.name);
-                mode.map(|mode| Effect::AttachXdp {
-                    namespace: namespace.clone(),
-                    attachment: attachment.clone(),
-                    mode,
-                    from: None,
-                })
+            Effect::Xdp(XdpEffect::Detach { attachment, .. }) => {
+                self.xdp.detach(router, &attachment.pin)?;
             }
             Effect::ReapLink(pin) => {
                 self.hooks.reap(self.namespaces.folder(), pin)?;
                 self.pinned_links.forget(router, pin);
                 self.pins.tidy(router)?;
-                None
             }
-            Effect::Unbind { namespace, reads } => {
+            Effect::Unbind { namespace, .. } => {
                 self.binding.remove(self.netns(router, namespace)?)?;
-                Some(Effect::Bind {
-                    namespace: namespace.clone(),
-                    instead_of: BindingState::Absent,
-                    reads: *reads,
-                })
             }
             Effect::RemoveInstance => {
                 self.forget_instance(router);
                 Instance::remove(&self.pins.instance(router))?;
                 self.pins.tidy(router)?;
-                None
             }
-            Effect::RemovePredecessor => {
-                self.remove_predecessors(router)?;
-                None
-            }
-        };
-        Ok(undo)
+            Effect::RemovePredecessor => self.remove_predecessors(router)?,
+        }
+        Ok(is_new.then(|| effect.inverse()).flatten())
     }
 
     /// Attaches the program. Returns whether something of the agent's was on
     /// the interface already.
-    fn attach(
-        &mut self,
-        router: RouterId,
-        namespace: &str,
-        attachment: &Attachment,
-    ) -> Result<bool, Error> {
+    fn attach(&mut self, router: RouterId, attachment: &Attachment) -> Result<bool, Error> {
         // Somebody may have removed the folder of the pins.
         self.pins.prepare_links(router)?;
         // The link may still exist without a pin.
@@ -172,7 +100,7 @@ impl Host {
         }
         let way = self.attach_planner.next(Pin::at(&attachment.pin)?);
         self.with_instance(router, |host, instance| {
-            let netns = host.netns(router, namespace)?;
+            let netns = host.netns(router, &attachment.namespace)?;
             host.hooks.attach(way, netns, attachment, instance)
         })
     }

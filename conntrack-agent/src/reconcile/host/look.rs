@@ -10,13 +10,6 @@ use crate::{
     reconcile::{CarrierState, InstanceState, InterfaceState, NamespaceState, Observed},
 };
 
-/// The kernel's ids of the instance's programs.
-#[derive(Clone, Copy, Default)]
-struct Programs {
-    tc: Option<u32>,
-    xdp: Option<u32>,
-}
-
 impl Host {
     pub(super) fn look(&self, router: RouterId) -> Result<(Observed, Held), Error> {
         let folder = self.pins.instance(router);
@@ -25,25 +18,20 @@ impl Host {
         }
         let mut held = Held::default();
         let mut carrier = None;
-        let (instance, programs) = match Instance::open(&folder)? {
-            Usable::Absent => (InstanceState::Absent, Programs::default()),
-            Usable::Broken => (InstanceState::Broken, Programs::default()),
+        let instance = match Instance::open(&folder)? {
+            Usable::Absent => InstanceState::Absent,
+            Usable::Broken => InstanceState::Broken,
             Usable::Whole(instance) => {
                 let image = instance.image()?;
                 carrier = instance.carrier()?;
                 let is_current =
                     instance.is_of(&self.object) && instance.shares_current_maps(&self.object)?;
-                let state = if is_current {
+                held.instance = Some(instance);
+                if is_current {
                     InstanceState::Current(image)
                 } else {
                     InstanceState::Outdated(image)
-                };
-                let programs = Programs {
-                    tc: Some(instance.program_id()),
-                    xdp: instance.xdp_program_id(),
-                };
-                held.instance = Some(instance);
-                (state, programs)
+                }
             }
         };
         let mut dead_links = self.pins.attachments_of(router)?;
@@ -52,7 +40,7 @@ impl Host {
             let Some(netns) = self.namespaces.folder().open(&name)? else {
                 continue;
             };
-            let interfaces = self.observe_interfaces(router, &netns, programs)?;
+            let interfaces = self.observe_interfaces(router, &netns, held.instance.as_ref())?;
             for state in &interfaces {
                 dead_links.retain(|pin| *pin != state.attachment.pin && *pin != state.xdp.pin);
             }
@@ -95,7 +83,7 @@ impl Host {
         &self,
         router: RouterId,
         netns: &Netns,
-        programs: Programs,
+        instance: Option<&Instance>,
     ) -> Result<Vec<InterfaceState>, Error> {
         let mut states = Vec::new();
         for ingress in self.hooks.look(netns)? {
@@ -114,18 +102,20 @@ impl Host {
             let wanted = self.interfaces.has(&interface.name);
             let state = InterfaceState {
                 wanted,
-                xdp: self.look_at_xdp(router, netns, &ingress, wanted, programs.xdp),
-                attached: programs.tc.is_some_and(|program| {
+                xdp: self.xdp.observe(router, netns, &ingress, wanted, instance),
+                attached: instance.is_some_and(|instance| {
+                    let program = instance.program_id();
                     self.attach_planner.will_do(router, &ingress, program, pin)
                 }),
                 pinned: pin != Pin::Absent || ingress.has_filter(),
                 inherited: None,
                 attachment: Attachment {
+                    namespace: netns.name().to_owned(),
                     pin: path,
                     interface: ingress.interface,
                 },
             };
-            if state.wanted || state.pinned || state.xdp.pinned {
+            if state.is_ours() {
                 states.push(state);
             }
         }

@@ -14,7 +14,7 @@ use std::{fs, path::Path};
 
 use super::Host;
 use crate::{
-    kernel::{Carrier, Error, Instance, Usable, XdpPin, wait_for_programs},
+    kernel::{Carrier, Error, Instance, Usable, wait_for_programs},
     model::RouterId,
     port_table::{Capacity, Wanted, fill},
 };
@@ -125,14 +125,7 @@ impl Host {
             // A dead link is reaped elsewhere.
             self.hooks.replace(self.namespaces.folder(), &pin, next)?;
         }
-        if next.xdp_program_id().is_some() {
-            for pin in self.pins.xdp_links_of(router)? {
-                if let XdpPin::Link { .. } = XdpPin::at(&pin) {
-                    self.hooks.replace_xdp(&pin, next)?;
-                }
-            }
-        }
-        Ok(())
+        self.xdp.relink(router, next)
     }
 }
 
