@@ -66,6 +66,9 @@ pub(crate) enum Way {
     Gone,
     /// Nothing: a tcx program that passes every packet on at once.
     Empty,
+    /// Nothing: the agent's XDP program in the veth's driver, which leaves its metadata,
+    /// without the tc program that reads it.
+    XdpAlone,
     /// The agent.
     Ours(Ours),
     /// The chains that Neutron writes.
@@ -134,6 +137,7 @@ impl Way {
             Self::Nothing => "nothing",
             Self::Gone => "nothing, helpers given before",
             Self::Empty => "empty tcx program",
+            Self::XdpAlone => "our native XDP, no tc program",
             Self::Ours(ours) => ours.name(),
             Self::Neutron(Variant::Legacy) => "iptables-legacy",
             Self::Neutron(Variant::Nft) => "iptables-nft",
@@ -143,6 +147,10 @@ impl Way {
 }
 
 impl Configuration {
+    /// The tc program on packets with the agent's metadata, and what is to be subtracted.
+    pub(crate) const BEHIND_XDP: Self = Self::with(Way::Ours(Ours::attached(Attach::Xdp)), 10);
+    pub(crate) const XDP_ALONE: Self = Self::with(Way::XdpAlone, 0);
+
     /// In a router with NAT.
     pub(crate) const fn with(way: Way, rules: usize) -> Self {
         Self {
@@ -171,7 +179,6 @@ impl Configuration {
             ours(Ours::by(Carrier::Mark), 10),
             ours(Ours::by(Carrier::Priority), 10),
             ours(Ours::attached(Attach::Clsact), 10),
-            ours(Ours::attached(Attach::Xdp), 10),
             ours(Ours::attached(Attach::XdpGeneric), 10),
         ]);
         // What a target is about.
@@ -181,6 +188,8 @@ impl Configuration {
             ours(Ours::watched(Watched::Not), 10),
             ours(Ours::watched(Watched::Closely), 10),
             Self::with(legacy, one),
+            Self::BEHIND_XDP,
+            Self::XDP_ALONE,
         ];
         for way in [Way::Ours(Ours::DEFAULT), Way::Map] {
             about.extend(COUNTS.map(|rules| Self::with(way, rules)));
@@ -226,7 +235,7 @@ impl Configuration {
     /// The helper that a stream's connection gets.
     pub(crate) fn helper(&self, stream: Stream) -> Option<&'static str> {
         let gives = match self.way {
-            Way::Nothing | Way::Empty => false,
+            Way::Nothing | Way::Empty | Way::XdpAlone => false,
             Way::Gone => true,
             Way::Ours(_) | Way::Neutron(_) | Way::Map => self.has(stream.protocol),
         };

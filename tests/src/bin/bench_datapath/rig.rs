@@ -1,7 +1,8 @@
 //! All routers at once, each with its way in force.
 
 use conntrack_agent::model::RouterId;
-use conntrack_tests::foreign::ForeignProgram;
+use conntrack_tests::attach::Xdp;
+use conntrack_tests::foreign::{ForeignProgram, ForeignXdp};
 use conntrack_tests::lab::Lab;
 use conntrack_tests::netns::Netns;
 use uuid::Uuid;
@@ -24,6 +25,7 @@ pub(crate) struct Router {
 pub(crate) struct Rig {
     _agents: Vec<Served>,
     _programs: Vec<ForeignProgram>,
+    _xdp: Vec<ForeignXdp>,
     pub(crate) routers: Vec<Router>,
     pub(crate) hosts: Hosts,
 }
@@ -52,11 +54,16 @@ impl Rig {
                 id,
             });
         }
-        let mut programs = Vec::new();
+        let (mut programs, mut xdp) = (Vec::new(), Vec::new());
         for router in &routers {
             stop.check()?;
             match router.configuration.way {
                 Way::Empty => programs.push(ForeignProgram::attach_last(&router.netns, INSIDE)),
+                Way::XdpAlone => {
+                    // Any token will do, as nobody reads it.
+                    let program = ForeignXdp::attach(&router.netns, INSIDE, Xdp::Native, 1);
+                    xdp.push(program);
+                }
                 // An agent serves all of its lab at once.
                 Way::Nothing | Way::Ours(_) => {}
                 Way::Gone | Way::Neutron(_) | Way::Map => rivals::put_in_force(router),
@@ -70,6 +77,7 @@ impl Rig {
         Ok(Self {
             _agents: agents,
             _programs: programs,
+            _xdp: xdp,
             routers,
             hosts,
         })

@@ -21,7 +21,7 @@ pub(crate) fn put_in_force(router: &Router) {
         Way::Map => router.netns.nft(&map(&rules)),
         // The rules that will go again.
         Way::Gone => router.netns.nft(&map(&rules::rules(2))),
-        Way::Nothing | Way::Empty | Way::Ours(_) => {}
+        Way::Nothing | Way::Empty | Way::XdpAlone | Way::Ours(_) => {}
     }
 }
 

@@ -74,6 +74,7 @@ pub(crate) fn all(series: &Series) -> Vec<Target> {
                 flat(series, miss),
                 at_most_a_map(series, hit),
                 without_rules(series, miss),
+                with_metadata(series, miss),
                 watched(series, miss),
                 watched(series, hit),
             ]);
@@ -179,6 +180,24 @@ fn without_rules(series: &Series, stream: Stream) -> Option<Target> {
             vec![tenths(measured.value)],
         )
     })
+}
+
+/// That XDP's metadata saves the tc program time: what it takes with it, which XDP and the
+/// way through it aren't part of, is no more than what it takes without.
+fn with_metadata(series: &Series, stream: Stream) -> Option<Target> {
+    let behind = Configuration::BEHIND_XDP;
+    let compared = [behind, Configuration::XDP_ALONE];
+    let found = found(series, stream, behind.rules, compared, |[behind, alone]| {
+        behind - alone
+    })?;
+    let without = series.added(stream, &ours(behind.rules))?;
+    let name = stream.name();
+    Some(Target::new(
+        format!("{name}: the tc program with native XDP's metadata, at most as much as without"),
+        without.value,
+        found.measured,
+        found.compared,
+    ))
 }
 
 /// Compares what two routers take more than the base.
