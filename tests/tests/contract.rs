@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use conntrack_agent::{
     config::{Interfaces, XdpEntry, XdpInterfaces},
-    kernel::Error,
+    kernel::{Error, XdpMode},
     model::{Destination, Protocol, RouterId},
     port_table::{Amendment, Image, PartialTable, Wanted},
     reconcile::{Desired, Effect, InstanceState, Kernel, Observed, diff},

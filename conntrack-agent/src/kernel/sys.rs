@@ -8,7 +8,7 @@ mod pinned;
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
@@ -107,7 +107,6 @@ pub(super) fn socket_option(
     let mut length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
     // SAFETY: the kernel writes at most `length` bytes to `value`, which has as many,
     // and a number to `length`; both live until it returns.
-    #[expect(unsafe_code, reason = "the option has no safe form")]
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),

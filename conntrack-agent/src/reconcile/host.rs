@@ -176,11 +176,7 @@ impl Host {
         let pins = Pins::of(&build, &config.bpffs_dir);
         let object = Object::new(build, agent, config.mark_bits, pins.shared());
         let pinned_links = PinnedLinks::new();
-        let xdp = XdpPlanner::new(
-            config.xdp.clone(),
-            pins.clone(),
-            Arc::clone(&pinned_links),
-        );
+        let xdp = XdpPlanner::new(config.xdp.clone(), pins.clone(), Arc::clone(&pinned_links));
         Ok(Self {
             agent,
             attach_planner: AttachPlanner::new(config.attach, hooks.has_tcx())?,

@@ -6,7 +6,7 @@ use conntrack_agent::{
     kernel::BindingState,
     model::RouterId,
     port_table::Write,
-    reconcile::{Kernel, Memory, memory},
+    reconcile::{Kernel, Memory, MemoryXdp, memory},
 };
 
 use super::{Act, INTERFACES, World, interfaces, random_router, xdp_interfaces};
@@ -54,8 +54,8 @@ impl InMemory {
         let mut links = BTreeSet::new();
         for (name, namespace) in &mut self.state().namespaces {
             for xdp in namespace.xdp.values_mut() {
-                if let memory::Xdp::Own(mode) = *xdp {
-                    *xdp = memory::Xdp::Older(mode);
+                if let MemoryXdp::Own(mode) = *xdp {
+                    *xdp = MemoryXdp::Older(mode);
                 }
             }
             for (index, (_, attached)) in &mut namespace.interfaces {
@@ -97,7 +97,7 @@ impl World for InMemory {
             }
             Act::SetNat(is_there) => self.namespace().has_nat = is_there,
             Act::SetForeignXdp(true) => {
-                self.namespace().xdp.insert(2, memory::Xdp::Foreign);
+                self.namespace().xdp.insert(2, MemoryXdp::Foreign);
             }
             Act::SetForeignXdp(false) => drop(self.namespace().xdp.remove(&2)),
             Act::Classify(patterns) => {

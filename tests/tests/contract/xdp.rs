@@ -21,12 +21,12 @@ fn settle(
     world: &mut impl World,
     what: &str,
     ports: impl IntoIterator<Item = u16>,
-    modes: [Option<AttachXdp>; 2],
+    modes: [Option<XdpMode>; 2],
 ) {
     let observed = world.settle(what, ports);
     for (state, mode) in xdp(&observed).into_iter().zip(modes) {
         let wanted = XdpState {
-            wanted: mode.map(Into::into),
+            wanted: mode,
             attached: mode.is_some(),
             pinned: mode.is_some(),
             obstacle: None,

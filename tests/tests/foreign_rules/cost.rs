@@ -21,21 +21,25 @@ fn rules() -> String {
     mangle += "-A PREROUTING -j neutron-mark\n";
     for number in 1..=FLOATING_IPS {
         let (outside, inside) = (format!("192.0.2.{number}"), format!("10.0.0.{number}"));
-        nat += &format!(
-            "-A neutron-PREROUTING -d {outside}/32 -j DNAT --to-destination {inside}\n\
-             -A neutron-snat -s {inside}/32 -j SNAT --to-source {outside}\n"
-        );
-        mangle +=
-            &format!("-A neutron-mark -d {outside}/32 -j MARK --set-xmark 0x{number}/0xffff\n");
+        nat.extend([
+            format!("-A neutron-PREROUTING -d {outside}/32 -j DNAT --to-destination {inside}\n"),
+            format!("-A neutron-snat -s {inside}/32 -j SNAT --to-source {outside}\n"),
+        ]);
+        mangle.extend([format!(
+            "-A neutron-mark -d {outside}/32 -j MARK --set-xmark 0x{number}/0xffff\n"
+        )]);
     }
     format!(
         "{nat}COMMIT\n{mangle}COMMIT\n*raw\n-A PREROUTING -p tcp --dport 21 -j CT --helper ftp\nCOMMIT\n"
     )
 }
 
+/// A reading of a router's rules.
+type Reading = Box<dyn Fn(&Netns, &kernel::Netns)>;
+
 struct Contender {
     name: &'static str,
-    run: Box<dyn Fn(&Netns, &kernel::Netns)>,
+    run: Reading,
 }
 
 fn tool(name: &'static str, words: &'static [&'static str]) -> Contender {

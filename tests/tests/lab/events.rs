@@ -169,7 +169,9 @@ fn what_a_start_leaves_for_later_is_no_repair() {
     let commands: String = (0..PAIRS).map(pair).collect();
     router.netns().ip(&commands);
     let rules = router.rules_file(&[Rule::ftp(21)]);
-    let agent = Agent::start(&lab, &rules);
+    // With `attach = "tcx"` a start makes all links at once.
+    let config = Config::of(&lab).with("attach", "\"auto\"");
+    let agent = Agent::start_with(&lab, &config, &rules);
     let pins = Pins::new(lab.dir().agent_bpffs_dir());
     let filters = || {
         let pins = pins.links_of(router.id()).expect("the pins").into_iter();
