@@ -1,24 +1,29 @@
 //! What the agent needs and hasn't got: one clear sentence, and nothing changed.
 
-use conntrack_tests::agent::{Agent, Config, Exit, run_to_exit, subcommand};
-use conntrack_tests::helpers::{Protocol, Rule, rules_file};
+use conntrack_tests::agent::{Config, Exit, run_to_exit};
+use conntrack_tests::helpers::{Protocol, Rule};
 use conntrack_tests::lab::Lab;
+use conntrack_tests::router_lab::RouterLab;
 use conntrack_tests::site::{Crossing, Plan, Site};
-use conntrack_tests::snapshot::{Snapshot, assert_same};
+use conntrack_tests::snapshot::assert_same;
 
 const CONTROL: [(Protocol, u16); 1] = [(Protocol::Tcp, 2121)];
+
+/// A router with one rule, in this lab.
+fn router_in(lab: &Lab) -> RouterLab {
+    let site = Site::new(lab, &Plan::new(Crossing::Routed4, &CONTROL));
+    site.router_lab(lab, &[Rule::ftp(2121)])
+}
 
 /// Runs the agent on a router with one rule; it must end with exit
 /// code 1, say so in one sentence with these words, and leave nothing.
 fn check(config: impl Fn(Config) -> Config, launcher: &[&str], words: &[&str]) {
-    let lab = Lab::new();
-    let site = Site::new(&lab, &Plan::new(Crossing::Routed4, &CONTROL));
-    let namespaces = [site.router.netns()];
-    let rules = rules_file(&[(&site.router, &[Rule::ftp(2121)])]);
-    let before = Snapshot::take(&lab, &namespaces);
-    let exit = run_to_exit(&lab, &config(Config::of(&lab)), &rules, launcher);
+    let router = router_in(&Lab::new());
+    let before = router.snapshot();
+    let config = config(router.config());
+    let exit = run_to_exit(&router.lab, &config, &router.rules(), launcher);
     assert_refusal(&exit, words);
-    assert_same(&before, &Snapshot::take(&lab, &namespaces));
+    assert_same(&before, &router.snapshot());
 }
 
 fn assert_refusal(exit: &Exit, words: &[&str]) {
@@ -60,19 +65,16 @@ fn without_nft() {
 
 #[test]
 fn without_a_mounted_bpffs_the_agent_mounts_one_and_cleanup_unmounts_it() {
-    let lab = Lab::without_bpffs();
-    let site = Site::new(&lab, &Plan::new(Crossing::Routed4, &CONTROL));
-    let namespaces = [site.router.netns()];
-    let rules = rules_file(&[(&site.router, &[Rule::ftp(2121)])]);
-    let before = Snapshot::take(&lab, &namespaces);
+    let router = router_in(&Lab::without_bpffs());
+    let before = router.snapshot();
 
-    let agent = Agent::start(&lab, &rules);
-    assert!(lab.dir().mounts().contains(&lab.dir().bpf_dir()));
+    let agent = router.start();
+    let dir = router.lab.dir();
+    assert!(dir.mounts().contains(&dir.bpf_dir()));
     assert_eq!(agent.stop().code, Some(0));
 
-    let cleanup = subcommand(&lab, "cleanup");
-    assert_eq!(cleanup.code, Some(0), "{cleanup:?}");
-    assert_same(&before, &Snapshot::take(&lab, &namespaces));
+    router.assert_cleans_up();
+    assert_same(&before, &router.snapshot());
 }
 
 #[test]
@@ -86,9 +88,8 @@ fn a_bpffs_that_cannot_be_mounted() {
 #[test]
 fn a_namespace_that_vanishes_half_way() {
     let lab = Lab::new();
-    let stays = Site::new(&lab, &Plan::new(Crossing::Routed4, &CONTROL));
-    let vanishes = Site::new(&lab, &Plan::new(Crossing::Routed4, &CONTROL));
-    let netns = vanishes.router.netns().path();
+    let (stays, vanishes) = (router_in(&lab), router_in(&lab));
+    let netns = vanishes.netns.path();
     let file = netns.display();
     let script = format!(
         "if [ \"$(stat -Lc %i /proc/self/ns/net)\" = \"$(stat -c %i {file})\" ]; then\n\
@@ -96,20 +97,18 @@ fn a_namespace_that_vanishes_half_way() {
          fi"
     );
 
-    let rules = [Rule::ftp(2121)];
-    let rules = rules_file(&[(&stays.router, &rules), (&vanishes.router, &rules)]);
-    let namespaces = [stays.router.netns()];
     let without_its_mount = || {
-        let mut snapshot = Snapshot::take(&lab, &namespaces);
+        let mut snapshot = stays.snapshot();
         snapshot.forget(netns);
         snapshot
     };
     let before = without_its_mount();
     let config = Config::of(&lab).with_nft(&lab, &script);
+    let rules = stays.rules() + &vanishes.rules();
     let exit = run_to_exit(&lab, &config, &rules, &[]);
     assert!(!netns.exists(), "it has vanished");
     assert_eq!(exit.code, Some(1), "{exit:?}");
-    let id = vanishes.router.id().to_string();
+    let id = vanishes.id;
     let said: Vec<_> = exit
         .stderr
         .lines()

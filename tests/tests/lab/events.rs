@@ -65,9 +65,8 @@ fn events_tell_of_failures_and_of_recoveries_whatever_brings_them() {
         refuse.display()
     );
     let config = Config::of(&lab).with_nft(&lab, &script);
-    let ftp = |port: u16| format!("{{ protocol = \"tcp\", port = {port}, helper = \"ftp\" }}");
     let id = router.id().to_string();
-    let rules = format!("[[router]]\nid = \"{id}\"\nhelpers = [{}]\n", ftp(21));
+    let rules = router.rules_file(&[Rule::ftp(21)]);
     let mut agent = Agent::start_with(&lab, &config, &rules);
     let socket = listening(&lab);
 
