@@ -1,37 +1,36 @@
-//! The audit trail: every change, refusal and failure is one event.
+//! Records every change, refusal and failure in the audit trail.
 //!
-//! As a file it is `audit.jsonl` in the state folder, for its owner alone, a
-//! JSON object a line. `time` is RFC 3339 in UTC with milliseconds, and `event`
-//! says which of two kinds it is. A `request` has, always all of them:
+//! As a file, the trail is `audit.jsonl` in the state folder, which only its owner can
+//! read, with one JSON object a line. `time` is RFC 3339 in UTC with milliseconds, and
+//! `event` is one of two kinds. An event `request` always has all of these fields:
 //!
-//! | field | what |
+//! | field | meaning |
 //! |---|---|
 //! | `request` | the request's id, a UUID |
 //! | `peer` | `kind` is `local` (with `pid`, `uid`, `gid`), `token` (with its `name`), `unknown` (with its `address`) or `rules_file` |
-//! | `operation` | what was asked for: `read`, `follow`, `scrape`, `create`, `update`, `replace`, `apply`, `delete`, `unknown` or `rules_file` |
-//! | `routers`, `router_count` | ids of the routers that it is about |
-//! | `before`, `before_count` | the rules that it removed or changed, as they were: `id`, `router_id`, `protocol`, `port`, `helper`, `origin` |
-//! | `after`, `after_count` | the rules that it added or changed, as they are |
+//! | `operation` | the operation: `read`, `follow`, `scrape`, `create`, `update`, `replace`, `apply`, `delete`, `unknown` or `rules_file` |
+//! | `routers`, `router_count` | the ids of the routers that it concerns |
+//! | `before`, `before_count` | the rules that it removed or changed, as they were before: `id`, `router_id`, `protocol`, `port`, `helper`, `origin` |
+//! | `after`, `after_count` | the rules that it added or changed, as they are afterwards |
 //! | `outcome` | `done`, `not_allowed`, `refused` or `failed` |
-//! | `reason` | why not, or null |
-//! | `took_us` | from its arrival to its answer, in microseconds |
+//! | `reason` | the reason for a refusal or a failure, or null |
+//! | `took_us` | the time from the request to the answer, in microseconds |
 //!
-//! Lists have their first 100; the counts are of all. Texts are cut off at 1 KiB,
-//! and have their control characters escaped.
+//! A list has at most its first 100 elements; its count is that of all. Texts are cut off
+//! at 1 KiB, and their control characters are escaped.
 //!
-//! `left_out` says that something is missing before it: `since` when, how many
-//! `refusals` were over the limit, and how many events of any kind could not be
-//! written (`unwritten`).
+//! An event `left_out` reports events that are missing before it: `since` when, the number
+//! of `refusals` over the rate limit, and the number of events of any kind that could not
+//! be written (`unwritten`).
 //!
-//! In the journal the same values are fields: names in capitals behind
-//! `CONNTRACK_`, what is inside an object behind its name (`CONNTRACK_PEER_UID`),
-//! a list as one field an element, null as none.
+//! In the journal the same values are fields. Their names are in capitals with the prefix
+//! `CONNTRACK_`; a field of an object has the object's name as a prefix too
+//! (`CONNTRACK_PEER_UID`). A list is one field for each element, and null is no field.
 //!
-//! Nobody can fill the disk with it: a file has a largest size and there are only
-//! so many, an event has a largest size, and refusals are recorded at a largest
-//! rate, so that they don't push out the changes either. What a process wrote
-//! survives its end; what the kernel had not yet brought to the disk does not
-//! survive a power failure.
+//! Clients can't fill the disk: the size of a file, the number of files, the size of an
+//! event and the rate of recorded refusals are limited. The last also keeps refusals from
+//! pushing out changes. Written events survive the end of the process, but not a power
+//! failure before the kernel has written them to the disk.
 
 mod event;
 mod file;
@@ -62,42 +61,42 @@ use journal::Journal;
 use limit::RefusalLimiter;
 use line::Line;
 
-/// Why there can be no audit trail.
+/// The error when the audit trail can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
-    /// The file can't be had.
+    /// The file can't be opened.
     #[error("the audit trail {} cannot be opened", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// Nobody listens where journald does.
+    /// Journald does not listen on its socket.
     #[error(
         "the audit trail cannot go to the journal: journald does not answer at {}; \
          audit.to = \"file\" needs none", path.display()
     )]
     Journal {
-        /// Its socket.
+        /// The path of the socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
-/// Writes the audit trail. What can't be written is counted and said on the log;
-/// it never makes a request fail.
+/// The writer of the audit trail. Events that can't be written are counted and reported in
+/// the log; they never make a request fail.
 #[derive(Debug)]
 pub struct Auditor(Mutex<Trail>);
 
 impl Auditor {
-    /// Goes on with the audit trail, or begins it.
+    /// Opens the audit trail, or creates it.
     ///
     /// # Errors
-    /// [`AuditError`] if it can't be where the configuration wants it.
+    /// Returns [`AuditError`] if the configured destination can't be opened.
     pub fn open(config: &AuditSettings, state_dir: &Path) -> Result<Self, AuditError> {
         let sink = match config.to {
             AuditTo::File => {
@@ -130,22 +129,22 @@ impl Auditor {
         }))
     }
 
-    /// Records an event. Takes one write; with a journald that has stopped
-    /// reading, a fifth of a second, once.
+    /// Records an event with one write. Blocks for a fifth of a second, once, if journald
+    /// has stopped reading.
     pub fn record(&self, event: &AuditRecord) {
         self.trail()
             .record(event, SystemTime::now(), Instant::now());
     }
 
-    /// Records what was left out since the last event that was written, if
-    /// anything was. To be called now and then, or a flood of refusals that ends
-    /// with nothing after it is counted only when the agent ends.
+    /// Records the count of events that were left out since the last written one, if there
+    /// are any. The server calls it regularly; otherwise a flood of refusals with no event
+    /// after it would be counted only when the agent stops.
     pub fn catch_up(&self) {
         self.trail().catch_up(SystemTime::now());
     }
 
-    /// A thread that panicked while it had the trail leaves it in order: what it
-    /// did not write is all that is missing.
+    /// Locks the trail. A panic of another thread that held the lock leaves the trail
+    /// consistent; only the event of that thread can be missing.
     fn trail(&self) -> MutexGuard<'_, Trail> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -157,10 +156,10 @@ impl Drop for Auditor {
     }
 }
 
-/// The files of the audit trail in a state folder, in no order.
+/// Returns the files of the audit trail in a state folder, in no order.
 ///
 /// # Errors
-/// What the system says if the folder can't be read.
+/// Returns the system's error if the folder can't be read.
 pub fn files(state_dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(state_dir)? {
@@ -177,7 +176,7 @@ pub fn files(state_dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Where lines go.
+/// The destination of lines.
 #[derive(Debug)]
 enum Sink {
     File(Lines),
@@ -202,39 +201,41 @@ impl fmt::Display for Sink {
     }
 }
 
-/// What the trail does not have.
+/// The events that are missing in the trail.
 #[derive(Clone, Copy, Debug)]
 struct Gap {
     since: SystemTime,
-    /// Over the limit.
+    /// The number of refusals over the rate limit.
     refusals: u64,
-    /// Of events of any kind, because writing failed.
+    /// The number of events of any kind that could not be written.
     unwritten: u64,
 }
 
+/// The state of the trail.
 #[derive(Debug)]
 struct Trail {
     sink: Sink,
     limiter: RefusalLimiter,
-    /// Whether the last write failed; it was said then.
+    /// Whether the last write failed, which is logged once.
     failing: bool,
     gap: Option<Gap>,
 }
 
 impl Trail {
+    /// Records an event, or counts it as missing.
     fn record(&mut self, event: &AuditRecord, time: SystemTime, now: Instant) {
         if event.outcome.is_refusal() && !self.limiter.allows(&event.peer, now) {
             self.gap(time).refusals += 1;
             return;
         }
-        // What is missing before the event comes before it, or the event is
-        // missing too.
+        // The count of missing events is written before the event. If it can't be written,
+        // the event is not written either.
         if !(self.catch_up(time) && self.write(&Line::request(event, time))) {
             self.gap(time).unwritten += 1;
         }
     }
 
-    /// Whether nothing is missing now.
+    /// Records the missing events; returns whether none is missing any more.
     fn catch_up(&mut self, time: SystemTime) -> bool {
         let Some(gap) = self.gap else {
             return true;
@@ -247,6 +248,7 @@ impl Trail {
         written
     }
 
+    /// Returns the gap, which begins at this time if there was none.
     fn gap(&mut self, since: SystemTime) -> &mut Gap {
         self.gap.get_or_insert(Gap {
             since,
@@ -255,6 +257,7 @@ impl Trail {
         })
     }
 
+    /// Writes a line; returns whether it was written.
     fn write(&mut self, line: &Line) -> bool {
         let written = self.sink.write(line);
         match &written {

@@ -1,4 +1,4 @@
-//! What is recorded: who asked for what, and what became of it.
+//! Defines the records of the audit trail: the caller, the operation and the outcome.
 
 use std::{fmt, time::Duration};
 
@@ -9,12 +9,12 @@ use crate::{
     model::{HelperRule, RouterId},
 };
 
-/// The name of one request, in the audit trail and in the log.
+/// The id of a request, in the audit trail and in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId(Uuid);
 
 impl RequestId {
-    /// A new one, from the system's random numbers.
+    /// Returns a random id.
     #[must_use]
     pub fn random() -> Self {
         Self(Uuid::new_v4())
@@ -27,33 +27,33 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// What a request asks for: it has one name, whatever becomes of it.
+/// The operation of a request; its name does not depend on the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestOperation {
-    /// To be told something.
+    /// Reads resources.
     Read,
-    /// To be told what has happened, and to wait for it.
+    /// Reads events, and waits for them.
     Follow,
-    /// To be told the metrics.
+    /// Reads the metrics.
     Scrape,
-    /// To give a router rules.
+    /// Creates rules of a router.
     Create,
-    /// To let a rule say something else.
+    /// Changes a rule.
     Update,
-    /// To have a router's rules be exactly these.
+    /// Replaces the rules of a router.
     Replace,
-    /// To have all routers' rules be exactly these.
+    /// Replaces the rules of all routers.
     Apply,
-    /// To remove a rule.
+    /// Removes a rule.
     Delete,
-    /// To do what nothing has this method for.
+    /// Is not an operation of the API.
     Unknown,
-    /// To take over what the rules file says.
+    /// Applies the rules file.
     RulesFile,
 }
 
 impl RequestOperation {
-    /// The operations that a client can ask for.
+    /// The operations that the API has.
     pub const KNOWN: [Self; 8] = [
         Self::Read,
         Self::Follow,
@@ -65,7 +65,7 @@ impl RequestOperation {
         Self::Delete,
     ];
 
-    /// The word for it in the trail, in events and in metrics.
+    /// Returns the word for it in the trail, in events and in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -83,22 +83,22 @@ impl RequestOperation {
     }
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was done.
+    /// The request was carried out.
     Done,
-    /// The peer may not do that: which grant or rule says so.
+    /// The caller has no permission, for this reason.
     NotAllowed(String),
-    /// It was wrong, or too much: the sentence of the answer, never what was
-    /// sent.
+    /// The request was invalid or exceeded a limit, for this reason: the message of the
+    /// answer, never the content of the request.
     Refused(String),
-    /// It was allowed and right, and the agent could not do it: why.
+    /// The request was valid, but the agent failed, for this reason.
     Failed(String),
 }
 
 impl Outcome {
-    /// The word for it in the trail, in events and in metrics.
+    /// Returns the word for it in the trail, in events and in metrics.
     #[must_use]
     pub const fn word(&self) -> &'static str {
         match self {
@@ -109,7 +109,7 @@ impl Outcome {
         }
     }
 
-    /// Why the request was not done.
+    /// Returns the reason for a refusal or a failure.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
@@ -118,31 +118,31 @@ impl Outcome {
         }
     }
 
-    /// Whether it changed nothing because it was not to. Anybody can have as
-    /// many of these as they like, so they are recorded up to a limit.
+    /// Returns whether the request was refused. A client can cause any number of refusals,
+    /// so they are recorded up to a limit.
     #[must_use]
     pub const fn is_refusal(&self) -> bool {
         matches!(self, Self::NotAllowed(_) | Self::Refused(_))
     }
 }
 
-/// One request, and what became of it.
+/// The record of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditRecord {
-    /// Its name.
+    /// The id of the request.
     pub request: RequestId,
-    /// Who asked.
+    /// The caller.
     pub peer: Principal,
     /// The operation.
     pub operation: RequestOperation,
-    /// The routers that it is about.
+    /// The routers that the request concerns.
     pub routers: Vec<RouterId>,
-    /// The rules that it removed or changed, as they were.
+    /// The rules that were removed or changed, as they were before.
     pub before: Vec<HelperRule>,
-    /// The rules that it added or changed, as they are.
+    /// The rules that were added or changed, as they are now.
     pub after: Vec<HelperRule>,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// From its arrival to its answer.
+    /// The time from the request to the answer.
     pub took: Duration,
 }

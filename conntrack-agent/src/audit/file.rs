@@ -1,5 +1,5 @@
-//! The trail as a file of lines, which is renamed when it is full:
-//! `audit.jsonl`, then `audit.jsonl.1` and so on, the latest first.
+//! Writes the trail as a file of lines, and rotates it when it is full: `audit.jsonl`, then
+//! `audit.jsonl.1` and so on, the latest first.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -10,22 +10,22 @@ use std::{
 
 use rustix::fs::OFlags;
 
-/// The file's name in the state folder.
+/// The name of the file in the state folder.
 pub(super) const NAME: &str = "audit.jsonl";
 
-/// A file of lines, and those before it.
+/// A file of lines, with its rotated predecessors.
 #[derive(Debug)]
 pub(super) struct Lines {
     path: PathBuf,
     file: File,
-    /// The file's largest size in bytes.
+    /// The maximum size of the file, in bytes.
     most: u64,
-    /// How many full ones are kept; at least 1.
+    /// The number of rotated files that are kept; at least 1.
     keep: u32,
 }
 
 impl Lines {
-    /// Goes on with the file at `path`, or begins it.
+    /// Opens the file at `path`, or creates it.
     pub(super) fn open(path: &Path, most: u64, keep: u32) -> io::Result<Self> {
         Ok(Self {
             path: path.to_owned(),
@@ -35,13 +35,13 @@ impl Lines {
         })
     }
 
-    /// Adds a line, which is given without its end: all of it, or nothing.
+    /// Appends a line, given without its newline, completely or not at all.
     pub(super) fn write(&mut self, line: &[u8]) -> io::Result<()> {
         if !self.is_in_place() {
             self.file = open(&self.path)?;
         }
         let mut length = self.file.metadata()?.len();
-        // A line that a power failure tore stays one of its own.
+        // A line that a power failure cut off is ended, so that the next one is intact.
         let end_of_torn = if self.ends_with_a_line(length)? {
             ""
         } else {
@@ -54,14 +54,14 @@ impl Lines {
             length = 0;
         }
         self.file.write_all(&text).inspect_err(|_| {
-            // What part of it there is. Where that fails too, the next line
-            // does not become part of this one.
+            // Removes the part that was written. If that fails too, the next write ends the
+            // line first.
             drop(self.file.set_len(length));
         })
     }
 
-    /// Whether the file is still the one that has the name: somebody may have
-    /// moved or removed it.
+    /// Returns whether the open file still has its name: an operator may have moved or
+    /// removed it.
     fn is_in_place(&self) -> bool {
         let named = fs::symlink_metadata(&self.path);
         let held = self.file.metadata();
@@ -70,6 +70,7 @@ impl Lines {
         })
     }
 
+    /// Returns whether the file is empty or ends with a newline.
     fn ends_with_a_line(&self, length: u64) -> io::Result<bool> {
         let Some(last) = length.checked_sub(1) else {
             return Ok(true);
@@ -79,8 +80,8 @@ impl Lines {
         Ok(end == *b"\n")
     }
 
-    /// Gives each file the next name, as far as there is none free, and begins a
-    /// new one. Only what has the last name is lost.
+    /// Renames the files up to the first free number, and creates a new one. Only the file
+    /// with the last number can be lost.
     fn rotate(&mut self) -> io::Result<()> {
         let is_free = |number: &u32| fs::symlink_metadata(self.kept(*number)).is_err();
         let free = (1..self.keep).find(is_free).unwrap_or(self.keep);
@@ -92,6 +93,7 @@ impl Lines {
         Ok(())
     }
 
+    /// Returns the path of a rotated file.
     fn kept(&self, number: u32) -> PathBuf {
         let mut name = self.path.clone().into_os_string();
         name.push(format!(".{number}"));
@@ -99,7 +101,7 @@ impl Lines {
     }
 }
 
-/// Opens a regular file to be added to, for its owner alone.
+/// Opens a regular file for appending, readable only by its owner.
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = OpenOptions::new()
@@ -113,14 +115,14 @@ fn open(path: &Path) -> io::Result<File> {
         let what = "it is not a regular file";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
-    // Where it was there already.
+    // An existing file may have another mode.
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
 }
 
 #[cfg(test)]
 impl Lines {
-    /// On a disk that is full.
+    /// Returns a file on a full disk.
     pub(super) fn full() -> Self {
         let path = PathBuf::from("/dev/full");
         let file = OpenOptions::new().append(true).open(&path).unwrap();
@@ -132,7 +134,7 @@ impl Lines {
         }
     }
 
-    /// From the next line on at another place.
+    /// Makes the next line go to another path.
     pub(super) fn move_to(&mut self, path: &Path) {
         self.path = path.to_owned();
     }

@@ -1,8 +1,8 @@
-//! The trail in systemd's journal, by its native protocol
-//! (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>): a datagram an event, a field
-//! a value.
+//! Writes the trail to systemd's journal by its native protocol
+//! (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>): one datagram for each event, one field
+//! for each value.
 //!
-//! Not by tracing-journald: it drops what it can't send without a word, and it
+//! The crate tracing-journald would not do: it drops silently what it can't send, and it
 //! has no lists.
 
 use std::{
@@ -16,16 +16,16 @@ use serde_json::Value;
 
 use super::line::Line;
 
-/// Where journald listens.
+/// The socket of journald.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// In front of the names of the line's own fields.
+/// The prefix of the names of the line's own fields.
 const PREFIX: &str = "CONNTRACK";
 
-/// How long one event may wait for journald to read those before it.
+/// The longest time that an event waits for journald to read those before it.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// A way to journald.
+/// A sender to journald.
 #[derive(Debug)]
 pub(super) struct Journal {
     path: PathBuf,
@@ -33,10 +33,10 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Fails if nobody listens at `path`.
+    /// Opens a sender to the socket at `path`; fails if journald does not listen there.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        // Sends nothing, but finds out; a connected socket would not survive
-        // journald's own being made again.
+        // Only finds out whether journald listens. The sender itself stays unconnected,
+        // so that it survives a restart of journald.
         UnixDatagram::unbound()?.connect(path)?;
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(PATIENCE))?;
@@ -49,12 +49,13 @@ impl Journal {
     /// Sends a line.
     pub(super) fn write(&self, line: &Line) -> io::Result<()> {
         let sent = self.socket.send_to(&datagram(line)?, &self.path);
-        // It is waited for once; until it reads again, events are tried only.
+        // Waits once; until journald reads again, later events are sent without waiting.
         self.socket.set_nonblocking(sent.is_err())?;
         sent.map(|_| ())
     }
 }
 
+/// Returns the datagram of a line.
 fn datagram(line: &Line) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     field(&mut text, "MESSAGE", &line.sentence());
@@ -64,8 +65,8 @@ fn datagram(line: &Line) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// An object's fields have its name in front, a list's are as many fields of one
-/// name; an object in a list is JSON. Nothing is no field.
+/// Adds the fields of a value. The fields of an object have its name as a prefix, a list is
+/// one field for each element, an object in a list is JSON, and null is no field.
 fn fields(text: &mut Vec<u8>, name: &str, value: &Value) {
     match value {
         Value::Null => {}
@@ -87,7 +88,7 @@ fn fields(text: &mut Vec<u8>, name: &str, value: &Value) {
     }
 }
 
-/// Always in the form that has a length: its value may be anything.
+/// Adds one field, in the form with a length, which allows any value.
 fn field(text: &mut Vec<u8>, name: &str, value: &str) {
     text.extend_from_slice(name.as_bytes());
     text.push(b'\n');
@@ -96,7 +97,7 @@ fn field(text: &mut Vec<u8>, name: &str, value: &str) {
     text.push(b'\n');
 }
 
-/// The fields of a datagram, as journald reads them.
+/// Returns the fields of a datagram, as journald reads them.
 #[cfg(test)]
 pub(super) fn parsed(mut datagram: &[u8]) -> Vec<(String, String)> {
     let mut fields = Vec::new();

@@ -1,8 +1,7 @@
-//! How many refusals are recorded.
+//! Limits the rate of recorded refusals, for each peer and in all.
 //!
-//! Each peer may have so many a second and all of them together so many, or ten
-//! seconds' worth of that at once. Counted is the time until which a peer has
-//! used up its share (the generic cell rate algorithm, ITU-T I.371).
+//! The limiter is the generic cell rate algorithm (ITU-T I.371) with bursts of ten
+//! seconds' worth: it keeps the time until which a peer has used up its rate.
 
 use std::{
     collections::HashMap,
@@ -11,11 +10,11 @@ use std::{
 
 use crate::access::{Principal, TokenName};
 
-/// How much of its share a peer that was quiet may use at once.
+/// The largest burst, as the time in which the rate allows it.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-/// Whose share it is. A process that asks gets a new pid with each fork and a new
-/// port with each connection, so neither counts.
+/// The account of a peer. A process gets a new pid with each fork and a new port with each
+/// connection, so neither is part of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Asker {
     User(u32),
@@ -24,7 +23,7 @@ enum Asker {
 }
 
 impl Asker {
-    /// None for the operator, who is not limited.
+    /// Returns the account of a peer; `None` for the operator, who is not limited.
     fn of(peer: &Principal) -> Option<Self> {
         match peer {
             Principal::Local { uid, .. } => Some(Self::User(*uid)),
@@ -35,41 +34,42 @@ impl Asker {
     }
 }
 
-/// So many a second.
+/// A rate of refusals.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
     interval: Duration,
 }
 
 impl Rate {
-    /// None a second is taken for one.
+    /// Returns a rate of this many a second, at least one.
     fn a_second(count: u32) -> Self {
         Self {
             interval: Duration::from_secs(1) / count.max(1),
         }
     }
 
-    /// Until when a share is used up that was until `used_up`, after one more;
-    /// none if it is one too many.
+    /// Returns the time until which the rate is used up after one more refusal, or `None` if
+    /// that exceeds the burst.
     fn after_one_more(self, used_up: Option<Instant>, now: Instant) -> Option<Instant> {
         let next = used_up.map_or(now, |used_up| used_up.max(now)) + self.interval;
         (next - now <= AT_ONCE).then_some(next)
     }
 }
 
-/// Says of each refusal whether it is recorded.
+/// The limiter of recorded refusals.
 #[derive(Debug)]
 pub(super) struct RefusalLimiter {
     per_peer: Rate,
     in_all: Rate,
-    /// Only peers that have used something of their share: what all may have
-    /// together bounds how many these are.
+    /// The time until which each peer has used up its rate. Only peers that have used part
+    /// of theirs are kept, so that the rate in all bounds their number.
     peers: HashMap<Asker, Instant>,
+    /// The time until which all peers together have used up their rate.
     all: Option<Instant>,
 }
 
 impl RefusalLimiter {
-    /// So many refusals a second.
+    /// Returns a limiter with these rates, in refusals a second.
     pub(super) fn new(per_peer: u32, in_all: u32) -> Self {
         Self {
             per_peer: Rate::a_second(per_peer),
@@ -79,7 +79,7 @@ impl RefusalLimiter {
         }
     }
 
-    /// Whether a refusal of this peer is recorded now; then it counts.
+    /// Returns whether a refusal of this peer is recorded now, and counts it if so.
     pub(super) fn allows(&mut self, peer: &Principal, now: Instant) -> bool {
         let Some(asker) = Asker::of(peer) else {
             return true;
@@ -112,7 +112,7 @@ mod tests {
         }
     }
 
-    /// How many of very many at one time are allowed.
+    /// Counts how many of very many simultaneous refusals are allowed.
     fn allowed(limiter: &mut RefusalLimiter, peer: &Principal, now: Instant) -> usize {
         (0..5000).filter(|_| limiter.allows(peer, now)).count()
     }

@@ -1,5 +1,4 @@
-//! An event as it is written: bounded, and with nothing in it that does more
-//! than be read.
+//! Formats events as lines of bounded size, with control characters escaped.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,14 +10,14 @@ use crate::{
     model::{HelperRule, protocol_name},
 };
 
-/// Routers, rules before and rules after that one event lists; of more it says
-/// how many.
+/// The maximum number of routers, of rules before and of rules after that an event lists; of
+/// further ones it has only the count.
 const MOST_LISTED: usize = 100;
 
-/// Of a sentence that is recorded, in bytes.
+/// The maximum length of a recorded reason, in bytes.
 const LONGEST_REASON: usize = 1024;
 
-/// No line is longer, in bytes: 300 routers and rules of at most 200 bytes, and
+/// The maximum length of a line, in bytes: 300 routers and rules of at most 200 bytes, and
 /// two texts.
 pub(super) const LONGEST_LINE: u64 = 64 << 10;
 
@@ -30,14 +29,17 @@ pub(super) struct Line {
     what: What,
 }
 
+/// The content of a line.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum What {
+    /// A request.
     Request(Box<RequestLine>),
-    /// That there is something which the trail does not have.
+    /// The count of events that are missing in the trail.
     LeftOut(MissingEntries),
 }
 
+/// The fields of a request, which the documentation of [`crate::audit`] describes.
 #[derive(Debug, Serialize)]
 struct RequestLine {
     request: String,
@@ -54,6 +56,7 @@ struct RequestLine {
     took_us: u64,
 }
 
+/// The fields of a rule.
 #[derive(Debug, Serialize)]
 struct RuleLine {
     id: String,
@@ -64,7 +67,7 @@ struct RuleLine {
     origin: String,
 }
 
-/// What is not in the trail.
+/// The counts of events that are missing in the trail.
 #[derive(Debug, Serialize)]
 pub(super) struct MissingEntries {
     since: String,
@@ -72,7 +75,7 @@ pub(super) struct MissingEntries {
     unwritten: u64,
 }
 
-/// How severe, as syslog(3) has it.
+/// The severity of a line, as a priority of syslog(3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Severity {
     Error = 3,
@@ -81,6 +84,7 @@ pub(super) enum Severity {
 }
 
 impl Line {
+    /// Returns the line of a request.
     pub(super) fn request(event: &AuditRecord, time: SystemTime) -> Self {
         let routers = event.routers.iter().take(MOST_LISTED);
         let request = RequestLine {
@@ -106,8 +110,7 @@ impl Line {
         }
     }
 
-    /// Since when how many refusals were left out, and how many events could not
-    /// be written.
+    /// Returns the line that counts the missing events since a time.
     pub(super) fn left_out(
         since: SystemTime,
         refusals: u64,
@@ -124,7 +127,7 @@ impl Line {
         }
     }
 
-    /// What a person wants to know first.
+    /// Returns the line's summary for a person.
     pub(super) fn sentence(&self) -> String {
         match &self.what {
             What::Request(request) => {
@@ -149,6 +152,7 @@ impl Line {
         }
     }
 
+    /// Returns the severity of the line.
     pub(super) fn severity(&self) -> Severity {
         match &self.what {
             What::Request(request) => match request.outcome {
@@ -176,12 +180,13 @@ impl From<&HelperRule> for RuleLine {
     }
 }
 
+/// Returns the lines of the first rules.
 fn listed(rules: &[HelperRule]) -> Vec<RuleLine> {
     rules.iter().take(MOST_LISTED).map(Into::into).collect()
 }
 
-/// The text with its control and formatting characters escaped, so that it can't
-/// write over a terminal's other lines, and cut off after `most` bytes.
+/// Escapes the control and formatting characters of a text, so that it can't overwrite other
+/// lines of a terminal, and cuts it off after `most` bytes.
 fn harmless(text: &str, most: usize) -> String {
     const CUT: char = '…';
     let mut harmless = String::new();
@@ -201,8 +206,8 @@ fn harmless(text: &str, most: usize) -> String {
     harmless
 }
 
-/// RFC 3339, in UTC, with milliseconds. A clock that is before 1970 or after
-/// 9999, which it can't say, is at that end.
+/// Formats a time by RFC 3339, in UTC with milliseconds. A time before 1970 or after 9999
+/// becomes the nearest one that the format allows.
 fn text(time: SystemTime) -> String {
     const LAST: Duration = Duration::from_secs(253_402_300_799);
     let time = time.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST);

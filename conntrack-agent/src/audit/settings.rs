@@ -1,34 +1,35 @@
-//! What an operator can set of the audit trail.
+//! Defines the table `[audit]` of the configuration.
 
 use serde::Deserialize;
 
 use super::line::LONGEST_LINE;
 
-/// Where the audit trail goes, and how much of it there may be. There is always
-/// one: a change that leaves no trace is what it is there against.
+/// The destination and the limits of the audit trail. It can't be turned off, so that no
+/// change goes unrecorded.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditSettings {
-    /// Where it goes.
+    /// The destination.
     pub to: AuditTo,
-    /// The largest size of one file, in bytes.
+    /// The maximum size of one file, in bytes.
     pub max_bytes: u64,
-    /// How many full files are kept beside the one that is written.
+    /// The number of full files that are kept beside the current one.
     pub keep: u32,
-    /// Refusals that are recorded of one peer, a second; the others are counted.
+    /// The maximum rate of recorded refusals of one peer, per second; further ones are only
+    /// counted.
     pub refusals_per_second: u32,
-    /// Likewise of all peers together.
+    /// The maximum rate of recorded refusals of all peers together, per second.
     pub refusals_per_second_in_all: u32,
 }
 
-/// Where the audit trail goes.
+/// The destination of the audit trail.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum AuditTo {
-    /// `audit.jsonl` in the state folder: a JSON object a line.
+    /// The file `audit.jsonl` in the state folder, with one JSON object a line.
     #[default]
     File,
-    /// systemd's journal: a field a value.
+    /// The journal of systemd, with one field for each value.
     Journald,
 }
 
@@ -45,7 +46,7 @@ impl Default for AuditSettings {
 }
 
 impl AuditSettings {
-    /// What is wrong with each value that is out of its range.
+    /// Returns the fault of each value that is out of its range.
     pub(crate) fn faults(&self) -> impl Iterator<Item = String> {
         [
             ("max_bytes", self.max_bytes, LONGEST_LINE, 1 << 30),

@@ -1,4 +1,4 @@
-//! Events for the tests.
+//! Makes events for the tests.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use crate::{
     model::{Helper, HelperRule, Origin, Port, Protocol, RouterId, RuleId, RuleTarget},
 };
 
-/// 2027-01-15 08:00 UTC.
+/// Returns the time of all test events: 2027-01-15 08:00 UTC.
 pub(super) fn time() -> SystemTime {
     UNIX_EPOCH + Duration::from_hours(500_000)
 }
