@@ -1,9 +1,9 @@
-//! Who may do what: the configuration's grants, and what they make of a peer.
+//! Authorizes principals by the grants of the configuration.
 //!
-//! Without a grant only root gets in. Root is always an admin, whatever the
-//! grants say: it can replace the agent, its configuration and what is in the
-//! kernel anyway, so refusing it would protect nothing, and a mistake in the
-//! grants would lock out the one who has to mend it.
+//! Without a grant, only root has access. Root is always an admin, whatever the grants
+//! say: it can replace the agent, its configuration and its state in the kernel anyway, so
+//! a refusal would protect nothing, and a mistake in the grants would lock out the one who
+//! has to correct it.
 
 mod accounts;
 mod authorization;
@@ -19,19 +19,19 @@ use std::{collections::BTreeSet, sync::Arc};
 use accounts::{Accounts, NameService};
 use grant::Checked;
 
-/// The grants, checked.
+/// The checked grants of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     grants: Vec<Arc<Checked>>,
 }
 
 impl Access {
-    /// Takes the names that the grants use for what the host says that they are
-    /// now; an account that is made again with another number needs a restart.
+    /// Checks the grants, and resolves their names to the host's present numbers; after an
+    /// account is created again with another number, the agent must be restarted.
     ///
     /// # Errors
-    /// Returns every fault: which grant, counted from 1, what is wrong, and what is
-    /// allowed; among them each name that the host does not know.
+    /// Returns all faults, among them each name that the host does not know: which grant,
+    /// counted from 1, what is wrong, and what is allowed.
     pub fn new(grants: &[Grant]) -> Result<Self, Vec<String>> {
         Self::on(&NameService, grants)
     }
@@ -51,12 +51,12 @@ impl Access {
         }
     }
 
-    /// Returns what a principal may do. The other groups of a process are those
-    /// that the host has for its user; where the host doesn't know the user or
-    /// can't tell, it is in its own group alone.
+    /// Returns the authorization of a principal. The supplementary groups of a process are
+    /// those that the host has for its user; if the host doesn't know the user or can't
+    /// tell, only the process's own group counts.
     ///
-    /// Asks the host's name service for a process if a grant names a group, and
-    /// then blocks.
+    /// Blocks on the host's name service if the principal is a process and a grant names a
+    /// group.
     #[must_use]
     pub fn of(&self, principal: Principal) -> Authorization {
         self.on_host(&NameService, principal)
@@ -74,6 +74,7 @@ impl Access {
         Authorization::new(principal, grants)
     }
 
+    /// Returns the grants for a user, by the user itself or by its groups.
     fn of_user(&self, host: &impl Accounts, uid: u32, gid: u32) -> Vec<Arc<Checked>> {
         let mut groups = BTreeSet::from([gid]);
         if self.grants.iter().any(|grant| !grant.groups.is_empty()) {
@@ -89,14 +90,17 @@ impl Access {
         self.matching(|grant| grant.users.contains(&uid) || !grant.groups.is_disjoint(&groups))
     }
 
-    /// Returns the names of the tokens that the grants are for.
+    /// Returns the names of all tokens that have a grant.
     pub fn token_names(&self) -> impl Iterator<Item = &TokenName> {
         self.grants.iter().flat_map(|grant| &grant.tokens)
     }
 
     fn matching(&self, is_for: impl Fn(&Checked) -> bool) -> Vec<Arc<Checked>> {
-        let matching = self.grants.iter().filter(|grant| is_for(grant));
-        matching.cloned().collect()
+        self.grants
+            .iter()
+            .filter(|grant| is_for(grant))
+            .cloned()
+            .collect()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The agent's configuration file: TOML; every key has a default.
+//! Reads the agent's configuration file: TOML, in which every key has a default.
 
 mod api;
 mod carrier;
@@ -81,9 +81,9 @@ pub struct Config {
     pub allowed_helpers: Vec<Helper>,
     /// The API's socket and its limits.
     pub api: ApiConfig,
-    /// What is logged, and how.
+    /// The level and the format of the log.
     pub log: LogSettings,
-    /// Where the audit trail goes, and how much of it there may be.
+    /// The destination and the limits of the audit trail.
     pub audit: AuditSettings,
     /// The grants of the API, beside root.
     pub access: Access,
@@ -200,13 +200,13 @@ impl Config {
         self.bpffs_dir.parent().unwrap_or(Path::new("/"))
     }
 
-    /// The routers' namespaces, by folder and names.
+    /// Returns the folder and the names of the routers' namespaces.
     #[must_use]
     pub fn router_namespaces(&self) -> RouterNamespaces {
         RouterNamespaces::new(&self.netns_dir, self.namespace_prefixes.clone())
     }
 
-    /// The time between two looks at everything.
+    /// Returns the time between two full passes.
     #[must_use]
     pub const fn full_pass(&self) -> Duration {
         Duration::from_secs(self.full_pass_seconds)

@@ -1,6 +1,8 @@
-//! What a review found wrong with the Python original, each a test here that its
-//! logic would fail. Named after the finding; CWE numbers as in ARCHITECTURE.md.
-//! What needs a real kernel, or a process to kill, is in the lab.
+//! Tests each defect that a review found in the Python original, with a case that the
+//! original's logic would fail.
+//!
+//! The tests are named after the findings; the CWE numbers are those of ARCHITECTURE.md.
+//! Tests that need a real kernel, or a process to kill, are in the lab.
 
 mod bench;
 

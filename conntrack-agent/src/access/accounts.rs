@@ -1,4 +1,4 @@
-//! The host's accounts: whose number a name is, and who is in which group.
+//! Looks up the host's users and groups by name and by number.
 
 use std::{collections::BTreeSet, ffi::CString};
 
@@ -7,17 +7,17 @@ use nix::{
     unistd::{Gid, Group, Uid, User, getgrouplist},
 };
 
-/// What is asked about accounts; a trait, so that tests need none on the host.
+/// The lookups of accounts; a trait, so that tests need no accounts on the host.
 pub(super) trait Accounts {
-    /// The number of the user of this name, if there is one.
+    /// Returns the number of the user of this name, if there is one.
     fn user(&self, name: &str) -> nix::Result<Option<u32>>;
-    /// The number of the group of this name, if there is one.
+    /// Returns the number of the group of this name, if there is one.
     fn group(&self, name: &str) -> nix::Result<Option<u32>>;
-    /// The groups that a user is in; none for a user that nobody knows.
+    /// Returns the groups of a user; none for an unknown user.
     fn groups_of(&self, uid: u32) -> nix::Result<BTreeSet<u32>>;
 }
 
-/// What the host's name service says: files, a directory, whatever is set up.
+/// The host's name service (NSS), with all its configured sources.
 pub(super) struct NameService;
 
 impl Accounts for NameService {
@@ -39,9 +39,9 @@ impl Accounts for NameService {
     }
 }
 
-/// Some services say *no such account* by an error (getpwnam(3), ERRORS: 0 or
-/// ENOENT or ESRCH or EBADF or EPERM). Of these the first two can mean nothing
-/// else; the others stay errors.
+/// Returns no account for the errors by which some services report *no such account*
+/// (getpwnam(3), ERRORS: 0 or ENOENT or ESRCH or EBADF or EPERM). ENOENT and ESRCH can mean
+/// nothing else; the others stay errors.
 fn known<T>(answer: nix::Result<Option<T>>) -> nix::Result<Option<T>> {
     match answer {
         Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),

@@ -1,4 +1,4 @@
-//! What one peer may do, and the sentence that refuses the rest.
+//! Decides what a principal may do, and words the refusals.
 
 use std::sync::Arc;
 
@@ -7,17 +7,17 @@ use crate::model::RouterId;
 
 /// The permissions of one principal: the union of the grants that are for it.
 ///
-/// It is all that a decision needs, so one is taken before anything else is
-/// looked up, and the same whether a router exists or not.
+/// A decision needs nothing else, so it is made before any router is looked up, and is the
+/// same whether the router exists or not.
 #[derive(Clone, Debug)]
 pub struct Authorization {
     principal: Principal,
-    /// The grants that are for this principal. Root needs none.
+    /// The grants for this principal. Root needs none.
     grants: Vec<Arc<Checked>>,
 }
 
-/// A refusal: one sentence, with each grant that could have allowed it and why
-/// it does not.
+/// A refusal: one sentence, which says of each of the principal's grants why it does not
+/// allow the request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{sentence}")]
 pub struct Forbidden {
@@ -29,7 +29,7 @@ impl Authorization {
         Self { principal, grants }
     }
 
-    /// Returns whose permissions they are.
+    /// Returns the principal that has the permissions.
     #[must_use]
     pub const fn principal(&self) -> &Principal {
         &self.principal
@@ -43,17 +43,17 @@ impl Authorization {
         matches!(self.principal, Principal::Scraper { .. })
     }
 
-    /// Whether no grant is for this peer, so that it may do nothing at all.
+    /// Returns whether the principal has no permission at all.
     #[must_use]
     pub fn is_nobody(&self) -> bool {
         self.grants.is_empty() && !self.is_root() && !self.is_scraper()
     }
 
-    /// Whether the peer may do anything at all: what tells nothing of any
-    /// router, like the version.
+    /// Checks that the principal has any permission; then it may read what concerns no
+    /// router, such as the version.
     ///
     /// # Errors
-    /// [`Forbidden`] if no grant is for it.
+    /// Returns [`Forbidden`] if it has no grant.
     pub fn may_enter(&self) -> Result<(), Forbidden> {
         if self.is_scraper() {
             return Ok(());
@@ -61,19 +61,19 @@ impl Authorization {
         self.any(|_| Ok(()))
     }
 
-    /// Whether the peer may see this router and its rules. Lists show the
-    /// routers for which this holds.
+    /// Checks that the principal may read this router and its rules. Lists show only
+    /// routers that it may read.
     ///
     /// # Errors
-    /// [`Forbidden`] if none of its grants covers the router.
+    /// Returns [`Forbidden`] if none of its grants covers the router.
     pub fn may_read(&self, router: RouterId) -> Result<(), Forbidden> {
         self.any(|grant| covering(grant, router))
     }
 
-    /// Whether the peer may change this router's rules.
+    /// Checks that the principal may change this router's rules.
     ///
     /// # Errors
-    /// [`Forbidden`] if none of its grants has a role that changes rules and
+    /// Returns [`Forbidden`] if none of its grants has a role that changes rules and
     /// covers the router.
     pub fn may_change(&self, router: RouterId) -> Result<(), Forbidden> {
         self.any(|grant| match grant.role {
@@ -82,18 +82,19 @@ impl Authorization {
         })
     }
 
-    /// Whether the peer may see what spans all routers: the whole status.
+    /// Checks that the principal may read what spans all routers, such as the status.
     ///
     /// # Errors
-    /// [`Forbidden`] if it is no admin.
+    /// Returns [`Forbidden`] if it is not an admin.
     pub fn may_read_all(&self) -> Result<(), Forbidden> {
         self.any(|grant| admin(grant, "does not show what spans all routers"))
     }
 
-    /// Whether the peer may see the metrics, which span all routers.
+    /// Checks that the principal may read the metrics, which span all routers.
     ///
     /// # Errors
-    /// [`Forbidden`] if it is no admin, and didn't come by their own address.
+    /// Returns [`Forbidden`] if it is not an admin and does not use the metrics' own
+    /// address.
     pub fn may_read_metrics(&self) -> Result<(), Forbidden> {
         if self.is_scraper() {
             return Ok(());
@@ -101,16 +102,16 @@ impl Authorization {
         self.may_read_all()
     }
 
-    /// Whether the peer may change what spans all routers: the rules of all of
-    /// them in one.
+    /// Checks that the principal may change the rules of all routers at once.
     ///
     /// # Errors
-    /// [`Forbidden`] if it is no admin.
+    /// Returns [`Forbidden`] if it is not an admin.
     pub fn may_change_all(&self) -> Result<(), Forbidden> {
         self.any(|grant| admin(grant, "does not allow changes that span all routers"))
     }
 
-    /// Whether any one grant allows it; else what each of them says.
+    /// Checks that at least one grant allows the request; otherwise joins the objections of
+    /// all grants.
     fn any(&self, asked: impl Fn(&Checked) -> Result<(), String>) -> Result<(), Forbidden> {
         if self.is_root() {
             return Ok(());
@@ -137,6 +138,7 @@ impl Authorization {
     }
 }
 
+/// Checks that a grant covers the router.
 fn covering(grant: &Checked, router: RouterId) -> Result<(), String> {
     if grant.covers(router) {
         Ok(())
@@ -145,6 +147,7 @@ fn covering(grant: &Checked, router: RouterId) -> Result<(), String> {
     }
 }
 
+/// Checks that a grant has the role admin.
 fn admin(grant: &Checked, objection: &str) -> Result<(), String> {
     if grant.role == Role::Admin {
         Ok(())

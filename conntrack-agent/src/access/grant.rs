@@ -1,4 +1,4 @@
-//! A grant: as the configuration has it, and as it is once it was checked.
+//! Defines a grant as the configuration has it, and checks it.
 
 use std::{
     collections::BTreeSet,
@@ -10,16 +10,15 @@ use serde::Deserialize;
 use super::{TokenName, accounts::Accounts};
 use crate::model::RouterId;
 
-/// What somebody who was granted it may do. The later ones may all that the
-/// earlier ones may.
+/// The role of a grant. Each role includes the permissions of the ones before it.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Sees rules and routers.
+    /// Reads rules and routers.
     Reader,
     /// Changes rules, router by router.
     Operator,
-    /// Also does what spans all routers.
+    /// Reads and changes also what spans all routers.
     Admin,
 }
 
@@ -33,54 +32,56 @@ impl Display for Role {
     }
 }
 
-/// A `[[grant]]` of the configuration, as it is written there.
+/// A table `[[grant]]` of the configuration, as it is written there.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
-    /// The users that it is for.
+    /// The users to whom it applies.
     #[serde(default)]
     pub users: Vec<Account>,
-    /// The groups whose members it is for.
+    /// The groups to whose members it applies.
     #[serde(default)]
     pub groups: Vec<Account>,
-    /// The names of the tokens that it is for.
+    /// The names of the tokens to whose bearers it applies.
     #[serde(default)]
     pub tokens: Vec<String>,
-    /// What they may do.
+    /// The role that they have.
     pub role: Role,
-    /// The only routers on which they may; without it, all.
+    /// The routers that it covers; by default all.
     pub routers: Option<Vec<String>>,
 }
 
-/// A user or a group, as the configuration names it.
+/// A user or a group of the configuration.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(
     untagged,
     expecting = "a name in quotes or a number from 0 to 4294967294 is wanted"
 )]
 pub enum Account {
-    /// By its number, whether the host knows it or not.
+    /// A number, whether the host knows it or not.
     Number(u32),
-    /// By the name that it has on this host.
+    /// A name on this host.
     Name(String),
 }
 
-/// A grant whose names are resolved and whose routers are ids.
+/// A checked grant, with resolved names and parsed ids of routers.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Checked {
-    /// Its place among the configuration's grants, from 1.
+    /// The position among the configuration's grants, from 1.
     pub(super) number: usize,
     pub(super) role: Role,
     pub(super) users: BTreeSet<u32>,
     pub(super) groups: BTreeSet<u32>,
     pub(super) tokens: BTreeSet<TokenName>,
-    /// None: all.
+    /// The routers that it covers; `None` for all.
     routers: Option<BTreeSet<RouterId>>,
 }
 
 impl Checked {
+    /// Checks a grant.
+    ///
     /// # Errors
-    /// Everything that is wrong with the grant.
+    /// Returns all faults of the grant.
     pub(super) fn new(
         number: usize,
         grant: &Grant,
@@ -94,9 +95,12 @@ impl Checked {
         }
         let users = numbers("user", &grant.users, |name| host.user(name), &mut faults);
         let groups = numbers("group", &grant.groups, |name| host.group(name), &mut faults);
-        // What stands in a name's place may be the token itself: not repeated.
-        let names = grant.tokens.iter().map(|name| TokenName::new(name));
-        let tokens = names.collect::<Option<BTreeSet<_>>>();
+        // The fault does not repeat the entry, which can be the token itself by mistake.
+        let tokens = grant
+            .tokens
+            .iter()
+            .map(|name| TokenName::new(name))
+            .collect::<Option<BTreeSet<_>>>();
         if tokens.is_none() {
             faults.push(format!(
                 "tokens has an entry that is no token's name: {}",
@@ -122,6 +126,7 @@ impl Checked {
         }
     }
 
+    /// Returns whether the grant covers a router.
     pub(super) fn covers(&self, router: RouterId) -> bool {
         let covers = |routers: &BTreeSet<RouterId>| routers.contains(&router);
         self.routers.as_ref().is_none_or(covers)
@@ -134,6 +139,7 @@ impl Display for Checked {
     }
 }
 
+/// Resolves users or groups to their numbers.
 fn numbers(
     what: &str,
     accounts: &[Account],
@@ -143,8 +149,8 @@ fn numbers(
     let mut numbers = BTreeSet::new();
     for account in accounts {
         match account {
-            // (uid_t)-1 is no number of anybody's, but "unchanged" or "none" to
-            // the system calls that take one (chown(2), setreuid(2)).
+            // (uid_t)-1 is not an account: system calls that take a number read it as
+            // "unchanged" or "none" (chown(2), setreuid(2)).
             Account::Number(u32::MAX) => faults.push(format!(
                 "{what} {} is nobody's number; 0 to {} are allowed",
                 u32::MAX,
@@ -170,6 +176,7 @@ fn numbers(
     numbers
 }
 
+/// Parses the routers of a grant.
 fn routers(role: Role, given: &[String], faults: &mut Vec<String>) -> BTreeSet<RouterId> {
     if given.is_empty() {
         faults.push("routers is empty: name at least one, or leave routers out for all".into());

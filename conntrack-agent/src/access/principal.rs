@@ -1,21 +1,21 @@
-//! The principal: whoever asks.
+//! Defines the principal, the identity of a caller.
 
 use std::{fmt, net::SocketAddr};
 
 use serde::Serialize;
 
-/// Whoever asks for something.
+/// The identity of a caller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Principal {
-    /// A process on this host, as the kernel names it when it connects to the
-    /// Unix socket (`SO_PEERCRED`, unix(7)).
+    /// A process that connected to the Unix socket, as the kernel identifies it
+    /// (`SO_PEERCRED`, unix(7)).
     Local {
-        /// Its process id.
+        /// The process id.
         pid: i32,
-        /// Its effective user id.
+        /// The effective user id.
         uid: u32,
-        /// Its effective group id.
+        /// The effective group id.
         gid: u32,
     },
     /// The bearer of a token.
@@ -23,17 +23,17 @@ pub enum Principal {
         /// The name of the token; never the token.
         name: TokenName,
     },
-    /// A TCP peer that has shown no known token.
+    /// A TCP client without a known token.
     Unknown {
-        /// The address that the connection came from.
+        /// The address of the client.
         address: SocketAddr,
     },
-    /// Anybody on this host, by the address that is for metrics alone.
+    /// A client of the metrics' own address, which any user of the host can use.
     Scraper {
-        /// The address that the connection came from.
+        /// The address of the client.
         address: SocketAddr,
     },
-    /// The rules file, at a start or a SIGHUP.
+    /// The rules file, read at the start or on SIGHUP.
     RulesFile,
 }
 
@@ -49,15 +49,15 @@ impl fmt::Display for Principal {
     }
 }
 
-/// The name of a token: 1 to 32 of a-z, 0-9, _ and -, so that it can stand in a log.
+/// The name of a token: 1 to 32 of a-z, 0-9, _ and -, so that it is safe in a log.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct TokenName(String);
 
 impl TokenName {
-    /// The rule for a token's name, in words.
+    /// The rule for the name of a token, as part of a sentence.
     pub const RULE: &str = "1 to 32 of a-z, 0-9, _ and - are allowed";
 
-    /// Returns the name, unless the text can't be one.
+    /// Returns the name, or `None` if the text is not a valid one.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         let allowed =

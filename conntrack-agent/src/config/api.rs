@@ -1,39 +1,40 @@
-//! Where the API is, and how much may come in by it.
+//! Defines the addresses of the API and the limits on its clients.
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
-/// The control API.
+/// The table `[api]`: the Unix socket and the limits of the control API.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApiConfig {
-    /// The group that may open the socket, beside root; by default root's.
+    /// The group that may open the socket, beside root; by default that of root.
     pub socket_group: Option<String>,
-    /// How much there may be of everything.
+    /// The limits on connections, requests and bodies.
     pub limits: ApiLimits,
 }
 
-/// What one client, or all of them, can take of the agent.
+/// The limits on what one client, or all of them, can use of the agent.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApiLimits {
-    /// Connections in all.
+    /// The maximum number of connections.
     pub connections: usize,
-    /// Connections of one user; all of TCP are one.
+    /// The maximum number of connections of one user; all TCP clients count as one.
     pub connections_per_peer: usize,
-    /// Requests that are being answered at one time.
+    /// The maximum number of requests at a time.
     pub requests: usize,
-    /// Bytes of a request's body.
+    /// The maximum size of a request's body, in bytes.
     pub body_bytes: usize,
-    /// Seconds in which a request's head must have come, and in which the next
-    /// request must follow.
+    /// The seconds within which a request's head must be received, and the next request
+    /// must follow.
     pub header_seconds: u64,
-    /// Seconds in which its body must have come.
+    /// The seconds within which a request's body must be received.
     pub body_seconds: u64,
-    /// Seconds for which a client may take nothing of its answer.
+    /// The seconds after which a client that receives nothing of its answer is
+    /// disconnected.
     pub answer_seconds: u64,
-    /// Bytes of large answers that are under way at one time.
+    /// The maximum size of all large answers at a time, in bytes.
     pub answer_bytes: usize,
 }
 
@@ -43,7 +44,7 @@ impl Default for ApiLimits {
             connections: 4096,
             connections_per_peer: 2048,
             requests: 2048,
-            // 100,000 rules.
+            // Enough for 100,000 rules.
             body_bytes: 8 << 20,
             header_seconds: 10,
             body_seconds: 10,
@@ -54,7 +55,7 @@ impl Default for ApiLimits {
 }
 
 impl ApiLimits {
-    /// What is wrong with each value that is out of its range.
+    /// Returns the fault of each value that is out of its range.
     pub(super) fn faults(self) -> Vec<String> {
         let seconds =
             |key, given: u64| (key, usize::try_from(given).unwrap_or(usize::MAX), 1..=600);
@@ -72,39 +73,40 @@ impl ApiLimits {
             seconds("answer_seconds", self.answer_seconds),
             ("answer_bytes", self.answer_bytes, 1 << 20..=4 << 30),
         ];
-        let wrong = ranges
+        ranges
             .into_iter()
-            .filter(|(_, given, range)| !range.contains(given));
-        let fault = |(key, given, range): (_, _, std::ops::RangeInclusive<usize>)| {
-            let (least, most) = (range.start(), range.end());
-            format!("api.limits.{key} = {given}: {least} to {most} are allowed")
-        };
-        wrong.map(fault).collect()
+            .filter(|(_, given, range)| !range.contains(given))
+            .map(|(key, given, range)| {
+                let (least, most) = range.into_inner();
+                format!("api.limits.{key} = {given}: {least} to {most} are allowed")
+            })
+            .collect()
     }
 }
 
-/// The API's TCP listener.
+/// The table `[tcp]`: the API's TCP listener.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Tcp {
-    /// An address of this host that no other host can reach: there is no
-    /// encryption, so a token must not leave the host.
+    /// The address to listen on, a loopback address: there is no encryption, so a token
+    /// must not leave the host.
     pub listen: SocketAddr,
-    /// The tokens, [`crate::api::tokens`] says in what form.
+    /// The file with the tokens; [`crate::api::tokens`] describes its format.
     pub token_file: PathBuf,
 }
 
-/// The address of metrics, for a Prometheus that can't ask a Unix socket.
+/// The table `[metrics]`: the metrics' own address, for a Prometheus that can't use a Unix
+/// socket.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct MetricsAddress {
-    /// An address of this host that no other host can reach. Everybody on this
-    /// host can, and reads there which routers have which rules.
+    /// The address to listen on, a loopback address. Any user of the host can read the
+    /// metrics there, which show the rules of all routers.
     pub listen: SocketAddr,
 }
 
 impl Tcp {
-    /// What is wrong with its values.
+    /// Returns the faults of the values.
     pub(super) fn faults(&self) -> Vec<String> {
         let mut faults = loopback_faults("tcp.listen", self.listen);
         if !self.token_file.is_absolute() {
@@ -118,17 +120,17 @@ impl Tcp {
 }
 
 impl MetricsAddress {
-    /// What is wrong with its address.
+    /// Returns the faults of the address.
     pub(super) fn faults(self) -> Vec<String> {
         loopback_faults("metrics.listen", self.listen)
     }
 }
 
-/// What is wrong with an address that this key says.
+/// Returns the faults of an address that must be a loopback address.
 fn loopback_faults(key: &str, address: SocketAddr) -> Vec<String> {
     let mut faults = Vec::new();
-    // ::ffff:127.0.0.1 is none here, though it is reached as 127.0.0.1 is: one way
-    // to write it is enough.
+    // ::ffff:127.0.0.1 is refused, though it is the same as 127.0.0.1: one spelling is
+    // enough.
     if !address.ip().is_loopback() {
         faults.push(format!(
             "{key} = \"{address}\": a loopback address is wanted, 127.0.0.1 or [::1]; \

@@ -1,4 +1,4 @@
-//! The `carrier` key: which field of the packet carries helper marks.
+//! Defines the `carrier` key: which field of the packet carries helper marks.
 
 use serde::Deserialize;
 

@@ -1,4 +1,4 @@
-//! The configuration file's keys as they are written, and their check.
+//! Defines the configuration file's keys as they are written, and checks their values.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The `interfaces` key: patterns of the interfaces that are classified.
+//! Defines the `interfaces` key: patterns of the interfaces that are classified.
 
 use glob::Pattern;
 

@@ -1,4 +1,4 @@
-//! The `[[interface]]` tables: which interfaces get an XDP program, and in which mode.
+//! Defines the `[[interface]]` tables: which interfaces get an XDP program, and in which mode.
 
 use serde::Deserialize;
 

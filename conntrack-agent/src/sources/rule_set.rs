@@ -1,4 +1,4 @@
-//! A set of rules that a source wants, in order.
+//! Collects the rules that a source wants, in their order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleSet {
     routers: BTreeMap<RouterId, Vec<RuleTarget>>,
-    /// The same rules, to find duplicates quickly among many thousands.
+    /// The same rules as a sorted set, to find duplicates quickly among many thousands.
     rules: BTreeSet<RuleTarget>,
 }
 
@@ -43,9 +43,12 @@ impl RuleSet {
         origin: Origin,
         mut new_id: impl FnMut() -> RuleId,
     ) -> Vec<Operation> {
-        let owned = mapping.routers_of(origin).into_iter();
-        let unnamed = owned.filter(|router| !self.routers.contains_key(router));
-        let mut batch: Vec<_> = unnamed.map(Operation::Clear).collect();
+        let mut batch: Vec<_> = mapping
+            .routers_of(origin)
+            .into_iter()
+            .filter(|router| !self.routers.contains_key(router))
+            .map(Operation::Clear)
+            .collect();
         batch.extend(self.routers.iter().map(|(router, rules)| {
             let rules = rules.iter().map(|target| NewRule {
                 id: new_id(),

@@ -1,4 +1,4 @@
-//! The rules file: TOML, accepted or refused as a whole.
+//! Reads the rules file: TOML, accepted or refused as a whole.
 //!
 //! The module walks the parsed document itself instead of letting serde do it, because
 //! serde stops at the first fault and an operator wants to see all of them.
