@@ -1,5 +1,4 @@
-//! The client of a running agent: what its control API can be asked, in the
-//! crate's own types.
+//! Offers a client of a running agent's control API, in the crate's own types.
 
 mod error;
 mod exchange;
@@ -23,83 +22,86 @@ use crate::{
 };
 use exchange::{Exchange, HttpRequest};
 
-/// Where the agent listens by default.
+/// The default path of the agent's socket.
 pub const DEFAULT_SOCKET: &str = "/run/conntrack-agent/agent.sock";
 
+/// The path of the rules of all routers.
 const EVERY_RULE: &str = "/v1/conntrack_helpers";
 
-/// What is to be different about a rule; what is not named stays.
+/// A change of a rule; a field without a value stays as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleUpdate<'a> {
-    /// Its protocol.
+    /// The new protocol.
     pub protocol: Option<Protocol>,
-    /// Its port.
+    /// The new port.
     pub port: Option<Port>,
-    /// Its helper, by the name that people use.
+    /// The new helper, by its name or an alias.
     pub helper: Option<&'a str>,
 }
 
-/// Asks an agent. Each request has a connection of its own, so a client
-/// outlives a restart of the agent.
+/// A client of an agent. Each request has its own connection, so that a client survives a
+/// restart of the agent.
 ///
-/// Every method fails with [`ClientError`]: the agent can't be reached, may not
-/// be asked, refuses, or its answer is none.
+/// Every method fails with [`ClientError`] if the agent can't be reached, does not permit
+/// the request, refuses it, or gives no valid answer.
 #[derive(Debug)]
 pub struct Client {
     exchange: Exchange,
 }
 
 impl Client {
-    /// A client of the agent that listens on `socket`.
+    /// Returns a client of the agent that listens on `socket`. Connects only when a request
+    /// is made.
     ///
     /// # Errors
-    /// [`ClientError::Runtime`]; whether anybody listens is not asked yet.
+    /// Returns [`ClientError::Runtime`] if the process can't make a runtime.
     pub fn new(socket: &Path) -> Result<Self, ClientError> {
         Self::bounded(socket, Bounds::default())
     }
 
-    /// The same, with other bounds on what is waited for and read.
+    /// Returns a client with other bounds on the time and the size of an answer.
     ///
     /// # Errors
-    /// [`ClientError::Runtime`].
+    /// Returns [`ClientError::Runtime`] if the process can't make a runtime.
     pub fn bounded(socket: &Path, bounds: Bounds) -> Result<Self, ClientError> {
         let exchange = Exchange::new(socket, bounds)?;
         Ok(Self { exchange })
     }
 
-    /// Every rule of every router, by router, protocol and port.
+    /// Returns the rules of all routers, by router, protocol and port.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// Returns [`ClientError`], as all methods do.
     pub fn rules(&self) -> Result<Vec<RuleView>, ClientError> {
         self.rules_at(EVERY_RULE)
     }
 
-    /// The rules of one router.
+    /// Returns the rules of one router.
     ///
     /// # Errors
-    /// [`ClientError`]; `Refused` where the agent knows no such router.
+    /// Returns [`ClientError`]; `Refused` if the agent does not know the router.
     pub fn rules_of(&self, router: RouterId) -> Result<Vec<RuleView>, ClientError> {
         self.rules_at(&rules_of(router))
     }
 
-    /// The rule with this name, whichever router it is of.
+    /// Returns the rule with this id, on any router.
     ///
     /// # Errors
-    /// [`ClientError`]; `NoSuchRule` where there is none.
+    /// Returns [`ClientError`]; `NoSuchRule` if there is none.
     pub fn rule(&self, id: RuleId) -> Result<RuleView, ClientError> {
-        let found = self.rules_at(&format!("{EVERY_RULE}?id={id}"))?;
-        let mut found = found.into_iter().filter(|rule| rule.id == id);
-        found.next().ok_or(ClientError::NoSuchRule(id))
+        self.rules_at(&format!("{EVERY_RULE}?id={id}"))?
+            .into_iter()
+            .find(|rule| rule.id == id)
+            .ok_or(ClientError::NoSuchRule(id))
     }
 
-    /// Gives a router a rule for `port`. Without an id the agent makes one.
+    /// Creates a rule. Without an id the agent makes one.
     ///
-    /// `helper` is the name that people use, for the agent to understand: it
-    /// may have an alias that stands for several of the kernel's.
+    /// The agent resolves the name `helper`, which can be an alias of several of the
+    /// kernel's helpers.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// Returns [`ClientError`], as all methods do.
     pub fn create(
         &self,
         router: RouterId,
@@ -114,10 +116,10 @@ impl Client {
         Ok(answer.conntrack_helper)
     }
 
-    /// Lets a rule say something else.
+    /// Changes a rule.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// Returns [`ClientError`], as all methods do.
     pub fn update(&self, rule: &RuleView, update: RuleUpdate<'_>) -> Result<RuleView, ClientError> {
         let rule_fields = fields(update.protocol, update.port, update.helper, None);
         let body = json!({ "conntrack_helper": rule_fields });
@@ -128,17 +130,17 @@ impl Client {
     /// Removes a rule.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// Returns [`ClientError`], as all methods do.
     pub fn delete(&self, rule: &RuleView) -> Result<(), ClientError> {
         self.exchange
             .answer_to(HttpRequest::delete(path_of(rule)))?
             .success()
     }
 
-    /// Every router that the agent knows, by its id.
+    /// Returns all routers that the agent knows, by id.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// Returns [`ClientError`], as all methods do.
     pub fn routers(&self) -> Result<Vec<RouterView>, ClientError> {
         let answer: Routers = self.ask(HttpRequest::read("/v2.0/routers".into()))?;
         let mut routers = answer.routers;
@@ -146,63 +148,61 @@ impl Client {
         Ok(routers)
     }
 
-    /// One router.
+    /// Returns one router.
     ///
     /// # Errors
-    /// [`ClientError`]; `Refused` where the agent knows no such router.
+    /// Returns [`ClientError`]; `Refused` if the agent does not know the router.
     pub fn router(&self, id: RouterId) -> Result<RouterView, ClientError> {
         let answer: RouterAnswer = self.ask(HttpRequest::read(format!("/v2.0/routers/{id}")))?;
         Ok(answer.router)
     }
 
-    /// Removes the rules that the API owns on a router. Returns those that were
-    /// there just before; what somebody else changes in between is not seen.
+    /// Removes a router's rules of origin api. Returns the rules of just before; a change by
+    /// another client in between goes unnoticed.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// Returns [`ClientError`], as all methods do.
     pub fn clear(&self, router: RouterId) -> Result<Vec<RuleView>, ClientError> {
-        let there = self.rules_at(&format!("{EVERY_RULE}?router_id={router}&origin=api"))?;
-        let owned = |rule: &RuleView| rule.router_id == router && rule.origin == "api";
-        let gone = there.into_iter().filter(owned).collect();
+        let mut removed = self.rules_at(&format!("{EVERY_RULE}?router_id={router}&origin=api"))?;
+        removed.retain(|rule| rule.router_id == router && rule.origin == "api");
         let nothing = json!({ "conntrack_helpers": [] });
         self.exchange
             .answer_to(HttpRequest::replace(rules_of(router), nothing))?
             .success()?;
-        Ok(gone)
+        Ok(removed)
     }
 
-    /// Makes the rules that the API owns exactly these, on all routers.
+    /// Replaces the rules of origin api on all routers.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// Returns [`ClientError`], as all methods do.
     pub fn replace_all(&self, rules: &RuleSet) -> Result<DifferenceView, ClientError> {
         self.difference(HttpRequest::replace(EVERY_RULE.into(), every(rules)))
     }
 
-    /// What [`replace_all`](Self::replace_all) would change; nothing is changed.
+    /// Returns what [`replace_all`](Self::replace_all) would change, and changes nothing.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// Returns [`ClientError`], as all methods do.
     pub fn compare_all(&self, rules: &RuleSet) -> Result<DifferenceView, ClientError> {
         let path = format!("{EVERY_RULE}?dry_run=true");
         self.difference(HttpRequest::rehearse(path, every(rules)))
     }
 
-    /// How the agent is.
+    /// Returns the state of the agent.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// Returns [`ClientError`], as all methods do.
     pub fn status(&self) -> Result<AgentStatus, ClientError> {
         self.ask(HttpRequest::read("/v1/status".into()))
     }
 
-    /// What has happened after the event with this number, to a router or to all.
-    /// Where that is nothing, the agent waits so many seconds for something, at most
-    /// 20. There may be more than one answer has: until its `last` is the number that
-    /// was asked with.
+    /// Returns the events after the one with this number, of one router or of all. While
+    /// there is none, the agent waits for the given time, at most 20 seconds. One answer may
+    /// not have all events: there are no more when its `last` equals `after`.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// Returns [`ClientError`], as all methods do.
     pub fn events(
         &self,
         after: u64,
@@ -214,25 +214,26 @@ impl Client {
         self.ask(HttpRequest::read(path))
     }
 
-    /// What the rules of each router have matched.
+    /// Returns the traffic of each router's rules together.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// Returns [`ClientError`], as all methods do.
     pub fn traffic(&self) -> Result<Vec<RouterTraffic>, ClientError> {
         let answer: TrafficAnswer = self.ask(HttpRequest::read("/v1/traffic".into()))?;
         Ok(answer.routers)
     }
 
-    /// What each rule of a router has matched, and its connections.
+    /// Returns the traffic of each rule of a router, and the router's connections.
     ///
     /// # Errors
-    /// [`ClientError`]; `Refused` where the agent knows no such router.
+    /// Returns [`ClientError`]; `Refused` if the agent does not know the router.
     pub fn traffic_of(&self, router: RouterId) -> Result<RouterDetail, ClientError> {
         let answer: RouterDetailAnswer =
             self.ask(HttpRequest::read(format!("/v1/traffic/{router}")))?;
         Ok(answer.router)
     }
 
+    /// Reads the rules at a path, in the order of lists.
     fn rules_at(&self, path: &str) -> Result<Vec<RuleView>, ClientError> {
         let answer: RulesAnswer = self.ask(HttpRequest::read(path.to_owned()))?;
         let mut rules = answer.conntrack_helpers;
@@ -240,6 +241,7 @@ impl Client {
         Ok(rules)
     }
 
+    /// Makes a request whose answer is a difference.
     fn difference(&self, question: HttpRequest) -> Result<DifferenceView, ClientError> {
         let mut difference: DifferenceView = self.ask(question)?;
         difference.added.sort_by(RuleView::by_place);
@@ -247,6 +249,7 @@ impl Client {
         Ok(difference)
     }
 
+    /// Makes a request and reads the resource in its answer.
     fn ask<T: DeserializeOwned>(&self, question: HttpRequest) -> Result<T, ClientError> {
         self.exchange.answer_to(question)?.resource()
     }
@@ -257,8 +260,7 @@ struct Routers {
     routers: Vec<RouterView>,
 }
 
-// Paths are made of ids alone, which have no character that means anything in
-// one.
+// Only ids are put into paths, and none of their characters has a meaning there.
 
 fn rules_of(router: RouterId) -> String {
     format!("/v2.0/routers/{router}/conntrack_helpers")
@@ -268,7 +270,7 @@ fn path_of(rule: &RuleView) -> String {
     format!("{}/{}", rules_of(rule.router_id), rule.id)
 }
 
-/// The fields of a rule that are given.
+/// Returns the given fields of a rule.
 fn fields(
     protocol: Option<Protocol>,
     port: Option<Port>,
@@ -281,14 +283,14 @@ fn fields(
         ("helper", helper.map(Into::into)),
         ("id", id.map(|it| it.to_string().into())),
     ];
-    let given = given.into_iter();
     given
+        .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value?)))
         .collect()
 }
 
-/// All rules by their routers. A router that is named without rules is none of
-/// them, and so loses what it has.
+/// Returns the body that replaces the rules of all routers. A router without rules is left
+/// out, and so loses those that it has.
 fn every(rules: &RuleSet) -> Value {
     let mut routers: BTreeMap<RouterId, Vec<Value>> = BTreeMap::new();
     for target in rules.rules() {

@@ -1,4 +1,4 @@
-//! Why a question to the agent has no answer, or not the one that was wanted.
+//! Defines the errors of the client.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -6,77 +6,77 @@ use hyper::StatusCode;
 
 use crate::model::RuleId;
 
-/// What went wrong, as a sentence for whoever asked.
+/// The error of a request, as a sentence for the user.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// This process can't do what a client needs.
+    /// The process can't make a runtime.
     #[error("the client cannot start")]
     Runtime(#[source] io::Error),
-    /// The request could not be put together: a bug.
+    /// The request could not be built, which is a bug.
     #[error("the request cannot be made")]
     NotAsked(#[source] hyper::http::Error),
-    /// Nobody can be connected to.
+    /// No agent can be connected to.
     #[error("the daemon cannot be reached at {}", socket.display())]
     Unreachable {
-        /// Where it was looked for.
+        /// The path of the socket.
         socket: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The system lets this user not connect.
+    /// The user has no permission to connect to the socket.
     #[error("the daemon's socket {} may not be used", socket.display())]
     SocketForbidden {
         /// The socket.
         socket: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The agent lets this user not do that: 401 or 403.
+    /// The agent does not permit the request (status 401 or 403).
     #[error("{message}")]
     NotPermitted {
         /// The agent's reason.
         message: String,
     },
-    /// The agent refused, or failed.
+    /// The agent refused the request, or failed.
     #[error("{message}")]
     Refused {
-        /// The status of its answer, 400 or above.
+        /// The status of the answer, 400 or above.
         status: StatusCode,
         /// The agent's reason.
         message: String,
     },
-    /// No rule has this name.
+    /// No rule has this id.
     #[error("there is no rule {0}")]
     NoSuchRule(RuleId),
-    /// There is no answer that could be used.
+    /// The agent gave no valid answer.
     #[error("{fault}{}", if *.changes { "; whether the change was made is not known" } else { "" })]
     NoAnswer {
-        /// What became of it.
+        /// The fault of the answer.
         fault: ResponseFault,
-        /// Whether the request was to change something.
+        /// Whether the request may have changed something.
         changes: bool,
     },
 }
 
-/// What became of an answer that can't be used.
+/// The fault of an invalid answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ResponseFault {
-    /// It took too long.
+    /// The answer was not complete in time.
     #[error("the daemon gave no whole answer within {} seconds", .0.as_secs_f32())]
     Late(Duration),
-    /// It is too large.
+    /// The answer is larger than the limit.
     #[error("the daemon's answer is larger than {}", size(*.0))]
     TooLarge(usize),
     /// The connection ended before the answer did.
     #[error("the daemon closed the connection before its answer was whole")]
     Closed(#[source] hyper::Error),
-    /// Whoever answers doesn't speak HTTP.
+    /// The answer is not HTTP.
     #[error("what listens on the socket does not answer in HTTP")]
     NotHttp(#[source] hyper::Error),
-    /// The status says success, and the body is not what goes with it.
+    /// The status is a success, but the body is not the expected resource.
     #[error("the daemon's answer is not understood")]
     NotUnderstood(#[source] serde_json::Error),
-    /// The status says neither success nor failure, or failure and no reason.
+    /// The status is neither a success nor a failure, or is a failure without a reason.
     #[error("the daemon answered {0} and no reason")]
     NoReason(StatusCode),
 }

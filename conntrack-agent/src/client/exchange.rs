@@ -1,4 +1,4 @@
-//! One question to the agent, and its answer.
+//! Sends one request to the agent and reads its answer.
 
 use std::{
     error::Error,
@@ -25,18 +25,18 @@ use tokio::{
 
 use super::{ClientError, ResponseFault, half_open::ReadAfterEpipe};
 
-/// How much is waited for and read.
+/// The bounds of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// From the connection to the last byte of the answer.
+    /// The time from the connection to the last byte of the answer.
     pub time: Duration,
-    /// The answer's body, in bytes.
+    /// The size of the answer's body, in bytes.
     pub answer: usize,
 }
 
 impl Default for Bounds {
-    /// Time for a change of all routers of a large host, and room for some
-    /// quarter of a million rules.
+    /// Returns bounds for a change of all routers of a large host, and for some quarter of a
+    /// million rules.
     fn default() -> Self {
         Self {
             time: Duration::from_mins(2),
@@ -45,69 +45,58 @@ impl Default for Bounds {
     }
 }
 
-/// What is asked.
+/// A request.
 #[derive(Debug)]
 pub(super) struct HttpRequest {
     method: Method,
     path: String,
     body: Option<Value>,
-    /// Whether it is to change something, so that it matters to know if it did.
+    /// Whether it may change something, which an error must then tell.
     changes: bool,
 }
 
 impl HttpRequest {
+    const fn new(method: Method, path: String, body: Option<Value>, changes: bool) -> Self {
+        Self {
+            method,
+            path,
+            body,
+            changes,
+        }
+    }
+
+    /// Returns a `GET`.
     pub(super) const fn read(path: String) -> Self {
-        Self {
-            method: Method::GET,
-            path,
-            body: None,
-            changes: false,
-        }
+        Self::new(Method::GET, path, None, false)
     }
 
+    /// Returns a `POST`.
     pub(super) const fn create(path: String, body: Value) -> Self {
-        Self {
-            method: Method::POST,
-            path,
-            body: Some(body),
-            changes: true,
-        }
+        Self::new(Method::POST, path, Some(body), true)
     }
 
+    /// Returns a `PUT`.
     pub(super) const fn replace(path: String, body: Value) -> Self {
-        Self {
-            method: Method::PUT,
-            path,
-            body: Some(body),
-            changes: true,
-        }
+        Self::new(Method::PUT, path, Some(body), true)
     }
 
-    /// A replacement of which only the outcome is wanted.
+    /// Returns a `PUT` that is a dry run.
     pub(super) const fn rehearse(path: String, body: Value) -> Self {
-        Self {
-            method: Method::PUT,
-            path,
-            body: Some(body),
-            changes: false,
-        }
+        Self::new(Method::PUT, path, Some(body), false)
     }
 
+    /// Returns a `DELETE`.
     pub(super) const fn delete(path: String) -> Self {
-        Self {
-            method: Method::DELETE,
-            path,
-            body: None,
-            changes: true,
-        }
+        Self::new(Method::DELETE, path, None, true)
     }
 
+    /// Returns the HTTP request.
     fn request(self) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
         let body = self.body.map(|body| body.to_string()).unwrap_or_default();
         Request::builder()
             .method(self.method)
             .uri(self.path)
-            // HTTP wants a host (RFC 9112, 3.2), a Unix socket has none.
+            // HTTP requires a host (RFC 9112, 3.2), and a Unix socket has none.
             .header(HOST, "localhost")
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "application/json")
@@ -115,7 +104,7 @@ impl HttpRequest {
     }
 }
 
-/// An answer, whole.
+/// A complete answer.
 #[derive(Debug)]
 pub(super) struct Response {
     status: StatusCode,
@@ -123,7 +112,7 @@ pub(super) struct Response {
     changes: bool,
 }
 
-/// The API's form of an error (Neutron's).
+/// The body of an error answer, in Neutron's form.
 #[derive(Deserialize)]
 struct NeutronError {
     #[serde(rename = "NeutronError")]
@@ -136,18 +125,19 @@ struct ErrorText {
 }
 
 impl Response {
-    /// That it was done.
+    /// Checks that the request succeeded.
     ///
     /// # Errors
-    /// [`ClientError`] with the agent's reason, if it was not.
+    /// Returns [`ClientError`] with the agent's reason, if it did not.
     pub(super) fn success(&self) -> Result<(), ClientError> {
         if self.status.is_success() {
             return Ok(());
         }
         let status = self.status;
-        let said: Option<NeutronError> = serde_json::from_slice(&self.body).ok();
-        let message = said.map(|refusal| refusal.error.message);
-        let message = message.filter(|message| !message.trim().is_empty());
+        let message = serde_json::from_slice(&self.body)
+            .ok()
+            .map(|refusal: NeutronError| refusal.error.message)
+            .filter(|message| !message.trim().is_empty());
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             let message = message.unwrap_or_else(|| ResponseFault::NoReason(status).to_string());
             return Err(ClientError::NotPermitted { message });
@@ -163,10 +153,10 @@ impl Response {
         })
     }
 
-    /// What it says.
+    /// Reads the resource in the answer.
     ///
     /// # Errors
-    /// [`ClientError`] with the agent's reason, or if it says something else.
+    /// Returns [`ClientError`] with the agent's reason, or if the body is something else.
     pub(super) fn resource<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         self.success()?;
         serde_json::from_slice(&self.body).map_err(|error| ClientError::NoAnswer {
@@ -176,7 +166,7 @@ impl Response {
     }
 }
 
-/// Whom to ask, and what to ask by.
+/// The socket of an agent, with a runtime to talk to it.
 #[derive(Debug)]
 pub(super) struct Exchange {
     socket: PathBuf,
@@ -185,6 +175,7 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
+    /// Returns an exchange with the agent on this socket.
     pub(super) fn new(socket: &Path, bounds: Bounds) -> Result<Self, ClientError> {
         let runtime = Builder::new_current_thread().enable_all().build();
         Ok(Self {
@@ -194,6 +185,7 @@ impl Exchange {
         })
     }
 
+    /// Sends a request and waits for the answer.
     pub(super) fn answer_to(&self, question: HttpRequest) -> Result<Response, ClientError> {
         self.runtime.block_on(self.within_bounds(question))
     }
@@ -201,14 +193,14 @@ impl Exchange {
     async fn within_bounds(&self, question: HttpRequest) -> Result<Response, ClientError> {
         let changes = question.changes;
         let request = question.request().map_err(ClientError::NotAsked)?;
-        let stream = UnixStream::connect(&self.socket).await;
-        let stream = stream.map_err(|source| unconnected(&self.socket, source))?;
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|source| unconnected(&self.socket, source))?;
         let asked = ask(stream, request, self.bounds.answer);
-        let answer = match tokio::time::timeout(self.bounds.time, asked).await {
-            Ok(answer) => answer,
-            Err(_) => Err(ResponseFault::Late(self.bounds.time)),
-        };
-        let (status, body) = answer.map_err(|fault| ClientError::NoAnswer { fault, changes })?;
+        let (status, body) = tokio::time::timeout(self.bounds.time, asked)
+            .await
+            .unwrap_or(Err(ResponseFault::Late(self.bounds.time)))
+            .map_err(|fault| ClientError::NoAnswer { fault, changes })?;
         Ok(Response {
             status,
             body,
@@ -217,6 +209,7 @@ impl Exchange {
     }
 }
 
+/// Returns the error of a failed connection.
 fn unconnected(socket: &Path, source: io::Error) -> ClientError {
     let socket = socket.to_owned();
     if source.kind() == io::ErrorKind::PermissionDenied {
@@ -226,6 +219,7 @@ fn unconnected(socket: &Path, source: io::Error) -> ClientError {
     }
 }
 
+/// Sends a request on a new connection, and reads the answer.
 async fn ask(
     stream: UnixStream,
     request: Request<Full<Bytes>>,
@@ -237,28 +231,32 @@ async fn ask(
     let mut answer = pin!(async {
         let answer = sender.send_request(request).await.map_err(broken)?;
         let (head, body) = answer.into_parts();
-        let body = Limited::new(body, limit).collect().await;
-        let body = body.map_err(|error| unread(error, limit))?;
+        let body = Limited::new(body, limit)
+            .collect()
+            .await
+            .map_err(|error| unread(error, limit))?;
         Ok((head.status, body.to_bytes()))
     });
     tokio::select! {
         biased;
         answer = &mut answer => return answer,
-        // Why the connection ended, the answer's side is told too; and what
-        // came before that is still to be read there.
+        // The answer's future returns the error of the connection too, after what was
+        // received before it.
         _ = connection => {}
     }
     answer.await
 }
 
+/// Returns the fault of a body that could not be read.
 fn unread(error: Box<dyn Error + Send + Sync>, limit: usize) -> ResponseFault {
     match error.downcast::<hyper::Error>() {
         Ok(error) => broken(*error),
-        // The other error that a limited body has is `LengthLimitError`.
+        // The only other error of a limited body is `LengthLimitError`.
         Err(_) => ResponseFault::TooLarge(limit),
     }
 }
 
+/// Returns the fault of a broken connection.
 fn broken(error: hyper::Error) -> ResponseFault {
     if error.is_parse() {
         ResponseFault::NotHttp(error)

@@ -1,10 +1,9 @@
-//! A connection that is still read from when nobody listens any more.
+//! Reads the answer from a connection whose peer has stopped reading.
 //!
-//! A daemon that has heard enough (of a request that is too large, say) answers
-//! why and closes. A client that is still sending is then told that its pipe is
-//! broken, and hyper gives up with that, though the answer has arrived. So what
-//! can't be sent any more counts as sent, and reading says how it ends: with the
-//! answer, or with the end of the connection.
+//! A daemon that refuses a request early, such as one that is too large, answers and
+//! closes the connection. The client's next write then fails with `EPIPE`, and hyper would
+//! give up, though the answer has arrived. So such a write counts as done, and the read
+//! side returns the answer or the end of the connection.
 
 use std::{
     io,
@@ -17,6 +16,7 @@ use tokio::{
     net::UnixStream,
 };
 
+/// A stream that ignores failed writes to a closed peer.
 #[derive(Debug)]
 pub(super) struct ReadAfterEpipe(pub(super) UnixStream);
 
@@ -51,7 +51,8 @@ impl AsyncWrite for ReadAfterEpipe {
     }
 }
 
-/// EPIPE, or ECONNRESET where the other side had not read all that was sent
+/// Returns whether the peer has closed the connection: `EPIPE`, or `ECONNRESET` if it had
+/// not read everything
 /// (`unix_release_sock`, `net/unix/af_unix.c`).
 fn is_unheard(error: &io::Error) -> bool {
     matches!(
