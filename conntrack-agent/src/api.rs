@@ -1,9 +1,10 @@
-//! The control API: HTTP over a Unix socket, and over loopback TCP if configured.
+//! Serves the control API: HTTP over a Unix socket, and over loopback TCP if configured.
 //!
-//! A connection is let in and its peer known (`server`), it has its
-//! permissions ([`crate::access`], [`tokens`]), which is asked before a body is read (`authorize`),
-//! and the path's handler (`app`) answers with what the body (`body`) or the query
-//! ([`query`]) asks for; each answer that says no has one form (`error`).
+//! The server admits a connection and identifies its peer (`server`), whose permissions
+//! come from the grants ([`crate::access`]) and, over TCP, from its token ([`tokens`]).
+//! The route (`app`) selects a handler, which checks the permissions before the body is
+//! read (`authorize`) and then reads the body (`body`) or the query ([`query`]). All
+//! errors have one form (`error`).
 
 mod app;
 mod authorize;

@@ -1,9 +1,9 @@
-//! The resources of the control API as JSON has them: what the agent answers, and
-//! what its client reads.
+//! Defines the JSON resources of the control API, which the agent writes and its client
+//! reads.
 //!
-//! Ids are checked, for they go into the paths of other requests. All else is
-//! text to be shown: an agent newer than its client may know more protocols,
-//! helpers and states, and more fields, which are kept as they are.
+//! A client checks ids, because it puts them into the paths of other requests. Everything
+//! else is text for display: an agent newer than its client may have more protocols,
+//! helpers, states and fields, which the client keeps as they are.
 
 pub(crate) mod schemas;
 mod traffic;
@@ -24,17 +24,17 @@ use crate::{
     model::{RouterId, RuleId},
 };
 
-/// A word of a fixed set, to which a newer agent may have added.
+/// A word of a set that a newer agent may extend.
 type OpenWord = Cow<'static, str>;
 
-/// A helper rule; Neutron's fields, and ours.
+/// A conntrack helper rule, with the fields of Neutron and those of this agent.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
 pub struct RuleView {
-    /// Its name.
+    /// The id of the rule.
     #[serde(with = "text")]
     #[schema(value_type = String, format = Uuid)]
     pub id: RuleId,
-    /// The router that it is of.
+    /// The router to whose traffic the rule applies.
     #[serde(with = "text")]
     #[schema(value_type = String, format = Uuid)]
     pub router_id: RouterId,
@@ -47,23 +47,23 @@ pub struct RuleView {
     /// The conntrack helper.
     #[schema(schema_with = schemas::helper)]
     pub helper: OpenWord,
-    /// Who owns it: file, api or neutron.
+    /// The owner of the rule: file, api or neutron.
     #[schema(schema_with = schemas::origin)]
     pub origin: OpenWord,
-    /// Whether packets meet it.
+    /// The status of the rule.
     #[schema(value_type = RuleStatus)]
     pub status: OpenWord,
-    /// Why they don't.
+    /// The reason for the status; null if the rule is active.
     #[schema(required = true)]
     pub status_reason: Option<String>,
-    /// Fields that a client does not know.
+    /// The fields that a client does not know.
     #[serde(flatten)]
     #[schema(ignore)]
     pub other: Map<String, Value>,
 }
 
 impl RuleView {
-    /// What a rule can be listed by.
+    /// The fields by which rules can be filtered and sorted.
     pub(crate) const FIELDS: &[&str] = &[
         "id",
         "router_id",
@@ -75,8 +75,8 @@ impl RuleView {
         "status_reason",
     ];
 
-    /// The order of lists: by router, protocol, port, and what else tells two
-    /// rules apart.
+    /// Compares two rules in the order of lists: by router, protocol and port, then by
+    /// helper and id.
     #[must_use]
     pub fn by_place(&self, other: &Self) -> Ordering {
         let place = (self.router_id, &self.protocol, self.port);
@@ -87,24 +87,24 @@ impl RuleView {
     }
 }
 
-/// Whether packets meet a rule.
+/// The status of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ToSchema)]
 #[schema(rename_all = "lowercase")]
 pub enum RuleStatus {
-    /// They do.
+    /// The rule is in force.
     Active,
-    /// They do, and lately a connection had no helper all the same.
+    /// The rule is in force, but a connection that recently matched it has no helper.
     Degraded,
     /// The router has no namespace on this host.
     Pending,
-    /// An older rule has its protocol and port.
+    /// An older rule of the router has the same protocol and port.
     Shadowed,
-    /// The kernel could not be made what it should be.
+    /// The router's datapath could not be brought to its desired state.
     Failed,
 }
 
 impl RuleStatus {
-    /// The word for it.
+    /// Returns the word for the status.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -117,60 +117,60 @@ impl RuleStatus {
     }
 }
 
-/// One rule.
+/// The answer with one rule.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub(crate) struct RuleAnswer {
     pub(crate) conntrack_helper: RuleView,
 }
 
-/// Rules, all of each.
+/// The answer with several rules.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub(crate) struct RulesAnswer {
     pub(crate) conntrack_helpers: Vec<RuleView>,
 }
 
-/// What a `PUT` of everything changes.
+/// The difference that a `PUT` of the rules of all routers makes.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
 pub struct DifferenceView {
-    /// The rules that come.
+    /// The added rules.
     pub added: Vec<RuleView>,
-    /// The rules that go.
+    /// The removed rules.
     pub removed: Vec<RuleView>,
-    /// How many of the body were there already.
+    /// The number of rules of the request that exist already.
     pub unchanged: usize,
-    /// Fields that a client does not know.
+    /// The fields that a client does not know.
     #[serde(flatten)]
     #[schema(ignore)]
     pub other: Map<String, Value>,
 }
 
-/// A router.
+/// A router with rules, or with a namespace on this host.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
 pub struct RouterView {
-    /// Its name.
+    /// The id of the router.
     #[serde(with = "text")]
     #[schema(value_type = String, format = Uuid)]
     pub id: RouterId,
-    /// The same: the agent knows no other.
+    /// The name of the router, which is its id: the agent does not know Neutron's names.
     pub name: String,
-    /// ACTIVE, PENDING (no namespace on this host) or ERROR.
+    /// The status: ACTIVE, PENDING (no namespace on this host) or ERROR.
     #[schema(schema_with = schemas::router_status)]
     pub status: OpenWord,
-    /// What is wrong.
+    /// The reason for the status; null if it is ACTIVE.
     #[schema(required = true)]
     pub status_reason: Option<String>,
-    /// How many rules it has.
+    /// The number of the router's rules.
     pub rules: usize,
-    /// Its namespaces on this host.
+    /// The router's network namespaces on this host.
     pub namespaces: Vec<String>,
-    /// Fields that a client does not know.
+    /// The fields that a client does not know.
     #[serde(flatten)]
     #[schema(ignore)]
     pub other: Map<String, Value>,
 }
 
 impl RouterView {
-    /// What a router can be listed by.
+    /// The fields by which routers can be filtered and sorted.
     pub(crate) const FIELDS: &[&str] = &[
         "id",
         "name",
@@ -181,59 +181,59 @@ impl RouterView {
     ];
 }
 
-/// One router.
+/// The answer with one router.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub(crate) struct RouterAnswer {
     pub(crate) router: RouterView,
 }
 
-/// The answer to `GET /v1/status`.
+/// The state of the agent.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
 pub struct AgentStatus {
-    /// The agent's version.
+    /// The version of the agent.
     pub version: String,
-    /// The agent's name on this host.
+    /// The id of the agent on this host.
     pub agent_id: String,
-    /// Its process.
+    /// The process id of the agent.
     pub pid: u32,
-    /// Seconds since it was ready.
+    /// The seconds since the agent became ready.
     pub uptime_seconds: u64,
-    /// How many rules there are.
+    /// The number of rules, by status.
     pub rules: RuleCounts,
-    /// How many routers have any.
+    /// The number of routers with rules, by status.
     pub routers: RouterCounts,
-    /// What became of the control connections of all rules; null where nobody follows
-    /// them.
+    /// The control connections of all rules, by whether they have their helper; null if
+    /// the agent does not follow connections.
     #[schema(required = true)]
     pub connections: Option<ConnectionCounts>,
-    /// Routers that could not be made what they should be.
+    /// The routers whose datapath could not be brought to its desired state.
     pub troubles: Vec<TroubleView>,
-    /// Fields that a client does not know.
+    /// The fields that a client does not know.
     #[serde(flatten)]
     #[schema(ignore)]
     pub other: Map<String, Value>,
 }
 
-/// Rules, by status.
+/// The number of rules, by status.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "the states themselves")]
 pub struct RuleCounts {
     pub total: usize,
     pub active: usize,
-    // An agent before it was known has none.
+    // Older agents don't have this status.
     #[serde(default)]
     #[schema(required = true)]
     pub degraded: usize,
     pub pending: usize,
     pub shadowed: usize,
     pub failed: usize,
-    /// States that a client does not know.
+    /// The counts of statuses that a client does not know.
     #[serde(flatten)]
     #[schema(ignore)]
     pub other: Map<String, Value>,
 }
 
-/// Routers with rules, by status.
+/// The number of routers with rules, by status.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "the states themselves")]
 pub struct RouterCounts {
@@ -241,13 +241,15 @@ pub struct RouterCounts {
     pub active: usize,
     pub pending: usize,
     pub failed: usize,
-    /// States that a client does not know.
+    /// The counts of statuses that a client does not know.
     #[serde(flatten)]
     #[schema(ignore)]
     pub other: Map<String, Value>,
 }
 
-/// Control connections since the agent started, by whether they have their helper.
+/// The number of control connections since the agent started, by whether conntrack has
+/// them with their helper (`helped`), without it (`lacking`), or could not tell
+/// (`unknown`).
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "as conntrack says")]
 pub struct ConnectionCounts {
@@ -256,59 +258,59 @@ pub struct ConnectionCounts {
     pub unknown: u64,
 }
 
-/// A router that could not be made what it should be.
+/// A router whose datapath could not be brought to its desired state.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
 pub struct TroubleView {
-    /// The router.
+    /// The id of the router.
     #[serde(with = "text")]
     #[schema(value_type = String, format = Uuid)]
     pub router_id: RouterId,
-    /// What happened last.
+    /// The reason for the last failure.
     pub reason: String,
-    /// How often in a row.
+    /// The number of failures in a row.
     pub failures: u32,
-    /// Fields that a client does not know.
+    /// The fields that a client does not know.
     #[serde(flatten)]
     #[schema(ignore)]
     pub other: Map<String, Value>,
 }
 
-/// What has happened.
+/// A page of the event log.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
 #[schema(bound = "")]
 pub struct EventPageView<What = Map<String, Value>> {
-    /// Which run of the agent the numbers are of: they begin anew with each.
+    /// The id of the agent's run; the sequence numbers start again with each run.
     #[schema(format = Uuid)]
     pub run: String,
-    /// The oldest first.
+    /// The events, the oldest first.
     #[schema(value_type = Vec<EventView>)]
     pub events: Vec<EventView<What>>,
-    /// How many came among them that are not kept any more, of all routers.
+    /// The number of events after `after`, of all routers, that the log has no more.
     pub missed: u64,
-    /// What to ask for next, as `after`.
+    /// The value of `after` for the next request.
     pub last: u64,
-    /// Fields that a client does not know.
+    /// The fields that a client does not know.
     #[serde(flatten)]
     #[schema(ignore)]
     pub other: Map<String, Value>,
 }
 
-/// One of them.
+/// An event of the log.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
 #[schema(bound = "")]
 pub struct EventView<What = Map<String, Value>> {
-    /// Its number.
+    /// The sequence number of the event.
     pub sequence: u64,
-    /// When it was, in UTC (RFC 3339).
+    /// The time of the event, in UTC (RFC 3339).
     pub time: String,
-    /// What it was.
-    // To a client that is fields that it may know or not.
+    /// The event itself.
+    // A client keeps the fields as they are, as it may not know them.
     #[serde(flatten)]
     #[schema(value_type = Event)]
     pub what: What,
 }
 
-/// Ids as JSON has them.
+/// Reads and writes ids as JSON strings.
 mod text {
     use std::{fmt::Display, str::FromStr};
 

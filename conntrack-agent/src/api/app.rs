@@ -1,6 +1,4 @@
-//! The routes: which request is answered by which handler, and their description.
-
-use std::sync::Arc;
+//! Routes requests to their handlers, and describes the routes.
 
 use axum::{Json, Router, http::StatusCode, routing::get};
 use utoipa::{Modify as _, OpenApi as _, openapi::OpenApi};
@@ -15,9 +13,9 @@ use super::{
     status, traffic, versions,
 };
 
-/// Assembles the routes of all resources. The server adds the caller's authorization to each
+/// Returns the routes of all resources. The server adds the caller's authorization to each
 /// request as an extension.
-pub fn routes(api: Arc<Api>) -> Router {
+pub fn routes(api: Api) -> Router {
     described_routes()
         .split_for_parts()
         .0
@@ -27,7 +25,7 @@ pub fn routes(api: Arc<Api>) -> Router {
         .with_state(api)
 }
 
-/// Returns the API's description, from the routes themselves.
+/// Returns the API's OpenAPI document, made from the routes themselves.
 pub(super) fn description() -> OpenApi {
     let mut document = described_routes().into_openapi();
     Refusals.modify(&mut document);
@@ -35,8 +33,8 @@ pub(super) fn description() -> OpenApi {
     document
 }
 
-/// Each route, with its description beside its handler.
-fn described_routes() -> OpenApiRouter<Arc<Api>> {
+/// Returns the described routes; each description stands beside its handler.
+fn described_routes() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(versions::versions))
         .routes(routes!(versions::resources))
@@ -61,15 +59,15 @@ fn described_routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(document))
 }
 
-/// The API's description.
+/// Returns the OpenAPI document of the API.
 #[utoipa::path(get, tag = "agent", path = "/v1/openapi.json",
-    responses((status = 200, description = "This document", body = Object)))]
+    responses((status = 200, description = "The OpenAPI document", body = Object)))]
 async fn document() -> Json<OpenApi> {
     Json(description())
 }
 
-/// What the metrics' own address has.
-pub fn metrics_routes(api: Arc<Api>) -> Router {
+/// Returns the routes of the metrics' own address.
+pub fn metrics_routes(api: Api) -> Router {
     Router::new()
         .route("/metrics", get(metrics::metrics))
         .fallback(no_resource_but_metrics)

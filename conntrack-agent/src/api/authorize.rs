@@ -1,5 +1,5 @@
-//! Permission to change something, asked for before the body is read: who has
-//! none can neither have bodies kept in memory nor learn what is wrong with one.
+//! Checks a caller's permissions before the body is read, so that a caller without
+//! permission can neither fill the memory with bodies nor learn what is wrong with one.
 
 use axum::{
     Extension,
@@ -15,17 +15,29 @@ use super::{
 };
 use crate::{access::Authorization, model::RouterId};
 
-/// The router of the path, which the caller may change.
+/// The router that the path names, which the caller may change.
 ///
-/// To stand before the body in a handler's arguments, as they are taken in
-/// their order.
+/// In a handler's arguments it stands before the body: axum runs extractors in their
+/// order.
 #[derive(Debug)]
 pub(super) struct AuthorizedRouter(pub(super) RouterId);
 
-/// That the caller may change what spans all routers; likewise.
+/// The proof that the caller may make changes that span all routers; it too stands before
+/// the body.
 #[derive(Debug)]
 pub(super) struct AuthorizedForAll;
 
+/// Returns the router with this id, if the caller may read it.
+pub(super) fn readable_router(
+    authorization: &Authorization,
+    given: &str,
+) -> Result<RouterId, ApiError> {
+    let router = router_id(given)?;
+    authorization.may_read(router)?;
+    Ok(router)
+}
+
+/// The part of any route's path that names its router.
 #[derive(Deserialize)]
 struct OfRouter {
     router_id: String,
@@ -35,14 +47,16 @@ impl<S: Send + Sync> FromRequestParts<S> for AuthorizedRouter {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
-        let place = PathParams::<OfRouter>::from_request_parts(parts, state).await;
-        let PathParams(OfRouter { router_id: given }) = place.map_err(ApiError::into_response)?;
+        let PathParams(OfRouter { router_id: given }) =
+            PathParams::<OfRouter>::from_request_parts(parts, state)
+                .await
+                .map_err(ApiError::into_response)?;
         let authorization = authorization(parts, state).await?;
         let router = router_id(&given).map_err(ApiError::into_response)?;
-        match authorization.may_change(router) {
-            Ok(()) => Ok(Self(router)),
-            Err(why) => Err(ApiError::forbidden(why).into_response()),
-        }
+        authorization
+            .may_change(router)
+            .map_err(|why| ApiError::from(why).into_response())?;
+        Ok(Self(router))
     }
 }
 
@@ -50,19 +64,21 @@ impl<S: Send + Sync> FromRequestParts<S> for AuthorizedForAll {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
-        match authorization(parts, state).await?.may_change_all() {
-            Ok(()) => Ok(Self),
-            Err(why) => Err(ApiError::forbidden(why).into_response()),
-        }
+        authorization(parts, state)
+            .await?
+            .may_change_all()
+            .map_err(|why| ApiError::from(why).into_response())?;
+        Ok(Self)
     }
 }
 
+/// Returns the caller's authorization, which the server has added to the request.
 async fn authorization(
     parts: &mut Parts,
     state: &(impl Send + Sync),
 ) -> Result<Authorization, Response> {
-    let authorization = Extension::<Authorization>::from_request_parts(parts, state).await;
-    authorization
+    Extension::<Authorization>::from_request_parts(parts, state)
+        .await
         .map(|Extension(authorization)| authorization)
         .map_err(IntoResponse::into_response)
 }

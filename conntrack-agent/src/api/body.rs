@@ -1,7 +1,7 @@
-//! How a body is received, and parsed into one of [`super::requests`].
+//! Receives a request's body within the limits, and parses it into one of
+//! [`super::requests`].
 //!
-//! A body is read as far as the limits let it; nesting ends where `serde_json`
-//! ends it, at 128 levels.
+//! The limit on nesting is that of `serde_json`: 128 levels.
 
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -15,25 +15,29 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 use super::error::ApiError;
 use crate::config::ApiLimits;
 
-/// What the room for bodies is counted in, in bytes.
+/// The unit of the memory budget, in bytes.
 const PAGE: usize = 4096;
 
-/// How large a body may be, and the room for all that are being received.
+/// The limits of a body, and the memory budget of all that are being received.
 #[derive(Clone, Debug)]
 pub(super) struct BodyBudget {
     limits: ApiLimits,
-    /// In [`PAGE`]s.
+    /// The free part of the budget, in [`PAGE`]s.
     room: Arc<Semaphore>,
 }
 
 impl BodyBudget {
+    /// Returns the budget for these limits.
     pub(super) fn new(limits: ApiLimits) -> Self {
-        /// Bodies of the largest size that may be under way at once.
+        /// The number of bodies of the largest size that fit at the same time.
         const LARGEST: usize = 8;
         let pages = LARGEST * limits.body_bytes.div_ceil(PAGE);
         let room = Arc::new(Semaphore::new(pages));
@@ -41,7 +45,7 @@ impl BodyBudget {
     }
 }
 
-/// A body that was read and understood.
+/// A body, received and parsed.
 pub(super) struct JsonBody<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T>
@@ -55,24 +59,20 @@ where
         expect_json(&parts.headers)?;
         let BodyBudget { limits, room } = BodyBudget::from_ref(state);
         let deadline = Duration::from_secs(limits.body_seconds);
-        let received = Received::from(body, limits.body_bytes, &room);
-        let received = tokio::time::timeout(deadline, received).await;
-        let received = received.map_err(|_| {
-            ApiError::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "RequestTimeout",
-                format!("the body did not come within {} s", limits.body_seconds),
-            )
+        let receiving = Received::from(body, limits.body_bytes, &room);
+        let received = timeout(deadline, receiving).await.map_err(|_| {
+            let message = format!("the body did not come within {} s", limits.body_seconds);
+            ApiError::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", message)
         })??;
-        let parsed = serde_json::from_slice(&received.bytes);
-        parsed
+        serde_json::from_slice(&received.bytes)
             .map(|JsonObject(body)| Self(body))
             .map_err(|error| ApiError::invalid(refusal(&error)))
     }
 }
 
-/// What is wrong with a body. The parser repeats the field or the value that it
-/// doesn't know, which may be all of the body; then only its place is said.
+/// Returns the message for a body that can't be parsed. The parser repeats a field or a
+/// value that it doesn't know, which can be the whole body; in place of a long message
+/// there is only the position.
 pub(super) fn refusal(error: &serde_json::Error) -> String {
     const LONGEST: usize = 256;
     let said = error.to_string();
@@ -86,21 +86,22 @@ pub(super) fn refusal(error: &serde_json::Error) -> String {
     )
 }
 
-/// A body, and the room that it takes among all that are being received.
+/// The received part of a body, and its share of the memory budget.
 struct Received<'a> {
     bytes: Vec<u8>,
     room: Option<SemaphorePermit<'a>>,
 }
 
 impl<'a> Received<'a> {
-    /// Receives a body of no more than so many bytes. Room is taken as they
-    /// come: who only says that there will be many takes none from the others.
+    /// Receives a body of at most `most` bytes. The budget is charged for the bytes that
+    /// arrive, not for those that are announced: a client that announces many and sends
+    /// none takes nothing from the others.
     async fn from(mut body: Body, most: usize, room: &'a Semaphore) -> Result<Self, ApiError> {
         let too_large = || {
             let message = format!("the body is longer than {most} bytes");
             ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLarge", message)
         };
-        // As its Content-Length says; then nothing of it need come.
+        // A Content-Length above the limit is refused before anything is received.
         if usize::try_from(body.size_hint().lower()).is_ok_and(|least| least > most) {
             return Err(too_large());
         }
@@ -110,7 +111,7 @@ impl<'a> Received<'a> {
         };
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| ApiError::invalid("the body broke off"))?;
-            // Trailers have no meaning here.
+            // Trailers are ignored.
             let Ok(data) = frame.into_data() else {
                 continue;
             };
@@ -123,19 +124,14 @@ impl<'a> Received<'a> {
         Ok(received)
     }
 
-    /// Takes the room that so many bytes more need.
+    /// Charges the budget for `more` further bytes.
     fn grow(&mut self, more: usize, room: &'a Semaphore) -> Result<(), ApiError> {
         let pages = |bytes: usize| bytes.div_ceil(PAGE);
         let length = self.bytes.len();
         let needed = pages(length + more) - pages(length);
-        let taken = room.try_acquire_many(u32::try_from(needed).unwrap_or(u32::MAX));
-        let taken = taken.map_err(|_| {
-            ApiError::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "TooManyRequests",
-                "too many large bodies are being received; try again",
-            )
-        })?;
+        let taken = room
+            .try_acquire_many(u32::try_from(needed).unwrap_or(u32::MAX))
+            .map_err(|_| ApiError::busy("too many large bodies are being received; try again"))?;
         match &mut self.room {
             Some(room) => room.merge(taken),
             none => *none = Some(taken),
@@ -144,11 +140,14 @@ impl<'a> Received<'a> {
     }
 }
 
+/// Checks that the Content-Type is `application/json`.
 fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    let given = headers.get(header::CONTENT_TYPE);
-    let kind = given.and_then(|value| value.to_str().ok());
-    let kind = kind.map(|value| value.split(';').next().unwrap_or_default().trim());
-    if kind.is_some_and(|kind| kind.eq_ignore_ascii_case("application/json")) {
+    let is_json = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
+    if is_json {
         return Ok(());
     }
     Err(ApiError::new(
@@ -158,7 +157,8 @@ fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
     ))
 }
 
-/// A JSON object. serde would take an array for a struct too, field by field.
+/// A JSON object, and nothing else; serde would also accept an array for a struct, field
+/// by field.
 #[derive(Debug)]
 pub(super) struct JsonObject<T>(pub(super) T);
 

@@ -1,4 +1,4 @@
-//! Refusals and failures, in Neutron's form.
+//! Answers refusals and failures in the form of Neutron's errors.
 
 use axum::{
     Json,
@@ -17,10 +17,10 @@ use crate::{
     model::HelperError,
 };
 
-/// The store or the kernel did not do what was asked.
+/// The kind of an error of the store, the kernel or the host.
 const FAILED: &str = "ServiceUnavailable";
 
-/// An answer that says why a request was not carried out.
+/// An error answer: the status, the kind and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ApiError {
     status: StatusCode,
@@ -28,27 +28,28 @@ pub(super) struct ApiError {
     message: String,
 }
 
-/// The body of every answer with a status of 400 or more.
+/// The body of every error answer (status 400 or above).
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ErrorBody {
-    /// The error.
+    /// The error itself.
     #[serde(rename = "NeutronError")]
     neutron_error: ErrorDetail,
 }
 
-/// What was refused, and why.
+/// The kind of an error, and its reason.
 #[derive(Debug, Serialize, ToSchema)]
 struct ErrorDetail {
-    /// Neutron's name for the kind of error, where it has one.
+    /// The kind of the error; Neutron's name for it where Neutron has one.
     #[serde(rename = "type")]
     kind: &'static str,
-    /// One sentence: what was refused, why, what is allowed.
+    /// One sentence that says what was refused, why, and what is allowed.
     message: String,
-    /// Nothing; Neutron's clients want the field.
+    /// Always empty; Neutron's clients require the field.
     detail: &'static str,
 }
 
 impl ApiError {
+    /// Returns an error with this status, kind and reason.
     pub(super) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -57,34 +58,41 @@ impl ApiError {
         }
     }
 
-    /// The body or the query can't be understood.
+    /// Returns the error for a body, a path or a query that can't be parsed.
     pub(super) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "InvalidInput", message)
     }
 
-    /// The caller may not do that.
-    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-    pub(super) fn forbidden(why: Forbidden) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "Forbidden", why.to_string())
+    /// Returns the error for a failure of the agent itself.
+    pub(super) fn internal(message: impl Into<String>) -> Self {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self::new(status, "HTTPInternalServerError", message)
     }
 
-    /// No resource is anything but a JSON object, so this is a bug.
+    /// Returns the error for a resource that can't be written as a JSON object, which is a
+    /// bug.
     pub(super) fn unwritten() -> Self {
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "HTTPInternalServerError",
-            "an answer could not be written",
-        )
+        Self::internal("an answer could not be written")
     }
 
-    /// There is no such router.
+    /// Returns the error for a request that a limit does not allow now.
+    pub(super) fn busy(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "TooManyRequests", message)
+    }
+
+    /// Returns the error for a failure of the store, the kernel or the host.
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, FAILED, message)
+    }
+
+    /// Returns the error for a router that does not exist.
     pub(super) fn no_router(given: &str) -> Self {
         let message = format!("Router {} could not be found", short(given));
         Self::new(StatusCode::NOT_FOUND, "RouterNotFound", message)
     }
 
-    /// Returns the outcome of the request. A failure is the agent's: nobody can bring it
-    /// about at will, so all of these are recorded.
+    /// Returns the outcome of the request. A failure is never limited in the audit trail,
+    /// because no client can cause it at will.
     fn outcome(&self) -> Outcome {
         let message = self.message.clone();
         match (self.status, self.kind) {
@@ -94,14 +102,14 @@ impl ApiError {
         }
     }
 
-    /// There is no such rule on the router.
+    /// Returns the error for a rule that the router does not have.
     pub(super) fn no_rule(given: &str) -> Self {
         let message = format!("Conntrack helper {} could not be found", short(given));
         Self::new(StatusCode::NOT_FOUND, "ConntrackHelperNotFound", message)
     }
 }
 
-/// Of what was given, no more than a sentence can bear.
+/// Returns the beginning of a given text, short enough for a sentence.
 fn short(given: &str) -> String {
     given.chars().take(64).collect()
 }
@@ -126,6 +134,12 @@ impl IntoResponse for ApiError {
     }
 }
 
+impl From<Forbidden> for ApiError {
+    fn from(why: Forbidden) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", why.to_string())
+    }
+}
+
 impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
         Self::invalid(error.to_string())
@@ -146,17 +160,14 @@ impl From<Rejection> for ApiError {
     fn from(rejection: Rejection) -> Self {
         match rejection {
             Rejection::Refused(refusals) => refused(&refusals),
-            Rejection::Failed(why) => Self::new(StatusCode::SERVICE_UNAVAILABLE, FAILED, why),
-            Rejection::Busy | Rejection::Stopping => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "TooManyRequests",
-                rejection.to_string(),
-            ),
+            Rejection::Failed(why) => Self::failed(why),
+            Rejection::Busy | Rejection::Stopping => Self::busy(rejection.to_string()),
         }
     }
 }
 
-/// Every reason, of very many the first; the first decides the kind.
+/// Returns one error for all refusals. The first decides the status and the kind; of very
+/// many, only the first are listed.
 fn refused(refusals: &[Refusal]) -> ApiError {
     const MOST: usize = 20;
     let (status, kind) = match refusals.first().map(|refusal| &refusal.reason) {

@@ -1,16 +1,15 @@
-//! `GET /v1/events`: what has happened, and what happens next.
+//! Answers `GET /v1/events` with the events of the log, by long polling.
 //!
-//! Who follows asks again and again, each time for what came after the last that
-//! it was told, and waits for the answer where there is nothing yet. So an answer
-//! is as long as any other's, a restart is nothing special, and what a slow reader
-//! has missed is said.
+//! A client asks again and again, each time for the events after the last one that it
+//! has, and the answer waits while there is none. So no answer grows without limit, a
+//! client needs no special case for a restart, and a slow client learns how many events
+//! it has missed.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json,
     extract::{RawQuery, State},
-    http::StatusCode,
 };
 use serde_json::Map;
 use tokio::{sync::Semaphore, time::Instant};
@@ -24,20 +23,22 @@ use crate::{
     resource::{EventPageView, EventView},
 };
 
-/// Events that one answer has: of some hundred bytes each.
+/// The maximum number of events in one answer; an event has some hundred bytes.
 const MOST: usize = 500;
 
-/// How many may wait at one time that may read all, and how many others. They take a
-/// request's room while they do.
+/// The maximum number of waiting requests, of callers that may read all routers and of
+/// other callers each. A waiting request counts against the limit on requests too.
 const FOLLOWERS: usize = 16;
 
-/// How long one may wait, in seconds.
+/// The longest wait, in seconds.
 const LONGEST_WAIT: u64 = 20;
 
-/// Room for those who wait.
+/// The limits on waiting requests.
 #[derive(Clone, Debug)]
 pub(super) struct Followers {
+    /// The limit for callers that may read all routers.
     of_all: Arc<Semaphore>,
+    /// The limit for other callers.
     of_some: Arc<Semaphore>,
 }
 
@@ -50,22 +51,23 @@ impl Default for Followers {
     }
 }
 
-/// Which events, and how long to wait for them.
+/// The query: which events, and how long to wait for one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
-    /// Those that came after the one with this number; without it, all that are
-    /// kept.
+    /// Only events with a `sequence` above this number; by default all that the log still
+    /// has.
     after: Option<u64>,
-    /// How long to wait where there is none, in seconds.
+    /// The longest time to wait while there is no such event, in seconds.
     #[param(maximum = 20)]
     wait: Option<u64>,
-    /// Only those that are about this router.
+    /// Only events that concern this router.
     #[param(value_type = Option<String>, format = Uuid)]
     router_id: Option<RouterId>,
 }
 
 impl Wanted {
+    /// Parses the query, or returns what is wrong with it.
     fn parse(query: Option<&str>) -> Result<Self, String> {
         let mut wanted = Self::default();
         for part in query.unwrap_or_default().split('&') {
@@ -88,10 +90,13 @@ impl Wanted {
                 }
             };
             let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
-            // As the description has it, in 63 bits.
-            let number: Option<i64> = value.parse().ok().filter(|_| is_number);
-            let number = number.map(i64::cast_unsigned);
-            let number = number.ok_or_else(|| format!("{name} must be a whole number"))?;
+            // The OpenAPI document declares an int64, so 63 bits are the limit.
+            let number = value
+                .parse()
+                .ok()
+                .filter(|_| is_number)
+                .map(i64::cast_unsigned)
+                .ok_or_else(|| format!("{name} must be a whole number"))?;
             if place.replace(number).is_some() {
                 return Err(format!("{name} is given twice"));
             }
@@ -113,10 +118,10 @@ fn shown(entry: &LoggedEvent) -> EventView<Event> {
     }
 }
 
-/// What has happened since an event that was told before, of the routers that the
-/// caller may read.
+/// Lists the events after a given one that concern only routers which the caller may
+/// read; waits for one if asked to.
 #[utoipa::path(get, tag = "agent", path = "/v1/events", params(Wanted),
-    responses((status = 200, description = "Events", body = EventPageView)))]
+    responses((status = 200, description = "The events", body = EventPageView)))]
 pub(super) async fn events(
     State(agent): State<Handle>,
     State(followers): State<Followers>,
@@ -127,7 +132,7 @@ pub(super) async fn events(
     let event_log = Arc::clone(agent.event_log());
     let after = wanted.after.unwrap_or(0);
     let sees_all = authorization.may_read_all().is_ok();
-    // What is about no router is about all of them.
+    // An event that names no router concerns all of them.
     let is_for = |entry: &LoggedEvent| match (&entry.routers[..], wanted.router_id) {
         ([], None) => sees_all,
         ([], Some(_)) => false,
@@ -147,11 +152,12 @@ pub(super) async fn events(
             &followers.of_some
         };
         let _room = places.try_acquire().map_err(|_| {
-            let message = format!("{FOLLOWERS} wait for events already; ask without wait=");
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "TooManyRequests", message)
+            ApiError::busy(format!(
+                "{FOLLOWERS} wait for events already; ask without wait="
+            ))
         })?;
         let end = Instant::now() + Duration::from_secs(wait);
-        // Others' events are none to come back with.
+        // Events that the caller may not see don't end the wait.
         while !page.entries.iter().any(|entry| is_for(entry))
             && event_log.wait(page.last, end).await
         {
@@ -160,11 +166,14 @@ pub(super) async fn events(
             page.missed += missed;
         }
     }
-    let events = page.entries.iter();
-    let events = events.filter(|entry| is_for(entry));
     Ok(Json(EventPageView {
         run: event_log.run().to_string(),
-        events: events.map(|entry| shown(entry)).collect(),
+        events: page
+            .entries
+            .iter()
+            .filter(|entry| is_for(entry))
+            .map(|entry| shown(entry))
+            .collect(),
         missed: page.missed,
         last: page.last,
         other: Map::new(),

@@ -1,4 +1,5 @@
-//! `GET /metrics`: what the agent has counted, and what is to be counted now.
+//! Answers `GET /metrics` with the agent's own metrics and with those that are gathered at
+//! each scrape.
 
 mod fullness;
 
@@ -7,7 +8,7 @@ use std::{fmt, sync::Arc};
 use axum::{
     Extension,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 use conntrack_ebpf::abi::Counters;
@@ -30,14 +31,14 @@ use crate::{
     resource::{RouterCounts, RuleCounts},
 };
 
-/// Held while metrics are gathered: one at a time, however many ask, as it is a
-/// thousand routers' maps each time.
+/// Serialises scrapes: each reads the maps of all routers, which can be a thousand.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ScrapeLock(Arc<Mutex<()>>);
 
-/// All metrics, in OpenMetrics if it is asked for.
+/// Returns all metrics, in OpenMetrics if the client accepts it, otherwise in the
+/// Prometheus text format.
 #[utoipa::path(get, tag = "agent", path = "/metrics",
-    responses((status = 200, description = "Metrics", content(
+    responses((status = 200, description = "The metrics", content(
         (String = "text/plain"), (String = "application/openmetrics-text")))))]
 pub(super) async fn metrics(
     State(agent): State<Handle>,
@@ -46,50 +47,46 @@ pub(super) async fn metrics(
     Extension(authorization): Extension<Authorization>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    authorization
-        .may_read_metrics()
-        .map_err(ApiError::forbidden)?;
-    let accept = headers.get(header::ACCEPT);
-    let accept = accept.and_then(|accept| accept.to_str().ok());
+    authorization.may_read_metrics()?;
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
     let exposition = Exposition::accepted(accept.unwrap_or_default());
     let scrape = lock.lock().await;
     let text = spawn_blocking(move || {
         let gathered = Gathered::now(&agent, &namespaces);
         agent.metrics().text(gathered, exposition)
-    });
-    let text = text.await;
+    })
+    .await
+    .ok()
+    .and_then(Result::ok);
     drop(scrape);
-    let text = text.ok().and_then(Result::ok).ok_or_else(|| {
-        let status = StatusCode::INTERNAL_SERVER_ERROR;
-        ApiError::new(
-            status,
-            "HTTPInternalServerError",
-            "metrics could not be gathered",
-        )
-    })?;
+    let text = text.ok_or_else(|| ApiError::internal("metrics could not be gathered"))?;
     let content_type = [(header::CONTENT_TYPE, exposition.content_type())];
     Ok((content_type, text).into_response())
 }
 
-/// What is read when it is asked for.
+/// The metrics that are gathered at a scrape.
 #[derive(Debug)]
 struct Gathered {
     rules: RuleCounts,
     routers: RouterCounts,
     matched: Vec<(RuleTarget, Counters)>,
-    /// What became of connections, rule by rule.
+    /// The control connections of each rule, by whether they have their helper.
     connections: Vec<(RuleTarget, Connections)>,
-    /// How full the routers' namespaces are.
+    /// The conntrack usage of the routers' namespaces.
     namespaces: Vec<NamespaceFullness>,
-    /// How many connections may be expected in each.
+    /// The limit on expectations in each namespace.
     most_expected: Option<u64>,
-    /// Routers whose counters could not be read.
+    /// The number of routers whose counters could not be read.
     unread: usize,
-    /// None if no router has rules, or it can't be read.
+    /// The counts of connection events; `None` if no router has rules, or they can't be
+    /// read.
     told: Option<Tally>,
 }
 
 impl Gathered {
+    /// Gathers the metrics.
     fn now(agent: &Handle, on_host: &RouterNamespaces) -> Self {
         let seen = agent.view().read();
         let (rules, routers) = (RuleCounts::of(&seen), RouterCounts::of(&seen));
@@ -97,22 +94,23 @@ impl Gathered {
             .mapping
             .routers()
             .into_iter()
-            // One that failed may have what it had, and count on.
+            // A failed router may still have its previous datapath, which goes on counting.
             .filter(|router| seen.conditions.get(router) != Some(&Condition::Pending))
             .map(|router| (router, seen.mapping.winners(router)))
             .collect();
-        let connections = seen.connections.iter();
-        let connections = connections.map(|(target, counts)| (*target, counts.clone()));
-        let connections = connections.collect();
-        // The agent must not wait for the view while maps are read.
+        let connections = seen
+            .connections
+            .iter()
+            .map(|(target, counts)| (*target, counts.clone()))
+            .collect();
+        // Reading maps takes long, and the agent must not wait for the view meanwhile.
         drop(seen);
         let (mut all, mut unread) = (Vec::new(), 0);
         let pins = agent.pins();
         let routers_with_rules = winners.iter().map(|(router, _)| *router);
         let namespaces = fullness::of(on_host, routers_with_rules);
         for (router, winners) in winners {
-            // An instance that is just being renewed has moved: the next scrape
-            // finds it again.
+            // An instance that is being replaced has moved; the next scrape finds it.
             let Ok(Some(counters)) = matched(&pins.instance(router)) else {
                 unread += 1;
                 continue;
@@ -120,15 +118,12 @@ impl Gathered {
             for (destination, counters) in counters {
                 let port = Port::try_from(i64::from(destination.port));
                 if let (Some(helper), Ok(port)) = (winners.get(&destination), port) {
-                    let helper = *helper;
-                    all.push((
-                        RuleTarget {
-                            router,
-                            port,
-                            helper,
-                        },
-                        counters,
-                    ));
+                    let target = RuleTarget {
+                        router,
+                        port,
+                        helper: *helper,
+                    };
+                    all.push((target, counters));
                 }
             }
         }
@@ -212,6 +207,7 @@ impl Collector for Gathered {
 }
 
 impl Gathered {
+    /// Encodes a counter with one value for each rule.
     fn per_rule(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
@@ -227,6 +223,7 @@ impl Gathered {
         Ok(())
     }
 
+    /// Encodes the control connections of each rule, by whether they have their helper.
     fn per_fate(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let mut metric = encoder.encode_descriptor(
             "rule_connections",
@@ -251,7 +248,7 @@ impl Gathered {
     }
 }
 
-/// What tells a rule from any other.
+/// Returns the labels that identify a rule.
 fn labels(target: &RuleTarget) -> [(&'static str, String); 4] {
     [
         ("router", target.router.to_string()),
@@ -264,6 +261,7 @@ fn labels(target: &RuleTarget) -> [(&'static str, String); 4] {
     ]
 }
 
+/// Encodes a gauge with one value for each status.
 fn by_status(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,

@@ -1,4 +1,4 @@
-//! The parts of the API's description that no route has: refusals and tokens.
+//! Adds to the OpenAPI document what no route describes: error answers and tokens.
 
 use utoipa::{
     Modify, OpenApi, PartialSchema as _,
@@ -11,23 +11,24 @@ use utoipa::{
 
 use super::error;
 
-/// What the description says beside the routes.
+/// The parts of the OpenAPI document that are not routes.
 #[derive(Debug, OpenApi)]
 #[openapi(
     info(
         title = "conntrack-agent",
-        description = "Neutron's conntrack helper resources, and the agent's own. Over the \
-                       Unix socket the kernel says who asks; over TCP a token does."
+        description = "Neutron's conntrack helper resources, and the agent's own resources. \
+                       The kernel identifies a client of the Unix socket; a token identifies \
+                       a client over TCP."
     ),
     components(schemas(error::ErrorBody))
 )]
 pub(super) struct Description;
 
-/// The answers that say no. They are made where requests are read, not by a
-/// resource, so which ones an operation can give follows from what it takes.
+/// Adds the error answers to each operation. They are made where requests are read, not by
+/// a handler, so the parameters and the body of an operation determine which it can give.
 pub(super) struct Refusals;
 
-/// When an operation can give a refusal.
+/// The property of an operation that makes an error answer possible.
 #[derive(Clone, Copy)]
 enum When {
     Always,
@@ -37,60 +38,60 @@ enum When {
     Changes,
 }
 
-/// Status, name, and what it says.
+/// The error answers: status, name, description, and the operations that can give it.
 const REFUSALS: [(&str, &str, &str, &[When]); 9] = [
     (
         "400",
         "BadRequest",
-        "The path, the query or the body is not understood, or asks for what can't be",
+        "The path, the query or the body is invalid, or asks for something that is not allowed",
         &[When::HasParameter, When::HasBody],
     ),
     (
         "401",
         "Unauthorized",
-        "There is no token, or none that is known; over TCP alone",
+        "The token is missing or unknown; over TCP only",
         &[When::Always],
     ),
     (
         "403",
         "Forbidden",
-        "Who asks may not do that",
+        "No grant allows this to the caller",
         &[When::Always],
     ),
     (
         "404",
         "NotFound",
-        "There is no such router or rule",
+        "The router or the rule does not exist",
         &[When::HasPathParameter],
     ),
     (
         "408",
         "RequestTimeout",
-        "The body did not come in time",
+        "The body was not received in time",
         &[When::HasBody],
     ),
     (
         "409",
         "Conflict",
-        "A rule belongs to somebody else, an id is taken, or there would be too many",
+        "A rule has another owner, an id is taken, or a limit on rules or routers is reached",
         &[When::Changes],
     ),
     (
         "413",
         "RequestTooLarge",
-        "The body is too long",
+        "The body is larger than the limit",
         &[When::HasBody],
     ),
     (
         "415",
         "UnsupportedMediaType",
-        "The body is not application/json, or its Content-Type does not say so",
+        "The Content-Type is not application/json",
         &[When::HasBody],
     ),
     (
         "503",
         "ServiceUnavailable",
-        "There is too much to do, the agent is stopping, or the kernel or the store failed",
+        "The agent is overloaded or is stopping, or the kernel or the store failed",
         &[When::Always],
     ),
 ];
@@ -115,6 +116,7 @@ impl Modify for Refusals {
     }
 }
 
+/// Returns the error answer with this status.
 fn refusal(status: &str, target: &str) -> utoipa::openapi::Response {
     let schema = Ref::from_schema_name("ErrorBody");
     let content = ContentBuilder::new().schema(Some(schema)).build();
@@ -126,10 +128,11 @@ fn refusal(status: &str, target: &str) -> utoipa::openapi::Response {
     }
     let seconds = HeaderBuilder::new()
         .schema(u32::schema())
-        .description(Some("In how many seconds to try again"));
+        .description(Some("The number of seconds after which to try again"));
     response.header("Retry-After", seconds.build()).build()
 }
 
+/// Adds the error answers that an operation can give.
 fn refuse(operation: &mut Operation, changes: bool) {
     let parameters = operation.parameters.as_deref().unwrap_or_default();
     let is_in_path = |parameter: &utoipa::openapi::path::Parameter| {
@@ -151,13 +154,13 @@ fn refuse(operation: &mut Operation, changes: bool) {
     }
 }
 
-/// How to say who asks.
+/// Adds the token as a security scheme.
 pub(super) struct Token;
 
 impl Modify for Token {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let components = document.components.get_or_insert_with(Components::default);
-        let target = "Wanted over TCP; over the Unix socket it has no meaning.";
+        let target = "Required over TCP; ignored over the Unix socket.";
         let key = ApiKeyValue::with_description("X-Auth-Token", target);
         components.add_security_scheme("token", SecurityScheme::ApiKey(ApiKey::Header(key)));
         let nothing: [&str; 0] = [];
@@ -191,8 +194,8 @@ mod tests {
         );
     }
 
-    /// A refusal that no operation gives, or an operation that the table missed,
-    /// would show here.
+    /// Finds an error answer that no operation gives, and an operation that the table
+    /// misses.
     #[test]
     fn every_operation_says_how_it_can_refuse() {
         let document = description();

@@ -1,15 +1,15 @@
-//! What a request asks for, by its method and its path: known before it is
-//! answered, so that it has the same name whether it is refused or done.
+//! Determines a request's operation from its method and path before it is answered, so
+//! that the operation has the same name whether it is refused or done.
 
 use axum::http::Method;
 
 use crate::audit::RequestOperation;
 
-/// What this method of this path is.
+/// Returns the operation of this method on this path.
 pub(super) fn operation(method: &Method, path: &str) -> RequestOperation {
     let parts: Vec<_> = path.split('/').skip(1).take(6).collect();
     match (method.as_str(), &parts[..]) {
-        // They take longer than other reads do, or as long as is waited.
+        // Scrapes take longer than other reads, and followers as long as they wait.
         (_, ["metrics"]) => RequestOperation::Scrape,
         (_, ["v1", "events"]) => RequestOperation::Follow,
         ("GET" | "HEAD", _) => RequestOperation::Read,

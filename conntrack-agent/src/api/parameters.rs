@@ -1,5 +1,5 @@
-//! What the parameters of lists are, for the API's description: made of the
-//! fields that [`super::query`] is given, so that the two can't differ.
+//! Describes the query parameters of lists for the OpenAPI document, from the same fields
+//! that [`super::query`] is given, so that the two can't differ.
 
 use utoipa::{
     IntoParams, PartialSchema,
@@ -30,9 +30,12 @@ impl IntoParams for RouterParameters {
     }
 }
 
+/// Returns the parameters of a list whose items have these fields.
 fn of_list(fields: &[&str]) -> Vec<Parameter> {
     let filter = |field: &&str| {
-        let target = format!("Only those of which {field} is this; if repeated, one of these.");
+        let target = format!(
+            "Filter: only items whose {field} has this value; if repeated, any of the values."
+        );
         parameter(field, &target, several(String::schema()))
     };
     let limit = ObjectBuilder::new()
@@ -43,28 +46,28 @@ fn of_list(fields: &[&str]) -> Vec<Parameter> {
     parameters.extend([
         parameter(
             "fields",
-            "Only these fields of each; may be repeated.",
+            "The field to show; may be repeated. By default all fields are shown.",
             several(one_of(fields.iter().copied())),
         ),
         parameter(
             "sort_key",
-            "In the order of this field; if repeated, each one where those before are equal.",
+            "The field to sort by; may be repeated, most significant first.",
             several(one_of(fields.iter().copied())),
         ),
         parameter(
             "sort_dir",
-            "The direction of each sort_key: one for each of them, or none at all.",
+            "The sort direction: one for each sort_key in their order, or none at all.",
             several(one_of(["asc", "desc"])),
         ),
-        parameter("limit", "No more than so many.", limit),
+        parameter("limit", "The maximum number of items.", limit),
         parameter(
             "marker",
-            "Only those after the one that has this id, in the order that is asked for.",
+            "The id of an item; the page begins after it, in the requested order.",
             String::schema(),
         ),
         parameter(
             "page_reverse",
-            "The page before the marker, and not the one after it.",
+            "Whether to return the page before the marker instead of the one after it.",
             bool::schema(),
         ),
     ]);

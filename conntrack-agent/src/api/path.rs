@@ -1,4 +1,4 @@
-//! What a path names; one that can't be read is refused like everything else.
+//! Extracts the parameters of a path, and refuses an invalid one in the API's error form.
 
 use axum::{
     extract::{FromRequestParts, Path},
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::error::ApiError;
 use crate::model::RouterId;
 
-/// The parts of the path that stand for something.
+/// The parameters of the path.
 #[derive(Debug)]
 pub(super) struct PathParams<T>(pub(super) T);
 
@@ -18,7 +18,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathPar
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match Path::<T>::from_request_parts(parts, state).await {
-            Ok(Path(place)) => Ok(Self(place)),
+            Ok(Path(parameters)) => Ok(Self(parameters)),
             Err(error) => Err(ApiError::invalid(format!(
                 "the path is refused: {}",
                 error.body_text()
@@ -27,7 +27,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathPar
     }
 }
 
-/// The router that a path names, if it can be any.
+/// Parses a router's id; text that is no id names no router.
 pub(super) fn router_id(given: &str) -> Result<RouterId, ApiError> {
     given.parse().map_err(|_| ApiError::no_router(given))
 }

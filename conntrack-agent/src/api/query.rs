@@ -1,9 +1,8 @@
-//! Neutron's list parameters: which items of a list are shown, in which order,
-//! how many of them, and which of their fields.
+//! Parses and applies Neutron's list parameters: filters, order, page and fields.
 //!
 //! <https://docs.openstack.org/api-ref/network/v2/>: *Filtering and column
-//! selection*, *Pagination*, *Sorting*. Stricter than Neutron in that a
-//! parameter that means nothing is refused, and not ignored.
+//! selection*, *Pagination*, *Sorting*. Unlike Neutron, an unknown parameter is refused
+//! instead of ignored.
 
 mod order;
 
@@ -17,16 +16,16 @@ use serde_json::{Map, Value};
 
 use order::{Direction, SortOrder};
 
-/// The longest query, in bytes: some hundred ids to filter by.
+/// The size limit of a query, in bytes: some hundred ids to filter by.
 const MAX_LENGTH: usize = 16 << 10;
 
-/// The most parameters of a query.
+/// The maximum number of parameters in a query.
 const MAX_PARAMETERS: usize = 512;
 
-/// The most items of a page.
+/// The maximum number of items in a page.
 pub(super) const MAX_LIMIT: usize = 10_000;
 
-/// The field by which an item is told from the others; every resource has it.
+/// The field that identifies an item; every resource has it.
 const ID: &str = "id";
 
 /// An item of a list: a JSON object.
@@ -35,104 +34,105 @@ pub type Item = Map<String, Value>;
 /// Checked list parameters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListQuery {
-    /// By field, the values of which an item must have one.
+    /// The accepted values of each filtered field.
     filters: BTreeMap<&'static str, BTreeSet<String>>,
-    /// The fields that are shown; none named: all.
+    /// The fields that are shown; all if this is empty.
     fields: BTreeSet<&'static str>,
+    /// The order of the items.
     order: SortOrder,
+    /// The maximum number of items.
     limit: Option<usize>,
-    /// The id of the item that the page is next to.
+    /// The id of the item after which the page begins, or before which it ends.
     marker: Option<String>,
-    /// Whether the page is the one before the marker.
+    /// Whether the page ends before the marker.
     reverse: bool,
 }
 
-/// Why list parameters were refused. Of what was given, no more is repeated
-/// than helps.
+/// The error when list parameters are refused. It repeats only the beginning of a given
+/// text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
     /// The query is too long.
     #[error("the query is {length} bytes long; at most {MAX_LENGTH} are allowed")]
     TooLong {
-        /// Its length, in bytes.
+        /// The length of the query, in bytes.
         length: usize,
     },
     /// The query has too many parameters.
     #[error("the query has {number} parameters; at most {MAX_PARAMETERS} are allowed")]
     TooMany {
-        /// How many.
+        /// The number of parameters.
         number: usize,
     },
-    /// It is not encoded as a query is.
+    /// The query is not percent-encoded UTF-8.
     #[error(
         "the query is not well encoded; other characters than letters, digits and -._~ \
          are wanted as UTF-8, each byte as % and two hexadecimal digits"
     )]
     Encoding,
-    /// A parameter is neither a field nor one of those that all lists know.
+    /// A parameter is neither a field nor one that all lists have.
     #[error(
         "unknown query parameter {given:?}; allowed are the fields {}, \
          and fields, sort_key, sort_dir, limit, marker and page_reverse",
         allowed.join(", ")
     )]
     Parameter {
-        /// What was given.
+        /// The given text.
         given: String,
         /// The resource's fields.
         allowed: &'static [&'static str],
     },
-    /// What `fields` or `sort_key` names is no field.
+    /// The value of `fields` or `sort_key` is not a field.
     #[error("{parameter} names {given:?}; the fields are {}", allowed.join(", "))]
     Field {
         /// The parameter.
         parameter: &'static str,
-        /// What was given.
+        /// The given text.
         given: String,
         /// The resource's fields.
         allowed: &'static [&'static str],
     },
-    /// A value is none that its parameter can have.
+    /// The value of a parameter is not allowed.
     #[error("{parameter} is {given:?}; {wanted}")]
     Value {
         /// The parameter.
         parameter: &'static str,
-        /// What was given.
+        /// The given text.
         given: String,
-        /// What is allowed.
+        /// The allowed values, as a sentence.
         wanted: String,
     },
-    /// A parameter that there can be only one of is given several times.
+    /// A parameter is repeated that is allowed once.
     #[error("{parameter} is given more than once; one is allowed")]
     Repeated {
         /// The parameter.
         parameter: &'static str,
     },
-    /// Sort keys and directions don't make pairs.
+    /// The numbers of sort keys and of directions differ.
     #[error(
         "there are {keys} sort_key and {directions} sort_dir; \
          as many directions as keys are wanted, or none"
     )]
     Pairs {
-        /// How many `sort_key`.
+        /// The number of `sort_key`.
         keys: usize,
-        /// How many `sort_dir`.
+        /// The number of `sort_dir`.
         directions: usize,
     },
-    /// There is no item with the marker's id.
+    /// No item has the marker's id.
     #[error("marker is {given:?}, which is the id of no item of this list")]
     Marker {
-        /// What was given.
+        /// The given text.
         given: String,
     },
 }
 
 impl ListQuery {
-    /// Reads the query of a request's target, without its question mark; `None`
-    /// where the target has none. `fields` are those that the list's items can
-    /// have, `id` among them.
+    /// Parses the query of a request's target, without its question mark; `None` is a
+    /// target without one. `fields` are the fields of the list's items, `id` among them.
     ///
     /// # Errors
-    /// [`QueryError`] for the first parameter that is wrong.
+    /// Returns [`QueryError`] for the first parameter that is wrong.
     pub fn parse(query: Option<&str>, fields: &'static [&'static str]) -> Result<Self, QueryError> {
         let mut list = Self::default();
         let (mut keys, mut directions) = (Vec::new(), Vec::new());
@@ -148,10 +148,11 @@ impl ListQuery {
                 "marker" => once("marker", &mut marker, value)?,
                 "page_reverse" => once("page_reverse", &mut reverse, boolean(&value)?)?,
                 _ => {
-                    let known = fields.iter().find(|field| **field == name);
-                    let known = known.ok_or_else(|| QueryError::Parameter {
-                        given: shortened(&name),
-                        allowed: fields,
+                    let known = fields.iter().find(|field| **field == name).ok_or_else(|| {
+                        QueryError::Parameter {
+                            given: shortened(&name),
+                            allowed: fields,
+                        }
                     })?;
                     list.filters.entry(known).or_default().insert(value);
                 }
@@ -172,16 +173,18 @@ impl ListQuery {
         Ok(list)
     }
 
-    /// The items that were asked for, in the order that was asked for, and with
-    /// equal keys by their ids. `items` are all those of the list, each with an
-    /// `id` that no other has: the marker need not pass the filters, so that a
-    /// page can follow on an item that has changed since it was shown.
+    /// Returns the requested items in the requested order; equal keys are ordered by id.
+    /// `items` are all items of the list, with unique ids. The marker need not pass the
+    /// filters, so that a page can follow an item that has changed since it was shown.
     ///
     /// # Errors
-    /// [`QueryError::Marker`] if no item has the marker's id.
+    /// Returns [`QueryError::Marker`] if no item has the marker's id.
     pub fn apply(&self, mut items: Vec<Item>) -> Result<Vec<Item>, QueryError> {
-        let marker = self.marker.as_deref().map(|id| marked(&items, id));
-        let marker = marker.transpose()?;
+        let marker = self
+            .marker
+            .as_deref()
+            .map(|id| marked(&items, id))
+            .transpose()?;
         items.retain(|item| self.passes(item));
         items.sort_by(|one, other| self.order.compare(one, other));
         let limit = self.limit.unwrap_or(usize::MAX);
@@ -205,14 +208,15 @@ impl ListQuery {
         Ok(page)
     }
 
+    /// Returns whether an item passes all filters.
     fn passes(&self, item: &Item) -> bool {
         let mut filters = self.filters.iter();
         filters.all(|(field, wanted)| matches(item.get(*field), wanted))
     }
 }
 
-/// Whether a field has one of these values, by the text that a query has for
-/// it: a number's digits, nothing for null. A list matches by its elements.
+/// Returns whether a field has one of these values, compared by their text in a query: a
+/// number's digits, an empty text for null. A list matches if any of its elements does.
 fn matches(value: Option<&Value>, wanted: &BTreeSet<String>) -> bool {
     match value {
         None | Some(Value::Null) => wanted.contains(""),
@@ -226,15 +230,18 @@ fn matches(value: Option<&Value>, wanted: &BTreeSet<String>) -> bool {
     }
 }
 
+/// Returns the item with this id.
 fn marked(items: &[Item], id: &str) -> Result<Item, QueryError> {
-    let mut items = items.iter();
-    let marked = items.find(|item| item.get(ID).and_then(Value::as_str) == Some(id));
-    marked.cloned().ok_or_else(|| QueryError::Marker {
-        given: shortened(id),
-    })
+    items
+        .iter()
+        .find(|item| item.get(ID).and_then(Value::as_str) == Some(id))
+        .cloned()
+        .ok_or_else(|| QueryError::Marker {
+            given: shortened(id),
+        })
 }
 
-/// Names and values, decoded.
+/// Decodes the names and values of a query.
 fn parameters(query: &str) -> Result<Vec<(String, String)>, QueryError> {
     if query.len() > MAX_LENGTH {
         return Err(QueryError::TooLong {
@@ -247,7 +254,7 @@ fn parameters(query: &str) -> Result<Vec<(String, String)>, QueryError> {
     let target = PathAndQuery::try_from(format!("/?{query}")).map_err(|_| QueryError::Encoding)?;
     let Query(parameters) = Query::<Vec<(String, String)>>::try_from_uri(&Uri::from(target))
         .map_err(|_| QueryError::Encoding)?;
-    // The decoder puts the replacement character where it finds no UTF-8.
+    // The decoder replaces invalid UTF-8 with the replacement character.
     let replaced = |text: &str| text.contains(char::REPLACEMENT_CHARACTER);
     if parameters
         .iter()
@@ -263,8 +270,8 @@ fn parameters(query: &str) -> Result<Vec<(String, String)>, QueryError> {
     Ok(parameters)
 }
 
-/// Whether there are only characters that a query can have, and behind each %
-/// two hexadecimal digits: the decoder takes any other % for itself.
+/// Returns whether a query has only allowed characters, and two hexadecimal digits after
+/// each %: the decoder would accept any other % as it is.
 fn well_escaped(query: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
     let escape = |behind: &str| {
@@ -274,13 +281,15 @@ fn well_escaped(query: &str) -> bool {
     query.bytes().all(allowed) && query.split('%').skip(1).all(escape)
 }
 
+/// Returns the resource's field of this name.
 fn field(
     parameter: &'static str,
     given: &str,
     fields: &'static [&'static str],
 ) -> Result<&'static str, QueryError> {
-    let mut known = fields.iter().copied();
-    known
+    fields
+        .iter()
+        .copied()
         .find(|field| *field == given)
         .ok_or_else(|| QueryError::Field {
             parameter,
@@ -307,16 +316,18 @@ fn boolean(given: &str) -> Result<bool, QueryError> {
 }
 
 fn page_size(given: &str) -> Result<usize, QueryError> {
-    let digits = given.bytes().all(|byte| byte.is_ascii_digit());
-    let number = given.parse().ok().filter(|_| digits);
-    number
-        .filter(|number| (1..=MAX_LIMIT).contains(number))
+    let is_digits = given.bytes().all(|byte| byte.is_ascii_digit());
+    given
+        .parse()
+        .ok()
+        .filter(|number| is_digits && (1..=MAX_LIMIT).contains(number))
         .ok_or_else(|| {
             let wanted = format!("a whole number from 1 to {MAX_LIMIT} is wanted");
             refused("limit", given, wanted)
         })
 }
 
+/// Stores the value of a parameter that is allowed once.
 fn once<T>(parameter: &'static str, place: &mut Option<T>, value: T) -> Result<(), QueryError> {
     if place.replace(value).is_some() {
         return Err(QueryError::Repeated { parameter });

@@ -1,7 +1,10 @@
-//! What resources look like in a request: types of which each says what it
-//! wants. Unknown and repeated fields are refused.
+//! Defines the bodies of requests. Unknown and repeated fields are refused, with a message
+//! that says what is allowed.
 
-use std::fmt;
+use std::{
+    fmt::{self, Display},
+    str::FromStr,
+};
 
 use serde::{
     Deserialize, Deserializer,
@@ -21,14 +24,14 @@ use crate::{
     resource::schemas,
 };
 
-/// A rule to be made.
+/// A rule to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RuleIn {
-    /// Its name; a random one if none is given.
+    /// The id of the rule; by default a random one.
     #[serde(default)]
     #[schema(value_type = Option<String>, format = Uuid)]
-    id: Option<Id>,
+    id: Option<IdIn<RuleId>>,
     /// The transport protocol.
     #[schema(schema_with = schemas::protocol)]
     protocol: ProtocolIn,
@@ -41,7 +44,7 @@ pub(super) struct RuleIn {
 }
 
 impl RuleIn {
-    /// The rule, on this router.
+    /// Returns the rule on this router.
     pub(super) fn on(self, router: RouterId) -> Result<NewRule, ApiError> {
         let helper = Helper::new(&self.helper, self.protocol.0)?;
         Ok(NewRule {
@@ -55,7 +58,7 @@ impl RuleIn {
     }
 }
 
-/// What is to change of a rule.
+/// A change of a rule; a field that is missing or null stays as it is.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RuleChangeIn {
@@ -63,7 +66,7 @@ pub(super) struct RuleChangeIn {
     #[serde(default)]
     #[schema(schema_with = schemas::protocol_or_null)]
     protocol: Option<ProtocolIn>,
-    /// The destination port.
+    /// The destination port of control connections.
     #[serde(default)]
     #[schema(value_type = Option<u16>, minimum = 1, maximum = 65535)]
     port: Option<PortIn>,
@@ -74,7 +77,7 @@ pub(super) struct RuleChangeIn {
 }
 
 impl RuleChangeIn {
-    /// The port and the helper that it is to have, given what it says now.
+    /// Returns the new port and the new helper of a rule; `None` for what stays.
     pub(super) fn from(self, now: RuleTarget) -> Result<(Option<Port>, Option<Helper>), ApiError> {
         let helper = if self.helper.is_none() && self.protocol.is_none() {
             None
@@ -87,7 +90,7 @@ impl RuleChangeIn {
     }
 }
 
-/// The body of a `POST`: one rule or several.
+/// The body of a `POST` of rules: one rule or several.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "CreateFields")]
 pub(super) enum CreateBody {
@@ -118,6 +121,7 @@ impl ToSchema for CreateBody {
     }
 }
 
+/// The fields of a [`CreateBody`], of which it must have exactly one.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CreateFields {
@@ -127,7 +131,7 @@ struct CreateFields {
     conntrack_helpers: Option<Vec<JsonObject<RuleIn>>>,
 }
 
-/// serde would take null for a field that is not there.
+/// Deserializes a field that can't be null; serde would take null for a missing field.
 fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
@@ -150,37 +154,43 @@ impl TryFrom<CreateFields> for CreateBody {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UpdateBody {
+    /// The fields that change.
     #[schema(value_type = RuleChangeIn)]
     pub(super) conntrack_helper: JsonObject<RuleChangeIn>,
 }
 
-/// The body of a `PUT` of a router's set.
+/// The body of a `PUT` of a router's rules.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplaceBody {
+    /// The rules that the router is to have from the API.
     #[schema(value_type = Vec<RuleIn>)]
     pub(super) conntrack_helpers: Vec<JsonObject<RuleIn>>,
 }
 
-/// The body of a `PUT` of everything.
+/// The body of a `PUT` of the rules of all routers.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplaceAllBody {
+    /// The routers that are to have rules from the API; the API's rules on all other
+    /// routers are removed.
     #[schema(value_type = Vec<RouterIn>)]
     pub(super) routers: Vec<JsonObject<RouterIn>>,
 }
 
-/// A router, and all rules that it is to have.
+/// A router with all the rules that it is to have from the API.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RouterIn {
+    /// The id of the router.
     #[schema(value_type = String, format = Uuid)]
-    pub(super) id: RouterIdIn,
+    pub(super) id: IdIn<RouterId>,
+    /// The rules of the router.
     #[schema(value_type = Vec<RuleIn>)]
     pub(super) conntrack_helpers: Vec<JsonObject<RuleIn>>,
 }
 
-/// A string that one of the model's types is parsed from.
+/// Parses a string into one of the model's types; the text says what is allowed.
 struct Parsed<T>(fn(&str) -> Result<T, String>, &'static str);
 
 impl<T> Visitor<'_> for Parsed<T> {
@@ -195,37 +205,21 @@ impl<T> Visitor<'_> for Parsed<T> {
     }
 }
 
+/// The id of a rule or a router in a body.
 #[derive(Debug)]
-struct Id(RuleId);
+pub(super) struct IdIn<T>(pub(super) T);
 
-impl<'de> Deserialize<'de> for Id {
+impl<'de, T: FromStr<Err: Display>> Deserialize<'de> for IdIn<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let parse = |given: &str| {
-            given
-                .parse()
-                .map(Self)
-                .map_err(|e: crate::model::RuleIdError| e.to_string())
+            let id = given.parse().map_err(|error: T::Err| error.to_string());
+            id.map(Self)
         };
         deserializer.deserialize_str(Parsed(parse, "a UUID"))
     }
 }
 
-/// A router's id in a body.
-#[derive(Debug)]
-pub(super) struct RouterIdIn(pub(super) RouterId);
-
-impl<'de> Deserialize<'de> for RouterIdIn {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let parse = |given: &str| {
-            given
-                .parse()
-                .map(Self)
-                .map_err(|e: crate::model::RouterIdError| e.to_string())
-        };
-        deserializer.deserialize_str(Parsed(parse, "a UUID"))
-    }
-}
-
+/// The transport protocol in a body.
 #[derive(Debug)]
 struct ProtocolIn(Protocol);
 
@@ -243,6 +237,7 @@ impl<'de> Deserialize<'de> for ProtocolIn {
     }
 }
 
+/// The port in a body.
 #[derive(Debug)]
 struct PortIn(Port);
 

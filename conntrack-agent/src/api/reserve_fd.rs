@@ -1,28 +1,32 @@
-//! A descriptor that is kept, so that there is one to say with that there is none.
+//! Keeps one file descriptor in reserve, so that a refusal can be sent when the process
+//! has none left (`EMFILE`).
 
 use std::fs::File;
 
-/// Held, or given away.
+/// A file descriptor in reserve; none while it is released.
 #[derive(Debug)]
 pub(super) struct ReserveFd(Option<File>);
 
 impl ReserveFd {
+    /// Opens the reserve.
     pub(super) fn new() -> Self {
-        let mut spare = Self(None);
-        spare.take_back();
-        spare
+        Self(reserve())
     }
 
-    /// Gives it away; whether there was one.
-    pub(super) fn give(&mut self) -> bool {
+    /// Closes the descriptor, so that a connection can have its number; returns whether
+    /// there was one.
+    pub(super) fn release(&mut self) -> bool {
         self.0.take().is_some()
     }
 
-    /// Takes one again, if there is any to be had; if not, it is asked for at
-    /// the next refusal.
-    pub(super) fn take_back(&mut self) {
+    /// Opens the reserve again. If no descriptor is free, the next refusal tries it again.
+    pub(super) fn refill(&mut self) {
         if self.0.is_none() {
-            self.0 = File::open("/dev/null").ok();
+            self.0 = reserve();
         }
     }
+}
+
+fn reserve() -> Option<File> {
+    File::open("/dev/null").ok()
 }

@@ -1,5 +1,5 @@
-//! An answer on its way: large ones have room reserved until they are sent, so
-//! that clients who ask for much and take nothing can't make memory grow.
+//! Charges large responses to a memory budget until they are sent, so that clients that
+//! request much and receive nothing can't make memory grow.
 
 use std::{
     pin::Pin,
@@ -10,7 +10,7 @@ use std::{
 use axum::{
     Error,
     body::{Body, HttpBody},
-    http::{Response, StatusCode},
+    http::Response,
     response::IntoResponse as _,
 };
 use bytes::Bytes;
@@ -19,23 +19,25 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
 
-/// Room is counted in these.
+/// The unit of the budget, in bytes.
 const PAGE: usize = 4096;
-/// Smaller answers need none: there are only so many connections.
+/// The size from which a response is charged, in bytes; the limit on connections bounds the
+/// smaller ones.
 const LARGE: u64 = 64 << 10;
 
-/// Room for large answers.
+/// The memory budget of large responses.
 #[derive(Debug)]
 pub(super) struct ByteBudget(Arc<Semaphore>);
 
 impl ByteBudget {
-    /// For this many bytes.
+    /// Returns a budget of this many bytes.
     pub(super) fn new(bytes: usize) -> Self {
         let pages = (bytes / PAGE).min(Semaphore::MAX_PERMITS);
         Self(Arc::new(Semaphore::new(pages)))
     }
 
-    /// The answer, with its room; or one that says that there is none.
+    /// Returns the response with its share of the budget, or an error response if the budget
+    /// is used up.
     pub(super) fn reserve(&self, answer: Response<Body>) -> Response<Body> {
         let length = answer.body().size_hint().exact().unwrap_or(u64::MAX);
         if length < LARGE {
@@ -44,9 +46,7 @@ impl ByteBudget {
         let pages = u32::try_from(length / PAGE as u64 + 1).unwrap_or(u32::MAX);
         match Arc::clone(&self.0).try_acquire_many_owned(pages) {
             Ok(room) => answer.map(|body| Body::new(Sending { body, _room: room })),
-            Err(_) => ApiError::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "TooManyRequests",
+            Err(_) => ApiError::busy(
                 "too many large answers are under way; ask for less, with limit=, or try again",
             )
             .into_response(),
@@ -54,7 +54,8 @@ impl ByteBudget {
     }
 }
 
-/// A body, and the room that it takes until it is sent or nobody wants it.
+/// A body with its share of the budget, which is released when the body is sent or
+/// dropped.
 struct Sending {
     body: Body,
     _room: OwnedSemaphorePermit,
@@ -82,6 +83,8 @@ impl HttpBody for Sending {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::StatusCode;
+
     use super::*;
 
     fn answer(length: usize) -> Response<Body> {

@@ -1,4 +1,4 @@
-//! What a resource is wrapped in, in an answer.
+//! Defines the bodies of responses, which wrap the resources.
 
 use std::borrow::Cow;
 
@@ -12,17 +12,17 @@ use utoipa::{
 use super::{error::ApiError, query::Item};
 use crate::resource::{RouterView, RuleAnswer, RuleView, RulesAnswer};
 
-/// What became of a `POST`.
+/// The body of the response to a `POST` of rules.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(super) enum MadeAnswer {
-    /// The rule, where one was asked for.
+    /// The created rule, if the body of the request had one rule.
     One(RuleAnswer),
-    /// The rules, in the order of the body.
+    /// The created rules, in the order of the request.
     Several(RulesAnswer),
 }
 
-/// A resource as an item of a list, of which fields may be left out.
+/// Returns a resource as an item of a list, from which fields can be removed.
 pub(super) fn item(resource: impl Serialize) -> Result<Item, ApiError> {
     match serde_json::to_value(resource) {
         Ok(Value::Object(fields)) => Ok(fields),
@@ -33,6 +33,7 @@ pub(super) fn item(resource: impl Serialize) -> Result<Item, ApiError> {
 /// A list of rules.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RuleList {
+    /// The rules.
     #[schema(value_type = Vec<RuleFields>)]
     pub(super) conntrack_helpers: Vec<Item>,
 }
@@ -40,17 +41,18 @@ pub(super) struct RuleList {
 /// A list of routers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RouterList {
+    /// The routers.
     #[schema(value_type = Vec<RouterFields>)]
     pub(super) routers: Vec<Item>,
 }
 
-/// The versions that there are.
+/// The versions of the API.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct VersionsAnswer {
     pub(super) versions: [Version; 1],
 }
 
-/// A version.
+/// A version of the API.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Version {
     pub(super) id: &'static str,
@@ -58,13 +60,13 @@ pub(super) struct Version {
     pub(super) links: [Hyperlink; 1],
 }
 
-/// What a version has.
+/// The resources of a version of the API.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ResourcesAnswer {
     pub(super) resources: [Resource; 1],
 }
 
-/// A kind of resource.
+/// A type of resource.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Resource {
     pub(super) name: &'static str,
@@ -72,22 +74,22 @@ pub(super) struct Resource {
     pub(super) links: [Hyperlink; 1],
 }
 
-/// Where something is.
+/// A link to a resource.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Hyperlink {
     pub(super) rel: &'static str,
     pub(super) href: &'static str,
 }
 
-/// A rule in a list, for the description alone.
+/// A rule in a list, for the OpenAPI document.
 enum RuleFields {}
 
-/// A router in a list, for the description alone.
+/// A router in a list, for the OpenAPI document.
 enum RouterFields {}
 
 impl PartialSchema for RuleFields {
     fn schema() -> RefOr<Schema> {
-        any_of_it(RuleView::schema())
+        optional_fields(RuleView::schema())
     }
 }
 
@@ -103,7 +105,7 @@ impl ToSchema for RuleFields {
 
 impl PartialSchema for RouterFields {
     fn schema() -> RefOr<Schema> {
-        any_of_it(RouterView::schema())
+        optional_fields(RouterView::schema())
     }
 }
 
@@ -117,12 +119,14 @@ impl ToSchema for RouterFields {
     }
 }
 
-/// The same with no field that must be there.
-fn any_of_it(schema: RefOr<Schema>) -> RefOr<Schema> {
+/// Returns the schema with no field required.
+fn optional_fields(schema: RefOr<Schema>) -> RefOr<Schema> {
     match schema {
         RefOr::T(Schema::Object(mut object)) => {
             object.required.clear();
-            object.description = Some("All of its fields, or those that `fields` names.".into());
+            object.description = Some(
+                "All fields of the resource, or those that the parameter `fields` names.".into(),
+            );
             object.into()
         }
         other => other,

@@ -1,9 +1,8 @@
-//! The result of a request, for the audit trail and the metrics.
+//! Carries the result of a request from its handler to the audit trail and the metrics.
 //!
-//! axum turns what a handler returns into an HTTP response and keeps nothing else of
-//! it, so the result travels in the response as its one extension that is ours: only
-//! [`Changed`] and [`ApiError`](super::error::ApiError) put it in, and only the server
-//! takes it out, before the response is sent.
+//! axum keeps only the HTTP response of what a handler returns, so the result travels as
+//! an extension of the response: only [`Changed`] and [`ApiError`](super::error::ApiError)
+//! insert it, and only the server removes it, before the response is sent.
 
 use axum::{
     Json,
@@ -21,19 +20,20 @@ use crate::{
 /// The result of a request.
 #[derive(Clone, Debug)]
 pub(super) struct RequestResult {
+    /// The outcome.
     pub(super) outcome: Outcome,
-    /// The changes; none for a request that changes nothing by its nature.
+    /// The changes; `None` for a request that only reads.
     pub(super) changes: Option<Changes>,
 }
 
 impl RequestResult {
-    /// Puts the result of a refused or failed request into its response.
+    /// Inserts the result of a refused or failed request into its response.
     pub(super) fn put_into(response: &mut Response, outcome: Outcome) {
         let changes = None;
         response.extensions_mut().insert(Self { outcome, changes });
     }
 
-    /// Takes the result out of a response; without one, something was read.
+    /// Removes the result from a response; a response without one is that of a read.
     pub(super) fn taken_from(response: &mut Response) -> Self {
         response.extensions_mut().remove().unwrap_or(Self {
             outcome: Outcome::Done,
@@ -45,13 +45,14 @@ impl RequestResult {
 /// The rules that a request changed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Changes {
-    /// The rules that it removed or changed, as they were.
+    /// The rules that were removed or changed, as they were before.
     pub(super) before: Vec<HelperRule>,
-    /// The rules that it added or changed, as they are.
+    /// The rules that were added or changed, as they are now.
     pub(super) after: Vec<HelperRule>,
 }
 
 impl Changes {
+    /// Returns the rules of a change.
     pub(super) fn of(change: &Change) -> Self {
         let rules = |entries: &[Entry]| entries.iter().map(|entry| entry.rule).collect();
         Self {
@@ -61,17 +62,19 @@ impl Changes {
     }
 }
 
-/// A handler's answer to a request that has changed something.
+/// A handler's response to a request that changes rules.
 #[derive(Debug)]
 pub(super) struct Changed<T> {
+    /// The status.
     pub(super) status: StatusCode,
+    /// The changed rules.
     pub(super) changes: Changes,
-    /// The body; none for an answer without one.
+    /// The body; `None` for a response without one.
     pub(super) body: Option<T>,
 }
 
 impl<T: Serialize> Changed<T> {
-    /// Returns an answer with status 200 and this body.
+    /// Returns a response with status 200 and this body.
     pub(super) const fn ok(changes: Changes, body: T) -> Self {
         Self {
             status: StatusCode::OK,

@@ -1,4 +1,4 @@
-//! The rules: a router's, and all.
+//! Answers requests for rules, of one router and of all.
 
 use std::collections::HashMap;
 
@@ -11,11 +11,11 @@ use axum::{
 use serde_json::Map;
 
 use super::{
-    authorize::{AuthorizedForAll, AuthorizedRouter},
+    authorize::{AuthorizedForAll, AuthorizedRouter, readable_router},
     body::{JsonBody, JsonObject},
     error::ApiError,
     parameters::RuleParameters,
-    path::{PathParams, router_id},
+    path::PathParams,
     query::ListQuery,
     requests::{CreateBody, ReplaceAllBody, ReplaceBody, UpdateBody},
     responses::{MadeAnswer, RuleList, item},
@@ -31,10 +31,10 @@ use crate::{
     sources::RuleSet,
 };
 
-/// The rules of a router.
+/// Lists the rules of a router.
 #[utoipa::path(get, tag = "rules", path = "/v2.0/routers/{router_id}/conntrack_helpers",
     params(("router_id" = String, Path, format = Uuid), RuleParameters),
-    responses((status = 200, description = "Rules", body = RuleList)))]
+    responses((status = 200, description = "The rules", body = RuleList)))]
 pub(super) async fn list_rules(
     State(agent): State<Handle>,
     State(namespaces): State<RouterNamespaces>,
@@ -42,10 +42,7 @@ pub(super) async fn list_rules(
     PathParams(given): PathParams<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<RuleList>, ApiError> {
-    let router = router_id(&given)?;
-    authorization
-        .may_read(router)
-        .map_err(ApiError::forbidden)?;
+    let router = readable_router(&authorization, &given)?;
     let query = ListQuery::parse(query.as_deref(), RuleView::FIELDS)?;
     let seen = agent.view().read();
     if !seen.mapping.has(router) && namespaces.existing(router).is_empty() {
@@ -54,17 +51,17 @@ pub(super) async fn list_rules(
     let rules = seen
         .mapping
         .of(router)
-        .map(|entry| RuleView::new(&seen, entry));
-    let rules = rules.map(item).collect::<Result<_, _>>()?;
+        .map(|entry| item(RuleView::new(&seen, entry)))
+        .collect::<Result<_, _>>()?;
     drop(seen);
     let conntrack_helpers = query.apply(rules)?;
     Ok(Json(RuleList { conntrack_helpers }))
 }
 
-/// The rules of all routers.
+/// Lists the rules of all routers.
 #[utoipa::path(get, tag = "rules", path = "/v1/conntrack_helpers",
     params(RuleParameters),
-    responses((status = 200, description = "Rules", body = RuleList)))]
+    responses((status = 200, description = "The rules", body = RuleList)))]
 pub(super) async fn list_all_rules(
     State(agent): State<Handle>,
     Extension(authorization): Extension<Authorization>,
@@ -72,21 +69,21 @@ pub(super) async fn list_all_rules(
 ) -> Result<Json<RuleList>, ApiError> {
     let query = ListQuery::parse(query.as_deref(), RuleView::FIELDS)?;
     let seen = agent.view().read();
-    let readable = seen
+    let rules = seen
         .mapping
         .entries()
-        .filter(|entry| authorization.may_read(entry.rule.target.router).is_ok());
-    let rules = readable.map(|entry| item(RuleView::new(&seen, entry)));
-    let rules = rules.collect::<Result<_, _>>()?;
+        .filter(|entry| authorization.may_read(entry.rule.target.router).is_ok())
+        .map(|entry| item(RuleView::new(&seen, entry)))
+        .collect::<Result<_, _>>()?;
     drop(seen);
     let conntrack_helpers = query.apply(rules)?;
     Ok(Json(RuleList { conntrack_helpers }))
 }
 
-/// One rule or several: all of them, or none.
+/// Creates one rule or several: all of them, or none.
 #[utoipa::path(post, tag = "rules", path = "/v2.0/routers/{router_id}/conntrack_helpers",
     params(("router_id" = String, Path, format = Uuid)), request_body = CreateBody,
-    responses((status = 201, description = "Made", body = MadeAnswer)))]
+    responses((status = 201, description = "The created rules", body = MadeAnswer)))]
 pub(super) async fn create_rules(
     State(agent): State<Handle>,
     AuthorizedRouter(router): AuthorizedRouter,
@@ -96,8 +93,10 @@ pub(super) async fn create_rules(
         CreateBody::One(rule) => (false, vec![rule]),
         CreateBody::Several(rules) => (true, rules),
     };
-    let rules = rules.into_iter().map(|JsonObject(rule)| rule.on(router));
-    let rules = rules.collect::<Result<Vec<_>, _>>()?;
+    let rules = rules
+        .into_iter()
+        .map(|JsonObject(rule)| rule.on(router))
+        .collect::<Result<Vec<_>, _>>()?;
     let ids: Vec<_> = rules.iter().map(|rule| rule.id).collect();
     let batch = rules.into_iter().map(Operation::Create).collect();
     let request = Request::OnRouter(router, batch);
@@ -119,10 +118,10 @@ pub(super) async fn create_rules(
     })
 }
 
-/// The router's rules of origin api become these, or stay as they are.
+/// Replaces the router's rules of origin api with these: all of them, or none.
 #[utoipa::path(put, tag = "rules", path = "/v2.0/routers/{router_id}/conntrack_helpers",
     params(("router_id" = String, Path, format = Uuid)), request_body = ReplaceBody,
-    responses((status = 200, description = "Replaced", body = RulesAnswer)))]
+    responses((status = 200, description = "The router's rules of origin api", body = RulesAnswer)))]
 pub(super) async fn replace_rules(
     State(agent): State<Handle>,
     AuthorizedRouter(router): AuthorizedRouter,
@@ -131,24 +130,29 @@ pub(super) async fn replace_rules(
     let rules = body
         .conntrack_helpers
         .into_iter()
-        .map(|JsonObject(rule)| rule.on(router));
-    let rules = rules.collect::<Result<_, _>>()?;
+        .map(|JsonObject(rule)| rule.on(router))
+        .collect::<Result<_, _>>()?;
     let batch = vec![Operation::Replace { router, rules }];
     let change = agent
         .change(Origin::Api, Request::OnRouter(router, batch))
         .await?;
     let seen = agent.view().read();
-    let own = seen.mapping.of(router);
-    let own = own.filter(|entry| entry.rule.origin == Origin::Api);
-    let conntrack_helpers = own.map(|entry| RuleView::new(&seen, entry)).collect();
+    let conntrack_helpers = seen
+        .mapping
+        .of(router)
+        .filter(|entry| entry.rule.origin == Origin::Api)
+        .map(|entry| RuleView::new(&seen, entry))
+        .collect();
     let answer = RulesAnswer { conntrack_helpers };
     Ok(Changed::ok(Changes::of(&change), answer))
 }
 
-/// The rules of origin api on all routers become these, or stay as they are.
+/// Replaces the rules of origin api on all routers with these: all of them, or none.
 #[utoipa::path(put, tag = "rules", path = "/v1/conntrack_helpers",
-    params(("dry_run" = Option<bool>, Query)), request_body = ReplaceAllBody,
-    responses((status = 200, description = "Replaced", body = DifferenceView)))]
+    params(("dry_run" = Option<bool>, Query,
+        description = "Whether to return the difference without changing anything")),
+    request_body = ReplaceAllBody,
+    responses((status = 200, description = "The difference that the request makes, or would make", body = DifferenceView)))]
 pub(super) async fn replace_all_rules(
     State(agent): State<Handle>,
     AuthorizedForAll: AuthorizedForAll,
@@ -206,7 +210,7 @@ pub(super) async fn replace_all_rules(
     Ok(Changed::ok(Changes::of(&change), answer).into_response())
 }
 
-/// One rule.
+/// Returns one rule.
 #[utoipa::path(get, tag = "rules", path = "/v2.0/routers/{router_id}/conntrack_helpers/{id}",
     params(("router_id" = String, Path, format = Uuid), ("id" = String, Path, format = Uuid)),
     responses((status = 200, description = "The rule", body = RuleAnswer)))]
@@ -215,20 +219,17 @@ pub(super) async fn show_rule(
     Extension(authorization): Extension<Authorization>,
     PathParams((router, id)): PathParams<(String, String)>,
 ) -> Result<Json<RuleAnswer>, ApiError> {
-    let router = router_id(&router)?;
-    authorization
-        .may_read(router)
-        .map_err(ApiError::forbidden)?;
+    let router = readable_router(&authorization, &router)?;
     let seen = agent.view().read();
     let entry = rule_of(&seen, router, &id)?;
     let conntrack_helper = RuleView::new(&seen, &entry);
     Ok(Json(RuleAnswer { conntrack_helper }))
 }
 
-/// Changes a rule; it keeps its name, its router and its age.
+/// Changes a rule; it keeps its id, its router and its age.
 #[utoipa::path(put, tag = "rules", path = "/v2.0/routers/{router_id}/conntrack_helpers/{id}",
     params(("router_id" = String, Path, format = Uuid), ("id" = String, Path, format = Uuid)), request_body = UpdateBody,
-    responses((status = 200, description = "Changed", body = RuleAnswer)))]
+    responses((status = 200, description = "The changed rule", body = RuleAnswer)))]
 pub(super) async fn update_rule(
     State(agent): State<Handle>,
     AuthorizedRouter(router): AuthorizedRouter,
@@ -238,19 +239,19 @@ pub(super) async fn update_rule(
     let entry = rule_of(&agent.view().read(), router, &given)?;
     let id = entry.rule.id;
     let (port, helper) = body.conntrack_helper.0.from(entry.rule.target)?;
-    let router_of_rule = Some(router);
     let batch = vec![Operation::Update {
         id,
-        router: router_of_rule,
+        router: Some(router),
         port,
         helper,
     }];
     let change = agent
         .change(Origin::Api, Request::OnRouter(router, batch))
         .await?;
-    // Nothing comes if it says already what it is to say.
-    let changed = added_views(&agent, &change).remove(&id);
-    let conntrack_helper = changed.unwrap_or_else(|| RuleView::new(&agent.view().read(), &entry));
+    // A rule that already is what the request wants does not change.
+    let conntrack_helper = added_views(&agent, &change)
+        .remove(&id)
+        .unwrap_or_else(|| RuleView::new(&agent.view().read(), &entry));
     let answer = RuleAnswer { conntrack_helper };
     Ok(Changed::ok(Changes::of(&change), answer))
 }
@@ -258,7 +259,7 @@ pub(super) async fn update_rule(
 /// Removes a rule.
 #[utoipa::path(delete, tag = "rules", path = "/v2.0/routers/{router_id}/conntrack_helpers/{id}",
     params(("router_id" = String, Path, format = Uuid), ("id" = String, Path, format = Uuid)),
-    responses((status = 204, description = "Removed")))]
+    responses((status = 204, description = "The rule is removed")))]
 pub(super) async fn delete_rule(
     State(agent): State<Handle>,
     AuthorizedRouter(router): AuthorizedRouter,
@@ -276,19 +277,24 @@ pub(super) async fn delete_rule(
     })
 }
 
-/// The views of the rules that a change added, also if they are gone again by now.
+/// Returns the views of the rules that a change added, even if they are removed again by
+/// now.
 fn added_views(agent: &Handle, change: &Change) -> HashMap<RuleId, RuleView> {
     let seen = agent.view().read();
-    let added = change.added().iter();
-    added
+    change
+        .added()
+        .iter()
         .map(|entry| (entry.rule.id, RuleView::new(&seen, entry)))
         .collect()
 }
 
-/// The rule with this id, if the router has one.
+/// Returns the router's rule with this id.
 fn rule_of(seen: &Snapshot, router: RouterId, given: &str) -> Result<Entry, ApiError> {
-    let id: Option<RuleId> = given.parse().ok();
-    let entry = id.and_then(|id| seen.mapping.get(id));
-    let entry = entry.filter(|entry| entry.rule.target.router == router);
-    entry.copied().ok_or_else(|| ApiError::no_rule(given))
+    given
+        .parse()
+        .ok()
+        .and_then(|id| seen.mapping.get(id))
+        .filter(|entry| entry.rule.target.router == router)
+        .copied()
+        .ok_or_else(|| ApiError::no_rule(given))
 }

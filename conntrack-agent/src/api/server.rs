@@ -1,4 +1,4 @@
-//! Connections: who may have one, for how long, and who is at its other end.
+//! Accepts connections, limits them, identifies their peers, and answers their requests.
 
 mod answer;
 mod connection;
@@ -35,50 +35,50 @@ use crate::{
 use listeners::Listening;
 pub use listeners::{ListenError, Listeners, SOCKET, remove_socket};
 
-/// How long an answer may take to be taken, and the last ones when the agent ends.
+/// The time that the last responses have to be received when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Scrapes by the metrics' own address that may wait for one another: a host has one
+/// The maximum number of requests at a time on the metrics' own address: a host has one
 /// Prometheus, or two.
 const SCRAPES: usize = 4;
 
-/// How often refusals that were too many to be recorded are counted.
+/// The interval at which the audit trail records the count of events that it left out.
 const CATCH_UP: Duration = Duration::from_secs(10);
 
-/// What every connection needs.
+/// The parts that all connections share.
 #[derive(Debug)]
 pub struct Service {
-    /// The resources.
+    /// The routes of the API.
     routes: Router,
-    /// Those of them that the metrics' own address has.
+    /// The routes of the metrics' own address.
     metrics_routes: Router,
-    /// Who may do what.
+    /// The grants.
     access: Access,
-    /// Who is who on TCP.
+    /// The tokens of TCP clients.
     tokens: Option<Tokens>,
-    /// Who did what.
+    /// The audit trail.
     auditor: Arc<Auditor>,
-    /// The same, for whoever follows what happens.
+    /// The event log.
     event_log: Arc<EventLog>,
-    /// What came of how many requests.
+    /// The metrics, which count requests by outcome.
     metrics: Arc<Metrics>,
-    /// How much there may be of everything.
+    /// The limits on connections, requests and bodies.
     limits: ApiLimits,
-    /// Room for who may use the API.
-    api: Quota,
-    /// Room for whoever reads metrics by their own address, which is anybody on this
-    /// host: it is nobody else's that they can take up.
-    metrics_lane: Quota,
+    /// The quota of API requests.
+    api_quota: Quota,
+    /// The quota of requests on the metrics' own address. It is separate because any user
+    /// of the host can use it up.
+    metrics_quota: Quota,
 }
 
-/// Room for some of the requests.
+/// A quota of requests and responses.
 #[derive(Debug)]
 struct Quota {
-    /// How many may be answered at one time.
+    /// The maximum number of requests at a time.
     most: usize,
-    /// For those that are.
+    /// The free places of requests.
     requests: Semaphore,
-    /// For what is being sent.
+    /// The memory budget of responses.
     answers: ByteBudget,
 }
 
@@ -93,7 +93,7 @@ impl Quota {
 }
 
 impl Service {
-    /// Answers by these routes.
+    /// Returns a service with these routes, grants and limits.
     #[must_use]
     pub fn new(
         routes: Router,
@@ -112,29 +112,34 @@ impl Service {
             auditor,
             event_log: Arc::clone(agent.event_log()),
             metrics: Arc::clone(agent.metrics()),
-            api: Quota::new(limits.requests, limits.answer_bytes),
-            metrics_lane: Quota::new(SCRAPES, limits.answer_bytes / 4),
+            api_quota: Quota::new(limits.requests, limits.answer_bytes),
+            metrics_quota: Quota::new(SCRAPES, limits.answer_bytes / 4),
             limits,
         }
     }
 
+    /// Returns the quota of a peer's requests.
     const fn quota(&self, peer: &Principal) -> &Quota {
         match peer {
-            Principal::Scraper { .. } => &self.metrics_lane,
-            _ => &self.api,
+            Principal::Scraper { .. } => &self.metrics_quota,
+            _ => &self.api_quota,
         }
     }
 }
 
-/// Those whose connections are counted together.
+/// The account to which a connection is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum PeerAccount {
+    /// A user of the Unix socket.
     User(u32),
+    /// All clients of the TCP listener.
     Tokens,
+    /// All clients of the metrics' own address.
     Metrics,
 }
 
 impl PeerAccount {
+    /// Returns the account of a peer.
     const fn of(peer: &Principal) -> Self {
         match peer {
             Principal::Local { uid, .. } => Self::User(*uid),
@@ -146,7 +151,7 @@ impl PeerAccount {
     }
 }
 
-/// Whether connections are still being let in.
+/// The probe that shows whether the server still accepts connections.
 #[derive(Debug, Default)]
 pub struct Probe {
     asked: Notify,
@@ -154,19 +159,20 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// What [`serve`] shows that it is alive by, when it is poked.
+    /// Returns the heartbeat, which [`serve`] ticks when it is probed.
     #[must_use]
     pub fn heartbeat(&self) -> &Heartbeat {
         &self.heartbeat
     }
 
-    /// Has it show so.
+    /// Asks [`serve`] for a tick of the heartbeat.
     pub fn probe(&self) {
         self.asked.notify_one();
     }
 }
 
-/// Answers until it is told to stop; then what is under way has a few seconds.
+/// Serves connections until it is told to stop; requests in progress then have a few
+/// seconds to finish.
 pub async fn serve(
     mut listeners: Listening,
     service: Arc<Service>,
@@ -194,12 +200,12 @@ pub async fn serve(
         let (stream, peer) = match accepted {
             Ok((stream, Ok(peer))) => (stream, peer),
             Ok((_, Err(error))) | Err(error) => {
-                // Said once: there may be thousands that want in.
+                // Logged once: there may be thousands of connections to refuse.
                 if !std::mem::replace(&mut is_short, true) {
                     warn!(%error, "connections cannot be accepted");
                 }
-                // Whoever is being served will give a descriptor back. Until
-                // then each that knocks is told so, or waits with the others.
+                // A connection that ends frees a descriptor. Until then, new
+                // connections are refused, or wait in the kernel's queue.
                 if !listeners.refuse_one().await {
                     sleep(Duration::from_millis(100)).await;
                 }

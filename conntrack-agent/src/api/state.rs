@@ -1,6 +1,5 @@
-//! What the handlers share; each takes only the part of it that it needs.
-
-use std::sync::Arc;
+//! Holds the state of the API's handlers; each handler extracts only the part that it
+//! needs.
 
 use axum::extract::FromRef;
 
@@ -14,8 +13,9 @@ use crate::{
     kernel::{AgentId, RouterNamespaces},
 };
 
-/// What answers need.
-#[derive(Debug)]
+/// The state that the handlers share. A copy is cheap, and shares all counters and locks
+/// with the original.
+#[derive(Clone, Debug, FromRef)]
 pub struct Api {
     agent: Handle,
     facts: AgentFacts,
@@ -27,7 +27,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// Answers for this agent.
+    /// Returns the state for the API of this agent.
     #[must_use]
     pub fn new(config: &Config, agent_id: AgentId, agent: Handle) -> Self {
         Self {
@@ -40,24 +40,4 @@ impl Api {
             gathering: Gathering::default(),
         }
     }
-}
-
-macro_rules! parts {
-    ($($field:ident: $part:ty),* $(,)?) => {$(
-        impl FromRef<Arc<Api>> for $part {
-            fn from_ref(api: &Arc<Api>) -> Self {
-                api.$field.clone()
-            }
-        }
-    )*};
-}
-
-parts! {
-    agent: Handle,
-    facts: AgentFacts,
-    namespaces: RouterNamespaces,
-    bodies: BodyBudget,
-    scrapes: ScrapeLock,
-    followers: Followers,
-    gathering: Gathering,
 }

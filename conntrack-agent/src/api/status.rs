@@ -1,4 +1,4 @@
-//! `GET /v1/status`: how the agent is.
+//! Answers `GET /v1/status` with the state of the agent.
 
 use std::time::Instant;
 
@@ -13,11 +13,11 @@ use crate::{
     resource::{AgentStatus, ConnectionCounts, RouterCounts, RuleCounts, TroubleView},
 };
 
-/// What stays the same while the agent runs.
+/// The facts about the agent that stay the same while it runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AgentFacts {
     id: AgentId,
-    /// Whether connections are followed.
+    /// Whether new helper connections are looked up in conntrack.
     follows: bool,
     begun: Instant,
 }
@@ -29,26 +29,28 @@ impl AgentFacts {
     }
 }
 
-/// How the agent is.
+/// Returns the state of the agent.
 #[utoipa::path(get, tag = "agent", path = "/v1/status",
-    responses((status = 200, description = "The agent", body = AgentStatus)))]
+    responses((status = 200, description = "The state of the agent", body = AgentStatus)))]
 pub(super) async fn status(
     State(agent): State<Handle>,
     State(facts): State<AgentFacts>,
     Extension(authorization): Extension<Authorization>,
 ) -> Result<Json<AgentStatus>, ApiError> {
-    authorization.may_read_all().map_err(ApiError::forbidden)?;
+    authorization.may_read_all()?;
     let seen = agent.view().read();
-    let troubles = seen.conditions.iter();
-    let troubles = troubles.filter_map(|(router, condition)| match condition {
-        Condition::Pending => None,
-        Condition::Failed { reason, failures } => Some(TroubleView {
-            router_id: *router,
-            reason: reason.clone(),
-            failures: *failures,
-            other: Map::new(),
-        }),
-    });
+    let troubles = seen
+        .conditions
+        .iter()
+        .filter_map(|(router, condition)| match condition {
+            Condition::Pending => None,
+            Condition::Failed { reason, failures } => Some(TroubleView {
+                router_id: *router,
+                reason: reason.clone(),
+                failures: *failures,
+                other: Map::new(),
+            }),
+        });
     Ok(Json(AgentStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         agent_id: facts.id.to_string(),

@@ -1,4 +1,4 @@
-//! The tokens of the TCP listener, from a file that nobody else can read.
+//! Reads the tokens of the TCP listener from a file that only its owner can read.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -17,78 +17,77 @@ use crate::{
     sources::listed,
 };
 
-/// The largest token file that is read, in bytes.
+/// The size limit of a token file, in bytes.
 const MAX_SIZE: u64 = 64 << 10;
 
-/// The shortest token, in bytes: 16 random hexadecimal digits are 64 bits, far
-/// beyond what can be tried out over a socket.
+/// The minimum length of a token, in bytes: 16 random hexadecimal digits are 64 bits, far
+/// more than can be guessed over a socket.
 const SHORTEST: usize = 16;
 
-/// The longest token, in bytes.
+/// The maximum length of a token, in bytes.
 const LONGEST: usize = 256;
 
-/// How many tokens there may be.
+/// The maximum number of tokens.
 const MOST: usize = 256;
 
-/// Who bears which token. Names are unique, and so are tokens, of which none is
-/// kept: what was presented is looked up by its digest, so how long that takes
-/// says nothing of any token that there is.
+/// The names of the tokens, by digest. Names and tokens are unique. No token is kept in
+/// memory, and a presented token is looked up by its digest, so that the duration of a
+/// lookup says nothing about any known token.
 #[derive(Clone)]
 pub struct Tokens {
     names: HashMap<TokenDigest, TokenName>,
 }
 
-/// The SHA-256 of a token.
+/// The SHA-256 digest of a token.
 type TokenDigest = [u8; 32];
 
 fn digest(token: &[u8]) -> TokenDigest {
     Sha256::digest(token).into()
 }
 
-/// Why a token file was refused. Never repeats what is in the file.
+/// The error when a token file is refused. It never repeats the file's content.
 #[derive(Debug, thiserror::Error)]
 pub enum TokensError {
-    /// It could not be read.
+    /// The file could not be read.
     #[error("token file {} cannot be read: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Somebody else can read or change it.
+    /// Another user can read or change the file.
     #[error("token file {} is refused: {what}", path.display())]
     Exposed {
         /// The file.
         path: PathBuf,
-        /// By what, and what is wanted.
+        /// The owner or the mode, and what is wanted instead.
         what: String,
     },
-    /// What it says is wrong, in one place or several.
+    /// The file's content is wrong, in one place or several.
     #[error("token file {} is refused:{}", path.display(), listed(faults))]
     Faults {
         /// The file.
         path: PathBuf,
-        /// Everything that is wrong: which line, from 1, and what is allowed.
+        /// All faults: each names the line, from 1, and what is allowed.
         faults: Vec<String>,
     },
 }
 
-/// Reads the file: one `name:token` a line. Empty lines are allowed, and lines
-/// that begin with `#`.
+/// Reads a token file: one `name:token` a line. Empty lines and lines that begin with `#`
+/// are skipped.
 ///
 /// # Errors
-/// [`TokensError`] if anybody but root and the agent's user has access to the
-/// file, or any line of it is wrong; then no token of it holds.
+/// Returns [`TokensError`] if anybody but root and the agent's user has access to the
+/// file, or any line of it is wrong; then none of its tokens is valid.
 pub fn read(path: &Path) -> Result<Tokens, TokensError> {
     let unreadable = |source| TokensError::Read {
         path: path.to_owned(),
         source,
     };
     let file = open_regular(path).map_err(unreadable)?;
-    // Asked of what was opened: the path may name another file by now.
-    let exposure = exposure(&file).map_err(unreadable)?;
-    if let Some(what) = exposure {
+    // Asks the open file, because the path may name another file by now.
+    if let Some(what) = exposure(&file).map_err(unreadable)? {
         return Err(TokensError::Exposed {
             path: path.to_owned(),
             what,
@@ -102,13 +101,13 @@ pub fn read(path: &Path) -> Result<Tokens, TokensError> {
 }
 
 impl Tokens {
-    /// Whose token was presented.
+    /// Returns the name of a presented token, if it is known.
     #[must_use]
     pub fn name_of(&self, presented: &[u8]) -> Option<&TokenName> {
         self.names.get(&digest(presented))
     }
 
-    /// Whether there is a token of this name.
+    /// Returns whether there is a token of this name.
     #[must_use]
     pub fn has(&self, name: &TokenName) -> bool {
         self.names.values().any(|known| known == name)
@@ -122,14 +121,15 @@ impl fmt::Debug for Tokens {
     }
 }
 
-/// Who else has access to the file, if anybody has. An access control list
-/// shows in the group's bits too: they are its mask (acl(5)).
+/// Returns what gives another user access to the file, if anything does. An access control
+/// list shows in the bits of the group too, which are its mask (acl(5)).
 fn exposure(file: &File) -> io::Result<Option<String>> {
     let metadata = file.metadata()?;
     let own = rustix::process::geteuid().as_raw();
     Ok(exposed(metadata.uid(), metadata.mode(), own))
 }
 
+/// Returns what gives another user access to a file of this owner and mode.
 fn exposed(owner: u32, mode: u32, own: u32) -> Option<String> {
     if owner != 0 && owner != own {
         let mut wanted = "root is wanted".to_owned();
@@ -146,9 +146,10 @@ fn exposed(owner: u32, mode: u32, own: u32) -> Option<String> {
     })
 }
 
+/// Parses the lines of a token file, or returns all faults.
 fn parse(text: &str) -> Result<Tokens, Vec<String>> {
     let mut tokens = HashMap::new();
-    // The line that each was first at.
+    // The line on which each name and each token stands first.
     let (mut names, mut digests) = (HashMap::new(), HashMap::new());
     let mut faults = Vec::new();
     let mut count = 0;
@@ -191,8 +192,8 @@ fn parse(text: &str) -> Result<Tokens, Vec<String>> {
     }
 }
 
-/// The name and the token of a line. A fault repeats nothing of the line: in a
-/// wrong one, any part can be the token.
+/// Parses a line into the name and the token. A fault repeats nothing of the line, because
+/// any part of a wrong line can be the token.
 fn entry(line: &str) -> Result<(TokenName, &str), String> {
     let Some((name, token)) = line.split_once(':') else {
         return Err("no colon; name:token is wanted".into());

@@ -1,12 +1,12 @@
-//! `GET /v1/traffic`: what rules have matched, and what that came to, in one answer
-//! for all routers and in one with all that there is of a router.
+//! Answers `GET /v1/traffic` with the packets and control connections of rules: sums for
+//! all routers, or the details of one.
 //!
-//! Made for `top`, which asks each second or two: counters are read from the maps,
-//! conntrack is asked for one router alone.
+//! The client is `top`, which asks every second or two. Counters are read from the maps;
+//! conntrack is read for a single router only.
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
-use axum::{Extension, Json, extract::State, http::StatusCode};
+use axum::{Extension, Json, extract::State};
 use conntrack_ebpf::abi::Counters;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -14,10 +14,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{
-    error::ApiError,
-    path::{PathParams, router_id},
-};
+use super::{authorize::readable_router, error::ApiError, path::PathParams};
 use crate::{
     access::Authorization,
     agent::{Connections, Handle, Snapshot},
@@ -30,18 +27,21 @@ use crate::{
     },
 };
 
-/// Connections that are listed of one namespace.
+/// The maximum number of connections that are listed for one namespace.
 const MOST_CONNECTIONS: usize = 200;
 
-/// How many may ask for all routers at one time, and how many for one.
+/// The maximum number of requests for all routers at a time.
 const OF_ALL: usize = 2;
+/// The maximum number of requests for single routers at a time.
 const OF_ONE: usize = 4;
 
-/// Room for those who ask: each has maps read, or conntrack walked through, on a
-/// thread that others need too.
+/// The limits on requests for traffic, each of which reads maps or walks through conntrack
+/// on a thread that other requests need too.
 #[derive(Clone, Debug)]
 pub(super) struct Gathering {
+    /// The limit on requests for all routers.
     all: Arc<Semaphore>,
+    /// The limit on requests for single routers.
     one: Arc<Semaphore>,
 }
 
@@ -65,24 +65,23 @@ impl Gathering {
 }
 
 fn busy(most: usize) -> ApiError {
-    let message = format!("{most} are asking for that already; try again");
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "TooManyRequests", message)
+    ApiError::busy(format!("{most} are asking for that already; try again"))
 }
 
-/// What each rule of a router has matched.
+/// The counters of a router's rules, by destination.
 type Matched = BTreeMap<Destination, Counters>;
 
-/// None where that can't be read, as when the router's instance is just being renewed.
+/// Reads a router's counters; `None` if they can't be read, as while its instance is being
+/// replaced.
 fn counters(agent: &Handle, router: RouterId) -> Option<Matched> {
-    let read = matched(&agent.pins().instance(router));
-    let counters = read.unwrap_or_else(|error| {
-        debug!(%error, %router, "counters cannot be read");
-        None
-    });
-    Some(counters?.into_iter().collect())
+    let counters = matched(&agent.pins().instance(router))
+        .inspect_err(|error| debug!(%error, %router, "counters cannot be read"))
+        .ok()??;
+    Some(counters.into_iter().collect())
 }
 
 impl TrafficSums {
+    /// The sums of no traffic.
     const NOTHING: Self = Self {
         packets: Some(0),
         bytes: Some(0),
@@ -91,9 +90,12 @@ impl TrafficSums {
         unknown: 0,
     };
 
+    /// Returns the sums of one rule.
     fn of(matched: Option<&Matched>, seen: &Snapshot, target: &RuleTarget) -> Self {
-        let counters = matched.map(|all| all.get(&target.destination()).copied());
-        let counters = counters.map(Option::unwrap_or_default);
+        let counters = matched.map(|all| {
+            let counters = all.get(&target.destination()).copied();
+            counters.unwrap_or_default()
+        });
         let connections = seen.connections.get(target);
         let of = |count: fn(&Connections) -> u64| connections.map_or(0, count);
         Self {
@@ -105,6 +107,7 @@ impl TrafficSums {
         }
     }
 
+    /// Adds two sums; one that can't be read makes the result unreadable too.
     fn plus(self, more: Self) -> Self {
         let both = |one: Option<u64>, other: Option<u64>| Some(one?.wrapping_add(other?));
         Self {
@@ -117,8 +120,8 @@ impl TrafficSums {
     }
 }
 
-/// A router's rules with their status, and what each came to: of one that another
-/// shadows that is nothing, as the counters are the winner's.
+/// Returns a router's rules with their status and sums. A shadowed rule has none, because
+/// the counters are those of the rule that shadows it.
 fn each<'a>(
     seen: &'a Snapshot,
     router: RouterId,
@@ -135,6 +138,7 @@ fn each<'a>(
 }
 
 impl RouterTraffic {
+    /// Returns the sums of a router's rules.
     fn of(seen: &Snapshot, router: RouterId, matched: Option<&Matched>) -> Self {
         let mut traffic = Self {
             id: router,
@@ -152,9 +156,9 @@ impl RouterTraffic {
     }
 }
 
-/// What the rules of each router have matched.
+/// Lists the packets and control connections of each router's rules together.
 #[utoipa::path(get, tag = "agent", path = "/v1/traffic",
-    responses((status = 200, description = "Routers", body = TrafficAnswer)))]
+    responses((status = 200, description = "The routers with rules that the caller may read", body = TrafficAnswer)))]
 pub(super) async fn traffic(
     State(agent): State<Handle>,
     State(gathering): State<Gathering>,
@@ -162,11 +166,11 @@ pub(super) async fn traffic(
 ) -> Result<Json<TrafficAnswer>, ApiError> {
     let _room = gathering.of_all()?;
     let read = spawn_blocking(move || {
+        // Reading maps takes long, and the agent must not wait for the view meanwhile.
         let routers = agent.view().read().mapping.routers();
-        let routers = routers.into_iter();
-        let routers = routers.filter(|router| authorization.may_read(*router).is_ok());
-        // The agent must not wait for the view while maps are read.
         let read: Vec<_> = routers
+            .into_iter()
+            .filter(|router| authorization.may_read(*router).is_ok())
             .map(|router| (router, counters(&agent, router)))
             .collect();
         let seen = agent.view().read();
@@ -179,7 +183,8 @@ pub(super) async fn traffic(
     Ok(Json(TrafficAnswer { routers }))
 }
 
-/// What each rule of a router has matched, and its connections that have a helper.
+/// Returns the packets and control connections of each rule of a router, and the
+/// connections that have a helper now.
 #[utoipa::path(get, tag = "agent", path = "/v1/traffic/{router_id}",
     params(("router_id" = String, Path, format = Uuid)),
     responses((status = 200, description = "The router", body = RouterDetailAnswer)))]
@@ -190,21 +195,19 @@ pub(super) async fn traffic_of(
     Extension(authorization): Extension<Authorization>,
     PathParams(given): PathParams<String>,
 ) -> Result<Json<RouterDetailAnswer>, ApiError> {
-    let router = router_id(&given)?;
-    authorization
-        .may_read(router)
-        .map_err(ApiError::forbidden)?;
+    let router = readable_router(&authorization, &given)?;
     let _room = gathering.of_one()?;
-    let read = spawn_blocking(move || one(&agent, &namespaces, router));
-    let router = read.await.map_err(|_| unread())?;
-    let router = router.ok_or_else(|| ApiError::no_router(&given))?;
+    let router = spawn_blocking(move || one(&agent, &namespaces, router))
+        .await
+        .map_err(|_| unread())?
+        .ok_or_else(|| ApiError::no_router(&given))?;
     Ok(Json(RouterDetailAnswer { router }))
 }
 
-/// None if the agent knows nothing of the router.
+/// Returns the details of a router, or `None` if it has neither rules nor namespaces.
 fn one(agent: &Handle, on_host: &RouterNamespaces, router: RouterId) -> Option<RouterDetail> {
-    let matched = counters(agent, router);
-    let matched = matched.as_ref();
+    let counters = counters(agent, router);
+    let matched = counters.as_ref();
     let (namespaces, connections) = in_namespaces(on_host, router);
     let seen = agent.view().read();
     let names = namespaces.iter().map(|namespace| namespace.name.clone());
@@ -222,15 +225,16 @@ fn one(agent: &Handle, on_host: &RouterNamespaces, router: RouterId) -> Option<R
     })
 }
 
+/// Returns the conntrack usage of a router's namespaces, and their connections that have a
+/// helper.
 fn in_namespaces(
     on_host: &RouterNamespaces,
     router: RouterId,
 ) -> (Vec<NamespaceView>, Vec<ConnectionView>) {
     let names: Vec<_> = on_host.names_of(router).collect();
     let visited = on_host.folder().visit(&names, |name, entered| {
-        let opened = entered.map_err(io::Error::other);
-        let opened = opened.and_then(|()| Conntrack::open());
-        let asked = opened.and_then(|mut conntrack| -> io::Result<_> {
+        let asked = entered.map_err(io::Error::other).and_then(|()| {
+            let mut conntrack = Conntrack::open()?;
             let Fullness { usage, expected } = conntrack.fullness()?;
             let namespace = NamespaceView {
                 name: name.to_owned(),
@@ -238,15 +242,18 @@ fn in_namespaces(
                 tracked_limit: Some(usage.most),
                 expectations: Some(expected),
             };
-            let connections = conntrack.with_helper(MOST_CONNECTIONS)?.into_iter();
-            let connections = connections.map(|(flow, tracked)| ConnectionView {
-                namespace: name.to_owned(),
-                protocol: protocol_name(flow.protocol).into(),
-                source: flow.source.to_string(),
-                destination: flow.destination.to_string(),
-                helper: tracked.helper.unwrap_or_default(),
-            });
-            Ok((namespace, connections.collect::<Vec<_>>()))
+            let connections: Vec<_> = conntrack
+                .with_helper(MOST_CONNECTIONS)?
+                .into_iter()
+                .map(|(flow, tracked)| ConnectionView {
+                    namespace: name.to_owned(),
+                    protocol: protocol_name(flow.protocol).into(),
+                    source: flow.source.to_string(),
+                    destination: flow.destination.to_string(),
+                    helper: tracked.helper.unwrap_or_default(),
+                })
+                .collect();
+            Ok((namespace, connections))
         });
         asked.unwrap_or_else(|error| {
             debug!(%error, name, "conntrack cannot be asked");
@@ -259,18 +266,14 @@ fn in_namespaces(
             (namespace, Vec::new())
         })
     });
-    let visited = visited.unwrap_or_else(|error| {
-        debug!(%error, "namespaces cannot be visited");
-        Vec::new()
-    });
-    let (namespaces, connections): (_, Vec<_>) = visited.into_iter().unzip();
+    let (namespaces, connections): (_, Vec<_>) = visited
+        .inspect_err(|error| debug!(%error, "namespaces cannot be visited"))
+        .unwrap_or_default()
+        .into_iter()
+        .unzip();
     (namespaces, connections.into_iter().flatten().collect())
 }
 
 fn unread() -> ApiError {
-    ApiError::new(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "HTTPInternalServerError",
-        "traffic could not be gathered",
-    )
+    ApiError::internal("traffic could not be gathered")
 }

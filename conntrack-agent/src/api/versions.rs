@@ -1,11 +1,11 @@
-//! `GET /` and `GET /v2.0`: what Neutron's clients ask first.
+//! Answers `GET /` and `GET /v2.0`, which Neutron's clients request first.
 
 use axum::Json;
 
 use super::responses::{Hyperlink, Resource, ResourcesAnswer, Version, VersionsAnswer};
 
-/// The versions that there are, as keystoneauth asks for them.
-#[utoipa::path(get, tag = "agent", path = "/", responses((status = 200, description = "Versions", body = VersionsAnswer)))]
+/// Lists the versions of the API, in the form that keystoneauth expects.
+#[utoipa::path(get, tag = "agent", path = "/", responses((status = 200, description = "The versions", body = VersionsAnswer)))]
 pub(super) async fn versions() -> Json<VersionsAnswer> {
     Json(VersionsAnswer {
         versions: [Version {
@@ -19,8 +19,8 @@ pub(super) async fn versions() -> Json<VersionsAnswer> {
     })
 }
 
-/// What version 2.0 has.
-#[utoipa::path(get, tag = "agent", path = "/v2.0", responses((status = 200, description = "Resources", body = ResourcesAnswer)))]
+/// Lists the resources of version 2.0.
+#[utoipa::path(get, tag = "agent", path = "/v2.0", responses((status = 200, description = "The resources", body = ResourcesAnswer)))]
 pub(super) async fn resources() -> Json<ResourcesAnswer> {
     Json(ResourcesAnswer {
         resources: [Resource {

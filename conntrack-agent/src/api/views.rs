@@ -1,4 +1,4 @@
-//! How the resources are made of what the agent has.
+//! Makes the resources of the API from the agent's state.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -12,6 +12,7 @@ use crate::{
 };
 
 impl RuleView {
+    /// Returns the view of a rule.
     pub(super) fn new(seen: &Snapshot, entry: &Entry) -> Self {
         let rule = entry.rule;
         let status = RuleStatus::of(seen, entry);
@@ -45,7 +46,7 @@ impl RuleView {
 }
 
 impl RouterView {
-    /// None if the agent knows nothing of the router.
+    /// Returns the view of a router, or `None` if it has neither rules nor namespaces.
     pub(super) fn new(
         seen: &Snapshot,
         router: RouterId,
@@ -71,7 +72,7 @@ impl RouterView {
         })
     }
 
-    /// What Neutron calls its condition.
+    /// Returns Neutron's word for the condition of a router.
     pub(super) fn status(seen: &Snapshot, router: RouterId) -> &'static str {
         match seen.conditions.get(&router) {
             None => "ACTIVE",
@@ -82,7 +83,7 @@ impl RouterView {
 }
 
 impl ConnectionCounts {
-    /// Those of all rules.
+    /// Counts the connections of all rules.
     pub(super) fn of(seen: &Snapshot) -> Self {
         let mut counts = Self::default();
         for connections in seen.connections.values() {
@@ -95,7 +96,7 @@ impl ConnectionCounts {
 }
 
 impl RuleCounts {
-    /// All rules'.
+    /// Counts all rules by status.
     pub(super) fn of(seen: &Snapshot) -> Self {
         let mut counts = Self {
             total: seen.mapping.len(),
@@ -116,6 +117,7 @@ impl RuleCounts {
 }
 
 impl RuleStatus {
+    /// Returns the status of a rule.
     pub(super) fn of(seen: &Snapshot, entry: &Entry) -> Self {
         if seen.mapping.is_shadowed(entry) {
             return Self::Shadowed;
@@ -129,14 +131,14 @@ impl RuleStatus {
     }
 }
 
-/// Why a connection that met the rule lately has no helper.
+/// Returns why a connection that recently matched the rule has no helper.
 fn lack<'a>(seen: &'a Snapshot, entry: &Entry) -> Option<&'a str> {
     let connections = seen.connections.get(&entry.rule.target)?;
     connections.lack(Instant::now())
 }
 
 impl RouterCounts {
-    /// Those of all routers with rules.
+    /// Counts all routers with rules by status.
     pub(super) fn of(seen: &Snapshot) -> Self {
         let total = seen.mapping.routers().len();
         let is_pending = |condition: &&Condition| matches!(condition, Condition::Pending);

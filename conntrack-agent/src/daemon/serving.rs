@@ -43,9 +43,9 @@ pub(super) async fn answer(
 ) -> Result<(), RunError> {
     let listening = prepared.listeners.listen()?;
     let (handle, mut end) = agent.run().map_err(RunError::Thread)?;
-    let api = Arc::new(Api::new(config, id, handle.clone()));
+    let api = Api::new(config, id, handle.clone());
     let service = Arc::new(Service::new(
-        routes(Arc::clone(&api)),
+        routes(api.clone()),
         metrics_routes(api),
         prepared.access,
         prepared.tokens,

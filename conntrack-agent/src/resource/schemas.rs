@@ -1,4 +1,4 @@
-//! Fields of which the description names every value that they can have.
+//! Makes the schemas of fields whose allowed values the OpenAPI document lists.
 
 use std::collections::BTreeSet;
 
@@ -8,13 +8,14 @@ use utoipa::openapi::{Object, ObjectBuilder, Type, schema::SchemaType};
 use crate::model::{Helper, Origin, protocol_name};
 use conntrack_ebpf::abi::Protocol;
 
-/// A string that is one of these.
+/// Returns the schema of a string that is one of these.
 pub(crate) fn one_of<'a>(values: impl IntoIterator<Item = &'a str>) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(Type::String)
         .enum_values(Some(values.into_iter().map(Value::from)))
 }
 
+/// Returns the schema of a transport protocol.
 pub(crate) fn protocol() -> Object {
     let names = [Protocol::Tcp, Protocol::Udp].map(protocol_name);
     one_of(names)
@@ -22,38 +23,41 @@ pub(crate) fn protocol() -> Object {
         .build()
 }
 
-/// The same, or null.
+/// Returns the schema of a transport protocol or null.
 pub(crate) fn protocol_or_null() -> Object {
     or_null(protocol())
 }
 
+/// Returns the schema of a helper.
 pub(crate) fn helper() -> Object {
-    // Some are there for both protocols.
+    // Some helpers support both protocols, and are listed once.
     let names: BTreeSet<_> = Helper::all().map(Helper::name).collect();
-    let target = "The conntrack helper. Not all go with either protocol, and the agent's \
-                configuration may allow fewer.";
+    let target = "The conntrack helper. A helper may support only one protocol, and the agent's \
+                  configuration may allow fewer.";
     one_of(names).description(Some(target)).build()
 }
 
-/// The same, or null.
+/// Returns the schema of a helper or null.
 pub(crate) fn helper_or_null() -> Object {
     or_null(helper())
 }
 
+/// Returns the schema of a rule's origin.
 pub(crate) fn origin() -> Object {
     one_of([Origin::File, Origin::Api, Origin::Neutron].map(Origin::name))
-        .description(Some("Who owns it."))
+        .description(Some("The owner of the rule."))
         .build()
 }
 
+/// Returns the schema of a router's status.
 pub(crate) fn router_status() -> Object {
-    let target = "ACTIVE, PENDING (no namespace on this host) or ERROR.";
+    let target = "The status: ACTIVE, PENDING (no namespace on this host) or ERROR.";
     one_of(["ACTIVE", "PENDING", "ERROR"])
         .description(Some(target))
         .build()
 }
 
-/// JSON Schema: an enum with null in it has null among its values.
+/// Allows null too. In JSON Schema, an enum that allows null lists it among its values.
 fn or_null(mut schema: Object) -> Object {
     schema.schema_type = SchemaType::from_iter([Type::String, Type::Null]);
     if let Some(values) = &mut schema.enum_values {

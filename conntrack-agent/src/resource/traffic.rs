@@ -1,4 +1,4 @@
-//! What rules have matched, and what that came to.
+//! Defines the resources of traffic: matched packets and control connections.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -6,78 +6,80 @@ use utoipa::ToSchema;
 use super::{OpenWord, RuleView, text};
 use crate::model::RouterId;
 
-/// All routers with rules.
+/// The answer with the traffic of all routers with rules.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub(crate) struct TrafficAnswer {
-    /// Those that the caller may read, by their ids.
+    /// The routers that the caller may read, by id.
     pub(crate) routers: Vec<RouterTraffic>,
 }
 
-/// One router's rules together.
+/// The traffic of one router's rules together.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
 pub struct RouterTraffic {
-    /// The router.
+    /// The id of the router.
     #[serde(with = "text")]
     #[schema(value_type = String, format = Uuid)]
     pub id: RouterId,
-    /// ACTIVE, PENDING (no namespace on this host) or ERROR.
+    /// The status: ACTIVE, PENDING (no namespace on this host) or ERROR.
     #[schema(value_type = String)]
     pub status: OpenWord,
-    /// How many rules it has.
+    /// The number of the router's rules.
     pub rules: usize,
-    /// How many of them are degraded.
+    /// The number of the router's rules that are degraded.
     pub degraded: usize,
-    /// What they matched, and what it came to.
+    /// The sums over the router's rules.
     #[serde(flatten)]
     pub sums: TrafficSums,
 }
 
-/// What matched, and what it came to.
+/// The matched packets, and the control connections by whether they have their helper.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TrafficSums {
-    /// Packets that matched, since the counters were made; null, as the bytes, where
-    /// they can't be read now.
+    /// The number of matched packets since the counters were created; null if the counters
+    /// can't be read now.
     #[schema(required = true)]
     pub packets: Option<u64>,
-    /// Their bytes, from the network header on.
+    /// The number of bytes of the matched packets, from the network header on; null if the
+    /// counters can't be read now.
     #[schema(required = true)]
     pub bytes: Option<u64>,
-    /// Control connections that have their helper, since the agent started.
+    /// The number of control connections since the agent started that have their helper.
     pub helped: u64,
-    /// That don't.
+    /// The number of control connections since the agent started that lack their helper.
     pub lacking: u64,
-    /// Of which that is unknown.
+    /// The number of control connections since the agent started for which conntrack could
+    /// not tell.
     pub unknown: u64,
 }
 
-/// The answer about one router.
+/// The answer with the details of one router.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub(crate) struct RouterDetailAnswer {
     pub(crate) router: RouterDetail,
 }
 
-/// All that there is of one router.
+/// The traffic, the namespaces and the connections of one router.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
 pub struct RouterDetail {
-    /// Its rules together.
+    /// The traffic of the router's rules together.
     #[serde(flatten)]
     pub traffic: RouterTraffic,
-    /// What is wrong.
+    /// The reason for the status; null if it is ACTIVE.
     #[schema(required = true)]
     pub status_reason: Option<String>,
-    /// Its rules.
+    /// The router's rules with their traffic.
     pub conntrack_helpers: Vec<RuleTraffic>,
-    /// Its namespaces on this host.
+    /// The router's network namespaces on this host.
     pub namespaces: Vec<NamespaceView>,
-    /// Connections that have a helper now, the first 200 of each namespace.
+    /// The connections that have a helper now; at most the first 200 of each namespace.
     pub connections: Vec<ConnectionView>,
 }
 
-/// A rule, and what it matched.
+/// A rule with its traffic.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
 pub struct RuleTraffic {
-    // First, or they would also be among the fields of the rule that a client does
-    // not know.
+    // Stands first; otherwise these fields would also be read as fields of the rule that
+    // the client does not know.
     #[serde(flatten)]
     #[expect(missing_docs, reason = "as the type says")]
     pub sums: TrafficSums,
@@ -86,34 +88,35 @@ pub struct RuleTraffic {
     pub rule: RuleView,
 }
 
-/// How full a namespace's conntrack is.
+/// The conntrack usage of a namespace.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
 pub struct NamespaceView {
-    /// Its name.
+    /// The name of the namespace.
     pub name: String,
-    /// Connections in it; null, as the others, where conntrack could not be asked.
+    /// The number of tracked connections; null if conntrack could not be read.
     #[schema(required = true)]
     pub tracked: Option<u32>,
-    /// How many there may be.
+    /// The limit on tracked connections (`nf_conntrack_max`); null if conntrack could not
+    /// be read.
     #[schema(required = true)]
     pub tracked_limit: Option<u32>,
-    /// Connections that helpers expect.
+    /// The number of expected connections; null if conntrack could not be read.
     #[schema(required = true)]
     pub expectations: Option<usize>,
 }
 
-/// A connection that has a helper.
+/// A tracked connection that has a helper.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ConnectionView {
-    /// The namespace.
+    /// The name of the namespace.
     pub namespace: String,
     /// The transport protocol.
     #[schema(value_type = String)]
     pub protocol: OpenWord,
-    /// Where it came from, before any translation.
+    /// The source address and port, before NAT.
     pub source: String,
-    /// Where it was sent to, likewise.
+    /// The destination address and port, before NAT.
     pub destination: String,
-    /// The helper.
+    /// The name of the helper.
     pub helper: String,
 }

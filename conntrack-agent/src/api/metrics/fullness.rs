@@ -1,4 +1,4 @@
-//! How full the connection tracking of the routers' namespaces is.
+//! Measures how full conntrack is in the routers' namespaces.
 
 use std::{fmt, fs, io};
 
@@ -13,18 +13,18 @@ use crate::{
     model::RouterId,
 };
 
-/// How many expectations each namespace may have: one number for the whole host
+/// The file with the limit on expectations in each namespace, one for the whole host
 /// (`nf_ct_expect_max`, `net/netfilter/nf_conntrack_expect.c`).
 const MOST_EXPECTED: &str = "/proc/sys/net/netfilter/nf_conntrack_expect_max";
 
-/// How full one is.
+/// The conntrack usage of a namespace.
 #[derive(Debug)]
 pub(super) struct NamespaceFullness {
     name: String,
     fullness: Fullness,
 }
 
-/// Those of these routers, in which nothing stays open.
+/// Measures the namespaces of these routers; keeps none of them open.
 pub(super) fn of(
     on_host: &RouterNamespaces,
     routers: impl Iterator<Item = RouterId>,
@@ -32,34 +32,33 @@ pub(super) fn of(
     let names: Vec<_> = routers
         .flat_map(|router| on_host.names_of(router))
         .collect();
-    let visited = on_host.folder().visit(&names, |name, entered| {
-        let asked = entered
-            .map_err(io::Error::other)
-            .and_then(|()| Conntrack::open()?.fullness());
-        match asked {
-            Ok(fullness) => Some(NamespaceFullness {
-                name: name.to_owned(),
-                fullness,
-            }),
-            Err(error) => {
-                debug!(%error, name, "conntrack cannot be asked");
-                None
-            }
-        }
-    });
-    let visited = visited.unwrap_or_else(|error| {
-        debug!(%error, "namespaces cannot be visited");
-        Vec::new()
-    });
-    visited.into_iter().flatten().collect()
+    on_host
+        .folder()
+        .visit(&names, |name, entered| {
+            entered
+                .map_err(io::Error::other)
+                .and_then(|()| Conntrack::open()?.fullness())
+                .inspect_err(|error| debug!(%error, name, "conntrack cannot be asked"))
+                .ok()
+                .map(|fullness| NamespaceFullness {
+                    name: name.to_owned(),
+                    fullness,
+                })
+        })
+        .inspect_err(|error| debug!(%error, "namespaces cannot be visited"))
+        .unwrap_or_default()
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
-/// None where it can't be read.
+/// Returns the limit on expectations, or `None` if it can't be read.
 pub(super) fn most_expected() -> Option<u64> {
     let text = fs::read_to_string(MOST_EXPECTED).ok()?;
     text.trim().parse().ok()
 }
 
+/// Encodes the usage of each namespace, and the limits.
 pub(super) fn encode(
     encoder: &mut DescriptorEncoder<'_>,
     namespaces: &[NamespaceFullness],

@@ -1,4 +1,4 @@
-//! The order of a list's items: total, so that each has one place.
+//! Orders the items of a list totally, so that each has one place.
 
 use std::cmp::Ordering;
 
@@ -6,26 +6,28 @@ use serde_json::{Number, Value};
 
 use super::{ID, Item};
 
+/// The direction of a sort key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     Ascending,
     Descending,
 }
 
-/// By which fields items are sorted, the first one first; by their ids where
-/// all of these are equal.
+/// The sort keys, the most significant first; items with equal keys are ordered by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SortOrder {
     keys: Vec<(&'static str, Direction)>,
 }
 
 impl SortOrder {
+    /// Returns the order by these keys.
     pub(super) fn new(keys: impl Iterator<Item = (&'static str, Direction)>) -> Self {
         Self {
             keys: keys.collect(),
         }
     }
 
+    /// Compares two items.
     pub(super) fn compare(&self, one: &Item, other: &Item) -> Ordering {
         let by = |field: &str| {
             let [one, other] = [one, other].map(|item| item.get(field).unwrap_or(&Value::Null));
@@ -44,8 +46,8 @@ impl SortOrder {
     }
 }
 
-/// Values of one kind by what they are, of different kinds by their kind. An
-/// object has no order, nor any field that is one.
+/// Compares two values of one type by value, and of different types by type. All objects
+/// are equal; no field that lists can be sorted by is one.
 fn values(one: &Value, other: &Value) -> Ordering {
     match (one, other) {
         (Value::Bool(one), Value::Bool(other)) => one.cmp(other),
@@ -62,6 +64,7 @@ fn values(one: &Value, other: &Value) -> Ordering {
     }
 }
 
+/// Returns the rank of a value's type.
 const fn kind(value: &Value) -> u8 {
     match value {
         Value::Null => 0,
@@ -73,9 +76,9 @@ const fn kind(value: &Value) -> u8 {
     }
 }
 
-/// Large integers can be equal as floats, and are then compared as what they
-/// are. Comparing any two integers exactly and any other pair as floats would
-/// not be an order: two integers that differ can both equal a third number.
+/// Compares two numbers as floats first, and integers that are equal as floats exactly.
+/// Comparing two integers exactly and any other pair as floats would not be an order: two
+/// different integers can both equal the same float.
 fn numbers(one: &Number, other: &Number) -> Ordering {
     let [(one, exact), (other, other_exact)] =
         [one, other].map(|number| (number.as_f64().unwrap_or(f64::NAN), number.as_i128()));

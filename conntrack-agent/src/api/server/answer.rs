@@ -1,6 +1,10 @@
-//! One request: who asks, what comes of it, and the audit trail's line.
+//! Answers one request: authenticates the caller, runs the handler, and records the
+//! outcome.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::Body,
@@ -24,12 +28,12 @@ use crate::{
     model::RouterId,
 };
 
-/// Whether all that the request can do is to wait.
+/// Returns whether the request may wait for events, and can't change anything.
 pub(super) fn waits<T>(request: &Request<T>) -> bool {
     operation(request.method(), request.uri().path()) == RequestOperation::Follow
 }
 
-/// Answers one request of the peer that `authorization` is for.
+/// Answers one request; `authorization` is that of the connection's peer.
 pub(super) async fn answer(
     request: Request<Incoming>,
     authorization: Authorization,
@@ -55,7 +59,7 @@ pub(super) async fn answer(
         Ok((authorization, _place)) => {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(authorization);
-            // The router never fails.
+            // The error type of a router has no value.
             match resources.clone().oneshot(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
@@ -64,7 +68,8 @@ pub(super) async fn answer(
         Err(error) => error.into_response(),
     };
     let RequestResult { outcome, changes } = RequestResult::taken_from(&mut response);
-    // What was done is said, whatever room there is: it is as large as the request.
+    // A response to a change is always sent, whatever the budget: it is about as large as
+    // its request.
     if changes.is_none() {
         response = quota.answers.reserve(response);
     }
@@ -77,8 +82,8 @@ pub(super) async fn answer(
     service
         .metrics
         .answered(operation.name(), outcome.word(), took);
-    // Whoever only reads leaves no trace, nor does the metrics' own address, where
-    // nothing else can be asked for.
+    // Reads are not recorded, nor are requests on the metrics' own address, which can only
+    // read.
     if is_scraper || outcome == Outcome::Done && changes.is_none() {
         return response;
     }
@@ -90,7 +95,8 @@ pub(super) async fn answer(
     };
     let record = asked.record(changes.unwrap_or_default(), outcome, took);
     service.auditor.record(&record);
-    // Anybody can have as many refusals as they like, and would push out all else.
+    // Refusals are left out of the event log: a client can cause any number of them, and
+    // they would push out all other events.
     if !record.outcome.is_refusal() {
         let event = Event::change(&record);
         service.event_log.note(event, record.routers);
@@ -98,47 +104,41 @@ pub(super) async fn answer(
     response
 }
 
-/// Takes a place among the requests that are answered at one time, for a peer that may
-/// do anything at all.
+/// Takes a place in the quota for a caller that has any permission.
 fn admit(
     authorization: Authorization,
     quota: &Quota,
 ) -> Result<(Authorization, SemaphorePermit<'_>), ApiError> {
-    authorization.may_enter().map_err(ApiError::forbidden)?;
+    authorization.may_enter()?;
     let place = quota.requests.try_acquire().map_err(|_| {
         let most = quota.most;
-        ApiError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "TooManyRequests",
-            format!("{most} requests are being answered already; try again"),
-        )
+        ApiError::busy(format!(
+            "{most} requests are being answered already; try again"
+        ))
     })?;
     Ok((authorization, place))
 }
 
-/// What was asked for, and by whom.
+/// An answered request: the caller and the operation.
 struct AnsweredRequest {
     request: RequestId,
     peer: Principal,
     operation: RequestOperation,
-    /// The router that its path names.
+    /// The router that the path names.
     router: Option<RouterId>,
 }
 
 impl AnsweredRequest {
-    /// The trail's record of what became of it.
+    /// Returns the audit record of the request.
     fn record(self, changes: Changes, outcome: Outcome, took: Duration) -> AuditRecord {
         let Changes { before, after } = changes;
-        let rules = before.iter().chain(&after);
-        let mut routers: Vec<_> = rules.map(|rule| rule.target.router).collect();
-        routers.extend(self.router);
-        routers.sort_unstable();
-        routers.dedup();
+        let changed = before.iter().chain(&after).map(|rule| rule.target.router);
+        let routers: BTreeSet<_> = changed.chain(self.router).collect();
         AuditRecord {
             request: self.request,
             peer: self.peer,
             operation: self.operation,
-            routers,
+            routers: routers.into_iter().collect(),
             before,
             after,
             outcome,
@@ -147,14 +147,14 @@ impl AnsweredRequest {
     }
 }
 
-/// The router that a path is about, if it names one.
+/// Returns the router that a path names, if any.
 fn router_of(path: &str) -> Option<RouterId> {
     let mut parts = path.strip_prefix("/v2.0/routers/")?.split('/');
     parts.next()?.parse().ok()
 }
 
-/// Returns who asks, and what that one may do: on TCP each request brings a token, as
-/// Neutron's clients do.
+/// Returns the caller and its authorization: over TCP each request has a token, as
+/// Neutron's clients send it.
 fn authenticate(
     request: &Request<Incoming>,
     authorization: Authorization,

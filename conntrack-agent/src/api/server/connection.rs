@@ -1,8 +1,8 @@
-//! One connection, from its peer's permit to its end.
+//! Serves one connection, from its peer's authorization to its end.
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{http::StatusCode, response::IntoResponse as _};
+use axum::response::IntoResponse as _;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{access::Principal, api::error::ApiError};
 
-/// Answers what is asked on a connection until it ends, or the agent does.
+/// Answers the requests of a connection until it ends or the agent stops.
 pub(super) async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: Principal,
@@ -28,8 +28,8 @@ pub(super) async fn serve_connection(
 ) {
     let limits = service.limits;
     let header_limit = Duration::from_secs(limits.header_seconds);
-    // Looked up once, as the peer is the same for the whole connection; where a
-    // grant names a group, by the host's name service, which may take its time.
+    // The peer stays the same for the whole connection, so one lookup is enough. If a
+    // grant names a group, it asks the host's name service, which can block.
     let looked_up = {
         let service = Arc::clone(&service);
         spawn_blocking(move || service.access.of(peer)).await
@@ -45,29 +45,27 @@ pub(super) async fn serve_connection(
         let (service, authorization) = (Arc::clone(&service), authorization.clone());
         async move {
             if waits(&request) {
-                // Gives up its place with a client that goes away.
+                // A waiting request ends with its connection, which frees its place.
                 return Ok(answer(request, authorization, &service).await);
             }
-            // A task of its own: what was begun is brought to its end and into
-            // the audit trail, whether the client waits for it or not.
+            // Runs in its own task, so that a request that has begun is finished and
+            // recorded in the audit trail even if the client disconnects.
             let answered = spawn(async move { answer(request, authorization, &service).await });
             let response = answered.await.unwrap_or_else(|failure| {
                 error!(%failure, "a request was not answered: a bug");
-                let status = StatusCode::INTERNAL_SERVER_ERROR;
-                let message = "the request could not be answered; the log says why";
-                ApiError::new(status, "HTTPInternalServerError", message).into_response()
+                ApiError::internal("the request could not be answered; the log says why")
+                    .into_response()
             });
             Ok::<_, std::convert::Infallible>(response)
         }
     });
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(Duration::from_secs(limits.answer_seconds)));
-    let stream = Box::pin(stream);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_limit)
         .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(Box::pin(stream)), answer);
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => {

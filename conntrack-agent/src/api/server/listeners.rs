@@ -1,4 +1,4 @@
-//! What the agent listens on.
+//! Opens the Unix socket and the TCP listeners, and accepts connections on them.
 
 use std::{
     fs, io,
@@ -17,71 +17,71 @@ use tracing::warn;
 use super::refusal::{Stream, refuse};
 use crate::{access::Principal, api::reserve_fd::ReserveFd, config::Config};
 
-/// The socket's name in the runtime folder.
+/// The name of the socket in the runtime folder.
 pub const SOCKET: &str = "agent.sock";
 
-/// Why nobody can be listened to.
+/// The error when a listener can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// The socket can't be had.
+    /// The Unix socket can't be opened.
     #[error("the socket {} cannot be {what}", path.display())]
     Socket {
-        /// Where.
+        /// The path of the socket.
         path: PathBuf,
-        /// What was tried.
+        /// The step that failed, as a participle.
         what: &'static str,
-        /// Why not.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// There is no such group.
+    /// The group of the socket does not exist.
     #[error("api.socket_group: there is no group {0:?}")]
     Group(String),
-    /// The TCP address can't be had.
+    /// The TCP address can't be listened on.
     #[error("{address} cannot be listened on")]
     Tcp {
         /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
-/// What the agent listens on; made before there is any other thread, while the
-/// agent may still give the socket to its group and take a low TCP port. The
-/// socket's file goes with it.
+/// The listeners outside of a runtime. They are opened before any other thread exists,
+/// while the agent still has the capabilities to give the socket to its group and to bind a
+/// low TCP port. Dropping them removes the socket's file.
 #[derive(Debug)]
 pub struct Listeners {
     unix: std::os::unix::net::UnixListener,
     tcp: Option<std::net::TcpListener>,
     metrics: Option<std::net::TcpListener>,
     file: SocketFile,
-    spare: ReserveFd,
+    reserve: ReserveFd,
 }
 
-/// Removed when it is dropped.
+/// The file of the socket; dropping it removes the file.
 #[derive(Debug)]
 struct SocketFile(PathBuf);
 
-/// The same, in a runtime.
+/// The listeners in a runtime.
 #[derive(Debug)]
 pub struct Listening {
     unix: UnixListener,
     tcp: Option<TcpListener>,
     metrics: Option<TcpListener>,
     _file: SocketFile,
-    spare: ReserveFd,
+    reserve: ReserveFd,
 }
 
 impl Listeners {
-    /// Listens; whoever connects is answered when [`serve`](super::serve) runs.
+    /// Opens the listeners; [`serve`](super::serve) answers those who connect.
     ///
-    /// A socket's file that is there already is one that a killed agent left: two
-    /// can't run in one runtime folder.
+    /// Removes a socket's file that a killed agent left: the lock of the runtime folder
+    /// shows that no other agent uses it.
     ///
     /// # Errors
-    /// [`ListenError`]; then nothing is left of it.
+    /// Returns [`ListenError`] if one can't be opened; then all of them are closed.
     pub fn bind(config: &Config) -> Result<Self, ListenError> {
         let path = config.runtime_dir.join(SOCKET);
         remove_socket(&path)?;
@@ -93,8 +93,10 @@ impl Listeners {
         let file = SocketFile(path.clone());
         unix.set_nonblocking(true).map_err(failed("prepared"))?;
         if let Some(name) = &config.api.socket_group {
-            let group = nix::unistd::Group::from_name(name).ok().flatten();
-            let group = group.ok_or_else(|| ListenError::Group(name.clone()))?;
+            let group = nix::unistd::Group::from_name(name)
+                .ok()
+                .flatten()
+                .ok_or_else(|| ListenError::Group(name.clone()))?;
             std::os::unix::fs::chown(&path, None, Some(group.gid.as_raw()))
                 .map_err(failed("given to its group"))?;
         }
@@ -107,21 +109,21 @@ impl Listeners {
             tcp: tcp.transpose()?,
             metrics: metrics.transpose()?,
             file,
-            spare: ReserveFd::new(),
+            reserve: ReserveFd::new(),
         })
     }
 
-    /// For the runtime that this is called in.
+    /// Registers the listeners with the current runtime.
     ///
     /// # Errors
-    /// [`ListenError`] if it doesn't take them.
+    /// Returns [`ListenError`] if the runtime can't wait on them.
     pub fn listen(self) -> Result<Listening, ListenError> {
         let Self {
             unix,
             tcp,
             metrics,
             file,
-            spare,
+            reserve,
         } = self;
         let failed = |source| ListenError::Socket {
             path: file.0.clone(),
@@ -135,7 +137,7 @@ impl Listeners {
             tcp: tcp.map_err(failed)?,
             metrics: metrics.map_err(failed)?,
             _file: file,
-            spare,
+            reserve,
         })
     }
 }
@@ -156,10 +158,10 @@ impl Drop for SocketFile {
     }
 }
 
-/// Removes the socket's file; none is fine.
+/// Removes the socket's file, if there is one.
 ///
 /// # Errors
-/// [`ListenError::Socket`] if it can't be removed.
+/// Returns [`ListenError::Socket`] if it can't be removed.
 pub fn remove_socket(path: &Path) -> Result<(), ListenError> {
     match fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(ListenError::Socket {
@@ -172,16 +174,16 @@ pub fn remove_socket(path: &Path) -> Result<(), ListenError> {
 }
 
 impl Listening {
-    /// The next who knocks, and who that is, if the kernel can tell.
+    /// Accepts the next connection, with its peer if the kernel can tell it.
     pub(super) async fn accept(&self) -> io::Result<(Stream, io::Result<Principal>)> {
         tokio::select! {
             accepted = self.unix.accept() => accepted.map(|(stream, _)| {
-                let origin = stream.peer_cred().map(|peer| Principal::Local {
-                    pid: peer.pid().unwrap_or(0),
-                    uid: peer.uid(),
-                    gid: peer.gid(),
+                let peer = stream.peer_cred().map(|credentials| Principal::Local {
+                    pid: credentials.pid().unwrap_or(0),
+                    uid: credentials.uid(),
+                    gid: credentials.gid(),
                 });
-                (Stream::Unix(stream), origin)
+                (Stream::Unix(stream), peer)
             }),
             accepted = accept_by(self.tcp.as_ref()) => accepted.map(|(stream, address)| {
                 (Stream::Tcp(stream), Ok(Principal::Unknown { address }))
@@ -192,15 +194,15 @@ impl Listening {
         }
     }
 
-    /// Tells one who knocks that there is no descriptor for a connection, on the
-    /// one that is kept for this. False if there was nobody, or no way.
+    /// Refuses one waiting connection by means of the reserve descriptor; returns whether it
+    /// did.
     pub(super) async fn refuse_one(&mut self) -> bool {
         const WHY: &str = "the agent has no file descriptor left (LimitNOFILE); try again";
-        if !self.spare.give() {
-            self.spare.take_back();
+        if !self.reserve.release() {
+            self.reserve.refill();
             return false;
         }
-        let knocks = async {
+        let accepting = async {
             tokio::select! {
                 Ok((stream, _)) = self.unix.accept() => Some(Stream::Unix(stream)),
                 Ok((stream, _)) = accept_by(self.tcp.as_ref()) => Some(Stream::Tcp(stream)),
@@ -208,20 +210,21 @@ impl Listening {
                 else => None,
             }
         };
-        // Who knocked may have gone meanwhile.
-        let knocks = timeout(Duration::from_millis(100), knocks).await;
-        let refused = match knocks.ok().flatten() {
+        // The client may have disconnected meanwhile.
+        let accepted = timeout(Duration::from_millis(100), accepting).await;
+        let refused = match accepted.ok().flatten() {
             Some(stream) => {
                 refuse(stream, WHY.into()).await;
                 true
             }
             None => false,
         };
-        self.spare.take_back();
+        self.reserve.refill();
         refused
     }
 }
 
+/// Accepts a connection on a listener; waits forever if there is none.
 async fn accept_by(tcp: Option<&TcpListener>) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
     match tcp {
         Some(tcp) => tcp.accept().await,

@@ -1,4 +1,4 @@
-//! Turning somebody away before there is a connection to speak of.
+//! Refuses a connection that exceeds a limit, before it is served.
 
 use std::time::Duration;
 
@@ -11,35 +11,38 @@ use tracing::debug;
 
 use crate::api::error::ApiError;
 
-/// One that was accepted.
+/// An accepted connection.
 pub(super) enum Stream {
     Unix(tokio::net::UnixStream),
     Tcp(tokio::net::TcpStream),
 }
 
-/// Turns somebody away who may not care to hear why.
+/// Sends an error response with the reason and closes the connection; gives up after a
+/// second.
 pub(super) async fn refuse(stream: Stream, why: String) {
-    let turned_away = async {
+    let sent = async {
         match stream {
-            Stream::Unix(stream) => turn_away(stream, why).await,
-            Stream::Tcp(stream) => turn_away(stream, why).await,
+            Stream::Unix(stream) => send(stream, why).await,
+            Stream::Tcp(stream) => send(stream, why).await,
         }
     };
-    if timeout(Duration::from_secs(1), turned_away).await.is_err() {
+    if timeout(Duration::from_secs(1), sent).await.is_err() {
         debug!("nobody took the refusal");
     }
 }
 
-async fn turn_away(mut stream: impl AsyncWrite + Unpin, why: String) {
+/// Writes the error response.
+async fn send(mut stream: impl AsyncWrite + Unpin, why: String) {
     let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "TooManyConnections", why);
-    let body = axum::body::to_bytes(error.into_response().into_body(), 4096).await;
-    let body = body.unwrap_or_default();
+    let body = axum::body::to_bytes(error.into_response().into_body(), 4096)
+        .await
+        .unwrap_or_default();
     let head = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
          content-length: {}\r\nretry-after: 1\r\nconnection: close\r\n\r\n",
         body.len()
     );
-    // Who doesn't want it doesn't get it.
+    // A client that does not read its refusal is closed without one.
     let _ = stream.write_all(head.as_bytes()).await;
     let _ = stream.write_all(&body).await;
     let _ = stream.shutdown().await;
