@@ -28,17 +28,6 @@ pub const DEFAULT_SOCKET: &str = "/run/conntrack-agent/agent.sock";
 /// The path of the rules of all routers.
 const EVERY_RULE: &str = "/v1/conntrack_helpers";
 
-/// A change of a rule; a field without a value stays as it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RuleUpdate<'a> {
-    /// The new protocol.
-    pub protocol: Option<Protocol>,
-    /// The new port.
-    pub port: Option<Port>,
-    /// The new helper, by its name or an alias.
-    pub helper: Option<&'a str>,
-}
-
 /// A client of an agent. Each request has its own connection, so that a client survives a
 /// restart of the agent.
 ///
@@ -116,12 +105,18 @@ impl Client {
         Ok(answer.conntrack_helper)
     }
 
-    /// Changes a rule.
+    /// Changes a rule; what is `None` stays as it is. `helper` is a name or an alias.
     ///
     /// # Errors
     /// Returns [`ClientError`], as all methods do.
-    pub fn update(&self, rule: &RuleView, update: RuleUpdate<'_>) -> Result<RuleView, ClientError> {
-        let rule_fields = fields(update.protocol, update.port, update.helper, None);
+    pub fn update(
+        &self,
+        rule: &RuleView,
+        protocol: Option<Protocol>,
+        port: Option<Port>,
+        helper: Option<&str>,
+    ) -> Result<RuleView, ClientError> {
+        let rule_fields = fields(protocol, port, helper, None);
         let body = json!({ "conntrack_helper": rule_fields });
         let answer: RuleAnswer = self.ask(HttpRequest::replace(path_of(rule), body))?;
         Ok(answer.conntrack_helper)

@@ -5,10 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::AuditRecord;
-use crate::{
-    access::Principal,
-    model::{HelperRule, protocol_name},
-};
+use crate::{access::Principal, model::HelperRule};
 
 /// The maximum number of routers, of rules before and of rules after that an event lists; of
 /// further ones it has only the count.
@@ -47,24 +44,13 @@ struct RequestLine {
     operation: &'static str,
     routers: Vec<String>,
     router_count: usize,
-    before: Vec<RuleLine>,
+    before: Vec<HelperRule>,
     before_count: usize,
-    after: Vec<RuleLine>,
+    after: Vec<HelperRule>,
     after_count: usize,
     outcome: &'static str,
     reason: Option<String>,
     took_us: u64,
-}
-
-/// The fields of a rule.
-#[derive(Debug, Serialize)]
-struct RuleLine {
-    id: String,
-    router_id: String,
-    protocol: &'static str,
-    port: u16,
-    helper: &'static str,
-    origin: String,
 }
 
 /// The counts of events that are missing in the trail.
@@ -166,23 +152,9 @@ impl Line {
     }
 }
 
-impl From<&HelperRule> for RuleLine {
-    fn from(rule: &HelperRule) -> Self {
-        let target = rule.target;
-        Self {
-            id: rule.id.to_string(),
-            router_id: target.router.to_string(),
-            protocol: protocol_name(target.helper.protocol()),
-            port: target.port.get(),
-            helper: target.helper.name(),
-            origin: rule.origin.to_string(),
-        }
-    }
-}
-
-/// Returns the lines of the first rules.
-fn listed(rules: &[HelperRule]) -> Vec<RuleLine> {
-    rules.iter().take(MOST_LISTED).map(Into::into).collect()
+/// Returns the first rules.
+fn listed(rules: &[HelperRule]) -> Vec<HelperRule> {
+    rules.iter().take(MOST_LISTED).copied().collect()
 }
 
 /// Escapes the control and formatting characters of a text, so that it can't overwrite other

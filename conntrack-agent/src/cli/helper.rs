@@ -10,7 +10,7 @@ use super::{
     values::{self, HelperName},
 };
 use crate::{
-    client::{Client, RuleUpdate},
+    client::Client,
     model::{Port, Protocol, RouterId, RuleId},
 };
 
@@ -114,12 +114,10 @@ impl HelperCommand {
             }
             Self::Show { id } => show::rule(output, &client.rule(id)?),
             Self::Set { id, changes } => {
-                let update = RuleUpdate {
-                    protocol: changes.protocol,
-                    port: changes.port,
-                    helper: changes.helper.as_ref().map(HelperName::as_str),
-                };
-                show::rule(output, &client.update(&client.rule(id)?, update)?)
+                let helper = changes.helper.as_ref().map(HelperName::as_str);
+                let rule = client.rule(id)?;
+                let changed = client.update(&rule, changes.protocol, changes.port, helper)?;
+                show::rule(output, &changed)
             }
             Self::Delete { id } => {
                 let rule = client.rule(id)?;

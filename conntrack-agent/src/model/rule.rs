@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use conntrack_ebpf::abi::Destination;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct as _};
 use uuid::Uuid;
 
 use super::{Helper, Port, RouterId, helper::protocol_name};
@@ -128,4 +128,23 @@ pub struct HelperRule {
     pub target: RuleTarget,
     /// The owner of the rule.
     pub origin: Origin,
+}
+
+/// The rule as the audit trail and other JSON documents have it, in one object.
+impl Serialize for HelperRule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let RuleTarget {
+            router,
+            port,
+            helper,
+        } = &self.target;
+        let mut fields = serializer.serialize_struct("HelperRule", 6)?;
+        fields.serialize_field("id", &format_args!("{}", self.id))?;
+        fields.serialize_field("router_id", &format_args!("{router}"))?;
+        fields.serialize_field("protocol", protocol_name(helper.protocol()))?;
+        fields.serialize_field("port", &port.get())?;
+        fields.serialize_field("helper", helper.name())?;
+        fields.serialize_field("origin", &self.origin)?;
+        fields.end()
+    }
 }

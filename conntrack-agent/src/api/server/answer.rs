@@ -132,8 +132,8 @@ impl AnsweredRequest {
     /// Returns the audit record of the request.
     fn record(self, changes: Changes, outcome: Outcome, took: Duration) -> AuditRecord {
         let Changes { before, after } = changes;
-        let changed = before.iter().chain(&after).map(|rule| rule.target.router);
-        let routers: BTreeSet<_> = changed.chain(self.router).collect();
+        let in_rules = before.iter().chain(&after).map(|rule| rule.target.router);
+        let routers: BTreeSet<_> = in_rules.chain(self.router).collect();
         AuditRecord {
             request: self.request,
             peer: self.peer,
