@@ -40,7 +40,7 @@ use crate::{
     store::Store,
 };
 
-/// What a store that was lost is made again from.
+/// The source from which a lost store is rebuilt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Rebuild {
     /// The rules that are in force, as the pinned port tables have them.

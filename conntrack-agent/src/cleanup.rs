@@ -9,13 +9,13 @@ use crate::{
     teardown::{Removed, remove_datapath},
 };
 
-/// Why something may be left.
+/// The error after which something may be left.
 #[derive(Debug, thiserror::Error)]
 pub enum CleanupError {
-    /// It may not do what it has to.
+    /// The process lacks capabilities that it needs.
     #[error(transparent)]
     NotPermitted(#[from] CapabilityError),
-    /// An agent is running, or its folders can't be had.
+    /// An agent is running, or its folders can't be used.
     #[error(transparent)]
     HostState(#[from] FootprintError),
     /// The socket's file can't be removed.
@@ -30,7 +30,7 @@ pub enum CleanupError {
 /// a classifier run without its binding.
 ///
 /// # Errors
-/// [`CleanupError`] if something could not be removed; calling it again goes on
+/// Returns [`CleanupError`] if something could not be removed; another call goes on
 /// from there.
 pub fn cleanup(config: &Config) -> Result<Removed, CleanupError> {
     require_capabilities()?;

@@ -68,7 +68,7 @@ enum Command {
     /// datapath working.
     Run {
         #[command(flatten)]
-        config: ConfigFile,
+        config: ConfigArgs,
         /// The routers and their helper rules (TOML).
         #[arg(long, value_name = "FILE")]
         rules: Option<PathBuf>,
@@ -79,12 +79,12 @@ enum Command {
     /// Say whether the configuration is good.
     CheckConfig {
         #[command(flatten)]
-        config: ConfigFile,
+        config: ConfigArgs,
     },
     /// Remove everything that the agent ever put into the kernel.
     Cleanup {
         #[command(flatten)]
-        config: ConfigFile,
+        config: ConfigArgs,
     },
     /// Create, list, show, set and delete helper rules.
     #[command(subcommand)]
@@ -105,7 +105,7 @@ enum Command {
     /// Changes nothing, and needs no agent that runs. Exits 1 if anything is wrong.
     Doctor {
         #[command(flatten)]
-        config: ConfigFile,
+        config: ConfigArgs,
     },
     /// Print what a shell needs to complete command lines.
     Completions {
@@ -115,7 +115,7 @@ enum Command {
     },
 }
 
-/// Whom to ask, and how to print what is answered.
+/// The daemon's socket, and the form of the output.
 #[derive(Debug, clap::Args)]
 struct Global {
     /// The daemon's socket.
@@ -127,13 +127,13 @@ struct Global {
 }
 
 #[derive(Debug, clap::Args)]
-struct ConfigFile {
+struct ConfigArgs {
     /// The configuration (TOML); by default /etc/conntrack-agent/agent.toml if there is one.
     #[arg(long = "config", value_name = "FILE")]
     path: Option<PathBuf>,
 }
 
-impl ConfigFile {
+impl ConfigArgs {
     fn load(&self) -> Result<Config, ConfigError> {
         Config::load(self.path.as_deref())
     }

@@ -34,17 +34,17 @@ use crate::{
     teardown::remove_datapath,
 };
 
-/// Runs until SIGTERM or SIGINT; SIGHUP reads the rules file again.
+/// Runs the daemon until SIGTERM or SIGINT; SIGHUP reads the rules file again.
 ///
 /// Ending leaves the datapath as it is: connections go on getting their
 /// helpers, and the next start takes it over; unless the configuration's
 /// `on_stop` wants it removed.
 ///
-/// To be called on the process's only thread: what it gives up, it gives up for
-/// this thread and those that come after it.
+/// Must be called on the process's only thread: capabilities are given up for this
+/// thread and those that it starts.
 ///
 /// # Errors
-/// [`RunError`] if it can't start; then it has changed nothing.
+/// Returns [`RunError`] if it can't start; then it has changed nothing.
 pub fn run(
     build: &Build,
     config: &Config,
@@ -125,7 +125,7 @@ fn live(
     Ok(())
 }
 
-/// What is left is what the agent needs for its work, nft included.
+/// Reduces the capabilities to those that the agent and nft need.
 fn give_up_privileges() -> Result<(), RunError> {
     let is_bounded = kernel::reduce().map_err(RunError::Reduce)?;
     if !is_bounded {
@@ -137,8 +137,8 @@ fn give_up_privileges() -> Result<(), RunError> {
     Ok(())
 }
 
-/// Whose the instances in the agent's folder are: its own name, where its
-/// footprint was lost. None if there are none.
+/// Returns the id of the agent whose instances are in the agent's folder, which is its
+/// own id where the record of it was lost; `None` if there are no instances.
 fn pinned_agent(config: &Config) -> Result<Option<AgentId>, RunError> {
     for pins in Pins::of_all_versions(&config.bpffs_dir)? {
         for router in pins.routers()? {

@@ -9,13 +9,13 @@ use crate::{
     model::RouterId,
 };
 
-/// What was removed.
+/// The counts of what was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
     links: usize,
     instances: usize,
     bindings: usize,
-    /// It is the operator's to remove: it says who changed what.
+    /// Whether the audit trail is left: it says who changed what, so the operator removes it.
     pub(crate) audit_trail_stays: bool,
 }
 
@@ -38,11 +38,11 @@ impl fmt::Display for Removed {
     }
 }
 
-/// Removes what is the agent's in the kernel, and nothing on disk. Where no
-/// footprint names the agent, what is pinned does.
+/// Removes the agent's objects in the kernel, and nothing on disk. Without a record of
+/// the agent's id, the pins tell it.
 ///
 /// # Errors
-/// [`kernel::Error`] if something could not be removed; calling it again goes on
+/// Returns [`kernel::Error`] if something could not be removed; another call goes on
 /// from there.
 pub(crate) fn remove_datapath(
     nft: &Nft,
@@ -88,8 +88,8 @@ pub(crate) fn remove_datapath(
     Ok(removed)
 }
 
-/// Removes filters that no pin tells of, and bindings. All namespaces are tried,
-/// whatever is wrong with one of them.
+/// Removes filters without a pin, and bindings, in all namespaces, also if one of them
+/// fails.
 fn clear_everywhere(
     nft: &Nft,
     folder: &NetnsFolder,
@@ -125,7 +125,7 @@ fn clear_everywhere(
     failed.map_or(Ok(()), Err)
 }
 
-/// Whose the router's pins are, as far as they can tell.
+/// Returns the agent that the router's pins belong to, if they tell.
 fn owner(pins: &Pins, router: RouterId) -> Option<AgentId> {
     pins.instances(router)
         .iter()

@@ -8,17 +8,17 @@ use tracing_subscriber::{
     Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-/// What is logged, and how.
+/// The settings of the log.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogSettings {
     /// The least severe level that is logged.
     pub level: Level,
-    /// One line of text, or of JSON, an event.
+    /// The form of a line.
     pub format: LogFormat,
 }
 
-/// Severity, as tracing has it.
+/// The severity levels of tracing.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "tracing's own levels")]
@@ -35,10 +35,10 @@ pub enum Level {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text, for people.
     #[default]
     Text,
-    /// For machines: a JSON object a line.
+    /// A JSON object for each event, for machines.
     Json,
 }
 

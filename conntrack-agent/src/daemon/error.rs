@@ -10,52 +10,52 @@ use crate::{
     kernel::{self, CapabilityError},
 };
 
-/// Why the agent did not start, or ended.
+/// The error that keeps the daemon from starting, or ends it.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The agent could not take over its state, or go on.
     #[error(transparent)]
     Agent(#[from] AgentError),
-    /// It may not do what it has to.
+    /// The process lacks capabilities that it needs.
     #[error(transparent)]
     Capabilities(#[from] CapabilityError),
-    /// The pins can't be read, or are a newer agent's.
+    /// The pins can't be read, or belong to an agent with a newer ABI.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
-    /// A folder could not be had.
+    /// A folder can't be created, locked or used.
     #[error(transparent)]
     HostState(#[from] FootprintError),
-    /// The agent's thread, or one that answers requests, can't be started.
+    /// The agent's thread, or a thread that answers requests, can't be started.
     #[error("no thread can be started")]
     Thread(#[source] io::Error),
-    /// A part of it has ended without being told to: a bug.
+    /// A part of the daemon ended without being told to, which is a bug.
     #[error("{0} has ended unexpectedly")]
     Ended(&'static str),
-    /// Nobody could be listened to.
+    /// A listener can't be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The tokens can't be had.
+    /// The token file can't be read, or is refused.
     #[error(transparent)]
     Tokens(#[from] TokensError),
-    /// The audit trail can't be written.
+    /// The audit trail can't be opened.
     #[error(transparent)]
     Audit(#[from] AuditError),
     /// Signals can't be received.
     #[error("signals cannot be received")]
     Signals(#[source] io::Error),
-    /// The service manager can't be talked to.
+    /// The service manager's socket can't be opened.
     #[error("the service manager's socket {socket:?} (NOTIFY_SOCKET) cannot be used")]
     Notify {
-        /// As the environment has it.
+        /// The address of its socket, as `NOTIFY_SOCKET` gives it.
         socket: OsString,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// Its capabilities can't be reduced.
+    /// The process's capabilities can't be reduced.
     #[error("the agent cannot give up the capabilities that it doesn't need")]
     Reduce(#[source] io::Error),
-    /// It has ended, and its datapath could not be removed as `on_stop` wants it.
+    /// The daemon has ended, but could not remove the datapath as `on_stop` demands.
     #[error("the datapath is not removed; `conntrack-agent cleanup` goes on with it")]
     OnStop(#[source] kernel::Error),
 }

@@ -23,19 +23,19 @@ use super::RunError;
 
 const VARIABLE: &str = "NOTIFY_SOCKET";
 
-/// One that doesn't read is not waited for any longer.
+/// The time limit of a notification to a service manager that doesn't read.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The service manager, if there is one that wants to know.
+/// The connection to the service manager, if there is one (`NOTIFY_SOCKET`).
 #[derive(Debug)]
 pub(super) struct Notify {
     manager: Option<Manager>,
-    /// What it was told last, not to be told again.
+    /// The last status, so that it is not sent twice.
     status: String,
 }
 
-/// Its socket, opened once: where the agent has no descriptor left, its manager
-/// is still told that it lives.
+/// The service manager's socket, opened once, so that the watchdog is fed even when the
+/// process has no descriptor left.
 #[derive(Debug)]
 struct Manager {
     socket: UnixDatagram,
@@ -43,7 +43,7 @@ struct Manager {
 }
 
 impl Notify {
-    /// The one that the environment names.
+    /// Connects to the socket that the environment names.
     pub(super) fn of_environment() -> Result<Self, RunError> {
         let manager = env::var_os(VARIABLE)
             .filter(|name| !name.is_empty())
@@ -57,15 +57,15 @@ impl Notify {
         })
     }
 
-    /// Every router was looked at, and requests are answered; or a reload is at
-    /// its end.
+    /// Reports that every router was reconciled and requests are answered, or that a
+    /// reload has ended.
     pub(super) fn ready(&mut self, status: &str) {
         let status = one_line(status);
         self.say(&[NotifyState::Ready, NotifyState::Status(&status)]);
         self.status = status;
     }
 
-    /// A reload begins. [`Self::ready`] must follow, whatever becomes of it.
+    /// Reports that a reload begins. [`Self::ready`] must follow, also if it fails.
     pub(super) fn reloading(&mut self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.say(&[NotifyState::Reloading, now]),
@@ -74,14 +74,14 @@ impl Notify {
         }
     }
 
-    /// The end begins.
+    /// Reports that the daemon begins to end.
     pub(super) fn stopping(&mut self, status: &str) {
         let status = one_line(status);
         self.say(&[NotifyState::Stopping, NotifyState::Status(&status)]);
         self.status = status;
     }
 
-    /// One line for `systemctl status`.
+    /// Reports one line for `systemctl status`.
     pub(super) fn status(&mut self, status: &str) {
         let status = one_line(status);
         if self.status != status {
@@ -90,13 +90,13 @@ impl Notify {
         }
     }
 
-    /// All of the agent is alive.
+    /// Feeds the watchdog.
     pub(super) fn alive(&mut self) {
         self.say(&[NotifyState::Watchdog]);
     }
 
-    /// How long it may be without that before the manager kills the agent; none
-    /// if it doesn't watch this process.
+    /// Returns the time after which the service manager kills a daemon that has not fed
+    /// the watchdog; `None` if it doesn't watch this process.
     pub(super) fn limit() -> Option<Duration> {
         watchdog_enabled().filter(|limit| !limit.is_zero())
     }
@@ -116,8 +116,8 @@ impl Notify {
     }
 }
 
-/// A message is lines, each of which means something to the manager; what is
-/// said may come from a file, and is one of them.
+/// Returns the text as one line: the service manager gives each line of a message a
+/// meaning, and the text may come from a file.
 fn one_line(text: &str) -> String {
     const LONGEST: usize = 1024;
     let words: Vec<_> = text
@@ -129,7 +129,7 @@ fn one_line(text: &str) -> String {
 }
 
 impl Manager {
-    /// A path, or an abstract name behind an @ (`sd_notify(3)`).
+    /// Parses a path, or an abstract name behind an @ (`sd_notify(3)`).
     fn at(name: &OsStr) -> io::Result<Self> {
         let address = match name.as_bytes().strip_prefix(b"@") {
             Some(name) => SocketAddr::from_abstract_name(name)?,

@@ -14,8 +14,8 @@ use crate::{
     config::{ApiLimits, Config},
 };
 
-/// What requests are answered with. To have it takes more than to use it: a
-/// socket that is given to a group, a low TCP port, files that are others'.
+/// The resources that take more privileges to acquire than to use: a socket that is
+/// given to a group, a low TCP port, files of other users.
 pub(super) struct Prepared {
     pub(super) listeners: Listeners,
     pub(super) access: Access,
@@ -25,8 +25,7 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// For an agent that has its folders. A service that can't be had is said
-    /// before anything is done.
+    /// Acquires them for an agent that has its folders, before anything is changed.
     pub(super) fn of(config: &Config, descriptors: Option<u64>) -> Result<Self, RunError> {
         let tokens = match &config.tcp {
             Some(tcp) => Some(tokens::read(&tcp.token_file)?),
@@ -51,8 +50,8 @@ impl Prepared {
     }
 }
 
-/// Raises the limit of open files as far as it goes, and says where that is:
-/// each connection is a descriptor, and the customary limit is 1,024.
+/// Raises the limit of open files to its maximum, and returns it: each connection is a
+/// descriptor, and the customary limit is 1,024.
 pub(super) fn raise_descriptor_limit() -> Option<u64> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -62,8 +61,8 @@ pub(super) fn raise_descriptor_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// Connections take a quarter of the descriptors at the most: the agent must be
-/// able to work while all of them are taken.
+/// Limits connections to a quarter of the descriptors, so that the agent can work while
+/// all connections are taken.
 fn bounded(mut limits: ApiLimits, descriptors: Option<u64>) -> ApiLimits {
     let quarter = descriptors.map_or(usize::MAX, |descriptors| {
         usize::try_from(descriptors / 4).unwrap_or(usize::MAX)

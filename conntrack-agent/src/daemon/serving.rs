@@ -25,13 +25,13 @@ use crate::{
     kernel::{AgentId, Inherited},
 };
 
-/// The status changes at most once in this time.
+/// The minimum time between two changes of the status.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 
 /// Answers requests until the agent is told to stop, and has stopped.
 ///
 /// # Errors
-/// [`RunError`] if it ends for another reason.
+/// Returns [`RunError`] if it ends for another reason.
 pub(super) async fn answer(
     config: &Config,
     id: AgentId,
@@ -92,7 +92,7 @@ pub(super) async fn answer(
     Ok(())
 }
 
-/// The agent at work.
+/// The running daemon.
 struct Running<'a> {
     handle: &'a Handle,
     probe: &'a Probe,
@@ -191,7 +191,7 @@ async fn finished(reload: &mut Option<JoinHandle<Result<(), String>>>) -> Result
     }
 }
 
-/// One line: what the agent has, and what is not in force.
+/// Returns one line: the number of rules and routers, and of those not in force.
 fn summary(seen: &Snapshot) -> String {
     let conditions = seen.conditions.values();
     let failed = conditions

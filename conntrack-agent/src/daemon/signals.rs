@@ -8,7 +8,7 @@ use nix::sys::{
 };
 use tokio::signal::unix::{self, SignalKind, signal};
 
-/// What comes while there is no runtime yet.
+/// The signals that arrive before there is a runtime.
 ///
 /// The signals are blocked, so that none ends the agent, and read from a
 /// descriptor (signalfd(2)). Every thread that is started later has them
@@ -21,18 +21,18 @@ pub(super) struct Signals {
     stop: Cell<bool>,
 }
 
-/// What is asked for by a signal.
+/// The request that a signal stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
-    /// SIGHUP.
+    /// SIGHUP: reads the rules file again.
     Reload,
-    /// SIGTERM or SIGINT.
+    /// SIGTERM or SIGINT: ends the daemon.
     Stop,
 }
 
 impl Signals {
-    /// From now on. To be called before there is any other thread: one without
-    /// the mask would get the signal, and the process would end.
+    /// Begins to receive signals. Must be called before there is another thread: a thread
+    /// without the mask would get the signal, and the process would end.
     pub(super) fn take() -> io::Result<Self> {
         let mut blocked = SigSet::empty();
         for signal in [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT] {
@@ -48,7 +48,7 @@ impl Signals {
         })
     }
 
-    /// Whether the agent has been told to end.
+    /// Returns whether the daemon has been told to end.
     pub(super) fn is_stop(&self) -> bool {
         // What can't be read stays pending, and comes when it is waited for.
         while let Ok(Some(signal)) = self.descriptor.read_signal() {
@@ -59,8 +59,8 @@ impl Signals {
         self.stop.get()
     }
 
-    /// From here on they are the runtime's, in whose context this is called, on
-    /// the thread that has taken them.
+    /// Hands the signals over to the runtime. Must be called in its context, on the thread
+    /// that began to receive them.
     pub(super) fn wait(self) -> io::Result<SignalStream> {
         let waiting = SignalStream {
             hangup: signal(SignalKind::hangup())?,
@@ -75,19 +75,19 @@ impl Signals {
     }
 }
 
-/// The same, in a runtime.
+/// The signals that arrive in a runtime.
 #[derive(Debug)]
 pub(super) struct SignalStream {
     hangup: unix::Signal,
     terminate: unix::Signal,
     interrupt: unix::Signal,
-    /// What has come before.
+    /// The signal that arrived before there was a runtime.
     reload: bool,
     stop: bool,
 }
 
 impl SignalStream {
-    /// The next that comes, or has come already.
+    /// Waits for the next signal.
     pub(super) async fn next(&mut self) -> Told {
         if self.stop {
             return Told::Stop;

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::heartbeat::Heartbeat;
 
-/// A part of the agent that must show life.
+/// A part of the daemon that must make progress.
 struct WatchedPart {
     name: &'static str,
     seen: u64,
@@ -16,7 +16,7 @@ struct WatchedPart {
 }
 
 impl WatchedPart {
-    /// Whether it has beaten since it was asked last.
+    /// Returns whether it has made progress since the last call.
     fn is_alive(&mut self, heartbeat: &Heartbeat) -> bool {
         let count = heartbeat.count();
         let is_alive = count != self.seen;
@@ -29,8 +29,8 @@ impl WatchedPart {
     }
 }
 
-/// Ticks at half of the service manager's limit (`sd_watchdog_enabled(3)` asks
-/// for that), or never.
+/// A timer at half of the service manager's limit, as `sd_watchdog_enabled(3)` advises;
+/// it never fires without a limit.
 pub(super) struct Watchdog {
     ticks: Option<Interval>,
     parts: [WatchedPart; 2],
@@ -56,7 +56,7 @@ impl Watchdog {
         }
     }
 
-    /// When it is time to ask.
+    /// Waits for the next check.
     pub(super) async fn tick(&mut self) {
         match &mut self.ticks {
             Some(ticks) => {
@@ -66,7 +66,7 @@ impl Watchdog {
         }
     }
 
-    /// Whether every part has beaten since the last tick.
+    /// Returns whether every part has made progress since the last check.
     pub(super) fn is_alive(&mut self, pulses: [&Heartbeat; 2]) -> bool {
         let both = self.parts.iter_mut().zip(pulses);
         both.fold(true, |all, (part, heartbeat)| {

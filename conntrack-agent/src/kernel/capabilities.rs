@@ -20,7 +20,7 @@ pub struct MissingCapability {
 /// Why the agent can't do its work with the capabilities that it has.
 #[derive(Debug, thiserror::Error)]
 pub enum CapabilityError {
-    /// It lacks some.
+    /// The process lacks some of them.
     #[error("the agent lacks {}", list(.0))]
     Missing(Vec<MissingCapability>),
     /// They could not be read.

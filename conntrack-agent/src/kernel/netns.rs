@@ -30,7 +30,7 @@ impl NetnsFolder {
         Self(path.into())
     }
 
-    /// Where it is.
+    /// Returns the path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
