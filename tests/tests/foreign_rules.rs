@@ -6,9 +6,6 @@
     reason = "a test fails by panicking"
 )]
 
-#[path = "foreign_rules/cost.rs"]
-mod cost;
-
 use conntrack_agent::kernel::{self, NetnsFolder, RuleAction, Ruleset, ruleset_of};
 use conntrack_tests::{lab::Lab, netns::Netns};
 
@@ -22,7 +19,7 @@ impl Fixture {
     fn new() -> Self {
         let lab = Lab::without_bpffs();
         let netns = lab.netns("router");
-        netns.ip("link add qr-1 type dummy");
+        netns.ip("link add qr-1 type veth peer name peer-1");
         let folder = NetnsFolder::new(lab.dir().netns_dir());
         let held = folder.open("router").expect("a namespace");
         Self {

@@ -43,6 +43,15 @@ pub(crate) enum Bench {
     /// table, writes all of it to a file, and draws docs/bench/ from that. A miss of a
     /// target does not fail the command.
     Datapath(Datapath),
+    /// What reading a router's rules of other tools takes, beside the tools' own listings
+    ///
+    /// With rules like Neutron's, in half a minute. Prints a table, and writes all of it
+    /// to a file.
+    Rules {
+        /// Where the results go, in place of bench/rules.json in the repository
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// What the benchmarks found last: each target, out of their files
     ///
     /// Nothing is measured.
@@ -121,6 +130,7 @@ pub(crate) fn all() -> Result<ExitCode> {
         Bench::Datapath(Datapath::default()),
         Bench::Control(Control::default()),
         Bench::Api { json: None },
+        Bench::Rules { json: None },
         Bench::Scale(Scale {
             json: None,
             routers: ROUTERS,
@@ -153,6 +163,7 @@ pub(crate) fn run(bench: &Bench) -> Result<ExitCode> {
             let api = Some("--api".to_owned());
             ("bench_control", api, json, "bench/api.json")
         }
+        Bench::Rules { json } => ("bench_rules", None, json, "bench/rules.json"),
         Bench::Scale(Scale { json, routers }) => {
             let routers = Some(format!("--routers={routers}"));
             ("bench_scale", routers, json, "bench/scale.json")

@@ -35,7 +35,7 @@ enum When {
     HasParameter,
     HasPathParameter,
     HasBody,
-    Changes,
+    ChangedRules,
 }
 
 /// The error answers: status, name, description, and the operations that can give it.
@@ -74,7 +74,7 @@ const REFUSALS: [(&str, &str, &str, &[When]); 9] = [
         "409",
         "Conflict",
         "A rule has another owner, an id is taken, or a limit on rules or routers is reached",
-        &[When::Changes],
+        &[When::ChangedRules],
     ),
     (
         "413",
@@ -143,7 +143,7 @@ fn refuse(operation: &mut Operation, changes: bool) {
         When::HasParameter => !parameters.is_empty(),
         When::HasPathParameter => parameters.iter().any(is_in_path),
         When::HasBody => operation.request_body.is_some(),
-        When::Changes => changes,
+        When::ChangedRules => changes,
     };
     for (status, name, _, when) in REFUSALS {
         if when.iter().any(applies) {

@@ -23,7 +23,7 @@ pub(super) struct RequestResult {
     /// The outcome.
     pub(super) outcome: Outcome,
     /// The changes; `None` for a request that only reads.
-    pub(super) changes: Option<Changes>,
+    pub(super) changes: Option<ChangedRules>,
 }
 
 impl RequestResult {
@@ -44,14 +44,14 @@ impl RequestResult {
 
 /// The rules that a request changed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Changes {
+pub(super) struct ChangedRules {
     /// The rules that were removed or changed, as they were before.
     pub(super) before: Vec<HelperRule>,
     /// The rules that were added or changed, as they are now.
     pub(super) after: Vec<HelperRule>,
 }
 
-impl Changes {
+impl ChangedRules {
     /// Returns the rules of a change.
     pub(super) fn of(change: &Change) -> Self {
         let rules = |entries: &[Entry]| entries.iter().map(|entry| entry.rule).collect();
@@ -68,14 +68,14 @@ pub(super) struct Changed<T> {
     /// The status.
     pub(super) status: StatusCode,
     /// The changed rules.
-    pub(super) changes: Changes,
+    pub(super) changes: ChangedRules,
     /// The body; `None` for a response without one.
     pub(super) body: Option<T>,
 }
 
 impl<T: Serialize> Changed<T> {
     /// Returns a response with status 200 and this body.
-    pub(super) const fn ok(changes: Changes, body: T) -> Self {
+    pub(super) const fn ok(changes: ChangedRules, body: T) -> Self {
         Self {
             status: StatusCode::OK,
             changes,

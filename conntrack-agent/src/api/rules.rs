@@ -19,7 +19,7 @@ use super::{
     query::ListQuery,
     requests::{CreateBody, ReplaceAllBody, ReplaceBody, UpdateBody},
     responses::{MadeAnswer, RuleList, item},
-    result::{Changed, Changes},
+    result::{Changed, ChangedRules},
 };
 use crate::{
     access::Authorization,
@@ -113,7 +113,7 @@ pub(super) async fn create_rules(
     };
     Ok(Changed {
         status: StatusCode::CREATED,
-        changes: Changes::of(&change),
+        changes: ChangedRules::of(&change),
         body: Some(answer),
     })
 }
@@ -144,7 +144,7 @@ pub(super) async fn replace_rules(
         .map(|entry| RuleView::new(&seen, entry))
         .collect();
     let answer = RulesAnswer { conntrack_helpers };
-    Ok(Changed::ok(Changes::of(&change), answer))
+    Ok(Changed::ok(ChangedRules::of(&change), answer))
 }
 
 /// Replaces the rules of origin api on all routers with these: all of them, or none.
@@ -207,7 +207,7 @@ pub(super) async fn replace_all_rules(
     if dry_run {
         return Ok(Json(answer).into_response());
     }
-    Ok(Changed::ok(Changes::of(&change), answer).into_response())
+    Ok(Changed::ok(ChangedRules::of(&change), answer).into_response())
 }
 
 /// Returns one rule.
@@ -253,7 +253,7 @@ pub(super) async fn update_rule(
         .remove(&id)
         .unwrap_or_else(|| RuleView::new(&agent.view().read(), &entry));
     let answer = RuleAnswer { conntrack_helper };
-    Ok(Changed::ok(Changes::of(&change), answer))
+    Ok(Changed::ok(ChangedRules::of(&change), answer))
 }
 
 /// Removes a rule.
@@ -272,7 +272,7 @@ pub(super) async fn delete_rule(
         .await?;
     Ok(Changed {
         status: StatusCode::NO_CONTENT,
-        changes: Changes::of(&change),
+        changes: ChangedRules::of(&change),
         body: None,
     })
 }

@@ -21,7 +21,7 @@ use crate::{
     api::{
         error::ApiError,
         operation::operation,
-        result::{Changes, RequestResult},
+        result::{ChangedRules, RequestResult},
     },
     audit::{AuditRecord, Outcome, RequestId, RequestOperation},
     event_log::Event,
@@ -130,8 +130,8 @@ struct AnsweredRequest {
 
 impl AnsweredRequest {
     /// Returns the audit record of the request.
-    fn record(self, changes: Changes, outcome: Outcome, took: Duration) -> AuditRecord {
-        let Changes { before, after } = changes;
+    fn record(self, changes: ChangedRules, outcome: Outcome, took: Duration) -> AuditRecord {
+        let ChangedRules { before, after } = changes;
         let in_rules = before.iter().chain(&after).map(|rule| rule.target.router);
         let routers: BTreeSet<_> = in_rules.chain(self.router).collect();
         AuditRecord {
@@ -209,7 +209,7 @@ mod tests {
                     operation: operation(&Method::PUT, path),
                     router: router_of(path),
                 };
-                let record = asked.record(Changes::default(), outcome, Duration::ZERO);
+                let record = asked.record(ChangedRules::default(), outcome, Duration::ZERO);
                 let Event::Change { operation, .. } = Event::change(&record) else {
                     panic!("no change");
                 };

@@ -22,7 +22,7 @@ use rustix::io::Errno;
 
 use super::ruleset::{Hook, Ruleset, TableName};
 use crate::kernel::{Error, netlink::is, sys::socket_option};
-use table::{INFO_SIZE, Layout, TableInfo};
+use table::{EntryLayout, INFO_SIZE, TableInfo};
 
 /// The file that lists a family's tables in the calling thread's namespace, one a
 /// line (`xt_table_seq_ops`, `net/netfilter/x_tables.c`).
@@ -37,7 +37,7 @@ struct LegacyFamily {
     name: &'static str,
     socket: AddressFamily,
     level: libc::c_int,
-    layout: Layout,
+    layout: EntryLayout,
 }
 
 const FAMILIES: [LegacyFamily; 2] = [

@@ -37,9 +37,9 @@ const STANDARD: &str = "";
 /// The flag `XT_INV_PROTO`.
 const OTHER_PROTOCOLS: u8 = 0x40;
 
-/// Where `struct ipt_entry` or `struct ip6t_entry` has its fields.
+/// The offsets of the fields of `struct ipt_entry` or `struct ip6t_entry`.
 #[derive(Clone, Copy)]
-pub(super) struct Layout {
+pub(super) struct EntryLayout {
     protocol: usize,
     inversions: usize,
     /// `target_offset`, and behind it `next_offset`.
@@ -47,13 +47,13 @@ pub(super) struct Layout {
     size: usize,
 }
 
-pub(super) const IPV4: Layout = Layout {
+pub(super) const IPV4: EntryLayout = EntryLayout {
     protocol: 80,
     inversions: 83,
     offsets: 88,
     size: 112,
 };
-pub(super) const IPV6: Layout = Layout {
+pub(super) const IPV6: EntryLayout = EntryLayout {
     protocol: 128,
     inversions: 132,
     offsets: 140,
@@ -95,7 +95,7 @@ impl TableInfo {
     /// An error if the entries are damaged.
     pub(super) fn decode(
         &self,
-        layout: Layout,
+        layout: EntryLayout,
         table: &TableName,
         prerouting: Hook,
         entries: &[u8],
@@ -192,7 +192,7 @@ impl TableEntry<'_> {
     }
 }
 
-fn split(layout: Layout, entries: &[u8]) -> io::Result<Vec<TableEntry<'_>>> {
+fn split(layout: EntryLayout, entries: &[u8]) -> io::Result<Vec<TableEntry<'_>>> {
     let mut found = Vec::new();
     let mut rest = entries;
     while !rest.is_empty() {

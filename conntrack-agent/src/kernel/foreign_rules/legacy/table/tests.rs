@@ -17,7 +17,7 @@ fn part(name: &str, revision: u8, data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn entry(layout: Layout, protocol: u16, matches: &[Vec<u8>], target: &[u8]) -> Vec<u8> {
+fn entry(layout: EntryLayout, protocol: u16, matches: &[Vec<u8>], target: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0; layout.size];
     bytes.extend(matches.concat());
     let to_target = u16::try_from(bytes.len()).unwrap();
@@ -67,7 +67,7 @@ const RAW: Hook = Hook::Prerouting(-300);
 
 /// Decodes a table of PREROUTING with these entries in front of its policy, of OUTPUT
 /// and of a chain "own" with these entries.
-fn decode(layout: Layout, rules: &[Vec<u8>], own: &[Vec<u8>]) -> Ruleset {
+fn decode(layout: EntryLayout, rules: &[Vec<u8>], own: &[Vec<u8>]) -> Ruleset {
     let policy = || entry(layout, 0, &[], &verdict(-2));
     let begin = |name: &str| {
         let mut name = name.as_bytes().to_vec();
