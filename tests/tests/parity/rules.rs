@@ -53,9 +53,21 @@ pub(crate) fn random(rng: &mut Rng) -> Vec<Rule> {
             rules.extend(others.take(1).map(|other| of(*other, port)));
         }
     }
-    let is_unique = |at: &usize| !rules[..*at].contains(&rules[*at]);
-    let unique = (0..rules.len()).filter(is_unique);
-    unique.map(|at| rules[at]).collect()
+    // Two random ports can be the same one, too.
+    let fits = |at: &usize| {
+        let rule = rules[*at];
+        let mut before = rules[..*at]
+            .iter()
+            .filter(|other| (other.protocol, other.port) == (rule.protocol, rule.port));
+        before.all(|other| {
+            *other != rule
+                && [*other, rule]
+                    .iter()
+                    .all(|each| serves(Family::V6, each.helper))
+        })
+    };
+    let fitting = (0..rules.len()).filter(fits);
+    fitting.map(|at| rules[at]).collect()
 }
 
 fn serves_both(helper: Helper) -> bool {
