@@ -149,8 +149,10 @@ impl AnsweredRequest {
 
 /// Returns the router that a path names, if any.
 fn router_of(path: &str) -> Option<RouterId> {
-    let mut parts = path.strip_prefix("/v2.0/routers/")?.split('/');
-    parts.next()?.parse().ok()
+    let after = ["/v2.0/routers/", "/v1/traffic/"]
+        .iter()
+        .find_map(|prefix| path.strip_prefix(prefix))?;
+    after.split('/').next()?.parse().ok()
 }
 
 /// Returns the caller and its authorization: over TCP each request has a token, as
@@ -186,6 +188,22 @@ mod tests {
     use axum::http::Method;
 
     use super::*;
+
+    #[test]
+    fn the_router_of_a_path_is_known_wherever_it_stands() {
+        let id = "6ab1c2d3-0a1b-4c2d-8e3f-0123456789ab";
+        for (path, has_router) in [
+            (format!("/v2.0/routers/{id}"), true),
+            (format!("/v2.0/routers/{id}/conntrack_helpers"), true),
+            (format!("/v1/traffic/{id}"), true),
+            ("/v1/traffic".to_owned(), false),
+            ("/v1/traffic/x".to_owned(), false),
+            (format!("/v1/status/{id}"), false),
+        ] {
+            let expected = has_router.then(|| id.parse().unwrap());
+            assert_eq!(router_of(&path), expected, "{path}");
+        }
+    }
 
     #[test]
     fn a_request_has_one_name_whether_it_is_refused_or_done() {
