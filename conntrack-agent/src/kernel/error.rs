@@ -159,7 +159,7 @@ pub enum Error {
     Legacy {
         /// The namespace.
         place: String,
-        /// The program and the table: "iptables-legacy raw".
+        /// The family and the table: "iptables-legacy raw".
         table: String,
         /// The operation that failed, and how.
         why: String,

@@ -26,7 +26,7 @@ use super::Error;
 /// The time limit of a run. It takes milliseconds, or longer on a host whose
 /// other tables are being written. Without a limit, a run that hangs would hold
 /// up the agent, its stopping included.
-pub(super) const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// The limit of a program's output that is read, in bytes.
 const MOST: u64 = 64 << 20;
@@ -146,11 +146,7 @@ impl Nft {
 
 /// Gives a process its input and takes its output. Returns `None` if it didn't
 /// end in time and was killed. Either way it has ended.
-pub(super) fn converse(
-    child: &mut Child,
-    input: &str,
-    limit: Duration,
-) -> io::Result<Option<Output>> {
+fn converse(child: &mut Child, input: &str, limit: Duration) -> io::Result<Option<Output>> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     thread::scope(|scope| {
         // Each pipe has a thread of its own, so that none can keep the others
