@@ -21,7 +21,7 @@ impl Fixture {
     fn new() -> Self {
         let lab = Lab::without_bpffs();
         let netns = lab.netns("router");
-        netns.ip("link add qr-1 type veth peer name peer-1");
+        netns.ip("link add qr-1 type veth peer name peer");
         let folder = NetnsFolder::new(lab.dir().netns_dir());
         let held = folder.open("router").expect("a namespace");
         Self {
