@@ -179,8 +179,10 @@ impl Fixture {
         assert_eq!(before.1, mapping(), "{what}: the mapping");
         let events = self.events();
         assert_eq!(events.len(), recorded + 1, "{what}: one event");
-        let router = request.path.strip_prefix("/v2.0/routers/");
-        let router = router.and_then(|rest| rest.split('/').next());
+        let router = ["/v2.0/routers/", "/v1/traffic/"]
+            .iter()
+            .find_map(|prefix| request.path.strip_prefix(prefix))
+            .and_then(|rest| rest.split('/').next());
         let expected = json!({
             "event": "request", "outcome": "not_allowed", "operation": operation_of(request),
             "reason": answer.message(), "routers": router.as_slice(),
