@@ -61,7 +61,7 @@ impl Default for ConfigFile {
             xdp: Vec::new(),
             nft: "nft".into(),
             carrier: CarrierChoice::default(),
-            mark_mask: 0xff00_0000,
+            mark_mask: MarkBits::default().mask(),
             on_stop: OnStop::default(),
             full_pass_seconds: 600,
             follow_connections: true,

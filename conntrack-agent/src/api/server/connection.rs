@@ -28,11 +28,13 @@ pub(super) async fn serve_connection(
 ) {
     let limits = service.limits;
     let header_limit = Duration::from_secs(limits.header_seconds);
-    // The peer stays the same for the whole connection, so one lookup is enough. If a
-    // grant names a group, it asks the host's name service, which can block.
-    let looked_up = {
+    // The peer stays the same for the whole connection, so one lookup is enough. For a
+    // process it can ask the host's name service, which can block.
+    let looked_up = if matches!(peer, Principal::Local { .. }) {
         let service = Arc::clone(&service);
         spawn_blocking(move || service.access.of(peer)).await
+    } else {
+        Ok(service.access.of(peer))
     };
     let authorization = match looked_up {
         Ok(authorization) => authorization,
